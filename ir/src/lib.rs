@@ -1,0 +1,10 @@
+//! What adze compiles: graph, e-graph and tile IR, their text form, verifier and reference interpreter.
+//!
+//! No I/O, no pass, no concrete target. See `docs/ir.md` for syntax and meaning.
+
+pub mod attrs;
+pub mod exact;
+pub mod extent;
+pub mod loc;
+pub mod quant;
+pub mod types;
