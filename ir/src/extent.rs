@@ -192,18 +192,30 @@ impl Extent {
     }
 
     /// The smaller of two; decided at once when the difference is constant.
-    pub fn min(&self, other: &Extent) -> Extent {
+    pub fn minimum(&self, other: &Extent) -> Extent {
         match (self.clone() - other.clone()).as_const() {
-            Some(difference) => if difference <= 0 { self.clone() } else { other.clone() },
+            Some(difference) => {
+                if difference <= 0 {
+                    self.clone()
+                } else {
+                    other.clone()
+                }
+            }
             None if self <= other => Self::atom(Atom::Min(self.clone(), other.clone())),
             None => Self::atom(Atom::Min(other.clone(), self.clone())),
         }
     }
 
     /// The larger of two; decided at once when the difference is constant.
-    pub fn max(&self, other: &Extent) -> Extent {
+    pub fn maximum(&self, other: &Extent) -> Extent {
         match (self.clone() - other.clone()).as_const() {
-            Some(difference) => if difference >= 0 { self.clone() } else { other.clone() },
+            Some(difference) => {
+                if difference >= 0 {
+                    self.clone()
+                } else {
+                    other.clone()
+                }
+            }
             None if self <= other => Self::atom(Atom::Max(self.clone(), other.clone())),
             None => Self::atom(Atom::Max(other.clone(), self.clone())),
         }
@@ -298,8 +310,8 @@ impl Atom {
         match self {
             Atom::Sym(name) => replace(name).unwrap_or_else(|| Extent::atom(self.clone())),
             Atom::FloorDiv(a, b) => a.subst(replace).floordiv(&b.subst(replace)),
-            Atom::Min(a, b) => a.subst(replace).min(&b.subst(replace)),
-            Atom::Max(a, b) => a.subst(replace).max(&b.subst(replace)),
+            Atom::Min(a, b) => a.subst(replace).minimum(&b.subst(replace)),
+            Atom::Max(a, b) => a.subst(replace).maximum(&b.subst(replace)),
         }
     }
 
