@@ -5,8 +5,10 @@
 pub mod attrs;
 pub mod exact;
 pub mod extent;
+pub mod graph;
 pub mod loc;
 pub mod ops;
 pub mod quant;
 pub mod tensor;
+pub mod text;
 pub mod types;
