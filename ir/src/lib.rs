@@ -6,5 +6,7 @@ pub mod attrs;
 pub mod exact;
 pub mod extent;
 pub mod loc;
+pub mod ops;
 pub mod quant;
+pub mod tensor;
 pub mod types;

@@ -1,0 +1,84 @@
+//! Convolutions and matrix products.
+
+use super::op;
+
+use std::sync::Arc;
+
+use crate::attrs::F64;
+
+op! {
+    /// Convolution over any number of spatial axes (cross-correlation: the kernel is not flipped).
+    ///
+    /// - `x`: `T[n, ci, spatial...]`, `w`: `T[co, ci / group, kernel...]`, `bias` (optional): `T[co]`.
+    /// - result: `T[n, co, out...]`, `out = (in + pads[i] + pads[i + r] - dilation · (kernel - 1) - 1) / stride + 1`.
+    /// - rounding: floating sums in `f64` in the interpreter, one rounding at the end.
+    ///
+    /// Source: ONNX `Conv`, opsets 1, 11, 22; `auto_pad` is resolved at import.
+    pub struct Conv = "conv" (2..=3) {
+        /// Per spatial axis.
+        strides: Vec<i64>,
+        /// Begin of every spatial axis, then end of every one. May be negative (cropping).
+        pads: Vec<i64>,
+        /// Per spatial axis.
+        dilations: Vec<i64>,
+        /// Divides `ci` and `co`.
+        group: i64,
+    }
+}
+
+op! {
+    /// Transposed convolution.
+    ///
+    /// - `x`: `T[n, ci, spatial...]`, `w`: `T[ci, co / group, kernel...]`, `bias` (optional): `T[co]`.
+    /// - result: `T[n, co, out...]`, `out = stride · (in - 1) + output_padding + dilation · (kernel - 1) + 1 - pads`.
+    ///
+    /// Source: ONNX `ConvTranspose`; `auto_pad` and `output_shape` are resolved at import.
+    pub struct ConvTranspose = "conv_transpose" (2..=3) {
+        /// Per spatial axis.
+        strides: Vec<i64>,
+        /// Begin of every spatial axis, then end of every one.
+        pads: Vec<i64>,
+        /// Added at the end of every spatial axis of the result.
+        output_padding: Vec<i64>,
+        /// Per spatial axis.
+        dilations: Vec<i64>,
+        /// Divides `ci` and `co`.
+        group: i64,
+    }
+}
+
+op! {
+    /// Matrix product with NumPy's rules: rank 1 operands get a unit axis, leading axes broadcast.
+    ///
+    /// - `a`: `T[..., m, k]`, `b`: `T[..., k, n]` (or with the last two axes swapped), result `T[..., m, n]`.
+    ///
+    /// Source: ONNX `MatMul`; the flags come from rewrites (a transpose that moved in).
+    pub struct MatMul = "matmul" (2..=2) {
+        /// `a` is `[..., k, m]`; then its rank is at least 2.
+        trans_a: bool,
+        /// `b` is `[..., n, k]`; then its rank is at least 2.
+        trans_b: bool,
+    }
+}
+
+op! {
+    /// `alpha · A·B + beta · C` on matrices; `c` (optional) broadcasts to `[m, n]`. Source: ONNX `Gemm`.
+    pub struct Gemm = "gemm" (2..=3) {
+        /// Scale of the product.
+        alpha: F64,
+        /// Scale of `c`.
+        beta: F64,
+        /// `a` is `[k, m]`.
+        trans_a: bool,
+        /// `b` is `[n, k]`.
+        trans_b: bool,
+    }
+}
+
+op! {
+    /// Sum of products in Einstein's notation. Source: ONNX `Einsum`.
+    pub struct Einsum = "einsum" (1..=64) {
+        /// Lower-case letters, `...` allowed, blanks removed, the result written out (`ij,jk->ik`).
+        equation: Arc<str>,
+    }
+}

@@ -1,0 +1,307 @@
+//! Concrete tensors: what the interpreter computes on and what constants hold.
+
+use std::fmt;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+use crate::types::{DType, TensorType};
+
+/// Bytes that can be shared and may be mapped from a file: anything that lends a byte slice.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A dense, row-major tensor: little-endian elements, 4-bit ones packed two per byte with the low nibble first.
+#[derive(Clone)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: SharedBytes,
+    /// First byte of this tensor in `bytes`.
+    start: usize,
+}
+
+/// A tensor whose bytes do not match its type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    /// The byte count differs from what dtype and shape ask for.
+    #[error("{dtype} tensor of shape {shape:?} needs {expected} bytes, found {found}")]
+    Length {
+        /// Element type.
+        dtype: DType,
+        /// Shape.
+        shape: Vec<usize>,
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// The element count leaves the address space.
+    #[error("{dtype} tensor of shape {shape:?} is too large")]
+    TooLarge {
+        /// Element type.
+        dtype: DType,
+        /// Shape.
+        shape: Vec<usize>,
+    },
+}
+
+/// Number of elements of a shape, if it fits.
+pub fn checked_elems(shape: &[usize]) -> Option<usize> {
+    // A zero anywhere makes the tensor empty, however large the other dimensions are.
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+}
+
+impl Tensor {
+    /// Wraps owned bytes.
+    ///
+    /// # Errors
+    /// [`TensorError`] unless the length is what dtype and shape ask for.
+    pub fn new(dtype: DType, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self, TensorError> {
+        let length = bytes.len();
+        Self::shared(dtype, shape, Arc::new(bytes), 0, length)
+    }
+
+    /// Wraps `length` bytes of shared memory from `start` on.
+    ///
+    /// # Errors
+    /// [`TensorError`] unless the length is what dtype and shape ask for and lies inside.
+    pub fn shared(
+        dtype: DType,
+        shape: Vec<usize>,
+        bytes: SharedBytes,
+        start: usize,
+        length: usize,
+    ) -> Result<Self, TensorError> {
+        let elems = checked_elems(&shape).filter(|&n| n.checked_mul(8).is_some_and(|b| i64::try_from(b).is_ok()));
+        let Some(elems) = elems else { return Err(TensorError::TooLarge { dtype, shape }) };
+        let expected = dtype.bytes_for(elems);
+        let available = (*bytes).as_ref().len().saturating_sub(start).min(length);
+        if length != expected || available != expected {
+            return Err(TensorError::Length { dtype, shape, expected, found: available });
+        }
+        Ok(Self { dtype, shape, bytes, start })
+    }
+
+    /// All zeros.
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Self {
+        Self::owned(dtype, shape, vec![0; dtype.bytes_for(shape.iter().product())])
+    }
+
+    /// For bytes that were made to measure.
+    fn owned(dtype: DType, shape: &[usize], bytes: Vec<u8>) -> Self {
+        debug_assert_eq!(bytes.len(), dtype.bytes_for(shape.iter().product()));
+        Self { dtype, shape: shape.to_vec(), bytes: Arc::new(bytes), start: 0 }
+    }
+
+    /// From `f64` values: rounded to nearest even for floating types, rounded and saturated for integers (NaN: 0),
+    /// non-zero is true for `bool`.
+    ///
+    /// # Panics
+    /// If the number of values is not the number of elements: a caller's bug.
+    pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "one value per element");
+        match dtype {
+            DType::F16 => Self::pack(dtype, shape, values, |v| f16::from_f64(v).to_le_bytes()),
+            DType::Bf16 => Self::pack(dtype, shape, values, |v| bf16::from_f64(v).to_le_bytes()),
+            DType::F32 => Self::pack(dtype, shape, values, |v| (v as f32).to_le_bytes()),
+            DType::F64 => Self::pack(dtype, shape, values, f64::to_le_bytes),
+            DType::Bool => Self::pack(dtype, shape, values, |v| [u8::from(v != 0.0)]),
+            _ => {
+                let ints: Vec<i128> = values.iter().map(|v| v.round_ties_even() as i128).collect();
+                Self::from_ints(dtype, shape, &ints)
+            }
+        }
+    }
+
+    /// From integers, saturated to the dtype; floating types round to nearest even, non-zero is true for `bool`.
+    ///
+    /// # Panics
+    /// If the number of values is not the number of elements: a caller's bug.
+    pub fn from_ints(dtype: DType, shape: &[usize], values: &[i128]) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "one value per element");
+        let Some((lo, hi)) = dtype.int_range() else {
+            let floats: Vec<f64> = values.iter().map(|&v| v as f64).collect();
+            return Self::from_f64(dtype, shape, &floats);
+        };
+        let fit = |v: i128| if dtype == DType::Bool { i128::from(v != 0) } else { v.clamp(lo, hi) };
+        match dtype.bits() {
+            4 => {
+                let mut bytes = vec![0u8; values.len().div_ceil(2)];
+                for (index, &value) in values.iter().enumerate() {
+                    bytes[index / 2] |= ((fit(value) & 0xf) as u8) << (4 * (index % 2));
+                }
+                Self::owned(dtype, shape, bytes)
+            }
+            8 => Self::pack(dtype, shape, values, |v| [fit(v) as u8]),
+            16 => Self::pack(dtype, shape, values, |v| (fit(v) as u16).to_le_bytes()),
+            32 => Self::pack(dtype, shape, values, |v| (fit(v) as u32).to_le_bytes()),
+            _ => Self::pack(dtype, shape, values, |v| (fit(v) as u64).to_le_bytes()),
+        }
+    }
+
+    /// From integers, wrapped around to the width of the dtype as integer arithmetic in C does.
+    ///
+    /// # Panics
+    /// If the number of values is not the number of elements: a caller's bug.
+    pub fn from_ints_wrapping(dtype: DType, shape: &[usize], values: &[i128]) -> Self {
+        let Some((lo, _)) = dtype.int_range().filter(|_| dtype != DType::Bool) else {
+            return Self::from_ints(dtype, shape, values);
+        };
+        let modulus = 1i128 << dtype.bits();
+        let wrapped: Vec<i128> = values.iter().map(|v| (v - lo).rem_euclid(modulus) + lo).collect();
+        Self::from_ints(dtype, shape, &wrapped)
+    }
+
+    /// A vector of `i64`.
+    pub fn vec_i64(values: &[i64]) -> Self {
+        Self::pack(DType::I64, &[values.len()], values, i64::to_le_bytes)
+    }
+
+    /// From `f32` values.
+    pub fn from_f32(shape: &[usize], values: &[f32]) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "one value per element");
+        Self::pack(DType::F32, shape, values, f32::to_le_bytes)
+    }
+
+    fn pack<V: Copy, const N: usize>(dtype: DType, shape: &[usize], values: &[V], le: impl Fn(V) -> [u8; N]) -> Self {
+        Self::owned(dtype, shape, values.iter().flat_map(|&v| le(v)).collect())
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elems(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The elements as little-endian bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &(*self.bytes).as_ref()[self.start..self.start + self.dtype.bytes_for(self.elems())]
+    }
+
+    /// Its type: static, plain.
+    pub fn ty(&self) -> TensorType {
+        TensorType::fixed(self.dtype, &self.shape)
+    }
+
+    /// The same elements under another shape.
+    ///
+    /// # Panics
+    /// If the number of elements differs: a caller's bug.
+    pub fn reshaped(&self, shape: &[usize]) -> Self {
+        assert_eq!(self.elems(), shape.iter().product::<usize>(), "reshape keeps the number of elements");
+        Self { shape: shape.to_vec(), ..self.clone() }
+    }
+
+    /// Every element as `f64` (64-bit integers are rounded).
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self.dtype {
+            DType::F16 => self.unpack(|b| f16::from_le_bytes(b).to_f64()),
+            DType::Bf16 => self.unpack(|b| bf16::from_le_bytes(b).to_f64()),
+            DType::F32 => self.unpack(|b| f32::from_le_bytes(b).into()),
+            DType::F64 => self.unpack(f64::from_le_bytes),
+            _ => self.to_ints().into_iter().map(|v| v as f64).collect(),
+        }
+    }
+
+    /// Every element as an integer; floating types are truncated and saturated, `bool` gives 0 or 1.
+    pub fn to_ints(&self) -> Vec<i128> {
+        match self.dtype {
+            DType::Bool => self.unpack(|[b]| i128::from(b != 0)),
+            DType::I4 => self.nibbles(|n| i128::from((n << 4) as i8 >> 4)),
+            DType::U4 => self.nibbles(i128::from),
+            DType::I8 => self.unpack(|b| i8::from_le_bytes(b).into()),
+            DType::I16 => self.unpack(|b| i16::from_le_bytes(b).into()),
+            DType::I32 => self.unpack(|b| i32::from_le_bytes(b).into()),
+            DType::I64 => self.unpack(|b| i64::from_le_bytes(b).into()),
+            DType::U8 => self.unpack(|[b]| b.into()),
+            DType::U16 => self.unpack(|b| u16::from_le_bytes(b).into()),
+            DType::U32 => self.unpack(|b| u32::from_le_bytes(b).into()),
+            DType::U64 => self.unpack(|b| u64::from_le_bytes(b).into()),
+            _ => self.to_f64().into_iter().map(|v| v as i128).collect(),
+        }
+    }
+
+    /// Every element as `i64`, saturated.
+    pub fn to_i64(&self) -> Vec<i64> {
+        self.to_ints().into_iter().map(|v| v.clamp(i64::MIN.into(), i64::MAX.into()) as i64).collect()
+    }
+
+    fn unpack<V, const N: usize>(&self, read: impl Fn([u8; N]) -> V) -> Vec<V> {
+        self.bytes().as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
+    }
+
+    fn nibbles<V>(&self, read: impl Fn(u8) -> V) -> Vec<V> {
+        let bytes = self.bytes();
+        (0..self.elems()).map(|i| read((bytes[i / 2] >> (4 * (i % 2))) & 0xf)).collect()
+    }
+
+    /// Digest of dtype, shape and bytes: the identity of a weight in text.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.dtype.name().as_bytes());
+        for dim in &self.shape {
+            hasher.update(&(*dim as u64).to_le_bytes());
+        }
+        hasher.update(&[0xff]);
+        hasher.update(self.bytes());
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Digest(digest)
+    }
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.dtype == other.dtype && self.shape == other.shape && self.bytes() == other.bytes()
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values = self.to_f64();
+        let shown = &values[..values.len().min(16)];
+        write!(f, "{}{:?} {shown:?}{}", self.dtype, self.shape, if values.len() > 16 { ".." } else { "" })
+    }
+}
+
+/// Content digest of a constant: the first 128 bits of BLAKE3 over dtype, shape and bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 16]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.len() != 32 || !text.is_ascii() {
+            return Err(());
+        }
+        let mut digest = [0; 16];
+        for (index, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| ())?;
+        }
+        Ok(Self(digest))
+    }
+}
