@@ -1,7 +1,7 @@
 //! Tensors in files: `.npy`, `.npz` and ONNX's `.pb`, read and written.
 //!
-//! Used for inputs and outputs of `run` and `check` and, through [`TensorData`], for the constants of a model. Reading
-//! is bounded by the file: no size that a header claims is allocated before the bytes are seen.
+//! Used for inputs and outputs of `run` and `check`. Reading is bounded by the file: no size that a header claims is
+//! allocated before the bytes are seen.
 
 pub mod npy;
 pub mod npz;
@@ -9,49 +9,25 @@ pub mod pb;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use adze_ir::tensor::{Tensor, checked_elems};
 use adze_ir::types::DType;
 
 use crate::mapped::Bytes;
 use crate::onnx::tensor::TensorError;
 use crate::onnx::wire::WireError;
 
-/// A tensor's content: row-major, little-endian, 4-bit elements two per byte with the first in the low nibble.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorData {
-    /// Element type.
-    pub dtype: DType,
-    /// Dimensions, outermost first.
-    pub shape: Vec<usize>,
-    /// Exactly [`TensorData::bytes_for`] bytes.
-    bytes: Bytes,
+/// Bytes that a tensor takes; `None` when they cannot be counted.
+pub fn bytes_for(dtype: DType, shape: &[usize]) -> Option<usize> {
+    let bits = checked_elems(shape)?.checked_mul(usize::try_from(dtype.bits()).ok()?)?;
+    i64::try_from(bits).ok().map(|_| bits.div_ceil(8))
 }
 
-impl TensorData {
-    /// Checks that the length fits; `None` when it does not, or when the shape holds too many elements to count.
-    pub fn new(dtype: DType, shape: Vec<usize>, bytes: Bytes) -> Option<Self> {
-        (Self::bytes_for(dtype, &shape)? == bytes.len()).then_some(Self { dtype, shape, bytes })
-    }
-
-    /// The content.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// Number of elements.
-    pub fn elems(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Bytes that a tensor takes; `None` when they cannot be counted.
-    pub fn bytes_for(dtype: DType, shape: &[usize]) -> Option<usize> {
-        // Zeros first, so that `[huge, huge, 0]` is empty and not an overflow.
-        if shape.contains(&0) {
-            return Some(0);
-        }
-        let elems = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
-        elems.checked_mul(usize::try_from(dtype.bits()).ok()?).map(|bits| bits.div_ceil(8))
-    }
+/// A tensor over mapped or owned bytes; `None` when their number is not what dtype and shape ask for.
+pub fn tensor_of(dtype: DType, shape: Vec<usize>, bytes: Bytes) -> Option<Tensor> {
+    let length = bytes.len();
+    Tensor::shared(dtype, shape, Arc::new(bytes), 0, length).ok()
 }
 
 /// Why a tensor file could not be read or written.
@@ -116,7 +92,7 @@ pub enum ContentError {
 ///
 /// # Errors
 /// [`DataError`], naming the file.
-pub fn read(path: &Path) -> Result<Vec<(String, TensorData)>, DataError> {
+pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>, DataError> {
     let content = |fault| DataError::Content { path: path.into(), fault };
     let extension = known_extension(path)?;
     let bytes = Bytes::map(path).map_err(|source| DataError::Io { path: path.into(), source })?;
@@ -131,7 +107,7 @@ pub fn read(path: &Path) -> Result<Vec<(String, TensorData)>, DataError> {
 ///
 /// # Errors
 /// [`DataError`], naming the file; [`io::ErrorKind::InvalidInput`] for more than one tensor in a `.npy` or `.pb`.
-pub fn write(path: &Path, tensors: &[(String, TensorData)]) -> Result<(), DataError> {
+pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), DataError> {
     let content = |fault| DataError::Content { path: path.into(), fault };
     let io = |source| DataError::Io { path: path.into(), source };
     let one = || match tensors {
@@ -164,24 +140,24 @@ pub(crate) mod tests {
     use super::*;
 
     /// Tensors of any dtype and small shape.
-    pub(crate) fn any_tensor() -> impl Strategy<Value = TensorData> {
+    pub(crate) fn any_tensor() -> impl Strategy<Value = Tensor> {
         let dtype = prop::sample::select(DType::ALL);
         (dtype, prop::collection::vec(0usize..4, 0..4), any::<u64>()).prop_map(|(dtype, shape, seed)| {
-            let length = TensorData::bytes_for(dtype, &shape).unwrap();
+            let length = bytes_for(dtype, &shape).unwrap();
             let mut random = fastrand::Rng::with_seed(seed);
             let bytes: Vec<u8> =
                 (0..length).map(|_| if dtype == DType::Bool { random.u8(0..2) } else { random.u8(..) }).collect();
-            TensorData::new(dtype, shape, bytes.into()).unwrap()
+            Tensor::new(dtype, shape, bytes).unwrap()
         })
     }
 
     #[test]
     fn lengths() {
-        assert_eq!(TensorData::bytes_for(DType::I4, &[3]), Some(2));
-        assert_eq!(TensorData::bytes_for(DType::F32, &[]), Some(4));
-        assert_eq!(TensorData::bytes_for(DType::F32, &[usize::MAX, usize::MAX, 0]), Some(0));
-        assert_eq!(TensorData::bytes_for(DType::F32, &[usize::MAX / 4 + 1]), None);
-        assert!(TensorData::new(DType::F32, vec![2], vec![0; 7].into()).is_none());
+        assert_eq!(bytes_for(DType::I4, &[3]), Some(2));
+        assert_eq!(bytes_for(DType::F32, &[]), Some(4));
+        assert_eq!(bytes_for(DType::F32, &[usize::MAX, usize::MAX, 0]), Some(0));
+        assert_eq!(bytes_for(DType::F32, &[usize::MAX / 4 + 1]), None);
+        assert!(tensor_of(DType::F32, vec![2], vec![0; 7].into()).is_none());
     }
 
     #[test]

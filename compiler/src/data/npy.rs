@@ -3,9 +3,10 @@
 //! The header is parsed here, not with the `npyz` crate, because that one recurses into nested brackets and multiplies
 //! dimensions unchecked. Source: `numpy.lib.format`, versions 1.0 to 3.0.
 
+use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::{ContentError, TensorData};
+use super::{ContentError, bytes_for, tensor_of};
 use crate::mapped::Bytes;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -27,9 +28,9 @@ pub(super) struct Header {
 ///
 /// # Errors
 /// [`ContentError::Npy`] and [`ContentError::NpyType`].
-pub fn read(bytes: &Bytes) -> Result<TensorData, ContentError> {
+pub fn read(bytes: &Bytes) -> Result<Tensor, ContentError> {
     let header = parse_header(bytes)?;
-    let length = TensorData::bytes_for(header.dtype, &header.shape).ok_or(ContentError::Npy("shape too large"))?;
+    let length = bytes_for(header.dtype, &header.shape).ok_or(ContentError::Npy("shape too large"))?;
     let end = header.data_offset.checked_add(length).ok_or(ContentError::Npy("shape too large"))?;
     let data = bytes.slice(header.data_offset..end).ok_or(ContentError::Npy("data shorter than the shape"))?;
     if end != bytes.len() {
@@ -39,7 +40,7 @@ pub fn read(bytes: &Bytes) -> Result<TensorData, ContentError> {
 }
 
 /// Brings data into row-major little-endian order.
-pub(super) fn interpret(header: Header, data: Bytes) -> Result<TensorData, ContentError> {
+pub(super) fn interpret(header: Header, data: Bytes) -> Result<Tensor, ContentError> {
     let elem_bytes = header.dtype.bytes_for(1);
     let swap = header.big_endian && elem_bytes > 1;
     let fortran = header.fortran_order && header.shape.len() > 1;
@@ -55,7 +56,7 @@ pub(super) fn interpret(header: Header, data: Bytes) -> Result<TensorData, Conte
         }
         data = owned.into();
     }
-    TensorData::new(header.dtype, header.shape, data).ok_or(ContentError::Npy("data does not fit the shape"))
+    tensor_of(header.dtype, header.shape, data).ok_or(ContentError::Npy("data does not fit the shape"))
 }
 
 /// Transposes from column-major to row-major order.
@@ -190,12 +191,12 @@ const NAMES: &[(DType, &str)] = &[
 ///
 /// # Errors
 /// [`ContentError::NoSuchType`] for `bf16` and 4-bit integers, which NumPy does not have.
-pub fn write(tensor: &TensorData) -> Result<Vec<u8>, ContentError> {
-    let name = NAMES.iter().find(|(dtype, _)| *dtype == tensor.dtype).map(|(_, name)| *name);
-    let name = name.ok_or(ContentError::NoSuchType { format: ".npy", dtype: tensor.dtype })?;
-    let order = if tensor.dtype.bits() > 8 { '<' } else { '|' };
-    let dims: String = tensor.shape.iter().map(|dim| format!("{dim}, ")).collect();
-    let dims = if tensor.shape.len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
+pub fn write(tensor: &Tensor) -> Result<Vec<u8>, ContentError> {
+    let name = NAMES.iter().find(|(dtype, _)| *dtype == tensor.dtype()).map(|(_, name)| *name);
+    let name = name.ok_or(ContentError::NoSuchType { format: ".npy", dtype: tensor.dtype() })?;
+    let order = if tensor.dtype().bits() > 8 { '<' } else { '|' };
+    let dims: String = tensor.shape().iter().map(|dim| format!("{dim}, ")).collect();
+    let dims = if tensor.shape().len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
     let mut text = format!("{{'descr': '{order}{name}', 'fortran_order': False, 'shape': ({dims}), }}");
     let padding = (10 + text.len() + 1).next_multiple_of(64) - (10 + text.len() + 1);
     text.push_str(&" ".repeat(padding));
@@ -220,7 +221,7 @@ mod tests {
 
     #[test]
     fn header_as_numpy_writes_it() {
-        let tensor = TensorData::new(DType::F32, vec![3], vec![0; 12].into()).unwrap();
+        let tensor = tensor_of(DType::F32, vec![3], vec![0; 12].into()).unwrap();
         let bytes = write(&tensor).unwrap();
         assert!(bytes[10..].starts_with(b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), } "));
         assert_eq!(bytes.len(), 128 + 12);
@@ -232,7 +233,7 @@ mod tests {
         let header = "{'descr': '>i2', 'fortran_order': True, 'shape': (2, 3), }\n";
         // Columns (1,4), (2,5), (3,6).
         let tensor = read(&array(header, &[0, 1, 0, 4, 0, 2, 0, 5, 0, 3, 0, 6])).unwrap();
-        assert_eq!(&**tensor.bytes(), &[1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0]);
+        assert_eq!(tensor.bytes(), &[1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0]);
     }
 
     #[test]
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(fault(&good.replace("(2,)", "(-1,)"), &[]), "not an npy array: `shape` is not a tuple of integers");
         let huge = good.replace("(2,)", "(9999999999, 9999999999)");
         assert_eq!(fault(&huge, &[]), "not an npy array: shape too large");
-        let tensor = TensorData::new(DType::I4, vec![1], vec![0].into()).unwrap();
+        let tensor = tensor_of(DType::I4, vec![1], vec![0].into()).unwrap();
         assert_eq!(write(&tensor).unwrap_err().to_string(), ".npy files cannot hold `i4`");
     }
 

@@ -2,10 +2,11 @@
 
 use std::io::{Cursor, Read, Write};
 
+use adze_ir::tensor::Tensor;
 use npyz::npz::{NpzArchive, NpzWriter, array_name_from_file_name, file_name_from_array_name};
 use npyz::zip::{CompressionMethod, DateTime, write::FileOptions};
 
-use super::{ContentError, TensorData, npy};
+use super::{ContentError, bytes_for, npy};
 use crate::mapped::Bytes;
 
 /// Bound of one array when unpacked, so that a small archive cannot fill the memory.
@@ -15,7 +16,7 @@ const MAX_ARRAY_BYTES: usize = 4 << 30;
 ///
 /// # Errors
 /// [`ContentError::Zip`] and those of [`npy::read`]; an array over 4 GiB is [`ContentError::Npy`].
-pub fn read(bytes: &Bytes) -> Result<Vec<(String, TensorData)>, ContentError> {
+pub fn read(bytes: &Bytes) -> Result<Vec<(String, Tensor)>, ContentError> {
     let zip = |error: npyz::zip::result::ZipError| ContentError::Zip(error.to_string());
     let mut archive =
         NpzArchive::new(Cursor::new(bytes.as_ref())).map_err(|error| ContentError::Zip(error.to_string()))?;
@@ -31,14 +32,14 @@ pub fn read(bytes: &Bytes) -> Result<Vec<(String, TensorData)>, ContentError> {
 }
 
 /// Reads header and data; never more than the header says, never more than there is.
-fn read_array(file: &mut dyn Read) -> Result<TensorData, ContentError> {
+fn read_array(file: &mut dyn Read) -> Result<Tensor, ContentError> {
     let mut head = Vec::new();
     file.take(12).read_to_end(&mut head)?;
     let (start, length) = npy::header_extent(&head)?;
     let missing = (start + length).saturating_sub(head.len());
     file.take(missing as u64).read_to_end(&mut head)?;
     let header = npy::parse_header(&head)?;
-    let length = TensorData::bytes_for(header.dtype, &header.shape)
+    let length = bytes_for(header.dtype, &header.shape)
         .filter(|&length| length <= MAX_ARRAY_BYTES)
         .ok_or(ContentError::Npy("shape too large"))?;
     // A version 1 header of no bytes would end before the twelve that were read.
@@ -55,7 +56,7 @@ fn read_array(file: &mut dyn Read) -> Result<TensorData, ContentError> {
 ///
 /// # Errors
 /// Those of [`npy::write`].
-pub fn write(tensors: &[(String, TensorData)]) -> Result<Vec<u8>, ContentError> {
+pub fn write(tensors: &[(String, Tensor)]) -> Result<Vec<u8>, ContentError> {
     let zip = |error: npyz::zip::result::ZipError| ContentError::Zip(error.to_string());
     let options =
         FileOptions::default().compression_method(CompressionMethod::Stored).last_modified_time(DateTime::default());
@@ -75,6 +76,7 @@ mod tests {
     use adze_ir::types::DType;
     use proptest::prelude::*;
 
+    use super::super::tensor_of;
     use super::super::tests::any_tensor;
     use super::*;
 
@@ -90,7 +92,7 @@ mod tests {
 
         #[test]
         fn mutated(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-            let tensor = TensorData::new(DType::F32, vec![2, 2], vec![7; 16].into()).unwrap();
+            let tensor = tensor_of(DType::F32, vec![2, 2], vec![7; 16].into()).unwrap();
             let mut bytes = write(&[("x".into(), tensor)]).unwrap();
             for (index, value) in flips {
                 let at = index.index(bytes.len());

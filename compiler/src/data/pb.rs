@@ -1,8 +1,9 @@
 //! ONNX's test-data `.pb`: one serialized `TensorProto`.
 
+use adze_ir::tensor::Tensor;
 use onnx_protobuf::{Message, TensorProto};
 
-use super::{ContentError, TensorData};
+use super::ContentError;
 use crate::mapped::Bytes;
 use crate::onnx::tensor::{TensorError, TensorReader, elem_type_of};
 use crate::onnx::wire;
@@ -11,7 +12,7 @@ use crate::onnx::wire;
 ///
 /// # Errors
 /// [`ContentError::Wire`] and [`ContentError::Tensor`]; external data is refused.
-pub fn read(bytes: &Bytes) -> Result<(String, TensorData), ContentError> {
+pub fn read(bytes: &Bytes) -> Result<(String, Tensor), ContentError> {
     let skeleton = wire::walk_tensor(bytes)?;
     let proto =
         TensorProto::parse_from_bytes(&skeleton.bytes).map_err(|error| TensorError::Protobuf(error.to_string()))?;
@@ -24,12 +25,12 @@ pub fn read(bytes: &Bytes) -> Result<(String, TensorData), ContentError> {
 ///
 /// # Errors
 /// [`ContentError::Npy`] never; [`TensorError::Dims`] when a dimension does not fit 64 signed bits.
-pub fn write(name: &str, tensor: &TensorData) -> Result<Vec<u8>, ContentError> {
-    let dims: Result<Vec<i64>, _> = tensor.shape.iter().map(|&dim| i64::try_from(dim)).collect();
+pub fn write(name: &str, tensor: &Tensor) -> Result<Vec<u8>, ContentError> {
+    let dims: Result<Vec<i64>, _> = tensor.shape().iter().map(|&dim| i64::try_from(dim)).collect();
     let proto = TensorProto {
         name: name.into(),
         dims: dims.map_err(|_| TensorError::Dims)?,
-        data_type: elem_type_of(tensor.dtype),
+        data_type: elem_type_of(tensor.dtype()),
         raw_data: tensor.bytes().to_vec(),
         ..Default::default()
     };

@@ -1,4 +1,4 @@
-//! Tensor constants: typed fields, raw bytes and external files, all brought to [`TensorData`].
+//! Tensor constants: typed fields, raw bytes and external files, all brought to [`Tensor`].
 //!
 //! Raw, packed floating-point and external data stay in the mapped file; only varints are decoded into new memory,
 //! and never more of them than the shape has elements.
@@ -8,14 +8,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 use onnx_protobuf::TensorProto;
 use onnx_protobuf::tensor_proto::DataLocation;
 use protobuf::Enum;
 
 use super::wire::{Cursor, Payload, Piece, RAW_DATA, WireError};
-use crate::data::TensorData;
+use crate::data::{bytes_for, tensor_of};
 use crate::mapped::Bytes;
+
+/// Highest rank that is imported.
+pub const MAX_RANK: usize = 32;
 
 /// Why a `TensorProto` could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,9 @@ pub enum TensorError {
     /// A dimension is negative, or the element count overflows.
     #[error("invalid dimensions")]
     Dims,
+    /// More than [`MAX_RANK`] dimensions.
+    #[error("rank {0}, over the supported {MAX_RANK}")]
+    Rank(usize),
     /// The bytes do not fit the shape.
     #[error("shape needs {expected} bytes of data, found {found}")]
     Length {
@@ -83,7 +90,7 @@ impl TensorError {
     pub fn is_unsupported(&self) -> bool {
         match self {
             Self::ElemType(code) => ELEM_TYPES.iter().any(|(known, ..)| known == code),
-            Self::Segment => true,
+            Self::Segment | Self::Rank(_) => true,
             _ => false,
         }
     }
@@ -170,14 +177,17 @@ impl TensorReader {
     ///
     /// # Errors
     /// [`TensorError`].
-    pub fn read(&mut self, proto: &TensorProto) -> Result<TensorData, TensorError> {
+    pub fn read(&mut self, proto: &TensorProto) -> Result<Tensor, TensorError> {
         if proto.segment.is_some() {
             return Err(TensorError::Segment);
         }
         let dtype = dtype_of(proto.data_type)?;
+        if proto.dims.len() > MAX_RANK {
+            return Err(TensorError::Rank(proto.dims.len()));
+        }
         let shape: Result<Vec<usize>, _> = proto.dims.iter().map(|&dim| usize::try_from(dim)).collect();
         let shape = shape.map_err(|_| TensorError::Dims)?;
-        let expected = TensorData::bytes_for(dtype, &shape).ok_or(TensorError::Dims)?;
+        let expected = bytes_for(dtype, &shape).ok_or(TensorError::Dims)?;
         let bytes = if proto.data_location.value() == DataLocation::EXTERNAL.value() {
             self.external_bytes(proto, expected)?
         } else {
@@ -186,7 +196,7 @@ impl TensorReader {
         if bytes.len() != expected {
             return Err(TensorError::Length { expected, found: bytes.len() });
         }
-        TensorData::new(dtype, shape, canonical_bool(dtype, bytes)).ok_or(TensorError::Dims)
+        tensor_of(dtype, shape, canonical_bool(dtype, bytes)).ok_or(TensorError::Dims)
     }
 
     fn inline_bytes(&self, proto: &TensorProto, dtype: DType, expected: usize) -> Result<Bytes, TensorError> {
@@ -312,14 +322,14 @@ mod tests {
     use super::super::wire;
     use super::*;
 
-    fn read_in(proto: &TensorProto, folder: Option<PathBuf>) -> Result<TensorData, TensorError> {
+    fn read_in(proto: &TensorProto, folder: Option<PathBuf>) -> Result<Tensor, TensorError> {
         let bytes = Bytes::from(proto.write_to_bytes().unwrap());
         let skeleton = wire::walk_tensor(&bytes).unwrap();
         let decoded = TensorProto::parse_from_bytes(&skeleton.bytes).unwrap();
         TensorReader::new(bytes, skeleton.payloads, folder).read(&decoded)
     }
 
-    fn read(proto: &TensorProto) -> Result<TensorData, TensorError> {
+    fn read(proto: &TensorProto) -> Result<Tensor, TensorError> {
         read_in(proto, None)
     }
 
@@ -330,19 +340,19 @@ mod tests {
     #[test]
     fn typed_fields() {
         let floats = TensorProto { float_data: vec![1.0, -2.0], ..tensor(1, &[2]) };
-        assert_eq!(&**read(&floats).unwrap().bytes(), [1f32.to_le_bytes(), (-2f32).to_le_bytes()].concat());
+        assert_eq!(read(&floats).unwrap().bytes(), [1f32.to_le_bytes(), (-2f32).to_le_bytes()].concat());
         let bytes = TensorProto { int32_data: vec![-1, 2], ..tensor(3, &[2]) };
-        assert_eq!(&**read(&bytes).unwrap().bytes(), &[255, 2]);
+        assert_eq!(read(&bytes).unwrap().bytes(), &[255, 2]);
         let halves = TensorProto { int32_data: vec![0x3c00], ..tensor(10, &[1]) };
-        assert_eq!(&**read(&halves).unwrap().bytes(), &[0, 0x3c]);
+        assert_eq!(read(&halves).unwrap().bytes(), &[0, 0x3c]);
         let longs = TensorProto { int64_data: vec![-3], ..tensor(7, &[]) };
-        assert_eq!(&**read(&longs).unwrap().bytes(), (-3i64).to_le_bytes());
+        assert_eq!(read(&longs).unwrap().bytes(), (-3i64).to_le_bytes());
         let words = TensorProto { uint64_data: vec![7], ..tensor(12, &[1]) };
-        assert_eq!(&**read(&words).unwrap().bytes(), 7u32.to_le_bytes());
+        assert_eq!(read(&words).unwrap().bytes(), 7u32.to_le_bytes());
         let nibbles = TensorProto { int32_data: vec![0x21, 0x03], ..tensor(22, &[3]) };
-        assert_eq!(&**read(&nibbles).unwrap().bytes(), &[0x21, 0x03]);
+        assert_eq!(read(&nibbles).unwrap().bytes(), &[0x21, 0x03]);
         let bools = TensorProto { raw_data: vec![0, 5], ..tensor(9, &[2]) };
-        assert_eq!(&**read(&bools).unwrap().bytes(), &[0, 1]);
+        assert_eq!(read(&bools).unwrap().bytes(), &[0, 1]);
     }
 
     #[test]
@@ -387,8 +397,8 @@ mod tests {
         let read = |location: &str, offset: &str, length: &str| {
             read_in(&external(location, offset, length), model.clone()).map_err(|error| error.to_string())
         };
-        assert_eq!(&**read("w.bin", "1", "2").unwrap().bytes(), &[2, 3]);
-        assert_eq!(&**read("./w.bin", "0", "2").unwrap().bytes(), &[1, 2]);
+        assert_eq!(read("w.bin", "1", "2").unwrap().bytes(), &[2, 3]);
+        assert_eq!(read("./w.bin", "0", "2").unwrap().bytes(), &[1, 2]);
         let outside = |location: &str| format!("external data `{location}` is outside the model's folder");
         assert_eq!(read("../secret", "0", "2").unwrap_err(), outside("../secret"));
         assert_eq!(read("/etc/passwd", "0", "2").unwrap_err(), outside("/etc/passwd"));
