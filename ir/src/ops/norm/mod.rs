@@ -1,5 +1,8 @@
 //! Normalisations and functions of whole rows.
 
+mod eval;
+mod rows;
+
 use super::op;
 
 use crate::attrs::F64;
@@ -107,3 +110,6 @@ op! {
         size: i64,
     }
 }
+
+#[cfg(test)]
+mod tests;
