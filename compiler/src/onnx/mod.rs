@@ -30,8 +30,8 @@ use adze_ir::extent::Sym;
 use adze_ir::graph::Graph;
 use onnx_protobuf::{Message, ModelProto};
 
-pub use ops::supported;
 pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
+pub use ops::supported;
 pub use options::{DEFAULT_RANGE, ImportOptions, InputValue};
 
 use crate::mapped::Bytes;
@@ -93,6 +93,20 @@ pub fn import_bytes(
     let folder = folder.unwrap_or_default();
     let files = importer.reader.external_files().map(|file| folder.join(file)).collect();
     Ok(Imported { graph: importer.graph, files, undeclared })
+}
+
+/// Names of the inputs that a model file declares, in order; initializers are none.
+///
+/// # Errors
+/// [`ImportError`] when the file is no model.
+pub fn input_names(path: &Path) -> Result<Vec<String>, ImportError> {
+    let bytes = Bytes::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let skeleton = wire::walk_model(&bytes)?;
+    let model =
+        ModelProto::parse_from_bytes(&skeleton.bytes).map_err(|error| ImportError::Protobuf(error.to_string()))?;
+    let graph = model.graph.as_ref().ok_or(ImportError::Structure("no graph"))?;
+    let is_initializer = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+    Ok(graph.input.iter().map(|input| input.name.clone()).filter(|name| !is_initializer(name)).collect())
 }
 
 fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto) {
