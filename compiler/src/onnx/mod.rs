@@ -1,0 +1,129 @@
+//! Import of ONNX: bytes → skeleton ([`wire`]) → messages (onnx-protobuf) → [`Graph`].
+//!
+//! - [`wire`], `schema`: bounded walk over the bytes; weights stay in the mapped file.
+//! - [`tensor`]: constants, external data.
+//! - `inputs`: types of the graph's inputs, bindings of dimensions.
+//! - `import`, `node`, `attrs`: the walk over the nodes; `ops`: one table of rows per family.
+//! - `value`, `fold`: what is known at import: constants and the integers of shape arithmetic.
+//!
+//! A named ONNX operator becomes the operator of ours of that name; only functions that the model itself defines are
+//! inlined, and branches whose condition is known are taken. No input may cause a panic or unbounded work.
+
+mod attrs;
+mod error;
+mod fold;
+mod import;
+mod inputs;
+mod node;
+mod ops;
+mod options;
+mod schema;
+pub mod tensor;
+mod value;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use adze_ir::extent::Sym;
+use adze_ir::graph::Graph;
+use onnx_protobuf::{Message, ModelProto};
+
+pub use ops::supported;
+pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
+pub use options::{DEFAULT_RANGE, ImportOptions, InputValue};
+
+use crate::mapped::Bytes;
+use error::Fault;
+use import::{Importer, Slot, domain_of};
+use tensor::{TensorReader, dtype_of};
+
+/// An imported model.
+#[derive(Debug)]
+pub struct Imported {
+    /// The graph; verified by its caller like any other.
+    pub graph: Graph,
+    /// Files besides the model that were read, in order of name.
+    pub files: Vec<PathBuf>,
+    /// Named dimensions whose range nobody declared; they have [`DEFAULT_RANGE`].
+    pub undeclared: Vec<Sym>,
+}
+
+/// Imports a model file; external data is looked for in its folder.
+///
+/// # Errors
+/// [`ImportError`].
+pub fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
+    let bytes = Bytes::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("model");
+    import_bytes(&bytes, Some(folder), name, options)
+}
+
+/// Imports a model from memory; external data is refused without a folder.
+///
+/// # Errors
+/// [`ImportError`].
+pub fn import_bytes(
+    bytes: &Bytes,
+    folder: Option<PathBuf>,
+    name: &str,
+    options: &ImportOptions,
+) -> Result<Imported, ImportError> {
+    let skeleton = wire::walk_model(bytes)?;
+    let model =
+        ModelProto::parse_from_bytes(&skeleton.bytes).map_err(|error| ImportError::Protobuf(error.to_string()))?;
+    let graph = model.graph.as_ref().ok_or(ImportError::Structure("no graph"))?;
+    if model.opset_import.is_empty() {
+        return Err(ImportError::Structure("no opset import"));
+    }
+    let opsets: BTreeMap<String, i64> =
+        model.opset_import.iter().map(|opset| (domain_of(&opset.domain).to_string(), opset.version)).collect();
+    let reader = TensorReader::new(bytes.clone(), skeleton.payloads, folder.clone());
+    let mut importer = Importer::new(name, reader, Rc::new(opsets), &model.functions);
+    importer.initializers(graph);
+    let undeclared = inputs::define_inputs(&mut importer, graph, options)?;
+    importer.nodes(&graph.node);
+    define_outputs(&mut importer, graph);
+    if !importer.issues.is_empty() {
+        return Err(ImportError::Issues(importer.issues));
+    }
+    importer.graph.remove_dead();
+    let folder = folder.unwrap_or_default();
+    let files = importer.reader.external_files().map(|file| folder.join(file)).collect();
+    Ok(Imported { graph: importer.graph, files, undeclared })
+}
+
+fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto) {
+    for output in &graph.output {
+        let place = Place::Output(output.name.clone());
+        let value = match importer.look_up(&output.name) {
+            Some(Slot::Value(value)) => value,
+            Some(Slot::Missing) => continue,
+            Some(Slot::Absent) | None => {
+                importer.note(Fault::model("a name that nothing defines", "a value of the graph").at(place));
+                continue;
+            }
+        };
+        let declared = output.type_.as_ref().filter(|ty| ty.has_tensor_type()).map(|ty| ty.tensor_type().elem_type);
+        // A wrong declared shape is common and harmless; a wrong dtype means that the model was tampered with.
+        if let Some(code) = declared
+            && code != 0
+            && dtype_of(code).ok() != Some(value.ty.dtype)
+        {
+            let declared = tensor::elem_type_name(code);
+            importer
+                .note(Fault::model(format!("declared {declared}, computed {}", value.ty), "the same dtype").at(place));
+            continue;
+        }
+        match importer.materialise(&value) {
+            Ok(id) => importer.graph.add_output(output.name.as_str(), id),
+            Err(fault) => importer.note(fault.at(place)),
+        }
+    }
+    if graph.output.is_empty() {
+        let place = Place::Output(String::new());
+        importer.note(Fault::model("no output", "a graph with outputs").at(place));
+    }
+}
