@@ -18,6 +18,7 @@ mod pool;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod shape;
 mod source;
 mod unary;
 

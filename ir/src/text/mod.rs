@@ -1,0 +1,9 @@
+//! Text form of the IRs: lexer, parsers and printers, side by side. `parse(print(x)) == x`.
+
+mod common;
+mod graph;
+mod lex;
+
+pub use common::{Spelling, parse_attr, parse_extent, parse_loc, parse_op_attrs, parse_type, print_op};
+pub use graph::{parse_graph, print_graph};
+pub use lex::{Cursor, MAX_DEPTH, ParseError, Parsed, Pos, Token};
