@@ -7,6 +7,8 @@ use super::op;
 
 use crate::attrs::F64;
 
+pub(super) use rows::softmax;
+
 op! {
     /// `exp(x - max) / Σ exp(x - max)` over axes `axis..`, or one axis. Source: ONNX `Softmax`, opsets 1, 11, 13.
     pub struct Softmax = "softmax" (1..=1) {
