@@ -49,7 +49,4 @@ pending! {
     ConvInteger,
     QLinearConv,
     QLinearMatMul,
-    Lstm,
-    Gru,
-    Rnn,
 }
