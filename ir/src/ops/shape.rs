@@ -165,12 +165,6 @@ impl Window {
         Ok(room.floordiv(&self.stride.into()) + Extent::ONE)
     }
 
-    /// Input position of window element `k` of window `out`; `None` in the padding.
-    pub(super) fn at(self, out: usize, k: usize, len: usize) -> Option<usize> {
-        let position = out as i64 * self.stride + k as i64 * self.dilation - self.before;
-        usize::try_from(position).ok().filter(|&p| p < len)
-    }
-
     /// The window elements that lie on the input, as a range.
     pub(super) fn on_input(self, out: usize, len: usize) -> std::ops::Range<usize> {
         let first = out as i64 * self.stride - self.before;
@@ -299,7 +293,8 @@ mod tests {
 
     #[test]
     fn broadcast_table() {
-        let cases: &[(&[&str], &[&str], Option<&[&str]>)] = &[
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a [&'a str]>);
+        let cases: &[Case<'_>] = &[
             (&[], &[], Some(&[])),
             (&["2", "3"], &[], Some(&["2", "3"])),
             (&["n", "1"], &["1", "4"], Some(&["n", "4"])),
@@ -329,11 +324,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn on_input_is_where_at_finds_elements(
+        fn on_input_is_where_elements_are(
             kernel in 1i64..5, stride in 1i64..4, dilation in 1i64..4, before in -3i64..4, len in 0usize..7, out in 0usize..6
         ) {
             let window = Window { kernel, stride, dilation, before, after: 0 };
-            let found: Vec<usize> = (0..kernel as usize).filter(|&k| window.at(out, k, len).is_some()).collect();
+            let at = |k: usize| out as i64 * stride + k as i64 * dilation - before;
+            let found: Vec<usize> = (0..kernel as usize).filter(|&k| (0..len as i64).contains(&at(k))).collect();
             prop_assert_eq!(window.on_input(out, len).collect::<Vec<_>>(), found);
         }
 
