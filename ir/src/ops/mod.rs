@@ -12,6 +12,7 @@ mod fused;
 mod image;
 mod index;
 mod linear;
+mod math;
 mod movement;
 mod norm;
 mod pending;

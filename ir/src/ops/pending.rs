@@ -61,6 +61,4 @@ pending! {
     Rnn,
     Attention,
     RotaryEmbedding,
-    Unary,
-    Binary,
 }

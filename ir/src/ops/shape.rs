@@ -220,6 +220,11 @@ pub(super) fn windows(
     Ok((0..rank).map(window).collect())
 }
 
+/// The shape of a result whose extents are all bound.
+pub(super) fn concrete(ty: &TensorType) -> Result<Vec<usize>, EvalError> {
+    ty.fixed_shape().ok_or_else(|| EvalError::UnboundDim(show(&ty.shape)))
+}
+
 /// Strides in elements of a dense row-major tensor.
 pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
