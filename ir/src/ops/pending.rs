@@ -88,6 +88,4 @@ pending! {
     Rnn,
     Attention,
     RotaryEmbedding,
-    Unary,
-    Binary,
 }

@@ -596,7 +596,7 @@ fn emit_atom(b: &mut FunctionBuilder<'_>, atom: &Atom, lookup: &dyn Fn(&str) -> 
         Atom::FloorDiv(x, y) => {
             let dividend = emit_extent(b, x, lookup);
             if let Some(shift) = y.as_const().filter(|d| d.count_ones() == 1 && *d > 0).map(i64::trailing_zeros) {
-                return b.ins().sshr_imm(dividend, i64::from(shift));
+                return b.ins().sshr_imm_s(dividend, i64::from(shift));
             }
             let divisor = emit_extent(b, y, lookup);
             let one = b.ins().iconst(types::I64, 1);
@@ -605,7 +605,7 @@ fn emit_atom(b: &mut FunctionBuilder<'_>, atom: &Atom, lookup: &dyn Fn(&str) -> 
             let quotient = b.ins().sdiv(dividend, divisor);
             let back = b.ins().imul(quotient, divisor);
             let rest = b.ins().isub(dividend, back);
-            let negative = b.ins().sshr_imm(rest, 63);
+            let negative = b.ins().sshr_imm_s(rest, 63);
             b.ins().iadd(quotient, negative)
         }
     }

@@ -1,0 +1,105 @@
+//! Normalisations and softmax.
+
+use adze_ir::ops::{
+    BatchNorm, GroupNorm, Hardmax, InstanceNorm, LayerNorm, LogSoftmax, LpNorm, Lrn, Op, RmsNorm, Softmax,
+};
+
+use super::super::error::Fault;
+use super::super::node::{NodeCx, Outputs, axis_in};
+use super::linear::operands;
+use super::{NEWEST, OLDEST, Row};
+
+pub(super) const ROWS: &[Row] = &[
+    ("BatchNormalization", OLDEST..=NEWEST, batch_norm),
+    // Opset 18 had one scale per group; 21 replaced it.
+    ("GroupNormalization", 21..=NEWEST, group_norm),
+    ("Hardmax", OLDEST..=NEWEST, |cx| rows(cx, |axis, flatten| Hardmax { axis, flatten }.into())),
+    ("InstanceNormalization", OLDEST..=NEWEST, instance_norm),
+    ("LRN", OLDEST..=NEWEST, lrn),
+    ("LayerNormalization", 17..=NEWEST, layer_norm),
+    ("LogSoftmax", OLDEST..=NEWEST, |cx| rows(cx, |axis, flatten| LogSoftmax { axis, flatten }.into())),
+    ("LpNormalization", OLDEST..=NEWEST, lp_norm),
+    ("RMSNormalization", 23..=NEWEST, rms_norm),
+    ("Softmax", OLDEST..=NEWEST, |cx| rows(cx, |axis, flatten| Softmax { axis, flatten }.into())),
+];
+
+/// Before opset 13 all axes from `axis` on formed one row, and the default was 1.
+fn rows(cx: &mut NodeCx<'_, '_>, op: fn(usize, bool) -> Op) -> Outputs {
+    cx.at_most(1)?;
+    let x = cx.input(0)?;
+    let old = cx.opset < 13;
+    let given = cx.attrs.int("axis")?.unwrap_or(if old { 1 } else { -1 });
+    let rank = x.rank();
+    let axis = axis_in(given, rank)?;
+    // From the last axis on is the last axis.
+    let flatten = old && axis + 1 != rank;
+    Ok(vec![cx.emit1(op(axis, flatten), &[&x])?])
+}
+
+fn batch_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.attrs.ignore("momentum");
+    cx.attrs.expect_int("training_mode", 0, 0)?;
+    if cx.opset < 9 {
+        cx.attrs.expect_int("spatial", 1, 1)?;
+    }
+    cx.at_most(5)?;
+    let values = (0..5).map(|index| cx.input(index)).collect::<Result<Vec<_>, _>>()?;
+    let epsilon = cx.f64("epsilon", 1e-5)?;
+    Ok(vec![cx.emit1(BatchNorm { epsilon }, &values.iter().collect::<Vec<_>>())?])
+}
+
+fn layer_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.attrs.expect_int("stash_type", 1, 1)?;
+    cx.at_most(3)?;
+    let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.opt(2).cloned());
+    let axis = axis_in(cx.attrs.int("axis")?.unwrap_or(-1), x.rank())?;
+    let epsilon = cx.f64("epsilon", 1e-5)?;
+    cx.emit(LayerNorm { axis, epsilon }, &operands(&[&x, &scale], bias.as_ref()))
+}
+
+fn rms_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.attrs.expect_int("stash_type", 1, 1)?;
+    cx.at_most(2)?;
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let axis = axis_in(cx.attrs.int("axis")?.unwrap_or(-1), x.rank())?;
+    let epsilon = cx.f64("epsilon", 1e-5)?;
+    Ok(vec![cx.emit1(RmsNorm { axis, epsilon }, &[&x, &scale])?])
+}
+
+fn three(cx: &mut NodeCx<'_, '_>, op: Op) -> Outputs {
+    cx.at_most(3)?;
+    let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    Ok(vec![cx.emit1(op, &[&x, &scale, &bias])?])
+}
+
+fn instance_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    let epsilon = cx.f64("epsilon", 1e-5)?;
+    three(cx, InstanceNorm { epsilon }.into())
+}
+
+fn group_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.attrs.expect_int("stash_type", 1, 1)?;
+    let epsilon = cx.f64("epsilon", 1e-5)?;
+    let groups = cx.attrs.int("num_groups")?.ok_or_else(|| Fault::model("no attribute `num_groups`", "an integer"))?;
+    three(cx, GroupNorm { epsilon, groups }.into())
+}
+
+fn lp_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(1)?;
+    let x = cx.input(0)?;
+    let axis = axis_in(cx.attrs.int("axis")?.unwrap_or(-1), x.rank())?;
+    let p = cx.attrs.int("p")?.unwrap_or(2);
+    Ok(vec![cx.emit1(LpNorm { axis, p }, &[&x])?])
+}
+
+fn lrn(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(1)?;
+    let x = cx.input(0)?;
+    let op = Lrn {
+        alpha: cx.f64("alpha", 1e-4)?,
+        beta: cx.f64("beta", 0.75)?,
+        bias: cx.f64("bias", 1.0)?,
+        size: cx.attrs.int("size")?.ok_or_else(|| Fault::model("no attribute `size`", "an integer"))?,
+    };
+    Ok(vec![cx.emit1(op, &[&x])?])
+}
