@@ -17,7 +17,6 @@ round a weight differently, which is why the files are committed.
 import pathlib
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
