@@ -30,8 +30,8 @@ use adze_ir::extent::Sym;
 use adze_ir::graph::Graph;
 use onnx_protobuf::{Message, ModelProto};
 
-pub use ops::supported;
 pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
+pub use ops::supported;
 pub use options::{DEFAULT_RANGE, ImportOptions, InputValue};
 
 use crate::mapped::Bytes;

@@ -2,10 +2,18 @@
 //!
 //! Between the graph and the targets. A leaf is any [`Op`] of the graph applied to [`View`]s; how it is computed is the
 //! target's business. Everything with a size is an [`Extent`] over the named dimensions and the loop variables in scope.
-//! The verifier (`verify_program`) lists what a program has to satisfy, `eval_program`
+//! The verifier ([`crate::verify::verify_program`]) lists what a program has to satisfy, [`crate::eval::eval_program`]
 //! runs it.
 
+mod address;
+mod inplace;
+mod prove;
+mod recipe;
+mod scope;
+mod walk;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use cranelift_entity::{PrimaryMap, entity_impl};
@@ -16,6 +24,13 @@ use crate::graph::{ConstTable, State};
 use crate::loc::Loc;
 use crate::ops::{ConstId, Op};
 use crate::types::{DType, Layout, Shape, TensorType};
+
+pub use address::{Addressing, AxisTerms, copy_bits, for_each_address, pack};
+pub use inplace::{is_elementwise, overwritable};
+pub use prove::Facts;
+pub use recipe::RecipeError;
+pub use scope::{live_ranges, scopes};
+pub use walk::{Access, LoopSpan, Walk};
 
 /// A buffer of a [`Program`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,7 +204,7 @@ pub enum Role {
 
 /// How constant data are made: a constant, through operators of one operand, laid out as the buffer says.
 ///
-/// Evaluated once, by `Recipe::eval`, for the package and for the interpreter alike.
+/// Evaluated once, by [`Recipe::eval`], for the package and for the interpreter alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// The constant in the program's table.
@@ -314,8 +329,28 @@ impl Program {
         self.buffers[id].alias.as_ref().map_or(id, |(base, _)| *base)
     }
 
+    /// Calls `visit` on every leaf, in order.
+    pub fn for_each_leaf<'a>(&'a self, visit: &mut dyn FnMut(&'a Leaf)) {
+        fn block<'a>(body: &'a [Stmt], visit: &mut dyn FnMut(&'a Leaf)) {
+            for stmt in body {
+                match stmt {
+                    Stmt::For(inner) => block(&inner.body, visit),
+                    Stmt::Leaf(leaf) => visit(leaf),
+                    Stmt::Dma(_) | Stmt::Wait(_) => {}
+                }
+            }
+        }
+        block(&self.body, visit);
+    }
+
     /// Properties of a buffer's memory.
     pub fn memory_of(&self, buffer: &Buffer) -> Memory {
         self.memories.get(&buffer.memory).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::text::print_program(self, f)
     }
 }
