@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What adze compiles to: machines as data, and code generation for each.
+
+pub mod cpu;

@@ -6,6 +6,7 @@
 pub mod npy;
 pub mod npz;
 pub mod pb;
+pub mod test_data;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use adze_ir::types::TensorType;
 use onnx_protobuf::{FunctionProto, GraphProto, NodeProto, TensorProto};
 
 use super::attrs::{Attrs, Env};
-use super::error::{ErrorKind, Fault, Issue, Place};
+use super::error::{Fault, Issue, Place};
 use super::fold::fold;
 use super::node::{NodeCx, Outputs};
 use super::ops::{self, Found};
@@ -223,7 +223,9 @@ impl<'a> Importer<'a> {
                 }
             },
             (None, Some(_)) => None,
-            (None, None) => return Err(Fault::model(format!("domain `{domain}` without an opset"), "an opset import")),
+            (None, None) => {
+                return Err(Fault::unsupported(format!("domain `{domain}` without an opset"), "an opset import"));
+            }
         };
         let mut inputs = Vec::with_capacity(node.input.len());
         for name in &node.input {
@@ -402,15 +404,15 @@ fn node_name(node: &NodeProto) -> &str {
     node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str)
 }
 
-/// A type rule's refusal: the shapes cannot go together, or a dtype or rank is not supported.
+/// A type rule's refusal. The rules accept what ONNX does, so the model is at fault.
 pub(super) fn type_fault(error: TypeError) -> Fault {
-    let text = error.to_string();
-    let (found, accepted) = text.split_once(", accepted: ").unwrap_or((&text, "what the operator's type rule allows"));
-    let kind = match error {
-        TypeError::Shape { .. } | TypeError::Arity { .. } => ErrorKind::Model,
-        TypeError::Rank { .. } | TypeError::DType { .. } | TypeError::Attribute { .. } => ErrorKind::Unsupported,
-    };
-    Fault { kind, found: found.to_string(), accepted: accepted.to_string() }
+    match error {
+        TypeError::Rank { input, found, accepted } => Fault::model(format!("input {input} of rank {found}"), accepted),
+        TypeError::DType { input, found, accepted } => Fault::model(format!("input {input} of {found}"), accepted),
+        TypeError::Shape { what, found, accepted } => Fault::model(format!("{what}: {found}"), accepted),
+        TypeError::Attribute { name, found, accepted } => Fault::model(format!("`{name}` = {found}"), accepted),
+        TypeError::Arity { found, accepted } => Fault::model(found, accepted),
+    }
 }
 
 /// Bounds on types, so that later stages need not fear them.

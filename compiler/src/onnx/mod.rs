@@ -28,7 +28,9 @@ use std::rc::Rc;
 
 use adze_ir::extent::Sym;
 use adze_ir::graph::Graph;
-use onnx_protobuf::{Message, ModelProto};
+use adze_ir::types::TensorType;
+use onnx_protobuf::tensor_shape_proto::dimension::Value as DimValue;
+use onnx_protobuf::{GraphProto, Message, ModelProto, ValueInfoProto};
 
 pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
 pub use ops::supported;
@@ -95,7 +97,21 @@ pub fn import_bytes(
     Ok(Imported { graph: importer.graph, files, undeclared })
 }
 
-fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto) {
+/// Names of the inputs that a model file declares, in order; initializers are none.
+///
+/// # Errors
+/// [`ImportError`] when the file is no model.
+pub fn input_names(path: &Path) -> Result<Vec<String>, ImportError> {
+    let bytes = Bytes::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let skeleton = wire::walk_model(&bytes)?;
+    let model =
+        ModelProto::parse_from_bytes(&skeleton.bytes).map_err(|error| ImportError::Protobuf(error.to_string()))?;
+    let graph = model.graph.as_ref().ok_or(ImportError::Structure("no graph"))?;
+    let is_initializer = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+    Ok(graph.input.iter().map(|input| input.name.clone()).filter(|name| !is_initializer(name)).collect())
+}
+
+fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
     for output in &graph.output {
         let place = Place::Output(output.name.clone());
         let value = match importer.look_up(&output.name) {
@@ -106,15 +122,8 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto
                 continue;
             }
         };
-        let declared = output.type_.as_ref().filter(|ty| ty.has_tensor_type()).map(|ty| ty.tensor_type().elem_type);
-        // A wrong declared shape is common and harmless; a wrong dtype means that the model was tampered with.
-        if let Some(code) = declared
-            && code != 0
-            && dtype_of(code).ok() != Some(value.ty.dtype)
-        {
-            let declared = tensor::elem_type_name(code);
-            importer
-                .note(Fault::model(format!("declared {declared}, computed {}", value.ty), "the same dtype").at(place));
+        if let Some(fault) = contradiction(output, &value.ty) {
+            importer.note(fault.at(place));
             continue;
         }
         match importer.materialise(&value) {
@@ -126,4 +135,32 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto
         let place = Place::Output(String::new());
         importer.note(Fault::model("no output", "a graph with outputs").at(place));
     }
+}
+
+/// A declared type that no value of the computed type has. Named and open dimensions contradict nothing.
+fn contradiction(output: &ValueInfoProto, ty: &TensorType) -> Option<Fault> {
+    let declared = output.type_.as_ref()?;
+    if !declared.has_tensor_type() {
+        return Some(Fault::model(format!("{ty}"), "the declared sequence, map or optional"));
+    }
+    let declared = declared.tensor_type();
+    if declared.elem_type != 0 && dtype_of(declared.elem_type).ok() != Some(ty.dtype) {
+        return Some(Fault::model(
+            format!("{ty}"),
+            format!("the declared {}", tensor::elem_type_name(declared.elem_type)),
+        ));
+    }
+    let dims = &declared.shape.as_ref()?.dim;
+    let differs = dims.len() != ty.rank()
+        || dims.iter().zip(&ty.shape).any(|(dim, computed)| match (&dim.value, computed.as_const()) {
+            (Some(DimValue::DimValue(declared)), Some(computed)) => *declared > 0 && *declared != computed,
+            _ => false,
+        });
+    let spell = |dim: &onnx_protobuf::tensor_shape_proto::Dimension| match &dim.value {
+        Some(DimValue::DimValue(size)) => size.to_string(),
+        Some(DimValue::DimParam(name)) => name.clone(),
+        _ => "?".into(),
+    };
+    let declared = || format!("the declared [{}]", dims.iter().map(spell).collect::<Vec<_>>().join(","));
+    differs.then(|| Fault::model(format!("{ty}"), declared()))
 }

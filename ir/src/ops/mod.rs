@@ -11,6 +11,7 @@ mod fused;
 mod image;
 mod index;
 mod linear;
+mod math;
 mod movement;
 mod norm;
 mod pending;

@@ -1,6 +1,6 @@
 //! What the families share: checks that give a [`TypeError`], broadcasting, windows, and walks over dense tensors.
 
-use super::{Operands, TypeError};
+use super::{EvalError, Operands, TypeError};
 use crate::extent::Extent;
 use crate::types::{DType, Shape, TensorType};
 
@@ -200,6 +200,11 @@ pub(super) fn windows(
         after: pads[i + rank],
     };
     Ok((0..rank).map(window).collect())
+}
+
+/// The shape of a result whose extents are all bound.
+pub(super) fn concrete(ty: &TensorType) -> Result<Vec<usize>, EvalError> {
+    ty.fixed_shape().ok_or_else(|| EvalError::UnboundDim(show(&ty.shape)))
 }
 
 /// Strides in elements of a dense row-major tensor.

@@ -1,0 +1,265 @@
+//! The importer against recorded cases: small graphs of one feature each, broken and unsupported ones, and the shared
+//! trained networks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use adze_compiler::data;
+use adze_compiler::onnx::{self, ErrorKind, ImportOptions, Imported, InputValue};
+use adze_ir::extent::Extent;
+use adze_ir::tensor::Tensor;
+use adze_ir::verify::verify_graph;
+use proptest::prelude::*;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The files of a folder with that extension, sorted.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Inputs and outputs of a recorded case, by position.
+fn case(path: &Path) -> (Vec<Tensor>, Vec<Tensor>) {
+    let tensors: BTreeMap<String, Tensor> = data::read(path).unwrap().into_iter().collect();
+    let list = |stem: &str| (0..).map_while(|index| tensors.get(&format!("{stem}_{index}")).cloned()).collect();
+    (list("in"), list("out"))
+}
+
+/// The recorded cases of a model: `<stem>.<anything>.npz` beside it.
+fn cases(model: &Path) -> Vec<PathBuf> {
+    let stem = format!("{}.", model.file_stem().unwrap().to_str().unwrap());
+    let of = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&stem);
+    files(model.parent().unwrap(), "npz").into_iter().filter(of).collect()
+}
+
+/// Names of the inputs, in order.
+fn input_names(imported: &Imported) -> Vec<String> {
+    let graph = &imported.graph;
+    graph.inputs().iter().map(|&v| graph.value(v).name.as_deref().unwrap_or_default().to_string()).collect()
+}
+
+fn shape_of(tensor: &Tensor) -> Vec<Extent> {
+    tensor.shape().iter().map(|&dim| dim.into()).collect()
+}
+
+/// The shapes that the graph computes for these inputs, or why it cannot.
+fn output_shapes(imported: &Imported, inputs: &[Tensor]) -> Result<Vec<Vec<usize>>, String> {
+    let dims = adze_ir::eval::bind_dims(&imported.graph, inputs).map_err(|error| error.to_string())?;
+    let lookup = |name: &str| dims.get(name).copied();
+    let shape = |output: &adze_ir::graph::Output| {
+        let dims = imported.graph.ty(output.value).shape.iter();
+        dims.map(|dim| dim.eval(&lookup).and_then(|d| usize::try_from(d).ok()).ok_or(format!("{dim} has no value")))
+            .collect()
+    };
+    imported.graph.outputs().iter().map(shape).collect()
+}
+
+fn verify(imported: &Imported) -> Result<(), String> {
+    verify_graph(&imported.graph)
+        .map_err(|violations| violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// Largest difference that exceeds `1e-4 · max|ref| + 1e-3 · |ref|`, if any.
+fn difference(found: &Tensor, expected: &Tensor) -> Option<String> {
+    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+        return Some(format!("{} instead of {}", found.ty(), expected.ty()));
+    }
+    let (found, expected) = (found.to_f64(), expected.to_f64());
+    let scale = expected.iter().filter(|v| v.is_finite()).fold(0.0f64, |max, v| max.max(v.abs()));
+    let tolerance = if scale == 0.0 { 1e-6 } else { 1e-4 * scale };
+    found.iter().zip(&expected).enumerate().find_map(|(index, (&a, &b))| {
+        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance + 1e-3 * b.abs();
+        (!same).then(|| format!("element {index}: {a} instead of {b}"))
+    })
+}
+
+#[test]
+fn feature_cases_compute_what_onnx_runtime_does() {
+    let mut failures = Vec::new();
+    let mut run = 0;
+    for model in files(&root().join("testdata/import"), "onnx") {
+        let name = model.file_stem().unwrap().to_string_lossy().into_owned();
+        let imported = match onnx::import_file(&model, &ImportOptions::default()) {
+            Ok(imported) => imported,
+            Err(error) => {
+                failures.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        if let Err(violations) = verify(&imported) {
+            failures.push(format!("{name}: {violations}"));
+            continue;
+        }
+        for path in cases(&model) {
+            let (inputs, expected) = case(&path);
+            run += 1;
+            match adze_ir::eval::eval_graph(&imported.graph, &inputs) {
+                Err(error) => failures.push(format!("{name}: {error}")),
+                Ok(outputs) => {
+                    assert_eq!(outputs.len(), expected.len(), "{name}");
+                    for (index, (found, expected)) in outputs.iter().zip(&expected).enumerate() {
+                        if let Some(text) = difference(found, expected) {
+                            failures.push(format!("{name}: output {index}: {text}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} of {run} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn broken_and_unsupported_models_are_told_apart() {
+    let mut failures = Vec::new();
+    for model in files(&root().join("testdata/diag"), "onnx") {
+        let name = model.file_stem().unwrap().to_string_lossy().into_owned();
+        let expected = if name.starts_with("unsupported_") { ErrorKind::Unsupported } else { ErrorKind::Model };
+        match onnx::import_file(&model, &ImportOptions::default()) {
+            Ok(_) => failures.push(format!("{name}: imported")),
+            Err(error) if error.kind() != expected => failures.push(format!("{name}: {:?}: {error}", error.kind())),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The folder of the shared models, or nothing, said aloud.
+fn shared_models() -> Option<PathBuf> {
+    let shared = std::env::var_os("ADZE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let models = shared.join("models");
+    if models.is_dir() {
+        return Some(models);
+    }
+    assert!(
+        std::env::var_os("ADZE_REQUIRE").is_none(),
+        "ADZE_REQUIRE is set and this is missing: {}",
+        models.display()
+    );
+    eprintln!("skipped: {}", models.display());
+    None
+}
+
+/// Models with loops, which the importer does not know yet: (model, operator at fault).
+const LOOPS: &[(&str, &str)] = &[("dtln_stage1_scan", "Scan"), ("stories260k_greedy_loop", "Loop")];
+
+/// Options for a case: inputs of rank 0 become constants, the others get their shape; `names` are the model's inputs.
+fn options_for(names: &[String], inputs: &[Tensor], shapes: bool) -> ImportOptions {
+    let mut options = ImportOptions::default();
+    for (name, tensor) in names.iter().zip(inputs) {
+        if tensor.shape().is_empty() {
+            options.values.insert(name.clone(), InputValue::Tensor(tensor.clone()));
+        } else if shapes {
+            options.shapes.insert(name.clone(), shape_of(tensor));
+        }
+    }
+    options
+}
+
+#[test]
+fn shared_models_have_the_recorded_shapes() {
+    let Some(folder) = shared_models() else { return };
+    let text = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut failures = Vec::new();
+    for entry in manifest["models"].as_array().unwrap() {
+        let name = entry["name"].as_str().unwrap();
+        let model = folder.join(entry["file"].as_str().unwrap());
+        let strings = |key: &str| -> Vec<String> {
+            entry[key].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_string()).collect()
+        };
+        for entry in entry["cases"].as_array().unwrap() {
+            let (inputs, expected) = case(&folder.join(entry["file"].as_str().unwrap()));
+            let label = format!("{name}, {}", entry["case"].as_str().unwrap());
+            let imported = onnx::import_file(&model, &options_for(&strings("input_names"), &inputs, true));
+            if let Some((_, op)) = LOOPS.iter().find(|(looping, _)| *looping == name) {
+                let error = imported.expect_err("loops are not supported yet");
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+                assert!(error.to_string().contains(&format!("`{op}`")), "{error}");
+                continue;
+            }
+            match imported {
+                Err(error) => failures.push(format!("{label}: {error}")),
+                Ok(imported) => {
+                    let names = input_names(&imported);
+                    let given: Vec<Tensor> = strings("input_names")
+                        .iter()
+                        .zip(&inputs)
+                        .filter(|(name, _)| names.contains(name))
+                        .map(|(_, tensor)| tensor.clone())
+                        .collect();
+                    let expected: Vec<Vec<usize>> = expected.iter().map(|tensor| tensor.shape().to_vec()).collect();
+                    let checked = verify(&imported).and_then(|()| output_shapes(&imported, &given));
+                    match checked {
+                        Ok(shapes) if shapes == expected => {}
+                        Ok(shapes) => failures.push(format!("{label}: {shapes:?} instead of {expected:?}")),
+                        Err(error) => failures.push(format!("{label}: {error}")),
+                    }
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// With dimensions left open, the shapes are expressions that give the recorded ones.
+#[test]
+fn shared_models_keep_their_dimensions_symbolic() {
+    let Some(folder) = shared_models() else { return };
+    let models =
+        ["clinc_intent_bert_f32", "stories260k_llama_f32", "mlperf_ic_resnet8_f32", "magika_v3_3", "nnsplit_en_bilstm"];
+    for name in models {
+        let model = folder.join(format!("{name}.onnx"));
+        let mut options = ImportOptions::default();
+        if name == "stories260k_llama_f32" {
+            options.dims.insert("past".into(), adze_ir::extent::DimRange { lo: 0, hi: 512 });
+        }
+        let imported = onnx::import_file(&model, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+        verify(&imported).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for path in cases(&model) {
+            let (inputs, expected) = case(&path);
+            let expected: Vec<Vec<usize>> = expected.iter().map(|tensor| tensor.shape().to_vec()).collect();
+            assert_eq!(output_shapes(&imported, &inputs), Ok(expected), "{}", path.display());
+        }
+    }
+}
+
+/// A model of the feature cases, by position.
+fn seed_model(position: prop::sample::Index) -> Vec<u8> {
+    let models = files(&root().join("testdata/import"), "onnx");
+    std::fs::read(&models[position.index(models.len())]).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever happens to the bytes, the importer returns; what it accepts verifies.
+    #[test]
+    fn mutated_models_are_refused_or_sound(
+        position in any::<prop::sample::Index>(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        moved in prop::option::of((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1usize..64)),
+    ) {
+        let mut bytes = seed_model(position);
+        for (index, value) in flips {
+            let at = index.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some((from, to, length)) = moved {
+            let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+            let piece = bytes[from..bytes.len().min(from + length)].to_vec();
+            bytes.splice(to..to, piece);
+        }
+        if let Ok(imported) = onnx::import_bytes(&bytes.into(), None, "mutant", &ImportOptions::default()) {
+            prop_assert_eq!(verify(&imported), Ok(()));
+        }
+    }
+}
