@@ -11,6 +11,7 @@ mod elems;
 mod fused;
 mod image;
 mod index;
+mod integer;
 mod linear;
 mod math;
 mod movement;

@@ -2,8 +2,8 @@
 
 use super::elems::{Elems, Gathered, remap};
 use super::shape::{
-    Around, MAX_STEP, attribute, broadcast_strides, constant, dims, mismatch, need_axis, need_broadcast_to, need_equal,
-    need_extent, need_rank, need_rank_from, need_same_dtype, need_shape, show, strides, walk,
+    Around, MAX_STEP, attribute, broadcast_strides, concrete, constant, mismatch, need_axis, need_broadcast_to,
+    need_equal, need_extent, need_rank, need_rank_from, need_same_dtype, need_shape, show, strides, walk,
 };
 use super::{EvalError, OpDef, Operands, TypeError, op};
 
@@ -172,7 +172,7 @@ impl OpDef for Reshape {
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        Ok(vec![inputs.need(0)?.reshaped(&dims(&types[0]))])
+        Ok(vec![inputs.need(0)?.reshaped(&concrete(&types[0])?)])
     }
 }
 
@@ -188,7 +188,7 @@ impl OpDef for Transpose {
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        Ok(vec![transposed(inputs.need(0)?, &self.perm, &dims(&types[0]))])
+        Ok(vec![transposed(inputs.need(0)?, &self.perm, &concrete(&types[0])?)])
     }
 }
 
@@ -268,7 +268,7 @@ impl OpDef for Concat {
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        let shape = dims(&types[0]);
+        let shape = concrete(&types[0])?;
         let Around { outer, inner, .. } = Around::axis(&shape, self.axis);
         let parts: Vec<(Elems<'_>, usize)> =
             inputs.present().map(|x| (Elems::of(x), x.shape()[self.axis] * inner)).collect();
@@ -302,14 +302,15 @@ impl OpDef for Split {
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
         let x = inputs.need(0)?;
         let mut start = 0;
-        let piece = |ty: &TensorType| {
-            let end = start + dims(ty)[self.axis];
+        let mut pieces = Vec::with_capacity(types.len());
+        for ty in types {
+            let end = start + concrete(ty)?[self.axis];
             let mut tables = whole(x.shape());
             tables[self.axis] = (start..end).map(Some).collect();
+            pieces.push(remap(x, &tables, &[]));
             start = end;
-            remap(x, &tables, &[])
-        };
-        Ok(types.iter().map(piece).collect())
+        }
+        Ok(pieces)
     }
 }
 
@@ -398,7 +399,7 @@ impl OpDef for Expand {
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        let (x, shape) = (inputs.need(0)?, dims(&types[0]));
+        let (x, shape) = (inputs.need(0)?, concrete(&types[0])?);
         let elems = Elems::of(x);
         let mut result = Gathered::new(x.dtype());
         walk(&shape, [&broadcast_strides(x.shape(), &shape)], |[at]| result.push(elems.get(at)));
@@ -419,7 +420,7 @@ impl OpDef for Tile {
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
         let x = inputs.need(0)?;
         let table = |(&len, tiled): (&usize, usize)| (0..tiled).map(|at| Some(at % len)).collect();
-        let tables: Vec<_> = x.shape().iter().zip(dims(&types[0])).map(table).collect();
+        let tables: Vec<_> = x.shape().iter().zip(concrete(&types[0])?).map(table).collect();
         Ok(vec![remap(x, &tables, &[])])
     }
 }
@@ -466,7 +467,7 @@ impl OpDef for DepthToSpace {
 
     /// As the standard spells it out: reshape, transpose, reshape.
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        let (x, shape, block) = (inputs.need(0)?, dims(&types[0]), self.block as usize);
+        let (x, shape, block) = (inputs.need(0)?, concrete(&types[0])?, self.block as usize);
         let [n, c, h, w] = [shape[0], shape[1], x.shape()[2], x.shape()[3]];
         let y = if self.crd {
             transposed(&x.reshaped(&[n, c, block, block, h, w]), &[0, 1, 4, 2, 5, 3], &[n, c, h, block, w, block])
@@ -487,7 +488,7 @@ impl OpDef for SpaceToDepth {
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        let (x, shape, block) = (inputs.need(0)?, dims(&types[0]), self.block as usize);
+        let (x, shape, block) = (inputs.need(0)?, concrete(&types[0])?, self.block as usize);
         let [n, c, h, w] = [shape[0], x.shape()[1], shape[2], shape[3]];
         let split = x.reshaped(&[n, c, h, block, w, block]);
         let y = transposed(&split, &[0, 3, 5, 1, 2, 4], &[n, block, block, c, h, w]);
