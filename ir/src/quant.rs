@@ -138,7 +138,7 @@ mod tests {
     fn ties() {
         let cases: &[(i32, f32, i128, [i128; 3])] = &[
             (5, 0.5, 0, [2, 3, 3]),
-            (-5, 0.5, 0, [-2, -2, -2]), // the high multiply takes ties up
+            (-5, 0.5, 0, [-2, -2, -2]),   // the high multiply takes ties up
             (-10, 0.25, 0, [-2, -2, -3]), // the shift takes them away from zero
             (3, 0.5, 10, [12, 12, 12]),
             (1000, 1.0, 0, [127, 127, 127]),

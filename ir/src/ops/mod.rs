@@ -16,7 +16,6 @@ mod linear;
 mod math;
 mod movement;
 mod norm;
-mod pending;
 mod pool;
 mod quantize;
 mod recurrent;
