@@ -45,6 +45,9 @@ pub enum ImportError {
     /// All nodes, inputs and constants that are at fault.
     #[error("{}", list(.0))]
     Issues(Vec<Issue>),
+    /// The importer made a graph that does not verify.
+    #[error("bug of adze, please report this model:\n{}", .0.join("\n"))]
+    Bug(Vec<String>),
 }
 
 /// Options that do not go with the model.
@@ -189,6 +192,7 @@ impl ImportError {
                     ErrorKind::Unsupported
                 }
             }
+            Self::Bug(_) => ErrorKind::Bug,
             _ => ErrorKind::Model,
         }
     }
