@@ -281,7 +281,7 @@ fn shared_models_compute_the_recorded_outputs() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// With dimensions left open, the shapes are expressions that give the recorded ones.
+/// With dimensions left open, one graph serves every recorded case.
 #[test]
 fn shared_models_keep_their_dimensions_symbolic() {
     let Some(folder) = shared_models() else { return };
@@ -293,7 +293,8 @@ fn shared_models_keep_their_dimensions_symbolic() {
         ("stories260k_llama_f32", "past", 0, 512),
         ("mlperf_ic_resnet8_f32", "", 0, 0),
         ("magika_v3_3", "", 0, 0),
-        ("nnsplit_en_bilstm", "", 0, 0),
+        // Its lengths are even.
+        ("nnsplit_en_bilstm", "half", 1, 200),
         ("tesseract_eng_lstm", "", 0, 0),
     ];
     for (name, dim, lo, hi) in models {
@@ -302,12 +303,24 @@ fn shared_models_keep_their_dimensions_symbolic() {
         if !dim.is_empty() {
             options.dims.insert(dim.into(), DimRange { lo, hi });
         }
+        if dim == "half" {
+            let even = Extent::sym("half") * 2.into();
+            options.shapes.insert("input".into(), vec![Extent::sym("batch"), even]);
+        }
         let imported = onnx::import_file(&model, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
         verify(&imported).unwrap_or_else(|error| panic!("{name}: {error}"));
         for path in cases(&model) {
             let (inputs, expected) = case(&path);
-            let expected: Vec<Vec<usize>> = expected.iter().map(|tensor| tensor.shape().to_vec()).collect();
-            assert_eq!(output_shapes(&imported, &inputs), Ok(expected), "{}", path.display());
+            let shapes: Vec<Vec<usize>> = expected.iter().map(|tensor| tensor.shape().to_vec()).collect();
+            assert_eq!(output_shapes(&imported, &inputs), Ok(shapes), "{}", path.display());
+            // Dynamic quantization amplifies rounding differences, and magika takes seconds.
+            if name.ends_with("int8") || name.starts_with("magika") {
+                continue;
+            }
+            let outputs = adze_ir::eval::eval_graph(&imported.graph, &inputs).unwrap();
+            for (found, expected) in outputs.iter().zip(&expected) {
+                assert_eq!(difference(found, expected, false), None, "{}", path.display());
+            }
         }
     }
 }
