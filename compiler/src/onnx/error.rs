@@ -170,6 +170,9 @@ impl From<TensorError> for Fault {
         let accepted = match &error {
             TensorError::ElemType(_) => "floats, integers of 4 to 64 bits, bool",
             TensorError::Length { .. } => "as many bytes as dtype and shape ask for",
+            TensorError::Dims(_) => "non-negative dimensions whose product can be counted",
+            TensorError::ExternalIo { .. } => "a readable file beside the model",
+            TensorError::ExternalRange { .. } => "offset and length inside the file",
             TensorError::Outside(_) => "a path inside the model's folder",
             _ => "a well-formed tensor",
         };
