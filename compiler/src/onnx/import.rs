@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use adze_ir::extent::Extent;
+use adze_ir::extent::{Dims, Extent, LIMIT};
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{ExtentValue, Op, Reshape, TypeError};
@@ -365,7 +365,7 @@ impl<'a> Importer<'a> {
         let types: Vec<Option<&TensorType>> = inputs.iter().map(|input| input.map(|value| &value.ty)).collect();
         let results = op.infer(&types).map_err(|error| infer_fault(error, &types))?;
         for ty in &results {
-            check_type(ty)?;
+            check_type(ty, &self.graph.dims)?;
         }
         if let Some(contents) = fold(op, inputs, &results, &self.graph.dims) {
             let loc = folded_loc(inputs, loc);
@@ -467,15 +467,24 @@ fn infer_fault(error: TypeError, types: &[Option<&TensorType>]) -> Fault {
 }
 
 /// Bounds on types, so that later stages need not fear them.
-pub(super) fn check_type(ty: &TensorType) -> Result<(), Fault> {
+pub(super) fn check_type(ty: &TensorType, dims: &Dims) -> Result<(), Fault> {
     if ty.rank() > MAX_RANK {
         return Err(Fault::unsupported(format!("rank {}", ty.rank()), format!("rank {MAX_RANK} at most")));
     }
     if !ty.shape.iter().all(is_small) {
-        return Err(Fault::unsupported(
-            "a shape that depends on dimensions in a way too long to write",
-            "simpler shapes",
-        ));
+        let found = "a shape that depends on dimensions in a way too long to write";
+        return Err(Fault::unsupported(found, "simpler shapes"));
+    }
+    let outside = |dim: &Extent| {
+        let range = dim.range(dims);
+        range.hi < 0 || range.hi > LIMIT
+    };
+    if let Some(dim) = ty.shape.iter().find(|dim| outside(dim)) {
+        return Err(Fault::model(format!("dimension {dim}"), format!("0 to {LIMIT}")));
+    }
+    // Open dimensions have wide ranges until they are bound; what they need in memory is the planner's to judge.
+    if ty.fixed_shape().is_some() && ty.bytes().as_const().is_none_or(|bytes| bytes > LIMIT) {
+        return Err(Fault::model(format!("a tensor {ty}"), format!("{LIMIT} bytes at most")));
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ use std::rc::Rc;
 use adze_ir::extent::Sym;
 use adze_ir::graph::Graph;
 use adze_ir::types::TensorType;
+use adze_ir::verify::verify_graph;
 use onnx_protobuf::{GraphProto, Message, ModelProto, ValueInfoProto};
 
 pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
@@ -43,7 +44,7 @@ use tensor::{TensorReader, dtype_of};
 /// An imported model.
 #[derive(Debug)]
 pub struct Imported {
-    /// The graph; verified by its caller like any other.
+    /// The graph, verified.
     pub graph: Graph,
     /// Files besides the model that were read, in order of name.
     pub files: Vec<PathBuf>,
@@ -91,6 +92,9 @@ pub fn import_bytes(
         return Err(ImportError::Issues(importer.issues));
     }
     importer.graph.remove_dead();
+    if let Err(violations) = verify_graph(&importer.graph) {
+        return Err(ImportError::Bug(violations.iter().map(ToString::to_string).collect()));
+    }
     let folder = folder.unwrap_or_default();
     let files = importer.reader.external_files().map(|file| folder.join(file)).collect();
     Ok(Imported { graph: importer.graph, files, undeclared })
@@ -123,6 +127,10 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
         };
         if let Some(fault) = contradiction(output, &value.ty) {
             importer.note(fault.at(place));
+            continue;
+        }
+        if importer.graph.outputs().iter().any(|other| *other.name == *output.name) {
+            importer.note(Fault::model("another output of that name", "distinct names").at(place));
             continue;
         }
         match importer.materialise(&value) {

@@ -118,11 +118,6 @@ pub(super) fn constant(extent: &Extent) -> Result<i64, EvalError> {
     extent.as_const().ok_or_else(|| EvalError::UnboundDim(extent.to_string()))
 }
 
-/// The shape of a type that has been inferred from static types.
-pub(super) fn dims(ty: &TensorType) -> Vec<usize> {
-    ty.fixed_shape().expect("`Op::eval` refuses results whose shape is not static")
-}
-
 /// NumPy's broadcasting: aligned at the last axis, extents equal or one of them the constant 1.
 pub(super) fn broadcast(a: &[Extent], b: &[Extent]) -> Result<Shape, TypeError> {
     let rank = a.len().max(b.len());
