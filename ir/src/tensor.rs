@@ -46,12 +46,11 @@ pub enum TensorError {
 }
 
 /// Number of elements of a shape, if it fits.
+///
+/// The other dimensions of an empty tensor have to fit too, so that products over some of the axes never overflow.
 pub fn checked_elems(shape: &[usize]) -> Option<usize> {
-    // A zero anywhere makes the tensor empty, however large the other dimensions are.
-    if shape.contains(&0) {
-        return Some(0);
-    }
-    shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+    let bound = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { bound })
 }
 
 impl Tensor {

@@ -1,7 +1,7 @@
 //! What the families share: checks that give a [`TypeError`], broadcasting, windows, and walks over dense tensors.
 
 use super::{EvalError, Operands, TypeError};
-use crate::extent::Extent;
+use crate::extent::{Dims, Extent};
 use crate::types::{DType, Shape, TensorType};
 
 /// Largest stride, dilation, window or padding that a type rule accepts, so that index arithmetic stays inside `i64`.
@@ -103,6 +103,24 @@ pub(super) fn need_steps(name: &'static str, values: &[i64], len: usize, lo: i64
         return Ok(());
     }
     Err(attribute(name, format!("{values:?}"), format!("{len} integers in {lo}..={MAX_STEP}")))
+}
+
+/// Refuses an extent of a result that is negative whatever the named dimensions are.
+pub(super) fn need_extent(name: &'static str, extent: &Extent) -> Result<(), TypeError> {
+    if extent.upper(&Dims::new()) >= 0 {
+        return Ok(());
+    }
+    Err(attribute(name, extent, "zero or more"))
+}
+
+/// The value of an extent that [`super::Op::bind`] has made constant.
+pub(super) fn constant(extent: &Extent) -> Result<i64, EvalError> {
+    extent.as_const().ok_or_else(|| EvalError::UnboundDim(extent.to_string()))
+}
+
+/// The shape of a type that has been inferred from static types.
+pub(super) fn dims(ty: &TensorType) -> Vec<usize> {
+    ty.fixed_shape().expect("`Op::eval` refuses results whose shape is not static")
 }
 
 /// NumPy's broadcasting: aligned at the last axis, extents equal or one of them the constant 1.
