@@ -1,2 +1,51 @@
-//! Placeholder.
-fn main() {}
+//! The `adze` command: arguments and rendering of diagnostics, nothing else.
+
+mod args;
+mod check;
+mod diag;
+mod io;
+mod run;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use diag::{Failure, MessageFormat};
+
+/// Ahead-of-time compiler from ONNX models to code for edge devices.
+///
+/// Exit codes: 0 all is well; 1 broken model, data or I/O; 2 wrong arguments; 3 a comparison over its threshold;
+/// 77 valid but not supported yet; 70 a bug of adze.
+#[derive(Parser)]
+#[command(name = "adze", version, max_term_width = 120)]
+struct Cli {
+    /// How diagnostics are written to standard error
+    #[arg(long, global = true, value_enum, default_value_t = MessageFormat::Text)]
+    message_format: MessageFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a model on inputs and print or write its outputs
+    Run(run::RunArgs),
+    /// Print a model after import
+    Show(show::ShowArgs),
+    /// Compare a model's outputs with recorded ones
+    Check(check::CheckArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result: Result<(), Failure> = match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Show(args) => show::show(args),
+        Command::Check(args) => check::check(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(cli.message_format),
+    }
+}

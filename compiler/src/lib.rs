@@ -1,5 +1,11 @@
 //! The library behind the `adze` command: import, driver, package.
 
+pub mod compare;
 pub mod data;
+pub mod error;
+pub mod load;
 pub mod mapped;
 pub mod onnx;
+pub mod package;
+
+pub use error::Error;

@@ -6,6 +6,7 @@
 pub mod npy;
 pub mod npz;
 pub mod pb;
+pub mod test_data;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,12 @@ pub enum ContentError {
         format: &'static str,
         /// The dtype to be written.
         dtype: DType,
+    },
+    /// A shape that the file format cannot express.
+    #[error("{format} files cannot hold this shape")]
+    NoSuchShape {
+        /// The format, as an extension.
+        format: &'static str,
     },
     /// Not a zip archive.
     #[error("not an npz archive: {0}")]

@@ -119,14 +119,14 @@ impl<'a> Attrs<'a> {
         self.read.borrow_mut().insert(name);
     }
 
-    /// An attribute that nothing read: its meaning would be lost.
+    /// An attribute that nothing read. The operator functions read or note all that ONNX defines, so it is none of ONNX.
     pub(super) fn unread(&self) -> Option<Fault> {
         let read = self.read.borrow();
         let extra = self.node.attribute.iter().find(|a| !read.contains(a.name.as_str()))?;
         self.resolve(extra)?;
         let accepted: Vec<String> = read.iter().map(|name| format!("`{name}`")).collect();
         let accepted = if accepted.is_empty() { "no attribute".into() } else { accepted.join(", ") };
-        Some(Fault::unsupported(format!("attribute `{}`", extra.name), accepted))
+        Some(Fault::model(format!("attribute `{}`", extra.name), accepted))
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn fold(op: &Op, inputs: &[Option<&Value>], types: &[TensorType], dim
 
 fn finish(ty: &TensorType, values: Vec<Extent>) -> Option<Content> {
     let shape = ty.fixed_shape()?;
-    (values.iter().all(is_small) && values.len() == shape.iter().product())
+    (values.iter().all(is_small) && values.len() == shape.iter().product::<usize>())
         .then(|| content_of(ty.dtype, &shape, values))
 }
 

@@ -28,10 +28,12 @@ use std::rc::Rc;
 
 use adze_ir::extent::Sym;
 use adze_ir::graph::Graph;
-use onnx_protobuf::{Message, ModelProto};
+use adze_ir::types::TensorType;
+use adze_ir::verify::verify_graph;
+use onnx_protobuf::{GraphProto, Message, ModelProto, ValueInfoProto};
 
-pub use ops::supported;
 pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
+pub use ops::{supported, supported_page};
 pub use options::{DEFAULT_RANGE, ImportOptions, InputValue};
 
 use crate::mapped::Bytes;
@@ -42,7 +44,7 @@ use tensor::{TensorReader, dtype_of};
 /// An imported model.
 #[derive(Debug)]
 pub struct Imported {
-    /// The graph; verified by its caller like any other.
+    /// The graph, verified.
     pub graph: Graph,
     /// Files besides the model that were read, in order of name.
     pub files: Vec<PathBuf>,
@@ -90,12 +92,29 @@ pub fn import_bytes(
         return Err(ImportError::Issues(importer.issues));
     }
     importer.graph.remove_dead();
+    if let Err(violations) = verify_graph(&importer.graph) {
+        return Err(ImportError::Bug(violations.iter().map(ToString::to_string).collect()));
+    }
     let folder = folder.unwrap_or_default();
     let files = importer.reader.external_files().map(|file| folder.join(file)).collect();
     Ok(Imported { graph: importer.graph, files, undeclared })
 }
 
-fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto) {
+/// Names of the inputs that a model file declares, in order; initializers are none.
+///
+/// # Errors
+/// [`ImportError`] when the file is no model.
+pub fn input_names(path: &Path) -> Result<Vec<String>, ImportError> {
+    let bytes = Bytes::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let skeleton = wire::walk_model(&bytes)?;
+    let model =
+        ModelProto::parse_from_bytes(&skeleton.bytes).map_err(|error| ImportError::Protobuf(error.to_string()))?;
+    let graph = model.graph.as_ref().ok_or(ImportError::Structure("no graph"))?;
+    let is_initializer = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+    Ok(graph.input.iter().map(|input| input.name.clone()).filter(|name| !is_initializer(name)).collect())
+}
+
+fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
     for output in &graph.output {
         let place = Place::Output(output.name.clone());
         let value = match importer.look_up(&output.name) {
@@ -106,15 +125,12 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto
                 continue;
             }
         };
-        let declared = output.type_.as_ref().filter(|ty| ty.has_tensor_type()).map(|ty| ty.tensor_type().elem_type);
-        // A wrong declared shape is common and harmless; a wrong dtype means that the model was tampered with.
-        if let Some(code) = declared
-            && code != 0
-            && dtype_of(code).ok() != Some(value.ty.dtype)
-        {
-            let declared = tensor::elem_type_name(code);
-            importer
-                .note(Fault::model(format!("declared {declared}, computed {}", value.ty), "the same dtype").at(place));
+        if let Some(fault) = contradiction(output, &value.ty) {
+            importer.note(fault.at(place));
+            continue;
+        }
+        if importer.graph.outputs().iter().any(|other| *other.name == *output.name) {
+            importer.note(Fault::model("another output of that name", "distinct names").at(place));
             continue;
         }
         match importer.materialise(&value) {
@@ -126,4 +142,24 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &onnx_protobuf::GraphProto
         let place = Place::Output(String::new());
         importer.note(Fault::model("no output", "a graph with outputs").at(place));
     }
+}
+
+/// A declared type of another dtype or rank than the computed one.
+///
+/// Other extents than declared are let pass, as ONNX Runtime does: batch sizes are often edited at the inputs only, and
+/// ONNX's own shape inference is wrong for poolings with `ceil_mode`.
+fn contradiction(output: &ValueInfoProto, ty: &TensorType) -> Option<Fault> {
+    let declared = output.type_.as_ref()?;
+    if !declared.has_tensor_type() {
+        return Some(Fault::model(format!("{ty}"), "the declared sequence, map or optional"));
+    }
+    let declared = declared.tensor_type();
+    if declared.elem_type != 0 && dtype_of(declared.elem_type).ok() != Some(ty.dtype) {
+        return Some(Fault::model(
+            format!("{ty}"),
+            format!("the declared {}", tensor::elem_type_name(declared.elem_type)),
+        ));
+    }
+    let rank = declared.shape.as_ref()?.dim.len();
+    (rank != ty.rank()).then(|| Fault::model(format!("{ty}"), format!("the declared rank {rank}")))
 }

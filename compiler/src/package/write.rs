@@ -42,10 +42,8 @@ fn files(package: &Package) -> Result<Vec<(String, Vec<u8>)>, PackageError> {
     let name = c_identifier(&package.manifest.name);
     let object = format!("{name}.o");
     let library = static_library(&object, &package.object).map_err(io_error(Path::new(&object)))?;
-    let json = serde_json::to_string_pretty(&package.manifest).map_err(|e| PackageError::Io {
-        path: format!("{name}.json").into(),
-        source: io::Error::other(e),
-    })?;
+    let json = serde_json::to_string_pretty(&package.manifest)
+        .map_err(|e| PackageError::Io { path: format!("{name}.json").into(), source: io::Error::other(e) })?;
     let mut files = vec![
         (object, package.object.clone()),
         (format!("lib{name}.a"), library),
@@ -98,7 +96,8 @@ fn check_replaceable(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), P
         let known = files.iter().any(|(file, _)| *file == *name.to_string_lossy());
         // A weights file of an earlier build with another limit is ours too.
         let stale = files.first().is_some_and(|(object, _)| {
-            Path::new(&name).file_stem() == Path::new(object).file_stem() && name.to_string_lossy().ends_with(".weights")
+            Path::new(&name).file_stem() == Path::new(object).file_stem()
+                && name.to_string_lossy().ends_with(".weights")
         });
         if !known && !stale {
             return Err(PackageError::Foreign(folder.to_owned()));

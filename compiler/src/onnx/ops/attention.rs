@@ -15,6 +15,9 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most_outputs(1)?;
     cx.attrs.ignore("softmax_precision");
     cx.attrs.expect_int("qk_matmul_output_mode", 0, 0)?;
+    for window in ["left_window_size", "right_window_size"] {
+        cx.attrs.expect_int(window, -1, -1)?;
+    }
     let (q, k, v, mask) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.opt(3).cloned());
     for (name, value) in [("Q", &q), ("K", &k), ("V", &v)] {
         if value.rank() != 4 {

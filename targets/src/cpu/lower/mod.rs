@@ -3,6 +3,56 @@
 //! A family gets the operator and its operands as strided views ([`Operand`]) and returns the kernels that compute it, in
 //! order. Layouts are only strides here; padding is a view that reaches beyond its buffer and has a fill value.
 
+pub mod elementwise;
+mod index;
+mod movement;
+mod nest;
 mod operand;
+mod point;
+mod resize;
+mod rows;
 
+use adze_ir::ops::Op;
+
+pub use nest::{Nest, NestDim, broadcast_strides};
 pub use operand::{Bounds, LeafCx, Lowered, Operand, PackedWeight, PtrRole, Unsupported};
+pub use point::eval_steps;
+
+/// The kernels of a leaf, in the order they run.
+///
+/// # Errors
+/// [`Unsupported`] when the operator has no kernel for these operands.
+pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
+    let anchor = match cx.op {
+        Op::Fused(fused) => &fused.anchor().op,
+        op => op,
+    };
+    match anchor {
+        op if elementwise::is_elementwise(op) => point::lower(cx),
+        Op::Reduce(_)
+        | Op::ArgReduce(_)
+        | Op::CumSum(_)
+        | Op::Softmax(_)
+        | Op::LogSoftmax(_)
+        | Op::LayerNorm(_)
+        | Op::RmsNorm(_)
+        | Op::InstanceNorm(_) => rows::lower(cx),
+        Op::Relayout(_)
+        | Op::Transpose(_)
+        | Op::Expand(_)
+        | Op::Slice(_)
+        | Op::Concat(_)
+        | Op::Split(_)
+        | Op::Pad(_)
+        | Op::Reshape(_)
+        | Op::DepthToSpace(_)
+        | Op::SpaceToDepth(_)
+        | Op::Tile(_)
+        | Op::Trilu(_)
+        | Op::ExtentValue(_)
+        | Op::Iota(_) => movement::lower(cx),
+        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::OneHot(_) => index::lower(cx),
+        Op::Resize(_) => resize::lower(cx),
+        op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
+    }
+}

@@ -1,0 +1,105 @@
+//! `adze run`.
+
+use std::path::PathBuf;
+
+use adze_compiler::load::{load, shapes_of};
+use adze_compiler::{Error, data};
+use adze_ir::eval::eval_graph;
+use adze_ir::graph::Graph;
+use adze_ir::tensor::Tensor;
+use clap::Args;
+
+use crate::args::ModelArgs;
+use crate::diag::Failure;
+use crate::io::{InputArgs, complete, write_folder};
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    input: InputArgs,
+    /// Write the outputs to a .npz (or a single one to a .npy or .pb)
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write the outputs to a folder as `output_0.pb`, `output_1.pb`, ..
+    #[arg(long, value_name = "DIR")]
+    outputs: Option<PathBuf>,
+    /// Print the positions and values of the K largest elements of each output's last axis
+    #[arg(long, value_name = "K")]
+    top: Option<usize>,
+    /// Evaluate with the reference interpreter instead of compiled code
+    #[arg(long)]
+    interpret: bool,
+}
+
+/// Loads a model with open dimensions bound to the shapes of the given inputs.
+///
+/// # Errors
+/// What loading or reading the inputs gives.
+pub fn load_bound(model: &ModelArgs, input: &InputArgs) -> Result<(Graph, Vec<Tensor>), Error> {
+    let given = input.read()?;
+    let mut options = model.import_options();
+    let names = input_names(model)?;
+    let given = given.by_name(&names)?;
+    for (name, shape) in shapes_of(&given) {
+        options.shapes.entry(name).or_insert(shape);
+    }
+    options.shapes.retain(|name, _| !options.values.contains_key(name));
+    let mut loaded = load(&model.model, &options)?;
+    if let Some(weights) = &model.weights {
+        adze_compiler::load::supply_weights(&mut loaded.graph, weights)?;
+    }
+    let inputs = complete(&loaded.graph, &given, input.seed)?;
+    Ok((loaded.graph, inputs))
+}
+
+/// Names of the inputs as the model declares them, also those that an option makes constant.
+fn input_names(model: &ModelArgs) -> Result<Vec<String>, Error> {
+    if model.model.extension().is_some_and(|e| e == "onnx") {
+        return Ok(adze_compiler::onnx::input_names(&model.model)?);
+    }
+    let loaded = load(&model.model, &Default::default())?;
+    let name = |&v: &_| loaded.graph.value(v).name.as_deref().unwrap_or_default().to_owned();
+    Ok(loaded.graph.inputs().iter().map(name).collect())
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What stopped it.
+pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    let (graph, inputs) = load_bound(&args.model, &args.input)?;
+    if !args.interpret {
+        return Err(Error::Unsupported("compiled code is not wired up yet: use --interpret".into()).into());
+    }
+    let outputs = eval_graph(&graph, &inputs).map_err(Error::from)?;
+    let names: Vec<String> = graph.outputs().iter().map(|o| o.name.to_string()).collect();
+    if let Some(folder) = &args.outputs {
+        write_folder(folder, &names, &outputs)?;
+    }
+    if let Some(file) = &args.output {
+        let named: Vec<(String, Tensor)> = names.iter().cloned().zip(outputs.iter().cloned()).collect();
+        data::write(file, &named).map_err(Error::from)?;
+    }
+    for (name, tensor) in names.iter().zip(&outputs) {
+        match args.top {
+            Some(k) => print_top(name, tensor, k),
+            None if args.output.is_none() && args.outputs.is_none() => println!("{name}: {tensor:?}"),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn print_top(name: &str, tensor: &Tensor, k: usize) {
+    let values = tensor.to_f64();
+    let row = tensor.shape().last().copied().unwrap_or(1).max(1);
+    for (index, values) in values.chunks(row).enumerate() {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+        let best: Vec<String> = order.iter().take(k).map(|&i| format!("{i} ({:.6})", values[i])).collect();
+        println!("{name}[{index}]: {}", best.join(", "));
+    }
+}

@@ -1,0 +1,93 @@
+//! What can go wrong in a run of the compiler, and whose turn it is.
+
+use std::path::PathBuf;
+
+use adze_ir::eval::GraphError;
+use adze_ir::text::ParseError;
+use adze_ir::verify::GraphViolation;
+
+use crate::data::DataError;
+use crate::onnx::{ErrorKind, ImportError};
+use crate::package::PackageError;
+
+/// An error of the compiler.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The model could not be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A file could not be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A text file is not well-formed.
+    #[error("`{}`:{error}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The place and what is wrong.
+        error: ParseError,
+        /// The text, for the label.
+        text: String,
+    },
+    /// A tensor file could not be read or written.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A graph breaks its invariants after a pass (or the import): a bug of adze.
+    #[error("the graph is broken after `{after}`:\n{}", violations.iter().map(|v| format!("  {v}")).collect::<Vec<_>>().join("\n"))]
+    Verify {
+        /// The pass, or `import`.
+        after: String,
+        /// What is broken.
+        violations: Vec<GraphViolation>,
+    },
+    /// The graph cannot be evaluated on these inputs.
+    #[error(transparent)]
+    Eval(#[from] GraphError),
+    /// Inputs and options that do not go together.
+    #[error("{0}")]
+    Options(String),
+    /// The model needs something that is valid but has no code yet.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The package could not be written.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A broken invariant of ours.
+    #[error("bug of adze: {0}")]
+    Bug(String),
+}
+
+impl Error {
+    /// Whose turn it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Import(error) => error.kind(),
+            Error::Unsupported(_) => ErrorKind::Unsupported,
+            Error::Verify { .. } | Error::Bug(_) => ErrorKind::Bug,
+            _ => ErrorKind::Model,
+        }
+    }
+
+    /// Where in the pipeline it happened, as a stable word for diagnostics: `import`, `read`, `verify`, ...
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Error::Import(ImportError::Wire(_)) => "wire",
+            Error::Import(ImportError::Protobuf(_)) => "protobuf",
+            Error::Import(_) => "import",
+            Error::Read { .. } => "read",
+            Error::Parse { .. } => "parse",
+            Error::Data(_) => "data",
+            Error::Verify { .. } => "verify",
+            Error::Eval(_) => "eval",
+            Error::Options(_) => "options",
+            Error::Unsupported(_) => "codegen",
+            Error::Package(_) => "package",
+            Error::Bug(_) => "bug",
+        }
+    }
+}
