@@ -17,7 +17,7 @@ use adze_ir::types::{DType, TensorType};
 pub(super) const MAX_EXTENTS: usize = 1024;
 
 /// Largest expression that shape arithmetic and types keep, in atoms and terms: bounds the work of a hostile model.
-pub(super) const MAX_EXTENT_SIZE: usize = 64;
+pub(super) const MAX_EXTENT_SIZE: usize = 256;
 
 /// A value of the model.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ pub(super) fn is_small(extent: &Extent) -> bool {
             })
         })
     }
-    count(extent, &mut { MAX_EXTENT_SIZE })
+    !extent.is_huge() && count(extent, &mut { MAX_EXTENT_SIZE })
 }
 
 #[cfg(test)]
