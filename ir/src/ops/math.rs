@@ -19,9 +19,9 @@ pub(super) trait Ring: Copy + PartialOrd {
     /// A tensor of these elements: rounded to nearest even, or wrapped.
     fn store(dtype: DType, shape: &[usize], values: &[Self]) -> Tensor;
     /// The larger; NaN wins, and +0 over -0.
-    fn maximum(self, other: Self) -> Self;
+    fn larger(self, other: Self) -> Self;
     /// The smaller; NaN wins, and -0 over +0.
-    fn minimum(self, other: Self) -> Self;
+    fn smaller(self, other: Self) -> Self;
 
     /// `self + a`.
     fn plus(self, a: Self) -> Self {
@@ -54,11 +54,11 @@ impl Ring for f64 {
         Tensor::from_f64(dtype, shape, values)
     }
 
-    fn maximum(self, other: f64) -> f64 {
+    fn larger(self, other: f64) -> f64 {
         if self.is_nan() || self > other || (self == other && self.is_sign_positive()) { self } else { other }
     }
 
-    fn minimum(self, other: f64) -> f64 {
+    fn smaller(self, other: f64) -> f64 {
         if self.is_nan() || self < other || (self == other && self.is_sign_negative()) { self } else { other }
     }
 }
@@ -81,11 +81,11 @@ impl Ring for i128 {
         Tensor::from_ints_wrapping(dtype, shape, &low)
     }
 
-    fn maximum(self, other: i128) -> i128 {
+    fn larger(self, other: i128) -> i128 {
         self.max(other)
     }
 
-    fn minimum(self, other: i128) -> i128 {
+    fn smaller(self, other: i128) -> i128 {
         self.min(other)
     }
 }
@@ -201,9 +201,9 @@ mod tests {
 
     #[test]
     fn extremes_of_floats_and_integers() {
-        assert!(0.0f64.maximum(-0.0).is_sign_positive() && (-0.0f64).maximum(0.0).is_sign_positive());
-        assert!(0.0f64.minimum(-0.0).is_sign_negative() && (-0.0f64).minimum(0.0).is_sign_negative());
-        assert!(f64::NAN.maximum(1.0).is_nan() && 1.0f64.minimum(f64::NAN).is_nan());
+        assert!(0.0f64.larger(-0.0).is_sign_positive() && (-0.0f64).larger(0.0).is_sign_positive());
+        assert!(0.0f64.smaller(-0.0).is_sign_negative() && (-0.0f64).smaller(0.0).is_sign_negative());
+        assert!(f64::NAN.larger(1.0).is_nan() && 1.0f64.smaller(f64::NAN).is_nan());
         assert_eq!((sigmoid(-1000.0), sigmoid(1000.0), softplus(1000.0)), (0.0, 1.0, 1000.0));
         assert!(sigmoid(f64::NAN).is_nan() && softplus(f64::NAN).is_nan());
         let max = i128::from(u64::MAX);

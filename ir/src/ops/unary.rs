@@ -130,7 +130,7 @@ impl UnaryFn {
             Self::Identity | Self::Not | Self::BitNot => x,
             Self::Neg => -x,
             Self::Abs => x.abs(),
-            Self::Relu => x.maximum(0.0),
+            Self::Relu => x.larger(0.0),
             Self::Sigmoid => sigmoid(x),
             Self::Tanh => x.tanh(),
             Self::Exp => x.exp(),
@@ -156,7 +156,7 @@ impl UnaryFn {
             Self::Atanh => x.atanh(),
             Self::Softplus => softplus(x),
             Self::Softsign => x / (1.0 + x.abs()),
-            Self::HardSwish => x * (x / 6.0 + 0.5).minimum(1.0).maximum(0.0),
+            Self::HardSwish => x * (x / 6.0 + 0.5).smaller(1.0).larger(0.0),
             Self::Mish => x * softplus(x).tanh(),
             Self::IsNan => f64::from(u8::from(x.is_nan())),
         }

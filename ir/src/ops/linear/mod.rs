@@ -1,6 +1,13 @@
 //! Convolutions and matrix products.
 
+mod conv;
+mod einsum;
+mod product;
+
 use super::op;
+
+pub(super) use conv::convolve;
+pub(super) use product::multiply;
 
 use std::sync::Arc;
 
@@ -82,3 +89,6 @@ op! {
         equation: Arc<str>,
     }
 }
+
+#[cfg(test)]
+mod tests;
