@@ -9,6 +9,7 @@
 
 pub mod build;
 pub mod ir;
+pub mod text;
 pub mod types;
 
 pub use build::KernelBuilder;
