@@ -14,10 +14,12 @@ round a weight differently, which is why the files are committed.
 - `README.md`: the accuracies, measured on the written files.
 """
 
+import os
 import pathlib
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: sums in one order
+
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split

@@ -22,7 +22,6 @@ import tempfile
 import time
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 LENGTHS = (10, 30, 100, 300, 1000, 3000)

@@ -4,15 +4,28 @@
 //! simplifier and a static shape is just a constant. Loop variables of the tile and kernel IR are ordinary symbols.
 //!
 //! Arithmetic saturates at the ends of `i64`; the verifiers reject any extent whose range leaves [`LIMIT`], so a saturated
-//! value never reaches code.
+//! value never reaches code. An expression that grows beyond [`MAX_SIZE`] or [`MAX_DEPTH`] becomes [`Extent::HUGE`], which
+//! the verifiers reject as well; that bounds the work on any input.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};
+use std::str::FromStr;
 use std::sync::Arc;
+
+use crate::text::{Cursor, ParseError, Token, parse_extent};
 
 /// Largest magnitude of an extent that the verifiers accept (elements or bytes).
 pub const LIMIT: i64 = 1 << 47;
+
+/// Largest number of integers, names and functions in one expression.
+pub const MAX_SIZE: u32 = 1 << 13;
+
+/// Deepest nesting of `floordiv`, `min` and `max` in one expression.
+pub const MAX_DEPTH: u32 = 64;
+
+/// Highest degree of a term: a product of more factors above one would leave [`LIMIT`].
+const MAX_DEGREE: usize = 64;
 
 /// Name of a dimension or loop variable.
 pub type Sym = Arc<str>;
@@ -37,6 +50,7 @@ pub struct Extent(Repr);
 enum Repr {
     Const(i64),
     Sum(Arc<Sum>),
+    Huge,
 }
 
 /// `constant + Σ coefficient · Π atoms`; terms sorted by monomial, coefficients non-zero, at least one term.
@@ -44,6 +58,10 @@ enum Repr {
 struct Sum {
     terms: Vec<(Vec<Atom>, i64)>,
     constant: i64,
+    /// Integers, names and functions, shared parts counted as often as they occur.
+    size: u32,
+    /// Functions around the deepest name.
+    depth: u32,
 }
 
 /// A factor that the polynomial normal form does not look into.
@@ -68,20 +86,56 @@ impl Extent {
     /// The constant one.
     pub const ONE: Extent = Extent(Repr::Const(1));
 
+    /// What has grown too large to be kept: everything computed from it is `HUGE` too, and it has no value.
+    pub const HUGE: Extent = Extent(Repr::Huge);
+
+    /// Whether it is [`Extent::HUGE`].
+    pub fn is_huge(&self) -> bool {
+        matches!(self.0, Repr::Huge)
+    }
+
     /// A named dimension or loop variable.
     pub fn sym(name: impl Into<Sym>) -> Self {
         Self::atom(Atom::Sym(name.into()))
     }
 
     fn atom(atom: Atom) -> Self {
-        Self(Repr::Sum(Arc::new(Sum { terms: vec![(vec![atom], 1)], constant: 0 })))
+        Self::sum(vec![(vec![atom], 1)], 0)
+    }
+
+    /// From terms in normal form, at least one; [`Extent::HUGE`] when there is too much of it.
+    fn sum(terms: Vec<(Vec<Atom>, i64)>, constant: i64) -> Self {
+        let atoms = || terms.iter().flat_map(|(atoms, _)| atoms);
+        let size = atoms().fold(terms.len() as u64, |size, atom| size + u64::from(atom.size()));
+        let depth = atoms().map(Atom::depth).max().unwrap_or(0);
+        let degree = terms.iter().map(|(atoms, _)| atoms.len()).max().unwrap_or(0);
+        match u32::try_from(size) {
+            Ok(size) if size <= MAX_SIZE && depth <= MAX_DEPTH && degree <= MAX_DEGREE => {
+                Self(Repr::Sum(Arc::new(Sum { terms, constant, size, depth })))
+            }
+            _ => Self::HUGE,
+        }
+    }
+
+    fn size(&self) -> u32 {
+        match &self.0 {
+            Repr::Const(_) | Repr::Huge => 1,
+            Repr::Sum(sum) => sum.size,
+        }
+    }
+
+    fn depth(&self) -> u32 {
+        match &self.0 {
+            Repr::Const(_) | Repr::Huge => 0,
+            Repr::Sum(sum) => sum.depth,
+        }
     }
 
     /// The value, when it does not depend on any symbol.
     pub fn as_const(&self) -> Option<i64> {
         match &self.0 {
             Repr::Const(value) => Some(*value),
-            Repr::Sum(_) => None,
+            Repr::Sum(_) | Repr::Huge => None,
         }
     }
 
@@ -100,6 +154,7 @@ impl Extent {
     pub fn terms(&self) -> (&[(Vec<Atom>, i64)], i64) {
         match &self.0 {
             Repr::Const(value) => (&[], *value),
+            Repr::Huge => (&[], i64::MAX),
             Repr::Sum(sum) => (&sum.terms, sum.constant),
         }
     }
@@ -114,13 +169,16 @@ impl Extent {
             }
         }
         merged.retain(|(_, coefficient)| *coefficient != 0);
-        if merged.is_empty() { constant.into() } else { Self(Repr::Sum(Arc::new(Sum { terms: merged, constant }))) }
+        if merged.is_empty() { constant.into() } else { Self::sum(merged, constant) }
     }
 
     /// `floor(self / divisor)`. Exact parts are divided term by term; the rest stays an atom.
     ///
     /// A constant divisor of zero or less yields zero: callers that can meet one check first.
     pub fn floordiv(&self, divisor: &Extent) -> Extent {
+        if self.is_huge() || divisor.is_huge() {
+            return Self::HUGE;
+        }
         if let (Some(a), Some(b)) = (self.as_const(), divisor.as_const()) {
             return if b <= 0 { Self::ZERO } else { a.div_euclid(b).into() };
         }
@@ -160,7 +218,7 @@ impl Extent {
 
     /// `self / divisor` when every term of `self` holds the single-term `divisor` as a factor.
     fn exact_quotient(&self, divisor: &Extent) -> Option<Extent> {
-        let ([(factor, scale)], 0) = divisor.terms() else { return None };
+        let ([(factor, scale @ 1..)], 0) = divisor.terms() else { return None };
         let (terms, 0) = self.terms() else { return None };
         let mut quotient = Vec::with_capacity(terms.len());
         for (atoms, coefficient) in terms {
@@ -180,6 +238,9 @@ impl Extent {
 
     /// `ceil(self / divisor)`, kept as `floordiv(self + divisor - 1, divisor)`.
     pub fn ceildiv(&self, divisor: &Extent) -> Extent {
+        if self.is_huge() || divisor.is_huge() {
+            return Self::HUGE;
+        }
         if let Some(quotient) = self.exact_quotient(divisor) {
             return quotient;
         }
@@ -193,6 +254,9 @@ impl Extent {
 
     /// The smaller of two; decided at once when the difference is constant.
     pub fn minimum(&self, other: &Extent) -> Extent {
+        if self.is_huge() || other.is_huge() {
+            return Self::HUGE;
+        }
         match (self.clone() - other.clone()).as_const() {
             Some(difference) => {
                 if difference <= 0 {
@@ -208,6 +272,9 @@ impl Extent {
 
     /// The larger of two; decided at once when the difference is constant.
     pub fn maximum(&self, other: &Extent) -> Extent {
+        if self.is_huge() || other.is_huge() {
+            return Self::HUGE;
+        }
         match (self.clone() - other.clone()).as_const() {
             Some(difference) => {
                 if difference >= 0 {
@@ -223,6 +290,9 @@ impl Extent {
 
     /// The value with every symbol looked up; `None` when one is unknown or a divisor is not positive.
     pub fn eval(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+        if self.is_huge() {
+            return None;
+        }
         let (terms, constant) = self.terms();
         let mut sum = constant;
         for (atoms, coefficient) in terms {
@@ -237,6 +307,9 @@ impl Extent {
 
     /// Replaces symbols by expressions and normalises again.
     pub fn subst(&self, replace: &dyn Fn(&str) -> Option<Extent>) -> Extent {
+        if self.is_huge() {
+            return Self::HUGE;
+        }
         let (terms, constant) = self.terms();
         let mut sum = Extent::from(constant);
         for (atoms, coefficient) in terms {
@@ -251,6 +324,9 @@ impl Extent {
 
     /// The smallest interval that interval arithmetic proves, symbols outside `dims` being in `0..=LIMIT`.
     pub fn range(&self, dims: &Dims) -> DimRange {
+        if self.is_huge() {
+            return DimRange { lo: i64::MIN, hi: i64::MAX };
+        }
         let (terms, constant) = self.terms();
         let mut sum = DimRange { lo: constant, hi: constant };
         for (atoms, coefficient) in terms {
@@ -291,6 +367,20 @@ impl Extent {
 }
 
 impl Atom {
+    fn size(&self) -> u32 {
+        match self {
+            Atom::Sym(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => 1 + a.size() + b.size(),
+        }
+    }
+
+    fn depth(&self) -> u32 {
+        match self {
+            Atom::Sym(_) => 0,
+            Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => 1 + a.depth().max(b.depth()),
+        }
+    }
+
     fn eval(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
         Some(match self {
             Atom::Sym(name) => lookup(name)?,
@@ -382,6 +472,9 @@ impl From<i32> for Extent {
 impl Add for Extent {
     type Output = Extent;
     fn add(self, other: Extent) -> Extent {
+        if self.is_huge() || other.is_huge() {
+            return Self::HUGE;
+        }
         if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
             return a.saturating_add(b).into();
         }
@@ -407,6 +500,9 @@ impl Sub for Extent {
 impl Mul for Extent {
     type Output = Extent;
     fn mul(self, other: Extent) -> Extent {
+        if self.is_huge() || other.is_huge() {
+            return Self::HUGE;
+        }
         if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
             return a.saturating_mul(b).into();
         }
@@ -416,6 +512,9 @@ impl Mul for Extent {
             terms.iter().cloned().chain((constant != 0).then(|| (one.clone(), constant))).collect()
         };
         let (left, right) = (all(a.0, a.1), all(b.0, b.1));
+        if left.len() * right.len() > MAX_SIZE as usize {
+            return Self::HUGE;
+        }
         let mut terms = Vec::with_capacity(left.len() * right.len());
         let mut constant = 0i64;
         for (x, cx) in &left {
@@ -437,6 +536,9 @@ impl Mul for Extent {
 impl fmt::Display for Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (terms, constant) = self.terms();
+        if self.is_huge() {
+            return f.write_str("huge");
+        }
         if terms.is_empty() {
             return write!(f, "{constant}");
         }
@@ -469,6 +571,23 @@ impl fmt::Display for Extent {
     }
 }
 
+impl FromStr for Extent {
+    type Err = ParseError;
+
+    /// Reads what [`fmt::Display`] writes, and `ceildiv(a, b)` and `mod(a, b)`.
+    ///
+    /// # Errors
+    /// [`ParseError`] for anything else, also for nesting beyond the parser's limit.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut cursor = Cursor::new(text)?;
+        let extent = parse_extent(&mut cursor)?;
+        match cursor.peek() {
+            Token::End => Ok(extent),
+            _ => cursor.unexpected("the end of the expression"),
+        }
+    }
+}
+
 impl fmt::Debug for Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -489,5 +608,144 @@ impl fmt::Display for Atom {
 impl fmt::Debug for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Extent {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn normal_forms() {
+        let cases: &[(&str, &str)] = &[
+            ("b + a - b", "a"),
+            ("2*(a + 3) - a - a", "6"),
+            ("a*b - b*a", "0"),
+            ("floordiv(4*a + 6, 4)", "(a + 1)"),
+            ("floordiv(6*a + 7, 4)", "(floordiv((6*a + 3), 4) + 1)"),
+            ("floordiv(floordiv(a, 2), 3)", "floordiv(a, 6)"),
+            ("floordiv(a*b*4, 2*b)", "2*a"),
+            ("floordiv(a, a)", "1"),
+            ("ceildiv(a, 8)", "floordiv((a + 7), 8)"),
+            ("ceildiv(8*a, 8)", "a"),
+            ("mod(4*a + 5, 4)", "1"),
+            ("mod(-3, 4)", "1"),
+            ("min(a + 1, a)", "a"),
+            ("max(b, a)", "max(a, b)"),
+            ("max(3, -(2))", "3"),
+            ("-a*2", "-2*a"),
+            ("seq.len_1 - 1", "(seq.len_1 - 1)"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text).to_string(), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn refused_texts() {
+        let deep = format!("{}a{}", "(".repeat(100_000), ")".repeat(100_000));
+        for text in
+            ["", "a +", "a b", "floor(a, 2)", "min(a)", "a, b", "9223372036854775808", "1.5", "\"a\"", "a)", &deep]
+        {
+            assert!(text.parse::<Extent>().is_err(), "{text:.40}");
+        }
+    }
+
+    /// Texts whose value written out would be huge.
+    #[test]
+    fn growth_is_bounded() {
+        let product: Vec<String> = (0..100).map(|i| format!("(a{i} + b{i})")).collect();
+        let power: Vec<String> = (0..100).map(|_| "a".to_owned()).collect();
+        let moduli = (0..90).fold("a".to_owned(), |text, i| format!("mod({text}, b{i})"));
+        let depth = (0..90).fold("a".to_owned(), |text, i| format!("min({text}*2, b{i})"));
+        for text in [product.join("*"), power.join("*"), moduli, depth] {
+            assert_eq!(parse(&text), Extent::HUGE, "{text:.40}");
+        }
+        let mut doubled = Extent::sym("n");
+        for _ in 0..200 {
+            doubled = doubled.clone() * doubled;
+        }
+        assert_eq!(doubled, Extent::HUGE);
+        assert_eq!(doubled.minimum(&Extent::ONE), Extent::HUGE);
+        assert_eq!((Extent::ZERO * doubled.clone(), doubled.eval(&|_| Some(1))), (Extent::HUGE, None));
+        assert!(doubled.range(&Dims::new()).hi > LIMIT);
+    }
+
+    /// An expression and its value, computed beside it without the normal form; `None` where it has none.
+    type Pair = (Extent, Option<i64>);
+
+    const NAMES: [&str; 3] = ["a", "b", "n.1"];
+
+    fn pairs(values: [i64; 3]) -> impl Strategy<Value = Pair> {
+        let leaf = prop_oneof![
+            (-9i64..10).prop_map(|v| (v.into(), Some(v))),
+            (0usize..3).prop_map(move |i| (Extent::sym(NAMES[i]), Some(values[i]))),
+        ];
+        leaf.prop_recursive(4, 24, 2, |inner| {
+            (0u8..8, inner.clone(), inner).prop_map(|(kind, x, y)| combine(kind, x, y))
+        })
+    }
+
+    fn combine(kind: u8, (x, a): Pair, (y, b): Pair) -> Pair {
+        let both = a.zip(b);
+        let divisible = both.filter(|(_, b)| *b > 0);
+        match kind {
+            0 => (x + y, both.map(|(a, b)| a + b)),
+            1 => (x - y, both.map(|(a, b)| a - b)),
+            2 => (x * y, both.map(|(a, b)| a * b)),
+            3 => (x.floordiv(&y), divisible.map(|(a, b)| a.div_euclid(b))),
+            4 => (x.ceildiv(&y), divisible.map(|(a, b)| (a + b - 1).div_euclid(b))),
+            5 => (x.modulo(&y), divisible.map(|(a, b)| a.rem_euclid(b))),
+            6 => (x.minimum(&y), both.map(|(a, b)| a.min(b))),
+            _ => (x.maximum(&y), both.map(|(a, b)| a.max(b))),
+        }
+    }
+
+    fn lookup(values: [i64; 3]) -> impl Fn(&str) -> Option<i64> {
+        move |name| NAMES.iter().position(|n| *n == name).map(|i| values[i])
+    }
+
+    fn case() -> impl Strategy<Value = ([i64; 3], Pair)> {
+        prop::array::uniform3(0i64..12).prop_flat_map(|values| (Just(values), pairs(values)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_normal_form_keeps_the_value((values, (extent, value)) in case()) {
+            if let Some(value) = value {
+                prop_assert_eq!(extent.eval(&lookup(values)), Some(value), "{}", extent);
+            }
+        }
+
+        #[test]
+        fn the_range_holds_the_value((values, (extent, value)) in case(), slack in prop::array::uniform3(0i64..3)) {
+            let range = |i: usize| (Sym::from(NAMES[i]), DimRange { lo: values[i] - slack[i], hi: values[i] + slack[2 - i] });
+            let dims: Dims = (0..3).map(range).collect();
+            if let Some(value) = value {
+                let range = extent.range(&dims);
+                prop_assert!((range.lo..=range.hi).contains(&value), "{} in {:?}", extent, range);
+            }
+        }
+
+        #[test]
+        fn what_is_printed_reads_back((_, (extent, _)) in case()) {
+            let text = extent.to_string();
+            prop_assert_eq!(text.parse::<Extent>(), Ok(extent), "{}", text);
+        }
+
+        #[test]
+        fn substitution_is_evaluation((values, (extent, value)) in case()) {
+            let constant = extent.subst(&|name| lookup(values)(name).map(Extent::from));
+            if value.is_some() {
+                prop_assert_eq!(constant.as_const(), value, "{}", extent);
+            }
+        }
     }
 }

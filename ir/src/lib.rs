@@ -12,5 +12,6 @@ pub mod ops;
 pub mod quant;
 pub mod tensor;
 pub mod text;
+pub mod tile;
 pub mod types;
 pub mod verify;

@@ -75,6 +75,12 @@ pub enum ContentError {
         /// The dtype to be written.
         dtype: DType,
     },
+    /// A shape that the file format cannot express.
+    #[error("{format} files cannot hold this shape")]
+    NoSuchShape {
+        /// The format, as an extension.
+        format: &'static str,
+    },
     /// Not a zip archive.
     #[error("not an npz archive: {0}")]
     Zip(String),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use adze_ir::extent::Extent;
+use adze_ir::extent::{Dims, Extent, LIMIT};
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{ExtentValue, Op, Reshape, TypeError};
@@ -70,6 +70,8 @@ pub(super) struct Importer<'a> {
     pub(super) reader: TensorReader,
     pub(super) issues: Vec<Issue>,
     functions: BTreeMap<(String, String, String), &'a FunctionProto>,
+    /// Tensors that were read, by the address of their message.
+    constants: BTreeMap<usize, Value>,
     frames: Vec<Frame>,
     body: Body<'a>,
     nodes: usize,
@@ -83,6 +85,7 @@ impl<'a> Importer<'a> {
             reader,
             issues: Vec::new(),
             functions: functions.iter().map(|f| (key(f), f)).collect(),
+            constants: BTreeMap::new(),
             frames: vec![Frame::default()],
             body: Body { opsets, env: None, prefix: "".into(), depth: 0 },
             nodes: 0,
@@ -142,8 +145,16 @@ impl<'a> Importer<'a> {
     }
 
     /// A tensor of the model as a value.
-    pub(super) fn constant(&mut self, proto: &TensorProto, name: &str, loc: Loc) -> Result<Value, Fault> {
-        Ok(Value::tensor(self.reader.read(proto)?, name, loc))
+    ///
+    /// Read once, also when a function or a loop's body that holds it is imported many times.
+    pub(super) fn constant(&mut self, proto: &'a TensorProto, name: &str, loc: Loc) -> Result<Value, Fault> {
+        let address = std::ptr::from_ref(proto).addr();
+        if let Some(value) = self.constants.get(&address) {
+            return Ok(value.clone());
+        }
+        let value = Value::tensor(self.reader.read(proto)?, name, loc);
+        self.constants.insert(address, value.clone());
+        Ok(value)
     }
 
     /// Imports the nodes of a body in order.
@@ -292,11 +303,26 @@ impl<'a> Importer<'a> {
         })
     }
 
-    /// Imports a branch in place: it sees the names around it.
-    pub(super) fn branch(&mut self, graph: &'a GraphProto) -> Result<Option<Vec<Value>>, Fault> {
-        let body = Body { depth: self.body.depth + 1, ..self.body.clone() };
+    /// Imports a subgraph in place: it sees the names around it; `inputs` stand for its own.
+    ///
+    /// `None` when a result is missing because of a fault that is noted.
+    pub(super) fn subgraph(
+        &mut self,
+        graph: &'a GraphProto,
+        inputs: Vec<Value>,
+        label: Option<&str>,
+    ) -> Result<Option<Vec<Value>>, Fault> {
+        if inputs.len() != graph.input.len() {
+            let found = format!("a subgraph of {} inputs", graph.input.len());
+            return Err(Fault::model(found, format!("{}", inputs.len())));
+        }
+        let prefix = label.map_or_else(|| self.body.prefix.clone(), |label| self.qualified(label));
+        let body = Body { depth: self.body.depth + 1, prefix, ..self.body.clone() };
         self.inside(body, false, |importer| {
             importer.initializers(graph);
+            for (input, value) in graph.input.iter().zip(inputs) {
+                importer.define(&input.name, Slot::Value(value));
+            }
             importer.nodes(&graph.node);
             importer.results(graph.output.iter().map(|output| &output.name))
         })
@@ -337,12 +363,12 @@ impl<'a> Importer<'a> {
     /// Applies one of our operators: at import when its operands are known, else as a node.
     pub(super) fn emit(&mut self, op: &Op, inputs: &[Option<&Value>], loc: &Loc) -> Outputs {
         let types: Vec<Option<&TensorType>> = inputs.iter().map(|input| input.map(|value| &value.ty)).collect();
-        let results = op.infer(&types).map_err(type_fault)?;
+        let results = op.infer(&types).map_err(|error| infer_fault(error, &types))?;
         for ty in &results {
-            check_type(ty)?;
+            check_type(ty, &self.graph.dims)?;
         }
-        let loc = inputs.iter().flatten().fold(loc.clone(), |loc, value| value.loc().join(&loc));
         if let Some(contents) = fold(op, inputs, &results, &self.graph.dims) {
+            let loc = folded_loc(inputs, loc);
             let values = results.into_iter().zip(contents);
             return Ok(values.map(|(ty, content)| Value::known(ty, content, "", loc.clone())).collect());
         }
@@ -353,7 +379,7 @@ impl<'a> Importer<'a> {
                 Some(value) => Some(self.materialise(value)?),
             });
         }
-        let ids = self.graph.add(op.clone(), &operands, loc).map_err(type_fault)?;
+        let ids = self.graph.add(op.clone(), &operands, loc.clone()).map_err(type_fault)?;
         Ok(ids.into_iter().map(|id| Value::computed(id, self.graph.ty(id).clone())).collect())
     }
 
@@ -391,6 +417,19 @@ impl<'a> Importer<'a> {
     }
 }
 
+/// The source nodes behind a folded value, up to a number that keeps long chains of shape arithmetic linear.
+fn folded_loc(inputs: &[Option<&Value>], loc: &Loc) -> Loc {
+    const MAX_NAMES: usize = 16;
+    let mut joined = loc.clone();
+    for value in inputs.iter().flatten() {
+        let with = value.loc().join(&joined);
+        if with.names().len() <= MAX_NAMES {
+            joined = with;
+        }
+    }
+    joined
+}
+
 /// `ai.onnx` is another spelling of the empty domain.
 pub(super) fn domain_of(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
@@ -415,16 +454,37 @@ pub(super) fn type_fault(error: TypeError) -> Fault {
     }
 }
 
+/// [`type_fault`], with another verdict where dimensions are open: the model may be right for the values they really have.
+fn infer_fault(error: TypeError, types: &[Option<&TensorType>]) -> Fault {
+    let open = types.iter().flatten().any(|ty| ty.shape.iter().any(|dim| dim.as_const().is_none()));
+    let about_shapes = matches!(error, TypeError::Shape { .. });
+    let fault = type_fault(error);
+    if !(open && about_shapes) {
+        return fault;
+    }
+    let accepted = format!("{} for every value of the dimensions: bind or narrow them with `--dim`", fault.accepted);
+    Fault::unsupported(fault.found, accepted)
+}
+
 /// Bounds on types, so that later stages need not fear them.
-pub(super) fn check_type(ty: &TensorType) -> Result<(), Fault> {
+pub(super) fn check_type(ty: &TensorType, dims: &Dims) -> Result<(), Fault> {
     if ty.rank() > MAX_RANK {
         return Err(Fault::unsupported(format!("rank {}", ty.rank()), format!("rank {MAX_RANK} at most")));
     }
     if !ty.shape.iter().all(is_small) {
-        return Err(Fault::unsupported(
-            "a shape that depends on dimensions in a way too long to write",
-            "simpler shapes",
-        ));
+        let found = "a shape that depends on dimensions in a way too long to write";
+        return Err(Fault::unsupported(found, "simpler shapes"));
+    }
+    let outside = |dim: &Extent| {
+        let range = dim.range(dims);
+        range.hi < 0 || range.hi > LIMIT
+    };
+    if let Some(dim) = ty.shape.iter().find(|dim| outside(dim)) {
+        return Err(Fault::model(format!("dimension {dim}"), format!("0 to {LIMIT}")));
+    }
+    // Open dimensions have wide ranges until they are bound; what they need in memory is the planner's to judge.
+    if ty.fixed_shape().is_some() && ty.bytes().as_const().is_none_or(|bytes| bytes > LIMIT) {
+        return Err(Fault::model(format!("a tensor {ty}"), format!("{LIMIT} bytes at most")));
     }
     Ok(())
 }

@@ -29,11 +29,11 @@ use std::rc::Rc;
 use adze_ir::extent::Sym;
 use adze_ir::graph::Graph;
 use adze_ir::types::TensorType;
-use onnx_protobuf::tensor_shape_proto::dimension::Value as DimValue;
+use adze_ir::verify::verify_graph;
 use onnx_protobuf::{GraphProto, Message, ModelProto, ValueInfoProto};
 
 pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
-pub use ops::supported;
+pub use ops::{supported, supported_page};
 pub use options::{DEFAULT_RANGE, ImportOptions, InputValue};
 
 use crate::mapped::Bytes;
@@ -44,7 +44,7 @@ use tensor::{TensorReader, dtype_of};
 /// An imported model.
 #[derive(Debug)]
 pub struct Imported {
-    /// The graph; verified by its caller like any other.
+    /// The graph, verified.
     pub graph: Graph,
     /// Files besides the model that were read, in order of name.
     pub files: Vec<PathBuf>,
@@ -92,6 +92,9 @@ pub fn import_bytes(
         return Err(ImportError::Issues(importer.issues));
     }
     importer.graph.remove_dead();
+    if let Err(violations) = verify_graph(&importer.graph) {
+        return Err(ImportError::Bug(violations.iter().map(ToString::to_string).collect()));
+    }
     let folder = folder.unwrap_or_default();
     let files = importer.reader.external_files().map(|file| folder.join(file)).collect();
     Ok(Imported { graph: importer.graph, files, undeclared })
@@ -126,6 +129,10 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
             importer.note(fault.at(place));
             continue;
         }
+        if importer.graph.outputs().iter().any(|other| *other.name == *output.name) {
+            importer.note(Fault::model("another output of that name", "distinct names").at(place));
+            continue;
+        }
         match importer.materialise(&value) {
             Ok(id) => importer.graph.add_output(output.name.as_str(), id),
             Err(fault) => importer.note(fault.at(place)),
@@ -137,7 +144,10 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
     }
 }
 
-/// A declared type that no value of the computed type has. Named and open dimensions contradict nothing.
+/// A declared type of another dtype or rank than the computed one.
+///
+/// Other extents than declared are let pass, as ONNX Runtime does: batch sizes are often edited at the inputs only, and
+/// ONNX's own shape inference is wrong for poolings with `ceil_mode`.
 fn contradiction(output: &ValueInfoProto, ty: &TensorType) -> Option<Fault> {
     let declared = output.type_.as_ref()?;
     if !declared.has_tensor_type() {
@@ -150,17 +160,6 @@ fn contradiction(output: &ValueInfoProto, ty: &TensorType) -> Option<Fault> {
             format!("the declared {}", tensor::elem_type_name(declared.elem_type)),
         ));
     }
-    let dims = &declared.shape.as_ref()?.dim;
-    let differs = dims.len() != ty.rank()
-        || dims.iter().zip(&ty.shape).any(|(dim, computed)| match (&dim.value, computed.as_const()) {
-            (Some(DimValue::DimValue(declared)), Some(computed)) => *declared > 0 && *declared != computed,
-            _ => false,
-        });
-    let spell = |dim: &onnx_protobuf::tensor_shape_proto::Dimension| match &dim.value {
-        Some(DimValue::DimValue(size)) => size.to_string(),
-        Some(DimValue::DimParam(name)) => name.clone(),
-        _ => "?".into(),
-    };
-    let declared = || format!("the declared [{}]", dims.iter().map(spell).collect::<Vec<_>>().join(","));
-    differs.then(|| Fault::model(format!("{ty}"), declared()))
+    let rank = declared.shape.as_ref()?.dim.len();
+    (rank != ty.rank()).then(|| Fault::model(format!("{ty}"), format!("the declared rank {rank}")))
 }

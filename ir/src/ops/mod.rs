@@ -7,14 +7,15 @@ mod activation;
 mod attention;
 mod binary;
 mod convert;
+mod elems;
 mod fused;
 mod image;
 mod index;
+mod integer;
 mod linear;
 mod math;
 mod movement;
 mod norm;
-mod pending;
 mod pool;
 mod quantize;
 mod recurrent;
@@ -339,10 +340,16 @@ impl Op {
         let types: Vec<Option<TensorType>> = inputs.iter().map(|i| i.map(Tensor::ty)).collect();
         let refs: Vec<Option<&TensorType>> = types.iter().map(Option::as_ref).collect();
         let results = op.infer(&refs)?;
-        for ty in &results {
-            let fits = ty.fixed_shape().and_then(|s| crate::tensor::checked_elems(&s)).is_some_and(|n| n <= 1 << 32);
+        for ty in results.iter().chain(refs.iter().copied().flatten()) {
+            // Empty tensors too: operators walk single axes.
+            let fits = ty.fixed_shape().is_some_and(|shape| {
+                shape
+                    .iter()
+                    .try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)))
+                    .is_some_and(|n| n <= 1 << 32)
+            });
             if !fits {
-                return Err(EvalError::Value(format!("result {ty} is too large to interpret")));
+                return Err(EvalError::Value(format!("{ty} is too large to interpret")));
             }
         }
         op.def().eval(Operands(inputs), &results)

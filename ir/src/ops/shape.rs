@@ -1,7 +1,7 @@
 //! What the families share: checks that give a [`TypeError`], broadcasting, windows, and walks over dense tensors.
 
 use super::{EvalError, Operands, TypeError};
-use crate::extent::Extent;
+use crate::extent::{Dims, Extent};
 use crate::types::{DType, Shape, TensorType};
 
 /// Largest stride, dilation, window or padding that a type rule accepts, so that index arithmetic stays inside `i64`.
@@ -105,6 +105,19 @@ pub(super) fn need_steps(name: &'static str, values: &[i64], len: usize, lo: i64
     Err(attribute(name, format!("{values:?}"), format!("{len} integers in {lo}..={MAX_STEP}")))
 }
 
+/// Refuses an extent of a result that is negative whatever the named dimensions are.
+pub(super) fn need_extent(name: &'static str, extent: &Extent) -> Result<(), TypeError> {
+    if extent.upper(&Dims::new()) >= 0 {
+        return Ok(());
+    }
+    Err(attribute(name, extent, "zero or more"))
+}
+
+/// The value of an extent that [`super::Op::bind`] has made constant.
+pub(super) fn constant(extent: &Extent) -> Result<i64, EvalError> {
+    extent.as_const().ok_or_else(|| EvalError::UnboundDim(extent.to_string()))
+}
+
 /// NumPy's broadcasting: aligned at the last axis, extents equal or one of them the constant 1.
 pub(super) fn broadcast(a: &[Extent], b: &[Extent]) -> Result<Shape, TypeError> {
     let rank = a.len().max(b.len());
@@ -163,12 +176,6 @@ impl Window {
             return Err(mismatch("spatial axis", found, format!("{} or more, padding counted", self.span())));
         }
         Ok(room.floordiv(&self.stride.into()) + Extent::ONE)
-    }
-
-    /// Input position of window element `k` of window `out`; `None` in the padding.
-    pub(super) fn at(self, out: usize, k: usize, len: usize) -> Option<usize> {
-        let position = out as i64 * self.stride + k as i64 * self.dilation - self.before;
-        usize::try_from(position).ok().filter(|&p| p < len)
     }
 
     /// The window elements that lie on the input, as a range.
@@ -299,7 +306,8 @@ mod tests {
 
     #[test]
     fn broadcast_table() {
-        let cases: &[(&[&str], &[&str], Option<&[&str]>)] = &[
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a [&'a str]>);
+        let cases: &[Case<'_>] = &[
             (&[], &[], Some(&[])),
             (&["2", "3"], &[], Some(&["2", "3"])),
             (&["n", "1"], &["1", "4"], Some(&["n", "4"])),
@@ -329,11 +337,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn on_input_is_where_at_finds_elements(
+        fn on_input_is_where_elements_are(
             kernel in 1i64..5, stride in 1i64..4, dilation in 1i64..4, before in -3i64..4, len in 0usize..7, out in 0usize..6
         ) {
             let window = Window { kernel, stride, dilation, before, after: 0 };
-            let found: Vec<usize> = (0..kernel as usize).filter(|&k| window.at(out, k, len).is_some()).collect();
+            let at = |k: usize| out as i64 * stride + k as i64 * dilation - before;
+            let found: Vec<usize> = (0..kernel as usize).filter(|&k| (0..len as i64).contains(&at(k))).collect();
             prop_assert_eq!(window.on_input(out, len).collect::<Vec<_>>(), found);
         }
 

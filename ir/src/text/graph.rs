@@ -76,13 +76,17 @@ pub fn print_graph(graph: &Graph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  output {:?} = %{}", &*output.name, numbers.get(&output.value).copied().unwrap_or(usize::MAX))?;
     }
     for state in &graph.states {
-        write!(f, "  state {} -> {}", state.input, state.output)?;
-        if let Some(append) = state.append {
-            write!(f, " append(axis={}, cap={})", append.axis, append.capacity)?;
-        }
-        f.write_str("\n")?;
+        print_state(f, state)?;
     }
     f.write_str("}\n")
+}
+
+pub(super) fn print_state(f: &mut fmt::Formatter<'_>, state: &State) -> fmt::Result {
+    write!(f, "  state {} -> {}", state.input, state.output)?;
+    if let Some(append) = state.append {
+        write!(f, " append(axis={}, cap={})", append.axis, append.capacity)?;
+    }
+    f.write_str("\n")
 }
 
 pub(crate) fn print_dims(dims: &crate::extent::Dims, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,13 +221,16 @@ fn parse_line(cursor: &mut Cursor, graph: &mut Graph, values: &mut Values) -> Pa
             graph.add_output(name, value);
             Ok(())
         }
-        Token::Word(word) if word == "state" => parse_state(cursor, graph),
+        Token::Word(word) if word == "state" => {
+            graph.states.push(parse_state(cursor)?);
+            Ok(())
+        }
         Token::Percent(_) => parse_node(cursor, graph, values),
         _ => cursor.unexpected("`input`, `output`, `state`, `%` or `}`"),
     }
 }
 
-fn parse_state(cursor: &mut Cursor, graph: &mut Graph) -> Parsed<()> {
+pub(super) fn parse_state(cursor: &mut Cursor) -> Parsed<State> {
     cursor.bump();
     let input = cursor.index("the position of an input")?;
     if cursor.bump() != Token::Arrow {
@@ -242,8 +249,7 @@ fn parse_state(cursor: &mut Cursor, graph: &mut Graph) -> Parsed<()> {
         append = Some(Append { axis, capacity: cursor.int("a capacity")? });
         cursor.expect(')')?;
     }
-    graph.states.push(State { input, output, append });
-    Ok(())
+    Ok(State { input, output, append })
 }
 
 fn percent(cursor: &mut Cursor) -> Parsed<String> {

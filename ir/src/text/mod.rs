@@ -3,7 +3,9 @@
 mod common;
 mod graph;
 mod lex;
+mod tile;
 
 pub use common::{Spelling, parse_attr, parse_extent, parse_loc, parse_op_attrs, parse_type, print_op};
 pub use graph::{parse_graph, print_graph};
 pub use lex::{Cursor, MAX_DEPTH, ParseError, Parsed, Pos, Token};
+pub use tile::{parse_program, print_program};

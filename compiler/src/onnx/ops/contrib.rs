@@ -2,7 +2,7 @@
 //! compositions, with one rounding at the end.
 
 use adze_ir::ops::{
-    Binary, BinaryFn, Cast, Dequantize, Gelu, MatMul, MatMulInteger, Quantize, Reduce, ReduceFn, Transpose,
+    Binary, BinaryFn, Cast, Dequantize, Gelu, MatMul, MatMulInteger, Quantize, Reduce, ReduceFn, Slice, Transpose,
 };
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -128,8 +128,8 @@ fn qgemm(cx: &mut NodeCx<'_, '_>) -> Outputs {
     stored(cx, &real, 7, 8, dtype)
 }
 
-/// Weights of 4 or 8 bits in blocks along `K`: `B[N, K / block, block · bits / 8]`, which is `u4[N, K]` or `u8[N, K]` as it
-/// lies in memory; scales `[N · K / block]`; zero points packed like the weights, by default half the range.
+/// Weights of 4 or 8 bits in blocks along `K`: `B[N, K / block, block · bits / 8]`, which is
+/// `u4[N, K]` or `u8[N, K]` as it lies in memory; scales `[N · K / block]`; zero points packed like the weights, by default half the range.
 fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(6)?;
     cx.attrs.ignore("accuracy_level");
@@ -146,15 +146,14 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Outputs {
         8 => DType::U8,
         other => return Err(Fault::unsupported(format!("attribute `bits` = {other}"), "4, 8")),
     };
-    if k % block != 0 {
-        return Err(Fault::unsupported(format!("K = {k} in blocks of {block}"), "whole blocks"));
-    }
-    let blocks = k / block;
+    let blocks = k.div_ceil(block);
+    // The last block is filled up.
+    let stored = blocks * block;
     let constant = |cx: &NodeCx<'_, '_>, index: usize| {
         cx.opt_tensor(index)?.ok_or_else(|| Fault::model(format!("input {index} left out"), "a constant"))
     };
     let weights = constant(cx, 1)?;
-    let weights = repacked(cx, &weights, dtype, &[n, k])?;
+    let weights = repacked(cx, &weights, dtype, &[n, stored])?;
     let scales = constant(cx, 2)?;
     if scales.elems() != n * blocks {
         return Err(Fault::model(format!("{} scales", scales.elems()), format!("{}", n * blocks)));
@@ -167,7 +166,11 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Outputs {
     };
     let zeros = Value::tensor(zeros, "", cx.loc.clone());
     let real = cx.emit(Dequantize { axis: 1, block }, &[Some(&weights), Some(&scales), Some(&zeros)])?;
-    let real = real.into_iter().next().ok_or_else(|| Fault::bug("dequantize without a result"))?;
+    let mut real = real.into_iter().next().ok_or_else(|| Fault::bug("dequantize without a result"))?;
+    if stored != k {
+        let op = Slice { axes: vec![1], starts: vec![0.into()], sizes: vec![k.into()], steps: vec![1] };
+        real = cx.emit1(op, &[&real])?;
+    }
     let a = cx.input(0)?;
     let mut result = cx.emit1(MatMul { trans_a: false, trans_b: true }, &[&a, &real])?;
     if let Some(bias) = cx.opt(5).cloned() {

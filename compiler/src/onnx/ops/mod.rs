@@ -83,7 +83,7 @@ fn rows_of(domain: &str) -> impl Iterator<Item = &'static Row> {
 /// What a reader is told is accepted in a domain.
 pub(super) fn summary(domain: &str) -> String {
     match domain {
-        "" => "the operators of `adze targets --ops`".into(),
+        "" => "the operators of docs/onnx-ops.md".into(),
         "com.microsoft" => contrib::ROWS.iter().map(|row| format!("`{}`", row.0)).collect::<Vec<_>>().join(", "),
         _ => "operators of the domains `ai.onnx` and `com.microsoft`, functions of the model".into(),
     }
@@ -97,9 +97,33 @@ pub fn supported() -> Vec<(&'static str, &'static str, RangeInclusive<i64>)> {
     all
 }
 
+/// The page `docs/onnx-ops.md`.
+pub fn supported_page() -> String {
+    let mut page = String::from(
+        "# ONNX operators\n\nWhat the importer reads, by opset of the operator's domain. Written by `cargo test -p adze-compiler \
+         supported_page` with\n`ADZE_BLESS=1`. An operator that is not here, an opset outside the range or an attribute's value \
+         that is not supported is an\nerror that names the node.\n\n| domain | operator | opsets |\n|---|---|---|\n",
+    );
+    for (domain, name, opsets) in supported() {
+        let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+        page.push_str(&format!("| {domain} | {name} | {} to {} |\n", opsets.start(), opsets.end()));
+    }
+    page
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn supported_page_is_current() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/onnx-ops.md");
+        if std::env::var_os("ADZE_BLESS").is_some() {
+            std::fs::write(&path, supported_page()).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == supported_page(), "refresh with: ADZE_BLESS=1 cargo test -p adze-compiler supported_page");
+    }
 
     #[test]
     fn rows_do_not_overlap() {

@@ -5,37 +5,67 @@
 
 mod blocking;
 mod conv;
+pub mod elementwise;
 mod epilogue;
 mod gemm;
+mod index;
 mod leaf;
 mod micro;
+mod movement;
+mod nest;
 mod operand;
 mod pack;
+mod point;
 mod product;
+mod resize;
+mod rows;
 mod store;
 mod window;
 
-pub use operand::{Bounds, LeafCx, Lowered, Operand, PackedWeight, PtrRole, Unsupported};
-
 use adze_ir::ops::Op;
 
-/// The operator that decides the family: of a fusion its first step.
-fn anchor(op: &Op) -> &Op {
-    match op {
-        Op::Fused(fused) => fused.steps.first().map_or(op, |step| &step.op),
-        other => other,
-    }
-}
+pub use nest::{Nest, NestDim, broadcast_strides};
+pub use operand::{Bounds, LeafCx, Lowered, Operand, PackedWeight, PtrRole, Unsupported};
+pub use point::eval_steps;
 
-/// Lowers a leaf to kernels.
+/// The kernels of a leaf, in the order they run.
 ///
 /// # Errors
-/// [`Unsupported`] when no family has a kernel for it.
+/// [`Unsupported`] when the operator has no kernel for these operands.
 pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
-    match anchor(cx.op) {
+    let anchor = match cx.op {
+        Op::Fused(fused) => &fused.anchor().op,
+        op => op,
+    };
+    match anchor {
+        op if elementwise::is_elementwise(op) => point::lower(cx),
+        Op::Reduce(_)
+        | Op::ArgReduce(_)
+        | Op::CumSum(_)
+        | Op::Softmax(_)
+        | Op::LogSoftmax(_)
+        | Op::LayerNorm(_)
+        | Op::RmsNorm(_)
+        | Op::InstanceNorm(_) => rows::lower(cx),
+        Op::Relayout(_)
+        | Op::Transpose(_)
+        | Op::Expand(_)
+        | Op::Slice(_)
+        | Op::Concat(_)
+        | Op::Split(_)
+        | Op::Pad(_)
+        | Op::Reshape(_)
+        | Op::DepthToSpace(_)
+        | Op::SpaceToDepth(_)
+        | Op::Tile(_)
+        | Op::Trilu(_)
+        | Op::ExtentValue(_)
+        | Op::Iota(_) => movement::lower(cx),
+        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::OneHot(_) => index::lower(cx),
+        Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),
-        other => Err(leaf::unsupported(format!("`{}`", other.name()), "an operator with kernels")),
+        op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a kernel family is given and what it returns.
 
 use adze_ir::attrs::F64;
-use adze_ir::extent::{Dims, Extent};
+use std::collections::BTreeSet;
+
+use adze_ir::extent::{Dims, Extent, Sym};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use crate::cpu::kernel::Kernel;
+use crate::cpu::kernel::{Kernel, KernelBuilder};
 
 /// A tensor in memory as a leaf sees it: element `i` lies `offset + Σ i[a] · strides[a]` elements past the pointer.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +67,34 @@ pub struct LeafCx<'a> {
     pub outputs: &'a [Operand],
     /// Ranges of the named dimensions and tile-loop variables.
     pub dims: &'a Dims,
+    /// Where kernels find the value of each of them: the position in the array they are given.
+    pub slots: &'a [Sym],
     /// The machine.
-    pub machine: &'a super::super::Machine,
+    pub machine: &'a crate::cpu::Machine,
+}
+
+impl LeafCx<'_> {
+    /// A builder that knows the dimensions which the leaf's operands and attributes mention.
+    pub fn builder(&self, name: &str) -> KernelBuilder {
+        let mut symbols = BTreeSet::new();
+        for operand in self.inputs.iter().flatten().chain(self.outputs) {
+            let bounds = operand.bounds.iter().flat_map(|b| b.starts.iter().chain(&b.limits));
+            let extents = operand.shape.iter().chain(&operand.strides).chain([&operand.offset]).chain(bounds);
+            extents.for_each(|extent| extent.symbols(&mut symbols));
+        }
+        // Never fails: the map only looks.
+        let _ = self.op.map_extents(&mut |extent: &Extent| {
+            extent.symbols(&mut symbols);
+            Ok::<_, std::convert::Infallible>(extent.clone())
+        });
+        let mut builder = KernelBuilder::new(name);
+        for (slot, name) in self.slots.iter().enumerate() {
+            if symbols.contains(name) {
+                builder.dim(name, u32::try_from(slot).expect("few dimensions"));
+            }
+        }
+        builder
+    }
 }
 
 /// What a pointer parameter of a kernel is bound to, in order of the kernel's parameters.

@@ -1,8 +1,13 @@
 //! Normalisations and functions of whole rows.
 
+mod eval;
+mod rows;
+
 use super::op;
 
 use crate::attrs::F64;
+
+pub(super) use rows::softmax;
 
 op! {
     /// `exp(x - max) / Σ exp(x - max)` over axes `axis..`, or one axis. Source: ONNX `Softmax`, opsets 1, 11, 13.
@@ -107,3 +112,6 @@ op! {
         size: i64,
     }
 }
+
+#[cfg(test)]
+mod tests;

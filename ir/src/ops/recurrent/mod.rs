@@ -1,5 +1,7 @@
 //! LSTM, GRU and simple recurrent cells over a sequence.
 
+mod eval;
+
 use super::op;
 
 use crate::attrs::F64;
@@ -79,3 +81,6 @@ op! {
         clip: Option<F64>,
     }
 }
+
+#[cfg(test)]
+mod tests;

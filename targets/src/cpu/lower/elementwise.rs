@@ -1,0 +1,485 @@
+//! Elementwise functions as kernel code: one value per operand in, one out. Also the epilogues of fused leaves.
+
+use adze_ir::ops::{BinaryFn, Op, UnaryFn};
+use adze_ir::types::DType;
+
+use super::operand::Unsupported;
+use crate::cpu::kernel::{BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value, math};
+
+/// A value with the tensor dtype it stands for. Half floats are computed in `f32`, `bool` is a mask, 8- and 16-bit
+/// integers are in lanes of their own width.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane {
+    /// The kernel value.
+    pub value: Value,
+    /// What it stands for.
+    pub dtype: DType,
+    /// The number in every lane, when it is known at compile time.
+    pub constant: Option<f64>,
+}
+
+/// The element in which a dtype is computed; `None` for sub-byte types.
+pub fn compute_elem(dtype: DType) -> Option<Elem> {
+    match dtype {
+        DType::F16 | DType::Bf16 | DType::F32 => Some(Elem::F32),
+        DType::F64 => Some(Elem::F64),
+        // As wide as the floats it is mostly used with.
+        DType::Bool => Some(Elem::M32),
+        dtype => Elem::of_memory(dtype),
+    }
+}
+
+/// Whether values of that dtype are worth vectors.
+pub fn is_vector_dtype(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::Bf16 | DType::F32 | DType::Bool | DType::I32 | DType::U32)
+}
+
+/// Whether the operator is elementwise, so that [`emit`] has code for it.
+pub fn is_elementwise(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Where(_)
+            | Op::Cast(_)
+            | Op::Clip(_)
+            | Op::LeakyRelu(_)
+            | Op::Elu(_)
+            | Op::Celu(_)
+            | Op::Selu(_)
+            | Op::HardSigmoid(_)
+            | Op::Gelu(_)
+            | Op::Swish(_)
+            | Op::ThresholdedRelu(_)
+            | Op::Shrink(_)
+            | Op::IsInf(_)
+            | Op::PRelu(_)
+            | Op::Quantize(_)
+            | Op::Dequantize(_)
+            | Op::BatchNorm(_)
+    )
+}
+
+fn signed(dtype: DType) -> bool {
+    matches!(dtype, DType::I4 | DType::I8 | DType::I16 | DType::I32 | DType::I64)
+}
+
+fn unsupported<T>(op: &Op, dtype: DType) -> Result<T, Unsupported> {
+    Err(Unsupported { found: format!("`{op}` on {dtype}"), accepted: "another dtype".into() })
+}
+
+/// Code for an elementwise operator.
+///
+/// # Errors
+/// [`Unsupported`] for a function and dtype without code.
+pub fn emit(b: &mut KernelBuilder, op: &Op, args: &[Lane], result: DType) -> Result<Lane, Unsupported> {
+    let x = args[0];
+    let ty = b.ty(x.value);
+    let value = match op {
+        Op::Unary(unary) => emit_unary(b, op, unary.function, x)?,
+        Op::Binary(binary) => emit_binary(b, op, binary.function, x, args[1])?,
+        Op::PRelu(_) => {
+            let scaled = b.mul(x.value, args[1].value);
+            select_positive(b, x.value, scaled)
+        }
+        Op::Where(_) => {
+            let (y, n) = (args[1].value, args[2].value);
+            let mask = b.mask_to(x.value, b.ty(y).elem.mask());
+            b.select(mask, y, n)
+        }
+        Op::Cast(_) => cast(b, x, result),
+        Op::Clip(clip) => {
+            let (lo, hi) = (clip.min.map(|v| v.get()), clip.max.map(|v| v.get()));
+            clamp(b, x, lo, hi)
+        }
+        Op::IsInf(is_inf) => {
+            let infinity = b.number(f64::INFINITY, ty);
+            let minus = b.number(f64::NEG_INFINITY, ty);
+            let positive = b.cmp(Cmp::Eq, x.value, infinity);
+            let negative = b.cmp(Cmp::Eq, x.value, minus);
+            match (is_inf.ignore_positive, is_inf.ignore_negative) {
+                (false, false) => b.bin(BinOp::Or, positive, negative),
+                (true, false) => negative,
+                (false, true) => positive,
+                (true, true) => b.bin(BinOp::And, positive, negative),
+            }
+        }
+        Op::Quantize(_) => quantize(b, x, args[1], args.get(2).copied(), result),
+        Op::Dequantize(_) => dequantize(b, x, args[1], args.get(2).copied(), result),
+        Op::BatchNorm(norm) => batch_norm(b, args, norm.epsilon.get()),
+        _ if !ty.elem.is_float() => return unsupported(op, x.dtype),
+        _ => activation(b, op, x.value)?,
+    };
+    Ok(Lane { value, dtype: result, constant: None })
+}
+
+/// `x` where `x >= 0` (or NaN), else `other`.
+fn select_positive(b: &mut KernelBuilder, x: Value, other: Value) -> Value {
+    let zero = b.zero(b.ty(x));
+    let negative = b.cmp(Cmp::Lt, x, zero);
+    b.select(negative, other, x)
+}
+
+fn activation(b: &mut KernelBuilder, op: &Op, x: Value) -> Result<Value, Unsupported> {
+    let ty = b.ty(x);
+    let constant = |b: &mut KernelBuilder, v: f64| b.number(v, ty);
+    // exp(x) - 1 without cancellation: tanh(x / 2) · (exp(x) + 1).
+    let expm1 = |b: &mut KernelBuilder, x: Value| {
+        let half = b.number(0.5, ty);
+        let half_x = b.mul(x, half);
+        let t = math::tanh(b, half_x);
+        let e = math::exp(b, x);
+        let one = b.number(1.0, ty);
+        let e1 = b.add(e, one);
+        b.mul(t, e1)
+    };
+    Ok(match op {
+        Op::LeakyRelu(a) => {
+            let alpha = constant(b, a.alpha.get());
+            let scaled = b.mul(x, alpha);
+            select_positive(b, x, scaled)
+        }
+        Op::Elu(a) => {
+            let alpha = constant(b, a.alpha.get());
+            let e = expm1(b, x);
+            let scaled = b.mul(e, alpha);
+            select_positive(b, x, scaled)
+        }
+        Op::Celu(a) => {
+            let (alpha, inverse) = (constant(b, a.alpha.get()), constant(b, 1.0 / a.alpha.get()));
+            let scaled = b.mul(x, inverse);
+            let e = expm1(b, scaled);
+            let scaled = b.mul(e, alpha);
+            select_positive(b, x, scaled)
+        }
+        Op::Selu(a) => {
+            let (alpha, gamma) = (constant(b, a.alpha.get() * a.gamma.get()), constant(b, a.gamma.get()));
+            let e = expm1(b, x);
+            let below = b.mul(e, alpha);
+            let above = b.mul(x, gamma);
+            let zero = b.zero(ty);
+            let positive = b.cmp(Cmp::Gt, x, zero);
+            b.select(positive, above, below)
+        }
+        Op::HardSigmoid(a) => hard_sigmoid(b, x, a.alpha.get(), a.beta.get()),
+        Op::Gelu(a) if a.tanh => {
+            let (c, k) = (constant(b, (2.0 / std::f64::consts::PI).sqrt()), constant(b, 0.044715));
+            let square = b.mul(x, x);
+            let cube = b.mul(square, x);
+            let sum = b.muladd(cube, k, x);
+            let inner = b.mul(sum, c);
+            let t = math::tanh(b, inner);
+            half_one_plus(b, x, t)
+        }
+        Op::Gelu(_) => {
+            let scale = constant(b, std::f64::consts::FRAC_1_SQRT_2);
+            let inner = b.mul(x, scale);
+            let e = math::erf(b, inner);
+            half_one_plus(b, x, e)
+        }
+        Op::Swish(a) => {
+            let alpha = constant(b, a.alpha.get());
+            let inner = b.mul(x, alpha);
+            let s = math::sigmoid(b, inner);
+            b.mul(x, s)
+        }
+        Op::ThresholdedRelu(a) => {
+            let alpha = constant(b, a.alpha.get());
+            let above = b.cmp(Cmp::Gt, x, alpha);
+            let zero = b.zero(ty);
+            b.select(above, x, zero)
+        }
+        Op::Shrink(a) => {
+            let (bias, lambd, minus) = (constant(b, a.bias.get()), constant(b, a.lambd.get()), constant(b, -a.lambd.get()));
+            let (low, high) = (b.add(x, bias), b.sub(x, bias));
+            let (below, above) = (b.cmp(Cmp::Lt, x, minus), b.cmp(Cmp::Gt, x, lambd));
+            let zero = b.zero(ty);
+            let rest = b.select(above, high, zero);
+            b.select(below, low, rest)
+        }
+        _ => return Err(Unsupported { found: format!("`{op}`"), accepted: "an elementwise operator".into() }),
+    })
+}
+
+/// `x / 2 · (1 + t)`.
+fn half_one_plus(b: &mut KernelBuilder, x: Value, t: Value) -> Value {
+    let ty = b.ty(x);
+    let (half, one) = (b.number(0.5, ty), b.number(1.0, ty));
+    let sum = b.add(t, one);
+    let halved = b.mul(x, half);
+    b.mul(halved, sum)
+}
+
+fn hard_sigmoid(b: &mut KernelBuilder, x: Value, alpha: f64, beta: f64) -> Value {
+    let ty = b.ty(x);
+    let (alpha, beta, zero, one) = (b.number(alpha, ty), b.number(beta, ty), b.zero(ty), b.number(1.0, ty));
+    let line = b.muladd(x, alpha, beta);
+    let low = b.bin(BinOp::MaxSel, zero, line);
+    b.bin(BinOp::MinSel, one, low)
+}
+
+/// `min(max(x, lo), hi)`, keeping NaN; bounds beyond an integer's range do nothing.
+fn clamp(b: &mut KernelBuilder, x: Lane, lo: Option<f64>, hi: Option<f64>) -> Value {
+    let ty = b.ty(x.value);
+    let mut value = x.value;
+    let (low_op, high_op) = match (ty.elem.is_float(), signed(x.dtype)) {
+        (true, _) => (BinOp::MaxSel, BinOp::MinSel),
+        (false, true) => (BinOp::MaxS, BinOp::MinS),
+        (false, false) => (BinOp::MaxU, BinOp::MinU),
+    };
+    let bound = |b: &mut KernelBuilder, v: f64| match x.dtype.int_range() {
+        Some((low, high)) => b.int((v as i128).clamp(low, high) as i64, ty),
+        None => b.number(v, ty),
+    };
+    if let Some(lo) = lo {
+        let lo = bound(b, lo);
+        value = b.bin(low_op, lo, value);
+    }
+    if let Some(hi) = hi {
+        let hi = bound(b, hi);
+        value = b.bin(high_op, hi, value);
+    }
+    value
+}
+
+fn emit_unary(b: &mut KernelBuilder, op: &Op, function: UnaryFn, x: Lane) -> Result<Value, Unsupported> {
+    use UnaryFn as F;
+    let ty = b.ty(x.value);
+    let v = x.value;
+    match function {
+        F::Identity => return Ok(v),
+        F::Not => return Ok(b.un(UnOp::Not, v)),
+        F::BitNot if ty.elem.is_int() => return Ok(b.un(UnOp::Not, v)),
+        F::Neg => return Ok(b.un(UnOp::Neg, v)),
+        F::Abs if ty.elem.is_float() || signed(x.dtype) => return Ok(b.un(UnOp::Abs, v)),
+        F::Abs => return Ok(v),
+        F::Sign => return Ok(sign(b, x)),
+        F::Relu => return Ok(clamp(b, x, Some(0.0), None)),
+        _ if !ty.elem.is_float() => return unsupported(op, x.dtype),
+        _ => {}
+    }
+    let one = |b: &mut KernelBuilder| b.number(1.0, ty);
+    Ok(match function {
+        F::Sigmoid => math::sigmoid(b, v),
+        F::Tanh => math::tanh(b, v),
+        F::Exp => math::exp(b, v),
+        F::Log => math::log(b, v),
+        F::Sqrt => b.un(UnOp::Sqrt, v),
+        F::Reciprocal => {
+            let one = one(b);
+            b.div(one, v)
+        }
+        F::Erf => math::erf(b, v),
+        F::Floor => b.un(UnOp::Floor, v),
+        F::Ceil => b.un(UnOp::Ceil, v),
+        F::Round => b.un(UnOp::Nearest, v),
+        F::Sin => math::sin(b, v),
+        F::Cos => math::cos(b, v),
+        F::Tan => {
+            let (s, c) = (math::sin(b, v), math::cos(b, v));
+            b.div(s, c)
+        }
+        F::Softplus => softplus(b, v),
+        F::Softsign => {
+            let magnitude = b.un(UnOp::Abs, v);
+            let one = one(b);
+            let below = b.add(magnitude, one);
+            b.div(v, below)
+        }
+        F::HardSwish => {
+            let h = hard_sigmoid(b, v, 1.0 / 6.0, 0.5);
+            b.mul(v, h)
+        }
+        F::Mish => {
+            let s = softplus(b, v);
+            let t = math::tanh(b, s);
+            b.mul(v, t)
+        }
+        F::IsNan => b.cmp(Cmp::Ne, v, v),
+        _ => return unsupported(op, x.dtype),
+    })
+}
+
+/// `max(x, 0) + log(1 + exp(-|x|))`.
+fn softplus(b: &mut KernelBuilder, x: Value) -> Value {
+    let ty = b.ty(x);
+    let (zero, one) = (b.zero(ty), b.number(1.0, ty));
+    let magnitude = b.un(UnOp::Abs, x);
+    let minus = b.un(UnOp::Neg, magnitude);
+    let e = math::exp(b, minus);
+    let sum = b.add(e, one);
+    let l = math::log(b, sum);
+    let positive = b.bin(BinOp::MaxSel, zero, x);
+    b.add(positive, l)
+}
+
+fn sign(b: &mut KernelBuilder, x: Lane) -> Value {
+    let ty = b.ty(x.value);
+    let zero = b.zero(ty);
+    let (one, minus) = match ty.elem.is_float() {
+        true => (b.number(1.0, ty), b.number(-1.0, ty)),
+        false => (b.int(1, ty), b.int(-1, ty)),
+    };
+    let greater = if ty.elem.is_float() || signed(x.dtype) { Cmp::Gt } else { Cmp::GtU };
+    let above = b.cmp(greater, x.value, zero);
+    let up = b.select(above, one, x.value);
+    if !ty.elem.is_float() && !signed(x.dtype) {
+        return up;
+    }
+    let below = b.cmp(Cmp::Lt, x.value, zero);
+    b.select(below, minus, up)
+}
+
+fn emit_binary(b: &mut KernelBuilder, op: &Op, function: BinaryFn, x: Lane, y: Lane) -> Result<Value, Unsupported> {
+    use BinaryFn as F;
+    let elem = b.ty(x.value).elem;
+    if function == F::Pow {
+        return pow(b, op, x, y);
+    }
+    if elem.is_mask() {
+        let other = b.mask_to(y.value, elem);
+        return match function {
+            F::And => Ok(b.bin(BinOp::And, x.value, other)),
+            F::Or => Ok(b.bin(BinOp::Or, x.value, other)),
+            F::Xor => Ok(b.bin(BinOp::Xor, x.value, other)),
+            F::Equal => {
+                let differ = b.bin(BinOp::Xor, x.value, other);
+                Ok(b.un(UnOp::Not, differ))
+            }
+            _ => unsupported(op, x.dtype),
+        };
+    }
+    let (float, is_signed) = (elem.is_float(), signed(x.dtype));
+    let pick = |f: BinOp, s: BinOp, u: BinOp| if float { f } else if is_signed { s } else { u };
+    let compare = |s: Cmp, u: Cmp| if float || is_signed { s } else { u };
+    let (v, w) = (x.value, y.value);
+    Ok(match function {
+        F::Add => b.add(v, w),
+        F::Sub => b.sub(v, w),
+        F::Mul => b.mul(v, w),
+        F::Div => b.bin(pick(BinOp::Div, BinOp::DivS, BinOp::DivU), v, w),
+        F::Min => b.bin(pick(BinOp::Min, BinOp::MinS, BinOp::MinU), v, w),
+        F::Max => b.bin(pick(BinOp::Max, BinOp::MaxS, BinOp::MaxU), v, w),
+        F::Equal => b.cmp(Cmp::Eq, v, w),
+        F::Less => b.cmp(compare(Cmp::Lt, Cmp::LtU), v, w),
+        F::LessOrEqual => b.cmp(compare(Cmp::Le, Cmp::LeU), v, w),
+        F::Greater => b.cmp(compare(Cmp::Gt, Cmp::GtU), v, w),
+        F::GreaterOrEqual => b.cmp(compare(Cmp::Ge, Cmp::GeU), v, w),
+        F::Mod if !float => modulo(b, v, w, is_signed),
+        F::Fmod if !float => b.bin(if is_signed { BinOp::RemS } else { BinOp::RemU }, v, w),
+        F::BitAnd if !float => b.bin(BinOp::And, v, w),
+        F::BitOr if !float => b.bin(BinOp::Or, v, w),
+        F::BitXor if !float => b.bin(BinOp::Xor, v, w),
+        _ => return unsupported(op, x.dtype),
+    })
+}
+
+/// Remainder with the divisor's sign.
+fn modulo(b: &mut KernelBuilder, x: Value, y: Value, is_signed: bool) -> Value {
+    if !is_signed {
+        return b.bin(BinOp::RemU, x, y);
+    }
+    let rest = b.bin(BinOp::RemS, x, y);
+    let zero = b.zero(b.ty(x));
+    let mixed = b.bin(BinOp::Xor, rest, y);
+    let opposite = b.cmp(Cmp::Lt, mixed, zero);
+    let some = b.cmp(Cmp::Ne, rest, zero);
+    let wrong = b.bin(BinOp::And, opposite, some);
+    let fixed = b.add(rest, y);
+    b.select(wrong, fixed, rest)
+}
+
+/// Constant small exponents are products; the rest goes through the general function.
+fn pow(b: &mut KernelBuilder, op: &Op, x: Lane, y: Lane) -> Result<Value, Unsupported> {
+    let ty = b.ty(x.value);
+    if !ty.elem.is_float() {
+        return unsupported(op, x.dtype);
+    }
+    match y.constant {
+        Some(1.0) => return Ok(x.value),
+        Some(2.0) => return Ok(b.mul(x.value, x.value)),
+        Some(3.0) => {
+            let square = b.mul(x.value, x.value);
+            return Ok(b.mul(square, x.value));
+        }
+        _ => {}
+    }
+    let exponent = b.convert(y.value, signed(y.dtype), ty.elem);
+    Ok(math::pow(b, x.value, exponent))
+}
+
+/// Conversion by value, as `cast` means it.
+pub fn cast(b: &mut KernelBuilder, x: Lane, to: DType) -> Value {
+    let from = b.ty(x.value);
+    let Some(elem) = compute_elem(to) else { return x.value };
+    if to == DType::Bool {
+        if from.elem.is_mask() {
+            return x.value;
+        }
+        let zero = b.zero(from);
+        return b.cmp(Cmp::Ne, x.value, zero);
+    }
+    if from.elem.is_mask() {
+        let mask = b.mask_to(x.value, elem.mask());
+        let ty = Type::vec(elem, from.lanes);
+        let (one, zero) = if elem.is_float() { (b.number(1.0, ty), b.zero(ty)) } else { (b.int(1, ty), b.zero(ty)) };
+        return b.select(mask, one, zero);
+    }
+    if from.elem.is_float()
+        && let Some((lo, hi)) = to.int_range().filter(|_| elem.bits() < 32)
+    {
+        let clamped = clamp(b, x, Some(lo as f64), Some(hi as f64));
+        return b.convert(clamped, signed(to), elem);
+    }
+    let is_signed = if from.elem.is_float() { signed(to) } else { signed(x.dtype) };
+    b.convert(x.value, is_signed, elem)
+}
+
+/// `sat(round_half_even(x / scale) + zero)`.
+fn quantize(b: &mut KernelBuilder, x: Lane, scale: Lane, zero: Option<Lane>, to: DType) -> Value {
+    let ratio = b.div(x.value, scale.value);
+    let rounded = b.un(UnOp::Nearest, ratio);
+    let elem = compute_elem(to).unwrap_or(Elem::I8);
+    let (lo, hi) = to.int_range().unwrap_or((0, 0));
+    let ty = b.ty(x.value);
+    let int_ty = ty.with_elem(Elem::I32);
+    // Far outside of every sum with a zero point, and exact in f32.
+    let bounded = Lane { value: rounded, dtype: DType::F32, constant: None };
+    let bounded = clamp(b, bounded, Some(-2f64.powi(24)), Some(2f64.powi(24)));
+    let nan = b.cmp(Cmp::Ne, bounded, bounded);
+    let nothing = b.zero(ty);
+    let number = b.select(nan, nothing, bounded);
+    let mut int = b.convert(number, true, Elem::I32);
+    if let Some(zero) = zero {
+        let zero = b.convert(zero.value, signed(zero.dtype), Elem::I32);
+        int = b.add(int, zero);
+    }
+    let (lo, hi) = (b.int(lo as i64, int_ty), b.int(hi as i64, int_ty));
+    let low = b.bin(BinOp::MaxS, int, lo);
+    let fit = b.bin(BinOp::MinS, low, hi);
+    b.convert(fit, true, elem)
+}
+
+/// `(x - zero) · scale`.
+fn dequantize(b: &mut KernelBuilder, x: Lane, scale: Lane, zero: Option<Lane>, to: DType) -> Value {
+    let mut int = b.convert(x.value, signed(x.dtype), Elem::I32);
+    if let Some(zero) = zero {
+        let zero = b.convert(zero.value, signed(zero.dtype), Elem::I32);
+        int = b.sub(int, zero);
+    }
+    let elem = compute_elem(to).unwrap_or(Elem::F32);
+    let float = b.convert(int, true, elem);
+    let scale = b.convert(scale.value, true, elem);
+    b.mul(float, scale)
+}
+
+/// Operands `x, scale, bias, mean, var`.
+fn batch_norm(b: &mut KernelBuilder, args: &[Lane], epsilon: f64) -> Value {
+    let ty = b.ty(args[0].value);
+    let epsilon = b.number(epsilon, ty);
+    let centred = b.sub(args[0].value, args[3].value);
+    let variance = b.add(args[4].value, epsilon);
+    let deviation = b.un(UnOp::Sqrt, variance);
+    let factor = b.div(args[1].value, deviation);
+    b.muladd(centred, factor, args[2].value)
+}
