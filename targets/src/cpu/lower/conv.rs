@@ -7,28 +7,23 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::Op;
+use adze_ir::tensor::Tensor;
 
 use super::blocking::{Blocking, panels_first};
+use super::borders::{Borders, CLIPPED, INSIDE};
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
 use super::leaf::{
     Anchor, Axis, Leaf, Stream, compute_elem, elem_dtype, input, join_axes, output, unsupported,
 };
-use super::micro::{Part, Sum, SumAxis};
+use super::micro::{Sum, SumAxis};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
-use super::pack::{Source, pack_panels};
-use super::product::{Product, RIGHT, Right, RowPart};
+use super::pack::{Source, pack_panels, pack_rows};
+use super::pool::{Parts, slide};
+use super::product::{Product, RIGHT, Right};
+use super::slide::{Finish, Step};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::{Elem, KernelBuilder};
-
-/// Blocks at the borders of a row that are written out; further ones are computed one output at a time.
-const BORDER_BLOCKS: usize = 6;
-/// Parts of sums that the border blocks of a row may have together.
-const BORDER_PARTS: usize = 64;
-/// Pattern of rows whose windows lie inside.
-const INSIDE: usize = 0;
-/// Pattern of a single row whose window is clipped at run time.
-const CLIPPED: usize = 1;
 
 /// Lowers a `Conv`, alone or with epilogues.
 ///
@@ -91,6 +86,9 @@ impl<'a> Conv<'a> {
         let constant = self.w.constant.as_ref().filter(|t| {
             t.shape().len() == self.w.rank() && t.shape().iter().zip(&self.w.shape).all(|(&n, e)| *e == Extent::from(n))
         });
+        if let Some(tensor) = constant.filter(|_| self.is_depthwise()) {
+            return self.depthwise(cx, anchor, tensor);
+        }
         let kind = if constant.is_some() { Right::Packed } else { Right::Strided };
         let clipped = self.windows.iter().any(|w| w.clipped);
         let mut leaf = Leaf::new(cx, "conv");
@@ -119,7 +117,7 @@ impl<'a> Conv<'a> {
         let mut rows = rows;
         let mut borders = Borders::default();
         if clipped {
-            borders = self.borders(blocking.mr);
+            borders = Borders::of(&self.row_window(), blocking.mr);
         } else {
             outer.push(rows);
             outer = join_axes(outer);
@@ -154,6 +152,46 @@ impl<'a> Conv<'a> {
         Ok(vec![product.emit(leaf)?])
     }
 
+    /// Whether every channel is convolved by itself and channels are neighbours in memory.
+    fn is_depthwise(&self) -> bool {
+        let unit = |operand: &Operand| operand.strides[1] == Extent::ONE;
+        self.depth == 1 && self.columns == 1 && !self.windows.is_empty() && unit(self.x) && unit(self.y)
+    }
+
+    fn depthwise(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, tensor: &Tensor) -> Result<Vec<Lowered>, Unsupported> {
+        let mut leaf = Leaf::new(cx, "depthwise");
+        let stream = leaf.input(anchor.need(0)?)?;
+        let channels = usize::try_from(self.groups).unwrap_or(0);
+        let steps = dense_steps(tensor.shape());
+        let source = Source {
+            tensor,
+            batch: Vec::new(),
+            cols: (channels, steps[0]),
+            steps: (2..tensor.shape().len()).map(|axis| (tensor.shape()[axis], steps[axis])).collect(),
+            scale: 1.0,
+        };
+        let weights = leaf.packed(pack_rows(&source, elem_dtype(self.elem)));
+        let mut strides: Vec<Extent> = vec![self.groups.into(); self.kernel.len()];
+        for axis in (0..self.kernel.len() - 1).rev() {
+            strides[axis] = strides[axis + 1].clone() * self.kernel[axis + 1].into();
+        }
+        let mut start = None;
+        if let Some(index) = anchor.position(2) {
+            start = Some((leaf.input(index)?, input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO)));
+        }
+        let parts = Parts {
+            x: self.x,
+            y: self.y,
+            stream,
+            elem: self.elem,
+            windows: self.windows.clone(),
+            step: Step::Weighted(weights, strides),
+            start,
+            finish: Finish::None,
+        };
+        slide(leaf, anchor, parts)
+    }
+
     /// The axis whose outputs are the rows of a block: the last one.
     fn row_window(&self) -> Window {
         let none = Window {
@@ -175,7 +213,7 @@ impl<'a> Conv<'a> {
         self.windows.iter().fold(Extent::ZERO, |sum, w| sum + w.step.clone() * w.pad.into())
     }
 
-    fn pack(&self, leaf: &mut Leaf<'_>, tensor: &adze_ir::tensor::Tensor, nr: usize) -> Stream {
+    fn pack(&self, leaf: &mut Leaf<'_>, tensor: &Tensor, nr: usize) -> Stream {
         let steps = dense_steps(tensor.shape());
         let count = |n: i64| usize::try_from(n).unwrap_or(0);
         let pair = |axis: usize| (tensor.shape()[axis], steps[axis]);
@@ -251,112 +289,9 @@ impl<'a> Conv<'a> {
                 Sum::nest(&steps)
             }
             _ => {
-                let inner = borders.patterns[pattern - 2].iter().map(|p| p.part(&steps[last..])).collect();
+                let inner = borders.pattern(pattern).iter().map(|p| p.part(&steps[last..])).collect();
                 steps[..last].iter().rev().cloned().fold(Sum::Seq(inner), |body, axis| axis.around(body))
             }
         }
-    }
-
-    /// How the rows of an image row are computed when windows reach outside.
-    fn borders(&self, mr: usize) -> Borders {
-        let window = self.row_window();
-        if !window.clipped {
-            return Borders::dynamic(Extent::ZERO, window.outputs.clone(), &window.outputs, mr);
-        }
-        self.fixed_borders(&window, mr).unwrap_or_else(|| {
-            let (first, end) = window.interior();
-            Borders::dynamic(first, end, &window.outputs, mr)
-        })
-    }
-
-    /// With everything known: blocks of `mr` rows from the left, those at the borders with their own sums.
-    fn fixed_borders(&self, window: &Window, mr: usize) -> Option<Borders> {
-        let outputs = window.outputs.as_const()?;
-        let mut borders = Borders::default();
-        let mut row = 0;
-        while row < outputs {
-            let rows = (mr as i64).min(outputs - row);
-            let present: Vec<(i64, i64)> = (row..row + rows).map(|r| window.present_const(r)).collect::<Option<_>>()?;
-            let whole = present.iter().all(|&p| p == (0, window.kernel));
-            let pattern = if whole { INSIDE } else { borders.add_pattern(&present, window.kernel) };
-            borders.add_part(row, rows, pattern);
-            row += rows;
-        }
-        let parts: usize = borders.patterns.iter().map(Vec::len).sum();
-        (borders.patterns.len() <= BORDER_BLOCKS && parts <= BORDER_PARTS).then_some(borders)
-    }
-}
-
-/// Elements of a window that the same rows of a block have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stretch {
-    from: i64,
-    to: i64,
-    rows: std::ops::Range<usize>,
-}
-
-impl Stretch {
-    /// The part of a sum over the window's last axis and the channels.
-    fn part(&self, axes: &[SumAxis]) -> Part {
-        let from: Extent = self.from.into();
-        let mut steps = axes.to_vec();
-        steps[0].hi = (self.to - self.from).into();
-        let (a, b) = (axes[0].a.clone() * from.clone(), axes[0].b.clone() * from);
-        Part { a, b, rows: self.rows.clone(), body: Sum::nest(&steps) }
-    }
-}
-
-/// Rows of an image row by how they are computed.
-#[derive(Clone, Debug, Default)]
-struct Borders {
-    parts: Vec<RowPart>,
-    patterns: Vec<Vec<Stretch>>,
-}
-
-impl Borders {
-    /// Single rows outside of `first..end`, blocks inside.
-    fn dynamic(first: Extent, end: Extent, outputs: &Extent, mr: usize) -> Self {
-        let step: Extent = mr.into();
-        let middle = first.clone() + (end.clone() - first.clone()).floordiv(&step) * step;
-        let part = |lo: &Extent, hi: &Extent, rows, pattern| RowPart { lo: lo.clone(), hi: hi.clone(), rows, pattern };
-        let mut parts = vec![part(&Extent::ZERO, &first, 1, CLIPPED), part(&first, &middle, mr, INSIDE)];
-        match (end.clone() - middle.clone()).as_const().and_then(|n| usize::try_from(n).ok()) {
-            Some(0) => {}
-            Some(rest) => parts.push(part(&middle, &end, rest, INSIDE)),
-            None => parts.push(part(&middle, &end, 1, INSIDE)),
-        }
-        parts.push(part(&end, outputs, 1, CLIPPED));
-        parts.retain(|p| p.lo != p.hi);
-        Self { parts, patterns: Vec::new() }
-    }
-
-    fn add_pattern(&mut self, present: &[(i64, i64)], kernel: i64) -> usize {
-        let mut stretches: Vec<Stretch> = Vec::new();
-        for k in 0..kernel {
-            let has = |&(from, to): &(i64, i64)| from <= k && k < to;
-            let Some(first) = present.iter().position(has) else { continue };
-            let count = present[first..].iter().take_while(|p| has(p)).count();
-            let rows = first..first + count;
-            match stretches.last_mut() {
-                Some(last) if last.to == k && last.rows == rows => last.to = k + 1,
-                _ => stretches.push(Stretch { from: k, to: k + 1, rows }),
-            }
-        }
-        let known = self.patterns.iter().position(|p| *p == stretches);
-        2 + known.unwrap_or_else(|| {
-            self.patterns.push(stretches);
-            self.patterns.len() - 1
-        })
-    }
-
-    fn add_part(&mut self, row: i64, rows: i64, pattern: usize) {
-        if let Some(last) = self.parts.last_mut()
-            && (last.pattern, last.rows as i64) == (pattern, rows)
-        {
-            last.hi = (row + rows).into();
-            return;
-        }
-        let rows_usize = usize::try_from(rows).unwrap_or(1);
-        self.parts.push(RowPart { lo: row.into(), hi: (row + rows).into(), rows: rows_usize, pattern });
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let elem = compute_elem(left.operand.dtype)?;
     let kind = right_kind(&left, &right);
     let blocking = Blocking::choose(cx, elem, &all_rows(&left, &right), &right.free(), kind);
-    let mut leaf = Leaf::new(cx, format!("matmul_{}x{}", blocking.mr, blocking.nr));
+    let mut leaf = Leaf::new(cx, &format!("matmul_{}x{}", blocking.mr, blocking.nr));
 
     let left_stream = leaf.input(left_at)?;
     let (right_stream, alpha) = match kind {

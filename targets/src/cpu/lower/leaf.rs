@@ -1,8 +1,6 @@
 //! What the kernel families share: the parameters of a kernel, the anchor of a leaf and the epilogues behind it.
 
-use std::collections::BTreeSet;
-
-use adze_ir::extent::{Extent, Sym};
+use adze_ir::extent::Extent;
 use adze_ir::ops::{BodyRef, BodyStep, Op};
 use adze_ir::types::DType;
 
@@ -29,17 +27,8 @@ pub(super) struct Stream {
 
 impl<'a> Leaf<'a> {
     /// Starts a kernel that knows every symbol of the leaf's operands.
-    pub fn new(cx: &'a LeafCx<'a>, name: impl Into<String>) -> Self {
-        let mut b = KernelBuilder::new(name);
-        let mut symbols = BTreeSet::new();
-        for operand in cx.inputs.iter().flatten().chain(cx.outputs) {
-            operand_symbols(operand, &mut symbols);
-        }
-        for (slot, name) in cx.dims.keys().enumerate() {
-            if symbols.contains(name) {
-                b.dim(name, u32::try_from(slot).unwrap_or(u32::MAX));
-            }
-        }
+    pub fn new(cx: &'a LeafCx<'a>, name: &str) -> Self {
+        let b = cx.builder(name);
         Self { cx, b, roles: Vec::new() }
     }
 
@@ -77,13 +66,6 @@ impl<'a> Leaf<'a> {
     /// The finished kernel over `0..range`.
     pub fn finish(self, range: Extent) -> Lowered {
         Lowered { kernel: self.b.finish(), pointers: self.roles, range }
-    }
-}
-
-fn operand_symbols(operand: &Operand, out: &mut BTreeSet<Sym>) {
-    let bounds = operand.bounds.iter().flat_map(|b| b.starts.iter().chain(&b.limits));
-    for extent in operand.shape.iter().chain(&operand.strides).chain([&operand.offset]).chain(bounds) {
-        extent.symbols(out);
     }
 }
 

@@ -4,6 +4,7 @@
 //! order. Layouts are only strides here; padding is a view that reaches beyond its buffer and has a fill value.
 
 mod blocking;
+mod borders;
 mod conv;
 pub mod elementwise;
 mod epilogue;
@@ -16,9 +17,11 @@ mod nest;
 mod operand;
 mod pack;
 mod point;
+mod pool;
 mod product;
 mod resize;
 mod rows;
+mod slide;
 mod store;
 mod window;
 
@@ -65,6 +68,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),
+        Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
         op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
     }
 }
