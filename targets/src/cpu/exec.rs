@@ -90,7 +90,7 @@ pub struct Loaded {
 }
 
 /// Position of every loaded section in the mapping.
-type Placement = BTreeMap<SectionIndex, usize>;
+type Placement = BTreeMap<usize, usize>;
 
 impl Loaded {
     /// Places an object in memory.
@@ -109,16 +109,16 @@ impl Loaded {
         let (placement, len) = place(&file)?;
         let mut memory = MmapMut::map_anon(len.max(1))?;
         for (&index, &start) in &placement {
-            let data = file.section_by_index(index)?.uncompressed_data()?;
+            let data = file.section_by_index(SectionIndex(index))?.uncompressed_data()?;
             memory[start..start + data.len()].copy_from_slice(&data);
         }
         for &index in placement.keys() {
-            relocate(&file, &placement, index, &mut memory)?;
+            relocate(&file, &placement, SectionIndex(index), &mut memory)?;
         }
         let mut functions = BTreeMap::new();
         for symbol in file.symbols() {
             if let (Some(index), Ok(name)) = (symbol.section_index(), symbol.name())
-                && let Some(start) = placement.get(&index)
+                && let Some(start) = placement.get(&index.0)
             {
                 functions.insert(name.to_owned(), start + symbol.address() as usize);
             }
@@ -258,7 +258,7 @@ fn place(file: &object::File<'_>) -> Result<(Placement, usize), ExecError> {
         let size = usize::try_from(section.size()).map_err(|_| ExecError::RelocationRange)?;
         let start = end.checked_next_multiple_of(align.min(4096)).ok_or(ExecError::RelocationRange)?;
         end = start.checked_add(size).filter(|&e| e <= 1 << 31).ok_or(ExecError::RelocationRange)?;
-        placement.insert(section.index(), start);
+        placement.insert(section.index().0, start);
     }
     Ok((placement, end))
 }
@@ -274,14 +274,14 @@ fn relocate(
         let target = match relocation.target() {
             RelocationTarget::Symbol(symbol) => {
                 let symbol = file.symbol_by_index(symbol)?;
-                let section = symbol.section_index().and_then(|index| placement.get(&index));
+                let section = symbol.section_index().and_then(|index| placement.get(&index.0));
                 let missing = || ExecError::Symbol(symbol.name().unwrap_or_default().into());
                 *section.ok_or_else(missing)? as i64 + symbol.address() as i64
             }
-            RelocationTarget::Section(section) => *placement.get(&section).ok_or(ExecError::RelocationRange)? as i64,
+            RelocationTarget::Section(section) => *placement.get(&section.0).ok_or(ExecError::RelocationRange)? as i64,
             _ => return Err(ExecError::Relocation(relocation.flags())),
         };
-        let place = placement[&index] + usize::try_from(offset).map_err(|_| ExecError::RelocationRange)?;
+        let place = placement[&index.0] + usize::try_from(offset).map_err(|_| ExecError::RelocationRange)?;
         let value = target + relocation.addend();
         let bytes = match relocation.flags() {
             RelocationFlags::Elf { r_type } if r_type == R_X86_64_PC32 || r_type == R_X86_64_PLT32 => {

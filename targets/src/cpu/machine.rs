@@ -74,8 +74,7 @@ pub struct Machine {
     pub has_fma: bool,
 }
 
-const X86_V2: &[&str] =
-    &["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
+const X86_V2: &[&str] = &["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
 const X86_V3: &[&str] = &[
     "has_cmpxchg16b",
     "has_sse3",

@@ -144,10 +144,7 @@ impl ObjectBuilder {
     /// [`CodegenError::Generator`] when the object cannot take it.
     pub fn add_data(&mut self, name: &str, bytes: Vec<u8>, align: u64) -> Result<DataId, CodegenError> {
         let name = self.fresh_name(name);
-        let id = self
-            .module
-            .declare_data(&name, Linkage::Local, false, false)
-            .map_err(|e| Self::refused(&name, &e))?;
+        let id = self.module.declare_data(&name, Linkage::Local, false, false).map_err(|e| Self::refused(&name, &e))?;
         let mut description = DataDescription::new();
         description.define(bytes.into_boxed_slice());
         description.set_align(align);

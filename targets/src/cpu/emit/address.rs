@@ -108,7 +108,10 @@ impl Scopes {
                 let factor = self.atom(b, atom)?;
                 product = Some(product.map_or(factor, |p| b.ins().imul(p, factor)));
             }
-            let product = product.map_or_else(|| b.ins().iconst(types::I64, *coefficient), |p| scale(b, p, *coefficient));
+            let product = match product {
+                Some(product) => scale(b, product, *coefficient),
+                None => b.ins().iconst(types::I64, *coefficient),
+            };
             sum = Some(sum.map_or(product, |s| b.ins().iadd(s, product)));
         }
         let sum = sum.unwrap_or_else(|| b.ins().iconst(types::I64, 0));
@@ -131,7 +134,9 @@ impl Scopes {
             Atom::FloorDiv(x, y) => {
                 let dividend = self.extent(b, x)?;
                 match y.as_const() {
-                    Some(d) if d > 0 && d & (d - 1) == 0 => Ok(b.ins().sshr_imm_s(dividend, i64::from(d.trailing_zeros()))),
+                    Some(d) if d > 0 && d & (d - 1) == 0 => {
+                        Ok(b.ins().sshr_imm_s(dividend, i64::from(d.trailing_zeros())))
+                    }
                     _ => {
                         let divisor = self.extent(b, y)?;
                         Ok(floor_div(b, dividend, divisor))
@@ -295,7 +300,9 @@ impl Needs {
     fn block(&mut self, block: &Block) {
         for stmt in &block.stmts {
             match stmt {
-                Stmt::Let { op: Op::Load(addr), .. } | Stmt::Store { addr, .. } => self.pointer(addr.param, &addr.offset),
+                Stmt::Let { op: Op::Load(addr), .. } | Stmt::Store { addr, .. } => {
+                    self.pointer(addr.param, &addr.offset)
+                }
                 Stmt::Let { op: Op::Extent(extent), .. } => self.extents.push(extent.clone()),
                 Stmt::Let { .. } | Stmt::Bind { .. } | Stmt::Prefetch { .. } => {}
                 Stmt::For(f) => self.inner_loop(f),

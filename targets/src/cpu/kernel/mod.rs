@@ -9,6 +9,7 @@
 
 pub mod build;
 pub mod ir;
+pub mod math;
 pub mod text;
 pub mod types;
 

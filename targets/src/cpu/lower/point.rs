@@ -29,14 +29,14 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let vector = nest.is_vector() && dtypes.into_iter().all(is_vector_dtype);
     let mut b = cx.builder(&format!("{}_{}", name(cx.op), out.dtype));
     let y = b.param("y", out.dtype, Access::Out);
-    let params: Vec<Param> =
-        inputs.iter().map(|(i, o)| b.param(&format!("x{i}"), o.dtype, Access::In)).collect();
+    let params: Vec<Param> = inputs.iter().map(|(i, o)| b.param(&format!("x{i}"), o.dtype, Access::In)).collect();
     let mut failure = None;
     nest.emit(&mut b, if vector { LANES } else { 1 }, |b, offsets, lanes| {
         let mut values = vec![None; cx.inputs.len()];
         for (k, (position, operand)) in inputs.iter().enumerate() {
             let moves = nest.inner_stride(k + 1) != Extent::ZERO;
-            values[*position] = Some(load(b, params[k], operand, at(offsets, k + 1), if moves { lanes } else { 1 }, lanes));
+            values[*position] =
+                Some(load(b, params[k], operand, at(offsets, k + 1), if moves { lanes } else { 1 }, lanes));
         }
         match eval_steps(b, &steps, &values, out.dtype) {
             Ok(lane) => b.store_as(y, at(offsets, 0), lane.value),
