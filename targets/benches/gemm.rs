@@ -122,5 +122,9 @@ fn main() {
     let peak = (2 * 4 * 12 * steps) as f64 / seconds / 1e9;
     println!("machine {}", machine.name);
     println!("128-bit FMA peak {peak:.1} GFLOP/s");
-    println!("gemm {M}x{N}x{K} {gflops:.1} GFLOP/s = {:.0} % of it, {:.1} % of 512-bit", 100.0 * gflops / peak, 25.0 * gflops / peak);
+    println!(
+        "gemm {M}x{N}x{K} {gflops:.1} GFLOP/s = {:.0} % of it, {:.1} % of 512-bit",
+        100.0 * gflops / peak,
+        25.0 * gflops / peak
+    );
 }

@@ -199,11 +199,7 @@ impl Body<'_, '_> {
     pub(super) fn cmp(&mut self, cmp: Cmp, a: &Val, b: &Val) -> Val {
         let float = a.ty.elem.is_float();
         self.partwise(a.ty.mask(), &[a, b], |s, x| {
-            if float {
-                s.b.ins().fcmp(float_cc(cmp), x[0], x[1])
-            } else {
-                s.b.ins().icmp(int_cc(cmp), x[0], x[1])
-            }
+            if float { s.b.ins().fcmp(float_cc(cmp), x[0], x[1]) } else { s.b.ins().icmp(int_cc(cmp), x[0], x[1]) }
         })
     }
 

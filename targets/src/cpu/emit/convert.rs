@@ -97,9 +97,12 @@ impl Body<'_, '_> {
         let (from, bits) = (a.ty.elem, to.elem.bits());
         let narrow = self.is_vector(a.ty) && from.bits() == 2 * bits && from.bits() < 64;
         if narrow {
-            let parts = self.in_pairs(&a.parts, |s, x, y| {
-                if signed { s.b.ins().snarrow(x, y) } else { s.b.ins().unarrow(x, y) }
-            });
+            let parts = self.in_pairs(
+                &a.parts,
+                |s, x, y| {
+                    if signed { s.b.ins().snarrow(x, y) } else { s.b.ins().unarrow(x, y) }
+                },
+            );
             return Val { ty: to, parts };
         }
         if self.is_vector(a.ty) && from == Elem::I32 && bits == 8 {
@@ -137,9 +140,8 @@ impl Body<'_, '_> {
         if halves.len() == 1 {
             return Val { ty: to, parts: halves };
         }
-        let parts = self.in_pairs(&halves, |s, x, y| {
-            s.byte_shuffle(types::F32X4, x, y, (0..8).chain(16..24).collect())
-        });
+        let parts =
+            self.in_pairs(&halves, |s, x, y| s.byte_shuffle(types::F32X4, x, y, (0..8).chain(16..24).collect()));
         Val { ty: to, parts }
     }
 
@@ -262,7 +264,8 @@ impl Body<'_, '_> {
         let sign = self.bin(BinOp::And, &f, &sign_mask);
         let f = self.bin(BinOp::Xor, &f, &sign);
         // Infinity and NaN, and what rounds to them.
-        let (inf32, quiet, inf16) = (self.bits_of(int, 0x7f80_0000), self.bits_of(int, 0x7e00), self.bits_of(int, 0x7c00));
+        let (inf32, quiet, inf16) =
+            (self.bits_of(int, 0x7f80_0000), self.bits_of(int, 0x7e00), self.bits_of(int, 0x7c00));
         let nan = self.cmp(Cmp::Gt, &f, &inf32);
         let special = self.select(&nan, &quiet, &inf16);
         // Subnormal results.

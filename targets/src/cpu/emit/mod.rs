@@ -63,7 +63,8 @@ impl Emitter {
     /// # Errors
     /// [`CodegenError::Unsupported`] or [`CodegenError::Malformed`].
     pub fn clif(&mut self, kernel: &Kernel) -> Result<clif::Function, CodegenError> {
-        let mut func = clif::Function::with_name_signature(clif::UserFuncName::user(0, 0), Self::signature(&self.machine));
+        let mut func =
+            clif::Function::with_name_signature(clif::UserFuncName::user(0, 0), Self::signature(&self.machine));
         let mut builder = FunctionBuilder::new(&mut func, &mut self.frontend);
         let result = Body::new(kernel, &self.machine, &mut builder).emit();
         if let Err(error) = result {
@@ -84,7 +85,8 @@ impl Emitter {
     pub fn compile(&mut self, kernel: &Kernel) -> Result<KernelCode, CodegenError> {
         let failed = |problem: String| CodegenError::Generator { function: kernel.name.clone(), problem };
         let mut context = Context::for_function(self.clif(kernel)?);
-        let code = context.compile(&*self.isa, &mut ControlPlane::default()).map_err(|e| failed(format!("{:?}", e.inner)))?;
+        let code =
+            context.compile(&*self.isa, &mut ControlPlane::default()).map_err(|e| failed(format!("{:?}", e.inner)))?;
         if !code.buffer.relocs().is_empty() {
             return Err(failed(format!("kernel wants {:?}", code.buffer.relocs()[0])));
         }
@@ -130,7 +132,8 @@ impl<'a, 'b> Body<'a, 'b> {
         }
         self.scopes.open();
         for dim in &self.kernel.dims {
-            let offset = i32::try_from(u64::from(dim.slot) * 8).map_err(|_| self.malformed("dimension slot too large"))?;
+            let offset =
+                i32::try_from(u64::from(dim.slot) * 8).map_err(|_| self.malformed("dimension slot too large"))?;
             let value = self.b.ins().load(types::I64, flags, args[1], offset);
             self.scopes.define(dim.name.clone(), value);
         }
@@ -218,9 +221,9 @@ impl<'a, 'b> Body<'a, 'b> {
         }
         let results: Vec<Parts> = f.results.iter().map(|&r| self.exit_params(exit, r)).collect();
         let var = self.b.append_block_param(body, types::I64);
-        let moving: Vec<clif::Value> = plan.starts.iter().map(|_| self.b.append_block_param(body, types::I64)).collect();
-        let entry: Vec<BlockArg> =
-            inits.iter().chain([&lo]).chain(&plan.starts).map(|&v| BlockArg::Value(v)).collect();
+        let moving: Vec<clif::Value> =
+            plan.starts.iter().map(|_| self.b.append_block_param(body, types::I64)).collect();
+        let entry: Vec<BlockArg> = inits.iter().chain([&lo]).chain(&plan.starts).map(|&v| BlockArg::Value(v)).collect();
         let leave: Vec<BlockArg> = inits.iter().map(|&v| BlockArg::Value(v)).collect();
         let runs = f.lo.as_const().zip(f.hi.as_const()).map(|(lo, hi)| lo < hi);
         match runs {
