@@ -138,7 +138,7 @@ fn main() {
         let inputs = [Some(operand(&layer.x, None)), Some(operand(&layer.w, Some(w)))];
         let outputs = [operand(&layer.y, None)];
         let dims = Dims::new();
-        let cx = LeafCx { op: &layer.op, inputs: &inputs, outputs: &outputs, dims: &dims, slots: &[], machine: &machine };
+        let cx = LeafCx { op: &layer.op, inputs: &inputs, outputs: &outputs, dims: &dims, machine: &machine };
         let steps = lower_leaf(&cx).expect("the layer has kernels");
         let mut calls = Vec::new();
         for step in &steps {

@@ -13,9 +13,7 @@ use super::blocking::{Blocking, panels_first};
 use super::borders::{Borders, CLIPPED, INSIDE};
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
-use super::leaf::{
-    Anchor, Axis, Leaf, Stream, compute_elem, elem_dtype, input, join_axes, output, unsupported,
-};
+use super::leaf::{Anchor, Axis, Leaf, Stream, compute_elem, elem_dtype, input, join_axes, output, unsupported};
 use super::micro::{Sum, SumAxis};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
 use super::pack::{Source, pack_panels, pack_rows};
@@ -109,7 +107,7 @@ impl<'a> Conv<'a> {
             strides[1][1] = input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO);
             start = Some(leaf.input(index)?);
         }
-        let epilogue = Epilogue::of(&mut leaf, anchor, &self.y.shape)?;
+        let epilogue = Epilogue::of(&mut leaf, anchor, self.x.dtype, self.y)?;
         strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
         let sum_depth = self.kernel.iter().product::<i64>() * self.depth;
@@ -235,7 +233,9 @@ impl<'a> Conv<'a> {
         };
         let channel = self.x.strides[1].clone();
         let (group_right, col_right): (Extent, Extent) = match kind {
-            Right::Packed => ((Extent::from(self.columns).ceildiv(&nr.into())) * (sum_depth * nr as i64).into(), sum_depth.into()),
+            Right::Packed => {
+                ((Extent::from(self.columns).ceildiv(&nr.into())) * (sum_depth * nr as i64).into(), sum_depth.into())
+            }
             _ => (self.w.strides[0].clone() * self.columns.into(), self.w.strides[0].clone()),
         };
         let group = axis(self.groups.into(), channel * self.depth.into(), group_right, 1, self.columns);

@@ -52,7 +52,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         start = Some(leaf.input(index)?);
     }
     let beta = if start.is_some() { beta } else { 1.0 };
-    let epilogue = Epilogue::of(&mut leaf, &anchor, &result.shape)?;
+    let epilogue = Epilogue::of(&mut leaf, &anchor, left.operand.dtype, result)?;
     strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
     let Axes { outer, rows, cols } = axes(&left, &right, kind, blocking, result, &strides);

@@ -152,7 +152,10 @@ pub(super) fn lanes_of(cx: &LeafCx<'_>, elem: Elem) -> u16 {
 /// Strides of an operand that broadcasts to `shape`, one per axis of `shape`.
 pub(super) fn broadcast_strides(operand: &Operand, shape: &[Extent]) -> Result<Vec<Extent>, Unsupported> {
     let Some(missing) = shape.len().checked_sub(operand.rank()) else {
-        return Err(unsupported(format!("operand of rank {}", operand.rank()), format!("rank {} or less", shape.len())));
+        return Err(unsupported(
+            format!("operand of rank {}", operand.rank()),
+            format!("rank {} or less", shape.len()),
+        ));
     };
     let mut strides = vec![Extent::ZERO; missing];
     for (axis, extent) in operand.shape.iter().enumerate() {

@@ -290,8 +290,9 @@ impl Emit<'_> {
             (0..unroll).fold(sums.to_vec(), |sums, u| self.step(b, run, i.clone() + u.into(), self.chain(u), sums))
         });
         match length.as_const() {
-            Some(n) => (0..n % unroll)
-                .fold(sums, |sums, i| self.step(b, run, middle.clone() + i.into(), self.chain(i), sums)),
+            Some(n) => {
+                (0..n % unroll).fold(sums, |sums, i| self.step(b, run, middle.clone() + i.into(), self.chain(i), sums))
+            }
             None => b.for_(middle, hi.clone(), 1, &sums, |b, i, sums| self.step(b, run, i, 0, sums.to_vec())),
         }
     }
@@ -305,14 +306,7 @@ impl Emit<'_> {
     }
 
     /// One step of the sum: every row times every vector of columns.
-    fn step(
-        &self,
-        b: &mut KernelBuilder,
-        run: &Run<'_>,
-        k: Extent,
-        chain: usize,
-        mut sums: Vec<Value>,
-    ) -> Vec<Value> {
+    fn step(&self, b: &mut KernelBuilder, run: &Run<'_>, k: Extent, chain: usize, mut sums: Vec<Value>) -> Vec<Value> {
         let (operands, block) = (self.operands, self.block);
         if run.rows.is_empty() {
             return sums;

@@ -71,7 +71,7 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         return Err(unsupported(format!("rank {}", x.rank()), "rank 3 or more"));
     }
     let target = leaf.output(0)?;
-    let epilogue = Epilogue::of(&mut leaf, anchor, &y.shape)?;
+    let epilogue = Epilogue::of(&mut leaf, anchor, x.dtype, y)?;
     let weights = matches!(step, Step::Weighted(..));
     let axis = |at: usize, extent: &Extent, left: Extent| {
         let channel = at == 1;

@@ -369,7 +369,7 @@ impl Product<'_> {
                     let rows = self.rows.strides[EXTRA + stream].clone() * row.into();
                     (place[EXTRA + stream].clone() + rows + vec_step(&block, vec, stride), stride.clone())
                 };
-                let operands = self.epilogue.load(b, &at, (block.lanes, valid), self.elem);
+                let operands = self.epilogue.load(b, &at, (block.lanes, valid));
                 *sum = self.epilogue.apply(b, *sum, &operands)?;
             }
         }

@@ -425,7 +425,7 @@ impl Slide<'_> {
                 (place.at[stream].clone() + row + vec_offset(block, vec, stride), stride.clone())
             };
             if !self.epilogue.is_empty() {
-                let operands = self.epilogue.load(b, &|stream| at(EXTRA + stream), lanes, self.elem);
+                let operands = self.epilogue.load(b, &|stream| at(EXTRA + stream), lanes);
                 value = self.epilogue.apply(b, value, &operands)?;
             }
             b.store_as(self.y.param, at(RESULT).0, value);

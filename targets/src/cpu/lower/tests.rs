@@ -4,13 +4,14 @@
 //! range and once in two parts, which must give the same bits.
 
 mod conv;
+mod fused;
 mod gemm;
 mod pool;
 
 use std::collections::BTreeMap;
 
 use adze_ir::attrs::F64;
-use adze_ir::extent::{DimRange, Dims, Extent, Sym};
+use adze_ir::extent::{DimRange, Dims, Extent};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -200,7 +201,11 @@ impl Case {
         let magnitudes: Vec<Option<Tensor>> = self
             .tensors()
             .iter()
-            .map(|t| t.map(|t| Tensor::from_f64(t.dtype(), t.shape(), &t.to_f64().iter().map(|v| v.abs()).collect::<Vec<_>>())))
+            .map(|t| {
+                t.map(|t| {
+                    Tensor::from_f64(t.dtype(), t.shape(), &t.to_f64().iter().map(|v| v.abs()).collect::<Vec<_>>())
+                })
+            })
             .collect();
         let refs: Vec<Option<&Tensor>> = magnitudes.iter().map(Option::as_ref).collect();
         let results = self.op.eval(&refs, &|_| None).unwrap();
@@ -211,8 +216,7 @@ impl Case {
         let inputs: Vec<Option<Operand>> = self.inputs.iter().map(|g| g.as_ref().map(Given::operand)).collect();
         let outputs: Vec<Operand> = results.iter().map(Given::operand).collect();
         let dims: Dims = self.dims.keys().map(|&name| (name.into(), DimRange { lo: 1, hi: 1000 })).collect();
-        let slots: Vec<Sym> = dims.keys().cloned().collect();
-        let cx = LeafCx { op: &self.op, inputs: &inputs, outputs: &outputs, dims: &dims, slots: &slots, machine };
+        let cx = LeafCx { op: &self.op, inputs: &inputs, outputs: &outputs, dims: &dims, machine };
         lower_leaf(&cx).unwrap_or_else(|e| panic!("{}: {e}", self.op))
     }
 

@@ -9,10 +9,11 @@ use super::{Case, Given, random};
 type Axes = Vec<[usize; 7]>;
 
 fn axes(max: usize) -> impl Strategy<Value = Axes> {
-    let axis = (1..max, 1usize..8, 1usize..4, 1usize..3, 0usize..3, 0usize..3, 0usize..2).prop_map(|(n, k, s, d, b, a, c)| {
-        // Padding smaller than the window, as ONNX asks: then every window has an element.
-        [n, k, s, d, b.min(k - 1), a.min(k - 1), c.min(k - 1)]
-    });
+    let axis =
+        (1..max, 1usize..8, 1usize..4, 1usize..3, 0usize..3, 0usize..3, 0usize..2).prop_map(|(n, k, s, d, b, a, c)| {
+            // Padding smaller than the window, as ONNX asks: then every window has an element.
+            [n, k, s, d, b.min(k - 1), a.min(k - 1), c.min(k - 1)]
+        });
     prop::collection::vec(axis, 1..3).prop_filter("an output that has elements", |axes| {
         axes.iter().all(|&[n, k, s, d, b, a, c]| {
             let room = n + b + a + c;
