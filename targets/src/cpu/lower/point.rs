@@ -79,7 +79,7 @@ fn steps(op: &Op, inputs: usize) -> Vec<BodyStep> {
 }
 
 /// How an operand moves along the result's axes: per-channel parameters move along their axis only.
-fn operand_strides(op: &Op, position: usize, operand: &Operand, out: &Operand) -> Vec<Extent> {
+pub(super) fn operand_strides(op: &Op, position: usize, operand: &Operand, out: &Operand) -> Vec<Extent> {
     let along = |axis: usize| {
         let mut strides = vec![Extent::ZERO; out.rank()];
         if operand.rank() == 1 && axis < strides.len() && operand.shape[0] != Extent::ONE {
@@ -134,7 +134,7 @@ pub fn eval_steps(
 }
 
 /// Dtype of an elementwise step inside a body.
-fn step_dtype(op: &Op, args: &[Lane]) -> DType {
+pub(super) fn step_dtype(op: &Op, args: &[Lane]) -> DType {
     match op {
         Op::Cast(cast) => cast.to,
         Op::Quantize(quantize) => quantize.to,
