@@ -120,6 +120,7 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
         let value = match importer.look_up(&output.name) {
             Some(Slot::Value(value)) => value,
             Some(Slot::Missing) => continue,
+            None if importer.exhausted => continue,
             Some(Slot::Absent) | None => {
                 importer.note(Fault::model("a name that nothing defines", "a value of the graph").at(place));
                 continue;
