@@ -9,6 +9,9 @@
 //! A named ONNX operator becomes the operator of ours of that name; only functions that the model itself defines are
 //! inlined, and branches whose condition is known are taken. No input may cause a panic or unbounded work.
 
+// A conversion that cuts off bits silently is how a hostile size becomes an accepted one.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
+
 mod attrs;
 mod error;
 mod fold;
