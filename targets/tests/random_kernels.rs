@@ -69,7 +69,7 @@ impl Generator {
             return self.keep(|g| g.b.number(number, ty));
         }
         let index = ELEMS.iter().position(|(e, _)| *e == ty.elem).expect("number");
-        let offset = self.rng.i64(..COUNT - i64::from(ty.lanes));
+        let offset = self.rng.i64(0..COUNT - i64::from(ty.lanes));
         let param = self.inputs[index];
         self.keep(|g| g.b.load(param, offset, ty.lanes))
     }
