@@ -1,1 +1,4 @@
-//! Placeholder.
+//! How adze improves what it compiles.
+
+pub mod lower;
+pub mod memory;

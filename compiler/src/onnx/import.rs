@@ -26,6 +26,9 @@ use super::value::{Content, Source, Value, is_small};
 /// Most nodes after inlining; functions that call each other twice would otherwise grow without bound.
 const MAX_NODES: usize = 500_000;
 
+/// Most memory that constants and shapes computed at import may take.
+const MAX_FOLDED_BYTES: usize = 256 << 20;
+
 /// Deepest nesting of function calls and branches.
 const MAX_CALLS: usize = 64;
 
@@ -75,6 +78,7 @@ pub(super) struct Importer<'a> {
     frames: Vec<Frame>,
     body: Body<'a>,
     nodes: usize,
+    folded_bytes: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -89,6 +93,7 @@ impl<'a> Importer<'a> {
             frames: vec![Frame::default()],
             body: Body { opsets, env: None, prefix: "".into(), depth: 0 },
             nodes: 0,
+            folded_bytes: 0,
         }
     }
 
@@ -316,6 +321,11 @@ impl<'a> Importer<'a> {
             let found = format!("a subgraph of {} inputs", graph.input.len());
             return Err(Fault::model(found, format!("{}", inputs.len())));
         }
+        // Turns of a loop count even when its body is empty.
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(Fault::unsupported("more nodes after writing out loops", format!("{MAX_NODES} nodes")));
+        }
         let prefix = label.map_or_else(|| self.body.prefix.clone(), |label| self.qualified(label));
         let body = Body { depth: self.body.depth + 1, prefix, ..self.body.clone() };
         self.inside(body, false, |importer| {
@@ -369,6 +379,11 @@ impl<'a> Importer<'a> {
         }
         if let Some(contents) = fold(op, inputs, &results, &self.graph.dims) {
             let loc = folded_loc(inputs, loc);
+            self.folded_bytes = contents.iter().fold(self.folded_bytes, |sum, content| sum + content.cost_bytes());
+            if self.folded_bytes > MAX_FOLDED_BYTES {
+                let accepted = format!("{} MiB of them", MAX_FOLDED_BYTES >> 20);
+                return Err(Fault::unsupported("more constants and shapes computed at import", accepted));
+            }
             let values = results.into_iter().zip(contents);
             return Ok(values.map(|(ty, content)| Value::known(ty, content, "", loc.clone())).collect());
         }

@@ -1,8 +1,11 @@
 //! Native code for CPUs: vector kernel IR, its emitters, objects, in-process execution.
 
+pub mod backend;
+pub mod driver;
 pub mod emit;
 pub mod exec;
 pub mod kernel;
+pub mod lower;
 pub mod machine;
 pub mod object;
 

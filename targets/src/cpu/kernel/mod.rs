@@ -10,6 +10,7 @@
 pub mod build;
 pub mod interp;
 pub mod ir;
+pub mod math;
 pub mod text;
 pub mod types;
 pub mod verify;
