@@ -7,6 +7,8 @@ pub mod dead;
 pub mod decompose;
 pub mod fold;
 pub mod fuse;
+pub mod lower;
+pub mod memory;
 pub mod pass;
 pub mod pipeline;
 mod rebuild;
