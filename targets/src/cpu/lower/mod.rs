@@ -19,6 +19,7 @@ mod pack;
 mod point;
 mod pool;
 mod product;
+mod recurrent;
 mod resize;
 mod rows;
 mod slide;
@@ -68,6 +69,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),
+        Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => recurrent::lower(cx),
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
         op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
     }

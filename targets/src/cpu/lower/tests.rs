@@ -7,6 +7,7 @@ mod conv;
 mod fused;
 mod gemm;
 mod pool;
+mod recurrent;
 
 use std::collections::BTreeMap;
 
