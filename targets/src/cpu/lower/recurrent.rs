@@ -239,7 +239,8 @@ impl<'a> Walk<'a> {
         });
         if let (Some(_), Some((stream, y))) = (&self.lens, &self.results[0]) {
             b.loop_(length, steps, 1, |b, time| {
-                let at = stream.base.clone() + y.strides[0].clone() * time + y.strides[1].clone() * self.direction.into();
+                let at =
+                    stream.base.clone() + y.strides[0].clone() * time + y.strides[1].clone() * self.direction.into();
                 let at = at + y.strides[2].clone() * row.clone();
                 b.loop_(0, self.cell.hidden, 1, |b, j| {
                     let zero = b.zero(Type::scalar(self.elem));
@@ -357,13 +358,8 @@ impl<'a> Walk<'a> {
     ) -> Vec<Value> {
         let columns: Extent = (gates * self.width()).into();
         let block = Block { rows: 1, vecs: gates * self.vecs, lanes: self.lanes, valid: self.lanes, exact: false };
-        let operands = Operands {
-            elem: self.elem,
-            a: vector,
-            b: weights,
-            row_stride: Extent::ZERO,
-            col_stride: Extent::ONE,
-        };
+        let operands =
+            Operands { elem: self.elem, a: vector, b: weights, row_stride: Extent::ZERO, col_stride: Extent::ONE };
         let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: stride.clone(), b: columns };
         // Blocks lie one after the other, each `length` steps of all gates.
         let from = bind(b, j.clone() * (length.clone() * gates.into()));

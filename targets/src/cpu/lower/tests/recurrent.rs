@@ -18,8 +18,12 @@ struct Size {
 }
 
 fn size() -> impl Strategy<Value = Size> {
-    (1usize..5, 1usize..3, 1usize..7, 1usize..20)
-        .prop_map(|(steps, batch, features, hidden)| Size { steps, batch, features, hidden })
+    (1usize..5, 1usize..3, 1usize..7, 1usize..20).prop_map(|(steps, batch, features, hidden)| Size {
+        steps,
+        batch,
+        features,
+        hidden,
+    })
 }
 
 /// Checks a cell with all of its optional operands, or with those that the flags choose.
@@ -46,7 +50,9 @@ fn check(op: Op, gates: usize, size: Size, directions: usize, seed: u64, flags: 
 
 fn functions(wanted: &[GateFn], directions: usize) -> Vec<GateFn> {
     // The second direction's come in another order, so that a mix-up shows.
-    (0..directions).flat_map(|d| wanted.iter().cycle().skip(d).take(wanted.len()).copied().collect::<Vec<_>>()).collect()
+    (0..directions)
+        .flat_map(|d| wanted.iter().cycle().skip(d).take(wanted.len()).copied().collect::<Vec<_>>())
+        .collect()
 }
 
 proptest! {
