@@ -60,11 +60,8 @@ pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
         Error::Bug(format!("the tile program is broken after planning:\n{}", lines.join("\n")))
     })?;
     let symbol = format!("adze_{}", package::c_identifier(&program.name));
-    let codegen = CodegenOptions {
-        symbol,
-        max_threads: options.max_threads,
-        inline_weights_limit: options.inline_weights_limit,
-    };
+    let codegen =
+        CodegenOptions { symbol, max_threads: options.max_threads, inline_weights_limit: options.inline_weights_limit };
     let code = backend::compile(&program, &options.machine, &codegen).map_err(|error| match error {
         BackendError::Unsupported(_) => Error::Unsupported(error.to_string()),
         other => Error::Bug(other.to_string()),

@@ -153,12 +153,18 @@ fn bind(program: &Program, inputs: &[Tensor]) -> Result<BTreeMap<Sym, i64>, Erro
         let buffer = &program.buffers[binding.view.buffer];
         let fits = buffer.dtype == tensor.dtype()
             && binding.view.sizes.len() == tensor.shape().len()
-            && binding.view.sizes.iter().zip(tensor.shape()).all(|(extent, &found)| {
-                extent.eval(&|name| dims.get(name).copied()) == i64::try_from(found).ok()
-            });
+            && binding
+                .view
+                .sizes
+                .iter()
+                .zip(tensor.shape())
+                .all(|(extent, &found)| extent.eval(&|name| dims.get(name).copied()) == i64::try_from(found).ok());
         if !fits {
             let found = tensor.ty();
-            return Err(Error::Options(format!("input `{}`: found {found}, accepted: {:?}", binding.name, binding.view.sizes)));
+            return Err(Error::Options(format!(
+                "input `{}`: found {found}, accepted: {:?}",
+                binding.name, binding.view.sizes
+            )));
         }
     }
     Ok(dims)

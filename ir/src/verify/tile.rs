@@ -18,7 +18,8 @@
 //! 13. temporary and output buffers are written before they are read, and every output is written;
 //! 14. planned offsets are aligned, not negative and, with the buffer, inside of the capacity;
 //! 15. placed buffers that are alive at the same time do not overlap, unless one takes the place of the other in an
-//!     elementwise leaf; an attribute `bank` names the bank that a placed buffer lies in.
+//!     elementwise leaf; an attribute `bank` names the bank that a placed buffer lies in;
+//! 16. a leaf writes no bytes that it reads, unless it is elementwise and reads and writes the same box.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ use cranelift_entity::EntityRef;
 use crate::extent::{DimRange, Extent, LIMIT, Sym};
 use crate::ops::TypeError;
 use crate::tile::{
-    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, View, Walk, WindowPlace, live_ranges, overwritable,
+    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, View, Walk, WindowPlace, is_elementwise, live_ranges,
+    overwritable,
 };
 use crate::types::TensorType;
 
@@ -212,6 +214,14 @@ pub enum TileViolation {
         from: u32,
         /// Last common position.
         to: u32,
+    },
+    /// Invariant 16.
+    #[error("{at} writes bytes of {buffer} that it reads")]
+    Overwrite {
+        /// The statement.
+        at: String,
+        /// The buffer that is read.
+        buffer: BufferId,
     },
 }
 
@@ -487,7 +497,42 @@ impl Checker<'_> {
         });
         if fine && op.is_ok() {
             self.types(&at, leaf);
+            self.overwrites(&at, leaf);
         }
+    }
+
+    fn overwrites(&mut self, at: &str, leaf: &Leaf) {
+        let pairs = leaf.inputs.iter().flatten().flat_map(|i| leaf.outputs.iter().map(move |o| (i, o)));
+        for (input, output) in pairs.collect::<Vec<_>>() {
+            let same_box =
+                input.buffer == output.buffer && input.offsets == output.offsets && input.sizes == output.sizes;
+            let in_place = same_box && is_elementwise(&leaf.op);
+            if self.program.root(input.buffer) == self.program.root(output.buffer)
+                && !in_place
+                && !self.disjoint(input, output)
+            {
+                self.push(TileViolation::Overwrite { at: at.into(), buffer: input.buffer });
+            }
+        }
+    }
+
+    /// Whether two views of the same bytes are proved to be apart.
+    fn disjoint(&self, a: &View, b: &View) -> bool {
+        if a.buffer == b.buffer {
+            let rolls = self.program.buffers[a.buffer].window.is_some();
+            let apart = |axis: usize| {
+                let ends = |v: &View| v.offsets[axis].clone() + v.sizes[axis].clone();
+                self.facts.le(&ends(a), &b.offsets[axis]) || self.facts.le(&ends(b), &a.offsets[axis])
+            };
+            return !rolls && (0..a.offsets.len()).any(apart);
+        }
+        let bytes = |v: &View| {
+            let buffer = &self.program.buffers[v.buffer];
+            let start = buffer.alias.as_ref().map_or(Extent::ZERO, |(_, offset)| offset.clone());
+            (start.clone(), start + buffer.bytes())
+        };
+        let (a, b) = (bytes(a), bytes(b));
+        self.facts.le(&a.1, &b.0) || self.facts.le(&b.1, &a.0)
     }
 
     fn types(&mut self, at: &str, leaf: &Leaf) {

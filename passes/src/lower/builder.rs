@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
 use adze_ir::loc::Loc;
@@ -12,7 +13,7 @@ use adze_ir::types::{DType, TensorType};
 use cranelift_entity::SecondaryMap;
 
 use super::alias::{alias_offsets, concat_offsets};
-use super::padding::pads_to_views;
+use super::padding::{constant_padding, pads_to_views, reads_as_convolution_input};
 use super::states::{Order, StatePlan, plan_states};
 use super::{LowerError, LowerOptions, Lowered};
 
@@ -286,14 +287,16 @@ impl<'a> Lowering<'a> {
         if matches!(node.op, Op::Constant(_)) {
             return;
         }
-        if self.lower_alias(node) || self.lower_concat(node) {
+        if self.lower_alias(node) || self.lower_concat(node) || self.lower_pad(node) {
             return;
         }
         let inputs: Vec<Option<View>> = node.inputs.iter().map(|v| v.map(|v| self.operand(v))).collect();
         let buffers = &self.program.buffers;
         let dtype = |view: &View| -> Option<DType> {
             let buffer = &buffers[view.buffer];
-            view.is_whole(buffer).then_some(buffer.dtype)
+            // A view that pads with zero already can be widened, for a convolution.
+            let zero = view.fill == Some(F64::new(0.0));
+            (view.is_whole(buffer) || zero).then_some(buffer.dtype)
         };
         let (op, inputs) = pads_to_views(&node.op, inputs, &dtype);
         let outputs = self.results(node);
@@ -383,6 +386,27 @@ impl<'a> Lowering<'a> {
             self.copy(place, target, node.loc.clone());
         }
         self.places[result] = Some(target);
+        true
+    }
+
+    /// Padding that only convolutions read becomes what they read outside of the buffer; `false` when it has to be made.
+    fn lower_pad(&mut self, node: &Node) -> bool {
+        let Some((fill, widths)) = constant_padding(self.graph, node) else { return false };
+        let (Some(source), result) = (node.inputs[0], node.outputs[0]) else { return false };
+        let place = self.operand(source);
+        if self.wishes[result].is_some() || !place.is_whole(&self.program.buffers[place.buffer]) {
+            return false;
+        }
+        if !reads_as_convolution_input(self.graph, result, fill) {
+            return false;
+        }
+        let mut view = place;
+        for (axis, (before, after)) in widths.into_iter().enumerate() {
+            view.offsets[axis] = view.offsets[axis].clone() - before.into();
+            view.sizes[axis] = view.sizes[axis].clone() + Extent::from(before) + Extent::from(after);
+        }
+        view.fill = Some(fill);
+        self.places[result] = Some(view);
         true
     }
 

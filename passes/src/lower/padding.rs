@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
-use adze_ir::ops::{BodyRef, BodyStep, Fused, Op};
+use adze_ir::graph::{Graph, Node, ValueId};
+use adze_ir::ops::{BodyRef, BodyStep, Fused, Op, PadMode};
 use adze_ir::tile::View;
 use adze_ir::types::DType;
 
@@ -94,4 +95,43 @@ fn grow(view: &View, unpadded: &Unpadded) -> View {
         view.fill = Some(F64::new(unpadded.fill));
     }
     view
+}
+
+/// Fill value and widths (before and after each axis, none negative) of a node that pads with a constant.
+pub(super) fn constant_padding(graph: &Graph, node: &Node) -> Option<(F64, Vec<(i64, i64)>)> {
+    let Op::Pad(pad) = &node.op else { return None };
+    if pad.mode != PadMode::Constant {
+        return None;
+    }
+    let fill = match node.inputs.get(1).copied().flatten() {
+        None => 0.0,
+        Some(value) => *graph.constant(value)?.data()?.to_f64().first()?,
+    };
+    let widths = pad.before.iter().zip(&pad.after).map(|(b, a)| Some((b.as_const()?, a.as_const()?)));
+    let widths: Vec<(i64, i64)> = widths.collect::<Option<_>>()?;
+    widths.iter().all(|w| w.0 >= 0 && w.1 >= 0).then_some((F64::new(fill), widths))
+}
+
+/// Whether all users of a value are convolutions that read it as their input and pad with nothing but `fill`.
+pub(super) fn reads_as_convolution_input(graph: &Graph, value: ValueId, fill: F64) -> bool {
+    let fits = |op: &Op| match op {
+        Op::Conv(conv) => fill == F64::new(0.0) || conv.pads.iter().all(|p| *p == 0),
+        _ => false,
+    };
+    let reads = |node: &Node| {
+        let at: Vec<usize> = (0..node.inputs.len()).filter(|&i| node.inputs[i] == Some(value)).collect();
+        match (&node.op, at.as_slice()) {
+            (_, []) => true,
+            (Op::Fused(fused), &[at]) => {
+                let uses = fused.steps.iter().flat_map(|s| &s.inputs);
+                let param = u32::try_from(at).ok().map(BodyRef::Param);
+                fused.anchor().inputs.first() == Some(&param)
+                    && uses.filter(|r| **r == param).count() == 1
+                    && fits(&fused.anchor().op)
+            }
+            (op, [0]) => fits(op),
+            _ => false,
+        }
+    };
+    graph.nodes().all(|(_, node)| reads(node)) && graph.outputs().iter().all(|o| o.value != value)
 }

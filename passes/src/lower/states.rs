@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use adze_ir::graph::{Append, Graph, NodeId, State, ValueId};
 use adze_ir::ops::Op;
+use adze_ir::tile::is_elementwise;
 
 use super::LowerError;
 use super::alias::{alias_offsets, concat_offsets};
@@ -103,11 +104,13 @@ fn try_direct(
     // A view of the old state that leaves as an output would change under the caller's eyes.
     let escapes = graph.outputs().iter().any(|o| o.value != output && readers.values.contains(&o.value));
     let other_uses = graph.states.iter().filter(|s| graph.outputs()[s.output].value == output).count() != 1;
-    if escapes || other_uses || readers.nodes.intersection(&writers).next().is_some() {
+    let shared: Vec<NodeId> = readers.nodes.intersection(&writers).copied().collect();
+    if escapes || other_uses || !shared.iter().all(|&node| writes_over(graph, node, output, &readers)) {
         return StatePlan::Copied;
     }
     let mut tried = edges.clone();
-    tried.extend(readers.nodes.iter().flat_map(|&r| writers.iter().map(move |&w| (r, w))));
+    let pairs = readers.nodes.iter().flat_map(|&r| writers.iter().map(move |&w| (r, w)));
+    tried.extend(pairs.filter(|(r, w)| r != w));
     match sorted(graph, &tried) {
         Some(order) => {
             (*edges, *nodes) = (tried, order);
@@ -115,6 +118,15 @@ fn try_direct(
         }
         None => StatePlan::Copied,
     }
+}
+
+/// Whether a node that reads the old state may write the new one over it: elementwise, on all of it.
+fn writes_over(graph: &Graph, node: NodeId, output: ValueId, readers: &Readers) -> bool {
+    let node = graph.node(node);
+    let same = |v: &ValueId| graph.ty(*v) == graph.ty(output);
+    node.outputs == [output]
+        && is_elementwise(&node.op)
+        && node.inputs.iter().flatten().filter(|v| readers.values.contains(v)).all(same)
 }
 
 /// The nodes that write the bytes of a value, if lowering makes it where it is told to.

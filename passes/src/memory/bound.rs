@@ -9,6 +9,11 @@ use adze_ir::tile::{BufferId, LoopSpan, Program, Role, Stmt, Walk, overwritable,
 
 /// The lower bound of every memory in bytes (per lane), without alignment.
 pub fn lower_bounds(program: &Program) -> BTreeMap<Arc<str>, i64> {
+    alive_bytes(program).into_iter().map(|(memory, alive)| (memory, alive.into_iter().max().unwrap_or(0))).collect()
+}
+
+/// By memory, the bytes (per lane) that are alive at each position.
+pub fn alive_bytes(program: &Program) -> BTreeMap<Arc<str>, Vec<i64>> {
     let walk = Walk::of(program);
     let scoped = scopes(program, &walk);
     let mut births: BTreeMap<u32, Vec<BufferId>> = BTreeMap::new();
@@ -31,7 +36,8 @@ pub fn lower_bounds(program: &Program) -> BTreeMap<Arc<str>, i64> {
         }
     }
     let shared = shared_at(program);
-    let (mut alive, mut most): (BTreeMap<Arc<str>, i64>, BTreeMap<Arc<str>, i64>) = Default::default();
+    let mut alive: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+    let mut at: BTreeMap<Arc<str>, Vec<i64>> = BTreeMap::new();
     for position in 0..walk.len {
         let dying: BTreeSet<BufferId> = deaths.get(&position).into_iter().flatten().copied().collect();
         for &root in births.get(&position).into_iter().flatten() {
@@ -45,14 +51,14 @@ pub fn lower_bounds(program: &Program) -> BTreeMap<Arc<str>, i64> {
                 let fits = born && *program.buffers[*result].memory == **memory;
                 taken.filter(|_| fits).map(|o| bytes(program, *o)).max().unwrap_or(0)
             });
-            let most = most.entry(memory.clone()).or_default();
-            *most = (*most).max(now - saved);
+            let at = at.entry(memory.clone()).or_insert_with(|| vec![0; walk.len as usize]);
+            at[position as usize] = now - saved;
         }
         for root in dying {
             *alive.entry(program.buffers[root].memory.clone()).or_default() -= bytes(program, root);
         }
     }
-    most
+    at
 }
 
 fn bytes(program: &Program, root: BufferId) -> i64 {

@@ -4,15 +4,19 @@
 //! over an operand that dies. The bound that a plan is judged by is computed apart, in [`bound`](self::lower_bounds).
 
 mod bound;
+mod limit;
 mod live;
 mod place;
+mod rows;
+mod strips;
 
 use std::fmt;
 use std::sync::Arc;
 
 use adze_ir::tile::{BufferId, Program};
 
-pub use bound::lower_bounds;
+pub use bound::{alive_bytes, lower_bounds};
+pub use limit::{LimitError, plan_within};
 pub use live::{Item, items};
 pub use place::{Placement, place};
 

@@ -13,4 +13,4 @@
 
 mod print;
 
-pub use print::print;
+pub use print::{print, print_stmt};

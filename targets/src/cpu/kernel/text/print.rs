@@ -14,6 +14,13 @@ pub fn print(kernel: &Kernel) -> String {
     printer.out
 }
 
+/// The first line of a statement, for messages.
+pub fn print_stmt(kernel: &Kernel, stmt: &Stmt) -> String {
+    let mut printer = Printer { kernel, out: String::new(), depth: 0 };
+    printer.stmt(stmt);
+    printer.out.lines().next().unwrap_or_default().to_owned()
+}
+
 /// One bit pattern as text: finite floats in decimal, others in hexadecimal, integers signed, masks 0 and 1.
 fn lane(bits: u64, elem: Elem) -> String {
     match elem {
