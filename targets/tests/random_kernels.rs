@@ -106,7 +106,8 @@ impl Generator {
                 let (a, b) = (self.value(ty), self.value(ty));
                 let ops: &[BinOp] = if float { &BinOp::ALL[..8] } else { &BinOp::ALL[8..] };
                 let op = self.one_of(ops);
-                let op = if !float && self.rng.bool() { self.one_of(&[BinOp::Add, BinOp::Sub, BinOp::Mul]) } else { op };
+                let op =
+                    if !float && self.rng.bool() { self.one_of(&[BinOp::Add, BinOp::Sub, BinOp::Mul]) } else { op };
                 self.keep(|g| g.b.bin(op, a, b));
             }
             5 => {
@@ -263,7 +264,11 @@ impl Generator {
             b.if_else(
                 small,
                 |b| args.iter().map(|&a| mix(b, a, looked_up)).collect(),
-                |b| args.iter().map(|&a| if b.ty(a).elem.is_mask() { b.un(UnOp::Not, a) } else { b.un(UnOp::Neg, a) }).collect(),
+                |b| {
+                    args.iter()
+                        .map(|&a| if b.ty(a).elem.is_mask() { b.un(UnOp::Not, a) } else { b.un(UnOp::Neg, a) })
+                        .collect()
+                },
             )
         });
         self.pool.splice(0..0, results);
@@ -349,7 +354,8 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
         let status = loaded.call_kernel("random", &mut buffers, &[], 1, 5).unwrap();
         prop_assert_eq!(status, 0);
         for (index, (elem, _)) in ELEMS.iter().enumerate() {
-            let (found, wanted) = (canonical(buffers[6 + index].as_ref(), *elem), canonical(&expected[6 + index], *elem));
+            let (found, wanted) =
+                (canonical(buffers[6 + index].as_ref(), *elem), canonical(&expected[6 + index], *elem));
             let lane = found.iter().zip(&wanted).position(|(a, b)| a != b).map(|byte| byte / elem.bytes() as usize);
             prop_assert!(lane.is_none(), "{}: out_{elem}[{lane:?}]\n{}", machine.name, text::print(&kernel));
         }

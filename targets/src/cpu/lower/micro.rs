@@ -173,7 +173,7 @@ impl Block {
     fn chains(&self) -> usize {
         match self.rows * self.vecs {
             0..=3 => 4,
-            4..=7 => 2,
+            4..=5 => 2,
             _ => 1,
         }
     }
