@@ -64,7 +64,7 @@ def diagnostics():
     yield "broken_defined_twice", graph([node("Relu", ["x"], ["y"], "one"), node("Neg", ["x"], ["y"], "two")])
     yield "broken_output_missing", graph([node("Relu", ["x"], ["z"], "relu")])
     yield "broken_shape_mismatch", graph([node("MatMul", ["x", "w"], ["y"], "mm")], inits=[constant("w", np.ones((4, 2), np.float32))])
-    yield "broken_declared_output_shape", graph([node("Relu", ["x"], ["y"], "relu")], outputs=[("y", F, [3, 2])])
+    yield "broken_declared_output_shape", graph([node("Relu", ["x"], ["y"], "relu")], outputs=[("y", F, [6])])
     yield "broken_dtype_mismatch", graph([node("Add", ["x", "k"], ["y"], "add")], inits=[constant("k", np.int64([1]))])
     yield "broken_too_few_inputs", graph([node("Conv", ["x"], ["y"], "conv")], [("x", F, [1, 1, 4, 4])], [("y", F, [1, 1, 4, 4])])
     yield "broken_groups_do_not_divide", graph([node("Conv", ["x", "w"], ["y"], "conv", group=2)], [("x", F, [1, 3, 4, 4])],

@@ -3,6 +3,9 @@
 //! Used for inputs and outputs of `run` and `check`. Reading is bounded by the file: no size that a header claims is
 //! allocated before the bytes are seen.
 
+// A conversion that cuts off bits silently is how a hostile size becomes an accepted one.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
+
 pub mod npy;
 pub mod npz;
 pub mod pb;

@@ -79,6 +79,8 @@ pub(super) struct Importer<'a> {
     body: Body<'a>,
     nodes: usize,
     folded_bytes: usize,
+    /// A bound was reached: what is missing from now on is no fault of its own.
+    pub(super) exhausted: bool,
 }
 
 impl<'a> Importer<'a> {
@@ -94,6 +96,7 @@ impl<'a> Importer<'a> {
             body: Body { opsets, env: None, prefix: "".into(), depth: 0 },
             nodes: 0,
             folded_bytes: 0,
+            exhausted: false,
         }
     }
 
@@ -165,13 +168,13 @@ impl<'a> Importer<'a> {
     /// Imports the nodes of a body in order.
     pub(super) fn nodes(&mut self, nodes: &'a [NodeProto]) {
         for (index, node) in nodes.iter().enumerate() {
-            self.nodes += 1;
-            if self.nodes > MAX_NODES || self.issues.len() >= MAX_ISSUES {
-                if self.nodes == MAX_NODES + 1 {
-                    let fault = Fault::unsupported("more nodes after inlining", format!("{MAX_NODES} nodes"));
-                    let issue = fault.at(self.place(node, index));
-                    self.note(issue);
-                }
+            if self.exhausted || self.issues.len() >= MAX_ISSUES {
+                self.exhausted = true;
+                return;
+            }
+            if let Err(fault) = self.count_node() {
+                let issue = fault.at(self.place(node, index));
+                self.note(issue);
                 return;
             }
             match self.node(node, index) {
@@ -184,6 +187,17 @@ impl<'a> Importer<'a> {
                 }
             }
         }
+    }
+
+    /// Counts a node or a turn of a loop; past the bound, nothing more is imported.
+    fn count_node(&mut self) -> Result<(), Fault> {
+        self.nodes += 1;
+        self.exhausted |= self.nodes > MAX_NODES;
+        if self.exhausted {
+            let found = "more nodes once functions and loops are written out";
+            return Err(Fault::unsupported(found, format!("{MAX_NODES} nodes")));
+        }
+        Ok(())
     }
 
     fn bind(&mut self, node: &NodeProto, values: Vec<Value>) {
@@ -322,10 +336,7 @@ impl<'a> Importer<'a> {
             return Err(Fault::model(found, format!("{}", inputs.len())));
         }
         // Turns of a loop count even when its body is empty.
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(Fault::unsupported("more nodes after writing out loops", format!("{MAX_NODES} nodes")));
-        }
+        self.count_node()?;
         let prefix = label.map_or_else(|| self.body.prefix.clone(), |label| self.qualified(label));
         let body = Body { depth: self.body.depth + 1, prefix, ..self.body.clone() };
         self.inside(body, false, |importer| {
@@ -362,6 +373,7 @@ impl<'a> Importer<'a> {
             match self.look_up(name) {
                 Some(Slot::Value(value)) => values.push(value),
                 Some(Slot::Missing) => return Ok(None),
+                None if self.exhausted => return Ok(None),
                 Some(Slot::Absent) | None => {
                     return Err(Fault::model(format!("result `{name}` that nothing defines"), "a value of the body"));
                 }

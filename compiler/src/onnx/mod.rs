@@ -9,6 +9,9 @@
 //! A named ONNX operator becomes the operator of ours of that name; only functions that the model itself defines are
 //! inlined, and branches whose condition is known are taken. No input may cause a panic or unbounded work.
 
+// A conversion that cuts off bits silently is how a hostile size becomes an accepted one.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
+
 mod attrs;
 mod error;
 mod fold;
@@ -120,6 +123,7 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
         let value = match importer.look_up(&output.name) {
             Some(Slot::Value(value)) => value,
             Some(Slot::Missing) => continue,
+            None if importer.exhausted => continue,
             Some(Slot::Absent) | None => {
                 importer.note(Fault::model("a name that nothing defines", "a value of the graph").at(place));
                 continue;
