@@ -6,6 +6,7 @@ use adze_ir::graph::Graph;
 use adze_ir::tile::{Binding, Program, Role};
 use adze_ir::types::TensorType;
 use adze_ir::verify::verify_program;
+use adze_passes::layout::assign_layouts;
 use adze_passes::lower::{LowerOptions, lower};
 use adze_passes::memory::{Plan, plan};
 use adze_targets::cpu::Machine;
@@ -52,7 +53,9 @@ pub struct Built {
 /// # Errors
 /// [`Error`] when a node has no kernel, memory does not suffice or an invariant is broken.
 pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
-    let lowered = lower(graph, LowerOptions::default()).map_err(|e| Error::Unsupported(e.to_string()))?;
+    let mut graph = graph.clone();
+    assign_layouts(&mut graph).map_err(|e| Error::Bug(format!("layouts: {e}")))?;
+    let lowered = lower(&graph, LowerOptions::default()).map_err(|e| Error::Unsupported(e.to_string()))?;
     let mut program = lowered.program;
     let plan = plan(&mut program).map_err(|e| Error::Options(e.to_string()))?;
     verify_program(&program).map_err(|violations| {
