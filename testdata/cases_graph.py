@@ -451,6 +451,25 @@ def features():
     c.n("Attention", [c.x("q", [1, 2, 4, 8]), c.x("k", [1, 2, 5, 8]), c.x("v", [1, 2, 5, 8])])
     c.out("y")
 
+    c = Case("attention_rank3_causal_past", opset=23)
+    c.ir_version = 11
+    c.n("Attention", [c.x("q", [1, 3, 12]), c.x("k", [1, 3, 6]), c.x("v", [1, 3, 6]), "", c.x("pk", [1, 1, 2, 6]),
+                      c.x("pv", [1, 1, 2, 6])],
+        ["y", "yk", "yv"], q_num_heads=2, kv_num_heads=1, is_causal=1)
+    c.out("y", "yk", "yv")
+
+    c = Case("attention_mask_softcap", opset=23)
+    c.ir_version = 11
+    c.n("Attention", [c.x("q", [2, 2, 3, 4]), c.x("k", [2, 2, 5, 4]), c.x("v", [2, 2, 5, 3]), c.x("m", [3, 5])],
+        softcap=2.0, scale=0.7)
+    c.out("y")
+
+    c = Case("rotary_embedding_rank3", opset=23)
+    c.ir_version = 11
+    c.n("RotaryEmbedding", [c.x("x", [2, 3, 8]), c.w("cos", (5, 2)), c.w("sin", (5, 2)),
+                            c.w("p", [[0, 2, 4], [1, 1, 3]], I64)], num_heads=2)
+    c.out("y")
+
     c = Case("residual_block", opset=13)
     x = c.x("x", [1, 4, 5, 5])
     a = c.n("Conv", [x, c.w("w1", (4, 4, 3, 3)), c.w("b1", (4,))], "a", name="res/conv1", pads=[1, 1, 1, 1])

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto, helper
 
-from onnx_cases import BOOL, F16, I8, I32, U8, Case
+from onnx_cases import BOOL, F16, I8, I32, I64, U8, Case
 
 
 # ---------------------------------------------------------------- convolutions
@@ -138,6 +138,10 @@ def pooling():
     c.n("GroupNormalization", [c.x("x", [2, 6, 3, 5]), c.w("s", (6,)), c.w("b", (6,))], num_groups=3)
     c.out("y")
 
+    c = Case("group_normalization_opset18", opset=18)
+    c.n("GroupNormalization", [c.x("x", [2, 6, 3, 5]), c.w("s", (3,)), c.w("b", (3,))], num_groups=3)
+    c.out("y")
+
     c = Case("lp_normalization_lrn")
     x = c.n("LpNormalization", [c.x("x", [2, 5, 3, 4])], "l", axis=1, p=2)
     c.n("LRN", [x], size=3, alpha=0.01, bias=1.5)
@@ -233,6 +237,23 @@ def recurrent():
     c.n("Scan", [c.x("s", [3]), c.x("x", [4, 3])], ["y0", "y1"], body=body, num_scan_inputs=1)
     c.out("y0", "y1")
 
+    c = Case("scan_reverse_axes", opset=16)
+    c.n("Scan", [c.x("s", [3]), c.x("x", [3, 4])], ["y0", "y1"], body=body, num_scan_inputs=1, scan_input_axes=[1],
+        scan_input_directions=[1], scan_output_axes=[-1], scan_output_directions=[1])
+    c.out("y0", "y1")
+
+    c = Case("loop_constant_trip_count", opset=16)
+    info = lambda n, t, d: helper.make_tensor_value_info(n, t, d)
+    body = helper.make_graph(
+        [helper.make_node("Add", ["acc", "x"], ["next"], "add"), helper.make_node("Cast", ["i"], ["f"], "cast", to=1),
+         helper.make_node("Mul", ["next", "f"], ["o"], "mul"), helper.make_node("Identity", ["go"], ["on"], "id")],
+        "body", [info("i", TensorProto.INT64, []), info("go", TensorProto.BOOL, []), info("acc", TensorProto.FLOAT, [3])],
+        [info("on", TensorProto.BOOL, []), info("next", TensorProto.FLOAT, [3]), info("o", TensorProto.FLOAT, [3])],
+    )  # fmt: skip
+    c.x("x", [3])
+    c.n("Loop", [c.w("count", 4, I64), "", c.x("s", [3])], ["y0", "y1"], body=body)
+    c.out("y0", "y1")
+
 
 # ---------------------------------------------------------------- quantized
 
@@ -253,6 +274,27 @@ def quantized():
     x = c.n("Conv", [x, w], "c", pads=[1, 1, 1, 1])
     x = c.n("QuantizeLinear", [x, ys, yz], "yq")
     c.n("DequantizeLinear", [x, ys, yz])
+    c.out("y")
+
+    c = Case("qlinear_add_pool_qgemm", opset=13)
+    c.domains = {"com.microsoft": 1}
+    ms = dict(domain="com.microsoft")
+    s, z, t, u = c.w("s", 0.05), c.w("z", 3, I8), c.w("t", 0.07), c.w("u", -4, I8)
+    c.inits["g"] = c.rng.integers(-127, 128, (6, 4)).astype(np.int8)
+    a = c.n("QuantizeLinear", [c.x("x", [1, 6, 3, 4]), s, z], "a")
+    b = c.n("QuantizeLinear", [c.x("w", [1, 6, 3, 4]), t, u], "b")
+    a = c.n("QLinearAdd", [a, s, z, b, t, u, t, z], "q", **ms)
+    a = c.n("QLinearGlobalAveragePool", [a, t, z, s, u], "p", channels_last=0, **ms)
+    a = c.n("Flatten", [a], "f")
+    a = c.n("QGemm", [a, s, u, "g", c.w("gs", 0.02), c.w("gz", 0, I8), c.w("gb", [30, -20, 0, 7], I32), t, z], "o", **ms)
+    c.n("DequantizeLinear", [a, t, z])
+    c.out("y")
+
+    c = Case("matmul_nbits", opset=17)
+    c.domains = {"com.microsoft": 1}
+    c.inits["b"] = c.rng.integers(0, 256, (3, 2, 8)).astype(np.uint8)
+    c.inits["z"] = c.rng.integers(0, 256, (3,)).astype(np.uint8)
+    c.n("MatMulNBits", [c.x("x", [2, 28]), "b", c.w("s", (6,)), "z"], domain="com.microsoft", K=28, N=3, bits=4, block_size=16)
     c.out("y")
 
     c = Case("dequantize_int4_blocked", opset=21)

@@ -64,7 +64,7 @@ def diagnostics():
     yield "broken_defined_twice", graph([node("Relu", ["x"], ["y"], "one"), node("Neg", ["x"], ["y"], "two")])
     yield "broken_output_missing", graph([node("Relu", ["x"], ["z"], "relu")])
     yield "broken_shape_mismatch", graph([node("MatMul", ["x", "w"], ["y"], "mm")], inits=[constant("w", np.ones((4, 2), np.float32))])
-    yield "broken_declared_output_shape", graph([node("Relu", ["x"], ["y"], "relu")], outputs=[("y", F, [3, 2])])
+    yield "broken_declared_output_shape", graph([node("Relu", ["x"], ["y"], "relu")], outputs=[("y", F, [6])])
     yield "broken_dtype_mismatch", graph([node("Add", ["x", "k"], ["y"], "add")], inits=[constant("k", np.int64([1]))])
     yield "broken_too_few_inputs", graph([node("Conv", ["x"], ["y"], "conv")], [("x", F, [1, 1, 4, 4])], [("y", F, [1, 1, 4, 4])])
     yield "broken_groups_do_not_divide", graph([node("Conv", ["x", "w"], ["y"], "conv", group=2)], [("x", F, [1, 3, 4, 4])],
@@ -72,6 +72,13 @@ def diagnostics():
     yield "broken_reshape_two_unknown", graph([node("Reshape", ["x", "s"], ["y"], "reshape")], inits=[constant("s", np.int64([-1, -1]))])
     yield "broken_zero_stride", graph([node("MaxPool", ["x"], ["y"], "pool", kernel_shape=[2, 2], strides=[0, 1])],
                                       [("x", F, [1, 1, 4, 4])], [("y", F, [1, 1, 3, 3])])
+    yield "broken_output_named_twice", graph([node("Relu", ["x"], ["y"], "relu")], outputs=[("y", F, [2, 3])] * 2)
+    yield "broken_input_named_twice", graph([node("Relu", ["x"], ["y"], "relu")], [("x", F, [2, 3])] * 2)
+    yield "broken_extent_too_large", graph([node("Relu", ["x"], ["y"], "relu")], [("x", F, [2, (1 << 63) - 1])])
+    yield "broken_pool_pads_too_large", graph(
+        [node("MaxPool", ["x"], ["y"], "pool", kernel_shape=[2, 2], strides=[2, 2], pads=[(1 << 63) - 1] * 4, ceil_mode=1)],
+        [("x", F, [1, 1, 4, 4])], [("y", F, None)],
+    )  # fmt: skip
     short = TensorProto(name="w", data_type=F, dims=[2, 3], raw_data=b"\0" * 20)
     yield "broken_tensor_too_short", graph([node("Add", ["x", "w"], ["y"], "add")], inits=[short])
     huge = TensorProto(name="w", data_type=F, dims=[1 << 40, 1 << 40], raw_data=b"")

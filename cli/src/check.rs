@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::{Error, data};
-use adze_ir::eval::eval_graph;
 use adze_ir::tensor::Tensor;
 use clap::Args;
 
 use crate::args::ModelArgs;
 use crate::diag::Failure;
 use crate::io::InputArgs;
-use crate::run::load_bound;
+use crate::run::{evaluate, load_bound};
 
 /// Arguments of `check`.
 #[derive(Args, Debug)]
@@ -38,10 +37,7 @@ pub fn check(args: &CheckArgs) -> Result<(), Failure> {
     for case in &args.cases {
         let input = InputArgs { files: vec![case.to_string_lossy().into_owned()], ..InputArgs::default() };
         let (graph, inputs) = load_bound(&args.model, &input)?;
-        if !args.interpret {
-            return Err(Error::Unsupported("compiled code is not wired up yet: use --interpret".into()).into());
-        }
-        let outputs = eval_graph(&graph, &inputs).map_err(Error::from)?;
+        let outputs = evaluate(&graph, &inputs, args.interpret)?;
         let recorded = data::read(case).map_err(Error::from)?;
         for (index, (output, found)) in graph.outputs().iter().zip(&outputs).enumerate() {
             let reference = recorded.iter().find(|(name, _)| *name == format!("out_{index}")).map(|(_, t)| t);

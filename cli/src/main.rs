@@ -1,11 +1,14 @@
 //! The `adze` command: arguments and rendering of diagnostics, nothing else.
 
 mod args;
+mod bench;
 mod check;
+mod compile;
 mod diag;
 mod io;
 mod run;
 mod show;
+mod targets;
 
 use std::process::ExitCode;
 
@@ -29,12 +32,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Compile a model to an object, a static library, a C header and a manifest
+    Compile(compile::CompileArgs),
     /// Run a model on inputs and print or write its outputs
     Run(run::RunArgs),
     /// Print a model after import
     Show(show::ShowArgs),
     /// Compare a model's outputs with recorded ones
     Check(check::CheckArgs),
+    /// Time a compiled model on this machine
+    Bench(bench::BenchArgs),
+    /// List the machines that code can be made for
+    Targets,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +52,12 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Show(args) => show::show(args),
         Command::Check(args) => check::check(args),
+        Command::Compile(args) => compile::compile(args),
+        Command::Bench(args) => bench::bench(args),
+        Command::Targets => {
+            targets::targets();
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use adze_compiler::build::{BuildOptions, build};
+use adze_compiler::execute::Executable;
 use adze_compiler::load::{load, shapes_of};
 use adze_compiler::{Error, data};
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
+use adze_targets::cpu::Machine;
 use clap::Args;
 
 use crate::args::ModelArgs;
@@ -65,16 +68,29 @@ fn input_names(model: &ModelArgs) -> Result<Vec<String>, Error> {
     Ok(loaded.graph.inputs().iter().map(name).collect())
 }
 
+/// The outputs of a graph, from compiled code or from the interpreter.
+///
+/// # Errors
+/// What building or running gives.
+pub fn evaluate(graph: &Graph, inputs: &[Tensor], interpret: bool) -> Result<Vec<Tensor>, Error> {
+    if interpret {
+        return Ok(eval_graph(graph, inputs)?);
+    }
+    let machine = Machine::host().ok_or_else(|| Error::Unsupported("no code generator for this machine".into()))?;
+    let built = build(graph, &BuildOptions::new(machine))?;
+    let executable = Executable::new(&built)?;
+    let mut call = executable.prepare(inputs)?;
+    executable.run(&mut call)?;
+    executable.outputs(&mut call)
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// What stopped it.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let (graph, inputs) = load_bound(&args.model, &args.input)?;
-    if !args.interpret {
-        return Err(Error::Unsupported("compiled code is not wired up yet: use --interpret".into()).into());
-    }
-    let outputs = eval_graph(&graph, &inputs).map_err(Error::from)?;
+    let outputs = evaluate(&graph, &inputs, args.interpret)?;
     let names: Vec<String> = graph.outputs().iter().map(|o| o.name.to_string()).collect();
     if let Some(folder) = &args.outputs {
         write_folder(folder, &names, &outputs)?;

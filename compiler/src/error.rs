@@ -51,6 +51,9 @@ pub enum Error {
     /// Inputs and options that do not go together.
     #[error("{0}")]
     Options(String),
+    /// Values in the data that the model does not accept, such as an index out of range.
+    #[error("{0}")]
+    Values(String),
     /// The model needs something that is valid but has no code yet.
     #[error("{0}")]
     Unsupported(String),
@@ -83,7 +86,7 @@ impl Error {
             Error::Parse { .. } => "parse",
             Error::Data(_) => "data",
             Error::Verify { .. } => "verify",
-            Error::Eval(_) => "eval",
+            Error::Eval(_) | Error::Values(_) => "eval",
             Error::Options(_) => "options",
             Error::Unsupported(_) => "codegen",
             Error::Package(_) => "package",

@@ -1,8 +1,10 @@
 //! The library behind the `adze` command: import, driver, package.
 
+pub mod build;
 pub mod compare;
 pub mod data;
 pub mod error;
+pub mod execute;
 pub mod load;
 pub mod mapped;
 pub mod onnx;

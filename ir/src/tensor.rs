@@ -45,6 +45,22 @@ pub enum TensorError {
     },
 }
 
+/// The value cut to `f32` with an odd last bit where it was inexact: rounding that to a type of 22 bits or fewer gives
+/// what rounding the `f64` once would give. (Through a rounded `f32`, as some machines' instructions go, values just
+/// beside a tie come out wrong.)
+fn to_odd_f32(value: f64) -> f32 {
+    let near = value as f32;
+    if !near.is_finite() && value.is_finite() {
+        return f32::MAX.copysign(near); // odd, and beyond the last tie of both 16-bit types
+    }
+    if f64::from(near) == value || value.is_nan() || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    // `near` is even and inexact: the odd neighbour lies on the value's side.
+    let outwards = value.abs() > f64::from(near.abs());
+    f32::from_bits(if outwards { near.to_bits() + 1 } else { near.to_bits() - 1 })
+}
+
 /// Number of elements of a shape, if it fits.
 ///
 /// The other dimensions of an empty tensor have to fit too, so that products over some of the axes never overflow.
@@ -103,8 +119,8 @@ impl Tensor {
     pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Self {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "one value per element");
         match dtype {
-            DType::F16 => Self::pack(dtype, shape, values, |v| f16::from_f64(v).to_le_bytes()),
-            DType::Bf16 => Self::pack(dtype, shape, values, |v| bf16::from_f64(v).to_le_bytes()),
+            DType::F16 => Self::pack(dtype, shape, values, |v| f16::from_f32(to_odd_f32(v)).to_le_bytes()),
+            DType::Bf16 => Self::pack(dtype, shape, values, |v| bf16::from_f32(to_odd_f32(v)).to_le_bytes()),
             DType::F32 => Self::pack(dtype, shape, values, |v| (v as f32).to_le_bytes()),
             DType::F64 => Self::pack(dtype, shape, values, f64::to_le_bytes),
             DType::Bool => Self::pack(dtype, shape, values, |v| [u8::from(v != 0.0)]),
@@ -302,5 +318,47 @@ impl std::str::FromStr for Digest {
             *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| ())?;
         }
         Ok(Self(digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nearest of all finite values of a 16-bit type, ties to the even one; beyond the last tie infinity.
+    fn nearest(value: f64, finite: u16, read: impl Fn(u16) -> f64) -> f64 {
+        let distance = |bits: u16| (read(bits) - value.abs()).abs();
+        let best = (0..=finite).min_by(|&a, &b| distance(a).total_cmp(&distance(b)).then((a & 1).cmp(&(b & 1))));
+        read(best.unwrap_or_default()).copysign(value)
+    }
+
+    #[test]
+    fn half_types_round_once() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let beside_ties = |tie: f64| [tie, tie * (1.0 + 1e-15), tie * (1.0 - 1e-15), -tie * (1.0 + 1e-12)];
+        let mut values: Vec<f64> = vec![0.0, -0.0, 1e-300, -1e-60, 2f64.powi(-25), 65519.9];
+        for _ in 0..40 {
+            let scale = 2f64.powi(rng.i32(-26..15));
+            values.push((rng.f64() - 0.5) * scale);
+            values.extend(beside_ties(scale * (1.0 + (f64::from(rng.u32(0..1024)) + 0.5) / 1024.0)));
+            values.extend(beside_ties(scale * (1.0 + (f64::from(rng.u32(0..128)) + 0.5) / 128.0)));
+        }
+        let shape = [values.len()];
+        let half = Tensor::from_f64(DType::F16, &shape, &values).to_f64();
+        let brain = Tensor::from_f64(DType::Bf16, &shape, &values).to_f64();
+        for ((v, h), b) in values.iter().zip(half).zip(brain) {
+            assert_eq!(
+                h.to_bits(),
+                nearest(*v, 0x7bff, |bits| f16::from_bits(bits).to_f64()).to_bits(),
+                "f16 of {v:e}"
+            );
+            assert_eq!(
+                b.to_bits(),
+                nearest(*v, 0x7f7f, |bits| bf16::from_bits(bits).to_f64()).to_bits(),
+                "bf16 of {v:e}"
+            );
+        }
+        let beyond = Tensor::from_f64(DType::F16, &[4], &[65520.0, -1e300, f64::INFINITY, f64::NAN]).to_f64();
+        assert!(beyond[..3] == [f64::INFINITY, f64::NEG_INFINITY, f64::INFINITY] && beyond[3].is_nan(), "{beyond:?}");
     }
 }

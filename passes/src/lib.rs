@@ -1,4 +1,5 @@
 //! How adze improves what it compiles.
 
+pub mod layout;
 pub mod lower;
 pub mod memory;

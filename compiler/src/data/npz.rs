@@ -37,7 +37,7 @@ fn read_array(file: &mut dyn Read) -> Result<Tensor, ContentError> {
     file.take(12).read_to_end(&mut head)?;
     let (start, length) = npy::header_extent(&head)?;
     let missing = (start + length).saturating_sub(head.len());
-    file.take(missing as u64).read_to_end(&mut head)?;
+    file.take(wide(missing)).read_to_end(&mut head)?;
     let header = npy::parse_header(&head)?;
     let length = bytes_for(header.dtype, &header.shape)
         .filter(|&length| length <= MAX_ARRAY_BYTES)
@@ -45,11 +45,15 @@ fn read_array(file: &mut dyn Read) -> Result<Tensor, ContentError> {
     // A version 1 header of no bytes would end before the twelve that were read.
     let mut data = head.get(header.data_offset..).unwrap_or_default().to_vec();
     let missing = length.saturating_sub(data.len());
-    file.take(missing as u64 + 1).read_to_end(&mut data)?;
+    file.take(wide(missing).saturating_add(1)).read_to_end(&mut data)?;
     if data.len() != length {
         return Err(ContentError::Npy("data does not fit the shape"));
     }
     npy::interpret(header, data.into())
+}
+
+fn wide(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// Writes an uncompressed archive, as `numpy.savez` does; no time stamp, so the same arrays give the same bytes.

@@ -24,12 +24,12 @@ pub fn read(bytes: &Bytes) -> Result<(String, Tensor), ContentError> {
 /// Writes a tensor as raw data.
 ///
 /// # Errors
-/// [`ContentError::Npy`] never; [`TensorError::Dims`] when a dimension does not fit 64 signed bits.
+/// [`ContentError::NoSuchShape`] when a dimension does not fit 64 signed bits.
 pub fn write(name: &str, tensor: &Tensor) -> Result<Vec<u8>, ContentError> {
     let dims: Result<Vec<i64>, _> = tensor.shape().iter().map(|&dim| i64::try_from(dim)).collect();
     let proto = TensorProto {
         name: name.into(),
-        dims: dims.map_err(|_| TensorError::Dims)?,
+        dims: dims.map_err(|_| ContentError::NoSuchShape { format: ".pb" })?,
         data_type: elem_type_of(tensor.dtype()),
         raw_data: tensor.bytes().to_vec(),
         ..Default::default()

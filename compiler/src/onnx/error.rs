@@ -45,6 +45,9 @@ pub enum ImportError {
     /// All nodes, inputs and constants that are at fault.
     #[error("{}", list(.0))]
     Issues(Vec<Issue>),
+    /// The importer made a graph that does not verify.
+    #[error("bug of adze, please report this model:\n{}", .0.join("\n"))]
+    Bug(Vec<String>),
 }
 
 /// Options that do not go with the model.
@@ -167,6 +170,9 @@ impl From<TensorError> for Fault {
         let accepted = match &error {
             TensorError::ElemType(_) => "floats, integers of 4 to 64 bits, bool",
             TensorError::Length { .. } => "as many bytes as dtype and shape ask for",
+            TensorError::Dims(_) => "non-negative dimensions whose product can be counted",
+            TensorError::ExternalIo { .. } => "a readable file beside the model",
+            TensorError::ExternalRange { .. } => "offset and length inside the file",
             TensorError::Outside(_) => "a path inside the model's folder",
             _ => "a well-formed tensor",
         };
@@ -189,6 +195,7 @@ impl ImportError {
                     ErrorKind::Unsupported
                 }
             }
+            Self::Bug(_) => ErrorKind::Bug,
             _ => ErrorKind::Model,
         }
     }

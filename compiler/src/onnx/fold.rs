@@ -202,7 +202,6 @@ pub(super) fn larger(a: &Extent, b: &Extent, dims: &Dims) -> Extent {
 /// Decides a comparison for every value of the dimensions, if that is possible.
 pub(super) fn compare(function: BinaryFn, a: &Extent, b: &Extent, dims: &Dims) -> Option<bool> {
     let range = (a.clone() - b.clone()).range(dims);
-    // Saturated ends prove nothing.
     let (lo, hi) = (range.lo, range.hi);
     let decide = |always: bool, never: bool| if always { Some(true) } else { never.then_some(false) };
     match function {

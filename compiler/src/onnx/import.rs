@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use adze_ir::extent::Extent;
+use adze_ir::extent::{Dims, Extent, LIMIT};
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{ExtentValue, Op, Reshape, TypeError};
@@ -25,6 +25,9 @@ use super::value::{Content, Source, Value, is_small};
 
 /// Most nodes after inlining; functions that call each other twice would otherwise grow without bound.
 const MAX_NODES: usize = 500_000;
+
+/// Most memory that constants and shapes computed at import may take.
+const MAX_FOLDED_BYTES: usize = 256 << 20;
 
 /// Deepest nesting of function calls and branches.
 const MAX_CALLS: usize = 64;
@@ -75,6 +78,9 @@ pub(super) struct Importer<'a> {
     frames: Vec<Frame>,
     body: Body<'a>,
     nodes: usize,
+    folded_bytes: usize,
+    /// A bound was reached: what is missing from now on is no fault of its own.
+    pub(super) exhausted: bool,
 }
 
 impl<'a> Importer<'a> {
@@ -89,6 +95,8 @@ impl<'a> Importer<'a> {
             frames: vec![Frame::default()],
             body: Body { opsets, env: None, prefix: "".into(), depth: 0 },
             nodes: 0,
+            folded_bytes: 0,
+            exhausted: false,
         }
     }
 
@@ -160,13 +168,13 @@ impl<'a> Importer<'a> {
     /// Imports the nodes of a body in order.
     pub(super) fn nodes(&mut self, nodes: &'a [NodeProto]) {
         for (index, node) in nodes.iter().enumerate() {
-            self.nodes += 1;
-            if self.nodes > MAX_NODES || self.issues.len() >= MAX_ISSUES {
-                if self.nodes == MAX_NODES + 1 {
-                    let fault = Fault::unsupported("more nodes after inlining", format!("{MAX_NODES} nodes"));
-                    let issue = fault.at(self.place(node, index));
-                    self.note(issue);
-                }
+            if self.exhausted || self.issues.len() >= MAX_ISSUES {
+                self.exhausted = true;
+                return;
+            }
+            if let Err(fault) = self.count_node() {
+                let issue = fault.at(self.place(node, index));
+                self.note(issue);
                 return;
             }
             match self.node(node, index) {
@@ -179,6 +187,17 @@ impl<'a> Importer<'a> {
                 }
             }
         }
+    }
+
+    /// Counts a node or a turn of a loop; past the bound, nothing more is imported.
+    fn count_node(&mut self) -> Result<(), Fault> {
+        self.nodes += 1;
+        self.exhausted |= self.nodes > MAX_NODES;
+        if self.exhausted {
+            let found = "more nodes once functions and loops are written out";
+            return Err(Fault::unsupported(found, format!("{MAX_NODES} nodes")));
+        }
+        Ok(())
     }
 
     fn bind(&mut self, node: &NodeProto, values: Vec<Value>) {
@@ -316,6 +335,8 @@ impl<'a> Importer<'a> {
             let found = format!("a subgraph of {} inputs", graph.input.len());
             return Err(Fault::model(found, format!("{}", inputs.len())));
         }
+        // Turns of a loop count even when its body is empty.
+        self.count_node()?;
         let prefix = label.map_or_else(|| self.body.prefix.clone(), |label| self.qualified(label));
         let body = Body { depth: self.body.depth + 1, prefix, ..self.body.clone() };
         self.inside(body, false, |importer| {
@@ -352,6 +373,7 @@ impl<'a> Importer<'a> {
             match self.look_up(name) {
                 Some(Slot::Value(value)) => values.push(value),
                 Some(Slot::Missing) => return Ok(None),
+                None if self.exhausted => return Ok(None),
                 Some(Slot::Absent) | None => {
                     return Err(Fault::model(format!("result `{name}` that nothing defines"), "a value of the body"));
                 }
@@ -365,10 +387,15 @@ impl<'a> Importer<'a> {
         let types: Vec<Option<&TensorType>> = inputs.iter().map(|input| input.map(|value| &value.ty)).collect();
         let results = op.infer(&types).map_err(|error| infer_fault(error, &types))?;
         for ty in &results {
-            check_type(ty)?;
+            check_type(ty, &self.graph.dims)?;
         }
         if let Some(contents) = fold(op, inputs, &results, &self.graph.dims) {
             let loc = folded_loc(inputs, loc);
+            self.folded_bytes = contents.iter().fold(self.folded_bytes, |sum, content| sum + content.cost_bytes());
+            if self.folded_bytes > MAX_FOLDED_BYTES {
+                let accepted = format!("{} MiB of them", MAX_FOLDED_BYTES >> 20);
+                return Err(Fault::unsupported("more constants and shapes computed at import", accepted));
+            }
             let values = results.into_iter().zip(contents);
             return Ok(values.map(|(ty, content)| Value::known(ty, content, "", loc.clone())).collect());
         }
@@ -467,15 +494,24 @@ fn infer_fault(error: TypeError, types: &[Option<&TensorType>]) -> Fault {
 }
 
 /// Bounds on types, so that later stages need not fear them.
-pub(super) fn check_type(ty: &TensorType) -> Result<(), Fault> {
+pub(super) fn check_type(ty: &TensorType, dims: &Dims) -> Result<(), Fault> {
     if ty.rank() > MAX_RANK {
         return Err(Fault::unsupported(format!("rank {}", ty.rank()), format!("rank {MAX_RANK} at most")));
     }
     if !ty.shape.iter().all(is_small) {
-        return Err(Fault::unsupported(
-            "a shape that depends on dimensions in a way too long to write",
-            "simpler shapes",
-        ));
+        let found = "a shape that depends on dimensions in a way too long to write";
+        return Err(Fault::unsupported(found, "simpler shapes"));
+    }
+    let outside = |dim: &Extent| {
+        let range = dim.range(dims);
+        range.hi < 0 || range.hi > LIMIT
+    };
+    if let Some(dim) = ty.shape.iter().find(|dim| outside(dim)) {
+        return Err(Fault::model(format!("dimension {dim}"), format!("0 to {LIMIT}")));
+    }
+    // Open dimensions have wide ranges until they are bound; what they need in memory is the planner's to judge.
+    if ty.fixed_shape().is_some() && ty.bytes().as_const().is_none_or(|bytes| bytes > LIMIT) {
+        return Err(Fault::model(format!("a tensor {ty}"), format!("{LIMIT} bytes at most")));
     }
     Ok(())
 }

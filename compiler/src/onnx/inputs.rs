@@ -58,8 +58,13 @@ pub(super) fn define_inputs<'a>(
     }
     binder.check_ranges()?;
     let mut types = Vec::new();
-    for (input, shape) in inputs.iter().zip(&declared) {
-        match binder.input_type(input, shape.as_deref()).and_then(|ty| check_type(&ty).map(|()| ty)) {
+    for (index, (input, shape)) in inputs.iter().zip(&declared).enumerate() {
+        if inputs[..index].iter().any(|other| other.name == input.name) {
+            importer.note(
+                Fault::model("another input of that name", "distinct names").at(Place::Input(input.name.clone())),
+            );
+        }
+        match binder.input_type(input, shape.as_deref()).and_then(|ty| check_type(&ty, &binder.ranges).map(|()| ty)) {
             Ok(ty) => types.push(Some(ty)),
             Err(fault) => {
                 importer.note(fault.at(Place::Input(input.name.clone())));

@@ -9,6 +9,9 @@
 //! A named ONNX operator becomes the operator of ours of that name; only functions that the model itself defines are
 //! inlined, and branches whose condition is known are taken. No input may cause a panic or unbounded work.
 
+// A conversion that cuts off bits silently is how a hostile size becomes an accepted one.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
+
 mod attrs;
 mod error;
 mod fold;
@@ -29,6 +32,7 @@ use std::rc::Rc;
 use adze_ir::extent::Sym;
 use adze_ir::graph::Graph;
 use adze_ir::types::TensorType;
+use adze_ir::verify::verify_graph;
 use onnx_protobuf::{GraphProto, Message, ModelProto, ValueInfoProto};
 
 pub use error::{ErrorKind, ImportError, Issue, OptionError, Place};
@@ -43,7 +47,7 @@ use tensor::{TensorReader, dtype_of};
 /// An imported model.
 #[derive(Debug)]
 pub struct Imported {
-    /// The graph; verified by its caller like any other.
+    /// The graph, verified.
     pub graph: Graph,
     /// Files besides the model that were read, in order of name.
     pub files: Vec<PathBuf>,
@@ -91,6 +95,9 @@ pub fn import_bytes(
         return Err(ImportError::Issues(importer.issues));
     }
     importer.graph.remove_dead();
+    if let Err(violations) = verify_graph(&importer.graph) {
+        return Err(ImportError::Bug(violations.iter().map(ToString::to_string).collect()));
+    }
     let folder = folder.unwrap_or_default();
     let files = importer.reader.external_files().map(|file| folder.join(file)).collect();
     Ok(Imported { graph: importer.graph, files, undeclared })
@@ -116,6 +123,7 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
         let value = match importer.look_up(&output.name) {
             Some(Slot::Value(value)) => value,
             Some(Slot::Missing) => continue,
+            None if importer.exhausted => continue,
             Some(Slot::Absent) | None => {
                 importer.note(Fault::model("a name that nothing defines", "a value of the graph").at(place));
                 continue;
@@ -123,6 +131,10 @@ fn define_outputs(importer: &mut Importer<'_>, graph: &GraphProto) {
         };
         if let Some(fault) = contradiction(output, &value.ty) {
             importer.note(fault.at(place));
+            continue;
+        }
+        if importer.graph.outputs().iter().any(|other| *other.name == *output.name) {
+            importer.note(Fault::model("another output of that name", "distinct names").at(place));
             continue;
         }
         match importer.materialise(&value) {

@@ -31,8 +31,8 @@ pub enum TensorError {
     #[error("unsupported element type `{}`", elem_type_name(*.0))]
     ElemType(i32),
     /// A dimension is negative, or the element count overflows.
-    #[error("invalid dimensions")]
-    Dims,
+    #[error("dimensions {0:?}")]
+    Dims(Vec<i64>),
     /// More than [`MAX_RANK`] dimensions.
     #[error("rank {0}, over the supported {MAX_RANK}")]
     Rank(usize),
@@ -186,8 +186,9 @@ impl TensorReader {
             return Err(TensorError::Rank(proto.dims.len()));
         }
         let shape: Result<Vec<usize>, _> = proto.dims.iter().map(|&dim| usize::try_from(dim)).collect();
-        let shape = shape.map_err(|_| TensorError::Dims)?;
-        let expected = bytes_for(dtype, &shape).ok_or(TensorError::Dims)?;
+        let wrong = || TensorError::Dims(proto.dims.clone());
+        let shape = shape.map_err(|_| wrong())?;
+        let expected = bytes_for(dtype, &shape).ok_or_else(wrong)?;
         let bytes = if proto.data_location.value() == DataLocation::EXTERNAL.value() {
             self.external_bytes(proto, expected)?
         } else {
@@ -196,7 +197,7 @@ impl TensorReader {
         if bytes.len() != expected {
             return Err(TensorError::Length { expected, found: bytes.len() });
         }
-        tensor_of(dtype, shape, canonical_bool(dtype, bytes)).ok_or(TensorError::Dims)
+        tensor_of(dtype, shape, canonical_bool(dtype, bytes)).ok_or_else(wrong)
     }
 
     fn inline_bytes(&self, proto: &TensorProto, dtype: DType, expected: usize) -> Result<Bytes, TensorError> {
@@ -364,8 +365,8 @@ mod tests {
         assert_eq!(fault(&long), "shape needs 16 bytes of data, found 24");
         let none = tensor(1, &[1 << 40]);
         assert_eq!(fault(&none), "shape needs 4398046511104 bytes of data, found 0");
-        assert_eq!(fault(&tensor(1, &[-1])), "invalid dimensions");
-        assert_eq!(fault(&tensor(1, &[i64::MAX, i64::MAX])), "invalid dimensions");
+        assert_eq!(fault(&tensor(1, &[-1])), "dimensions [-1]");
+        assert_eq!(fault(&tensor(1, &[i64::MAX, 2])), "dimensions [9223372036854775807, 2]");
         assert_eq!(fault(&tensor(17, &[])), "unsupported element type `FLOAT8E4M3FN`");
         assert_eq!(fault(&tensor(99, &[])), "unsupported element type `number 99`");
         let misplaced = TensorProto { int64_data: vec![1], ..tensor(1, &[1]) };

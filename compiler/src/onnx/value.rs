@@ -17,7 +17,7 @@ use adze_ir::types::{DType, TensorType};
 pub(super) const MAX_EXTENTS: usize = 1024;
 
 /// Largest expression that shape arithmetic and types keep, in atoms and terms: bounds the work of a hostile model.
-pub(super) const MAX_EXTENT_SIZE: usize = 64;
+pub(super) const MAX_EXTENT_SIZE: usize = 256;
 
 /// A value of the model.
 #[derive(Clone, Debug)]
@@ -125,19 +125,39 @@ pub(super) fn content_of(dtype: DType, shape: &[usize], values: Vec<Extent>) -> 
 
 /// Whether an expression has at most [`MAX_EXTENT_SIZE`] terms and atoms; stops counting there.
 pub(super) fn is_small(extent: &Extent) -> bool {
-    fn count(extent: &Extent, left: &mut usize) -> bool {
-        extent.terms().0.iter().all(|(atoms, _)| {
-            atoms.iter().all(|atom| {
-                let Some(rest) = left.checked_sub(1) else { return false };
-                *left = rest;
-                match atom {
-                    Atom::Sym(_) => true,
-                    Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => count(a, left) && count(b, left),
+    !extent.is_huge() && size_within(extent, MAX_EXTENT_SIZE).is_some()
+}
+
+/// Terms and atoms of an expression, shared parts counted as often as they occur; `None` when over the bound.
+fn size_within(extent: &Extent, bound: usize) -> Option<usize> {
+    let mut size = 1;
+    for (atoms, _) in extent.terms().0 {
+        for atom in atoms {
+            size += match atom {
+                Atom::Sym(_) => 1,
+                Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                    let first = size_within(a, bound.checked_sub(size)?)?;
+                    first + size_within(b, bound.checked_sub(size + first)?)?
                 }
-            })
-        })
+            };
+            if size > bound {
+                return None;
+            }
+        }
     }
-    count(extent, &mut { MAX_EXTENT_SIZE })
+    Some(size)
+}
+
+impl Content {
+    /// About how many bytes it takes in memory.
+    pub(super) fn cost_bytes(&self) -> usize {
+        match self {
+            Self::Tensor(tensor) => tensor.bytes().len() + 128,
+            Self::Extents(values) => {
+                values.iter().map(|v| 64 * size_within(v, MAX_EXTENT_SIZE).unwrap_or(MAX_EXTENT_SIZE)).sum()
+            }
+        }
+    }
 }
 
 #[cfg(test)]

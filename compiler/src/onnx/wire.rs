@@ -162,7 +162,7 @@ impl Walker<'_> {
             self.charge(size_of::<Payload>(), &at)?;
             self.put_tag(RAW_DATA, LEN);
             self.put_varint(8);
-            let index = self.out.payloads.len() as u64;
+            let index = wide(self.out.payloads.len());
             self.out.bytes.extend_from_slice(&index.to_le_bytes());
             self.out.payloads.push(payload);
         }
@@ -188,7 +188,7 @@ impl Walker<'_> {
         let length = self.out.bytes.len() - length_at - 5;
         for (index, byte) in self.out.bytes[length_at..length_at + 5].iter_mut().enumerate() {
             let continued = if index < 4 { 0x80 } else { 0 };
-            *byte = ((length >> (7 * index)) & 0x7f) as u8 | continued;
+            *byte = low_bits(wide(length >> (7 * index))) | continued;
         }
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Walker<'_> {
         self.charge(cost, at)?;
         self.put_tag(number, tag.wire_type);
         if tag.wire_type == LEN {
-            self.put_varint(value.len() as u64);
+            self.put_varint(wide(value.len()));
         }
         self.out.bytes.extend_from_slice(&self.bytes[value]);
         Ok(())
@@ -227,11 +227,21 @@ impl Walker<'_> {
 
     fn put_varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.out.bytes.push((value & 0x7f) as u8 | 0x80);
+            self.out.bytes.push(low_bits(value) | 0x80);
             value >>= 7;
         }
-        self.out.bytes.push(value as u8);
+        self.out.bytes.push(low_bits(value));
     }
+}
+
+/// The low seven bits.
+fn low_bits(value: u64) -> u8 {
+    value.to_le_bytes()[0] & 0x7f
+}
+
+/// A length or index; `usize` is never wider than 64 bits.
+fn wide(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 /// Whether a field of that kind may come with that wire type.
@@ -260,7 +270,7 @@ impl Cursor<'_> {
     fn tag(&mut self) -> Result<Tag, WireError> {
         let offset = self.offset;
         let key = self.varint()?;
-        let wire_type = (key & 7) as u8;
+        let wire_type = low_bits(key & 7);
         match u32::try_from(key >> 3) {
             Ok(number @ 1..=0x1fff_ffff) => Ok(Tag { number, wire_type, offset }),
             _ => Err(self.error(offset, Fault::FieldNumber(key >> 3))),

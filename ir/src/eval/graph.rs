@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cranelift_entity::SecondaryMap;
 
-use crate::extent::Sym;
+use crate::extent::{Atom, Extent, Sym};
 use crate::graph::{Graph, ValueId};
 use crate::loc::Loc;
 use crate::ops::{EvalError, Op};
@@ -59,7 +59,7 @@ pub type Observer<'a> = dyn FnMut(ValueId, &Tensor) + 'a;
 
 /// The values of the named dimensions that these inputs imply, each within its declared range.
 ///
-/// A dimension is read off inputs whose extent is the bare symbol; then every input is checked against its type.
+/// A dimension is read off inputs whose extent is the symbol or linear in it (`2*half + 1`); then every input is checked against its type.
 ///
 /// # Errors
 /// [`GraphError::Inputs`] and [`GraphError::Input`].
@@ -70,8 +70,8 @@ pub fn bind_dims(graph: &Graph, inputs: &[Tensor]) -> Result<BTreeMap<Sym, i64>,
     let mut dims: BTreeMap<Sym, i64> = BTreeMap::new();
     for (&value, tensor) in graph.inputs().iter().zip(inputs) {
         for (extent, &found) in graph.ty(value).shape.iter().zip(tensor.shape()) {
-            if let (Some(sym), Ok(found)) = (extent.as_sym(), i64::try_from(found)) {
-                dims.entry(sym.clone()).or_insert(found);
+            if let Some((sym, value)) = i64::try_from(found).ok().and_then(|found| solve(extent, found)) {
+                dims.entry(sym).or_insert(value);
             }
         }
     }
@@ -84,7 +84,9 @@ pub fn bind_dims(graph: &Graph, inputs: &[Tensor]) -> Result<BTreeMap<Sym, i64>,
                 .iter()
                 .zip(tensor.shape())
                 .all(|(extent, &found)| extent.eval(&|name| dims.get(name).copied()) == i64::try_from(found).ok());
-        let in_range = ty.shape.iter().filter_map(|e| e.as_sym()).all(|sym| {
+        let mut symbols = std::collections::BTreeSet::new();
+        ty.shape.iter().for_each(|extent| extent.symbols(&mut symbols));
+        let in_range = symbols.iter().all(|sym| {
             graph.dims.get(sym).is_none_or(|range| dims.get(sym).is_some_and(|v| (range.lo..=range.hi).contains(v)))
         });
         if !fits || !in_range {
@@ -98,6 +100,14 @@ pub fn bind_dims(graph: &Graph, inputs: &[Tensor]) -> Result<BTreeMap<Sym, i64>,
         }
     }
     Ok(dims)
+}
+
+/// The value of the only symbol of a linear expression that makes it equal to `found`.
+fn solve(extent: &Extent, found: i64) -> Option<(Sym, i64)> {
+    let ([(atoms, factor)], constant) = extent.terms() else { return None };
+    let [Atom::Sym(sym)] = atoms.as_slice() else { return None };
+    let rest = found.checked_sub(constant)?;
+    (rest.checked_rem(*factor)? == 0).then(|| (sym.clone(), rest / factor))
 }
 
 /// The type and the ranges of the dimensions it mentions.

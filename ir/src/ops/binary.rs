@@ -230,7 +230,8 @@ mod tests {
     fn integers() {
         use BinaryFn::*;
         use DType::*;
-        let cases: &[(BinaryFn, DType, &[i128], &[i128], &[i128])] = &[
+        type Case<'a> = (BinaryFn, DType, &'a [i128], &'a [i128], &'a [i128]);
+        let cases: &[Case<'_>] = &[
             (Add, I8, &[127, -128], &[1, -1], &[-128, 127]),
             (Mul, U64, &[u64::MAX.into()], &[u64::MAX.into()], &[1]),
             (Div, I32, &[7, -7, 7, i32::MIN.into()], &[2, 2, 0, -1], &[3, -3, 0, i32::MIN.into()]),

@@ -1,7 +1,7 @@
 //! Conversions and selection.
 
 use super::elems::{Elems, Gathered};
-use super::shape::{broadcast_all, broadcast_strides, dims, need_dtype, walk};
+use super::shape::{broadcast_all, broadcast_strides, concrete, need_dtype, walk};
 use super::{EvalError, OpDef, Operands, TypeError, op};
 
 use crate::tensor::Tensor;
@@ -60,7 +60,7 @@ impl OpDef for Where {
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
         let (condition, x, y) = (inputs.need(0)?, inputs.need(1)?, inputs.need(2)?);
-        let shape = dims(&types[0]);
+        let shape = concrete(&types[0])?;
         let steps = [condition, x, y].map(|t| broadcast_strides(t.shape(), &shape));
         let (xs, ys) = (Elems::of(x), Elems::of(y));
         let mut result = Gathered::new(x.dtype());

@@ -112,7 +112,7 @@ impl OpAttrs for Fused {
 
 impl OpDef for Fused {
     fn infer(&self, inputs: Operands<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
-        self.step_types(inputs)?.pop().map(|ty| vec![ty]).ok_or_else(|| unreachable_body())
+        self.step_types(inputs)?.pop().map(|ty| vec![ty]).ok_or_else(unreachable_body)
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, _: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {

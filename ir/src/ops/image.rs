@@ -1,7 +1,7 @@
 //! Resampling.
 
 use super::elems::remap;
-use super::shape::{Around, attribute, dims, mismatch, need_extent, need_float, show};
+use super::shape::{Around, attribute, concrete, mismatch, need_extent, need_float, show};
 use super::{EvalError, OpDef, Operands, TypeError, op};
 
 use crate::attrs::F64;
@@ -97,7 +97,7 @@ impl OpDef for Resize {
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        let (x, shape) = (inputs.need(0)?, dims(&types[0]));
+        let (x, shape) = (inputs.need(0)?, concrete(&types[0])?);
         if self.mode == ResizeMode::Nearest {
             let tables: Vec<Vec<Option<usize>>> = (0..shape.len())
                 .map(|axis| {

@@ -2,7 +2,7 @@
 
 use super::elems::{Elems, Gathered, for_each_index};
 use super::shape::{
-    Around, attribute, dims, mismatch, need_axis, need_dtype, need_equal, need_extent, need_rank, need_rank_from,
+    Around, attribute, concrete, mismatch, need_axis, need_dtype, need_equal, need_extent, need_rank, need_rank_from,
     need_shape, strides,
 };
 use super::{EvalError, OpDef, Operands, TypeError, op};
@@ -119,7 +119,7 @@ impl OpDef for Gather {
                 result.push(elems.run((row * len + position) * inner, inner));
             }
         }
-        Ok(vec![result.finish(&dims(&types[0]))])
+        Ok(vec![result.finish(&concrete(&types[0])?)])
     }
 }
 
@@ -166,7 +166,7 @@ impl OpDef for GatherElements {
         for at in addressed(x, indices, self.axis)? {
             result.push(elems.get(at));
         }
-        Ok(vec![result.finish(&dims(&types[0]))])
+        Ok(vec![result.finish(&concrete(&types[0])?)])
     }
 }
 
@@ -223,7 +223,7 @@ impl OpDef for GatherNd {
         for start in slices(x, indices, self.batch_dims)? {
             result.push(elems.run(start, len));
         }
-        Ok(vec![result.finish(&dims(&types[0]))])
+        Ok(vec![result.finish(&concrete(&types[0])?)])
     }
 }
 
@@ -337,7 +337,7 @@ impl OpDef for OneHot {
 
     /// An index outside `-depth..depth` switches nothing on.
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        let (indices, values, shape) = (inputs.need(0)?.to_i64(), Elems::of(inputs.need(1)?), dims(&types[0]));
+        let (indices, values, shape) = (inputs.need(0)?.to_i64(), Elems::of(inputs.need(1)?), concrete(&types[0])?);
         let Around { len, inner, .. } = Around::axis(&shape, self.axis);
         let mut result = Gathered::new(types[0].dtype);
         for at in 0..shape.iter().product::<usize>() {

@@ -118,11 +118,6 @@ pub(super) fn constant(extent: &Extent) -> Result<i64, EvalError> {
     extent.as_const().ok_or_else(|| EvalError::UnboundDim(extent.to_string()))
 }
 
-/// The shape of a type that has been inferred from static types.
-pub(super) fn dims(ty: &TensorType) -> Vec<usize> {
-    ty.fixed_shape().expect("`Op::eval` refuses results whose shape is not static")
-}
-
 /// NumPy's broadcasting: aligned at the last axis, extents equal or one of them the constant 1.
 pub(super) fn broadcast(a: &[Extent], b: &[Extent]) -> Result<Shape, TypeError> {
     let rank = a.len().max(b.len());
@@ -181,12 +176,6 @@ impl Window {
             return Err(mismatch("spatial axis", found, format!("{} or more, padding counted", self.span())));
         }
         Ok(room.floordiv(&self.stride.into()) + Extent::ONE)
-    }
-
-    /// Input position of window element `k` of window `out`; `None` in the padding.
-    pub(super) fn at(self, out: usize, k: usize, len: usize) -> Option<usize> {
-        let position = out as i64 * self.stride + k as i64 * self.dilation - self.before;
-        usize::try_from(position).ok().filter(|&p| p < len)
     }
 
     /// The window elements that lie on the input, as a range.
@@ -317,7 +306,8 @@ mod tests {
 
     #[test]
     fn broadcast_table() {
-        let cases: &[(&[&str], &[&str], Option<&[&str]>)] = &[
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a [&'a str]>);
+        let cases: &[Case<'_>] = &[
             (&[], &[], Some(&[])),
             (&["2", "3"], &[], Some(&["2", "3"])),
             (&["n", "1"], &["1", "4"], Some(&["n", "4"])),
@@ -347,11 +337,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn on_input_is_where_at_finds_elements(
+        fn on_input_is_where_elements_are(
             kernel in 1i64..5, stride in 1i64..4, dilation in 1i64..4, before in -3i64..4, len in 0usize..7, out in 0usize..6
         ) {
             let window = Window { kernel, stride, dilation, before, after: 0 };
-            let found: Vec<usize> = (0..kernel as usize).filter(|&k| window.at(out, k, len).is_some()).collect();
+            let at = |k: usize| out as i64 * stride + k as i64 * dilation - before;
+            let found: Vec<usize> = (0..kernel as usize).filter(|&k| (0..len as i64).contains(&at(k))).collect();
             prop_assert_eq!(window.on_input(out, len).collect::<Vec<_>>(), found);
         }
 

@@ -1,6 +1,6 @@
 //! Values without operands: constants, symbolic integers, ranges.
 
-use super::shape::{attribute, constant, dims, need_extent};
+use super::shape::{attribute, concrete, constant, need_extent};
 use super::{EvalError, OpDef, Operands, TypeError, op};
 
 use crate::attrs::{AttrValue, Attribute};
@@ -87,7 +87,7 @@ impl OpDef for ExtentValue {
 
     fn eval(&self, _: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
         let values: Result<Vec<i128>, EvalError> = self.values.iter().map(|v| constant(v).map(i128::from)).collect();
-        Ok(vec![exact_ints(self.dtype, &dims(&types[0]), &values?)?])
+        Ok(vec![exact_ints(self.dtype, &concrete(&types[0])?, &values?)?])
     }
 }
 
@@ -102,7 +102,7 @@ impl OpDef for Iota {
 
     fn eval(&self, _: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
         let (start, step) = (i128::from(constant(&self.start)?), i128::from(constant(&self.step)?));
-        let shape = dims(&types[0]);
+        let shape = concrete(&types[0])?;
         let values: Vec<i128> = (0..shape[0]).map(|i| start + step * i as i128).collect();
         Ok(vec![exact_ints(self.dtype, &shape, &values)?])
     }

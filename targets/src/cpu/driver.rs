@@ -122,8 +122,8 @@ pub enum Step {
 pub struct Driver {
     /// Named dimensions in the order of `adze_call.dims`.
     pub dims: Vec<(Sym, DimRange)>,
-    /// Loop variables that kernels read, in the slots after the dimensions.
-    pub loop_vars: Vec<Sym>,
+    /// Dimensions and loop variables in the order in which kernels read them.
+    pub slots: Vec<Sym>,
     /// The steps, in order.
     pub steps: Vec<Step>,
     /// Extents of all outputs, one after the other.
@@ -308,7 +308,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         let tables = [(0, call::INPUTS), (1, call::OUTPUTS), (2, call::STATES)].map(|(kind, offset)| {
             (driver.pointers[kind] > 0).then(|| pointer_table(&mut b, call, offset, driver.pointers[kind]))
         });
-        let slots = u32::try_from(driver.dims.len() + driver.loop_vars.len()).expect("few dimensions").max(1);
+        let slots = u32::try_from(driver.slots.len()).expect("few dimensions").max(1);
         let dims = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 3));
         let most = most_pointers(&driver.steps).max(1);
         let pointers = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, most * 8, 3));
@@ -353,8 +353,15 @@ impl<'a, 'f> Walk<'a, 'f> {
             reject_if(&mut self.b, low, status::EXTENT_RANGE);
             let high = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, value, range.hi);
             reject_if(&mut self.b, high, status::EXTENT_RANGE);
-            self.b.ins().stack_store(types::I64, value, self.dims, offset);
+            self.store_slot(name, value);
             self.symbols.insert(name.clone(), value);
+        }
+    }
+
+    /// Puts a dimension's or loop variable's value where kernels read it.
+    fn store_slot(&mut self, name: &Sym, value: Value) {
+        if let Some(position) = self.driver.slots.iter().position(|slot| slot == name) {
+            self.b.ins().stack_store(types::I64, value, self.dims, slot_offset(position));
         }
     }
 
@@ -376,9 +383,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         let more = self.b.ins().icmp(IntCC::SignedLessThan, index, hi);
         self.b.ins().brif(more, inner, &[], exit, &[]);
         self.b.switch_to_block(inner);
-        if let Some(position) = self.driver.loop_vars.iter().position(|v| v == var) {
-            self.b.ins().stack_store(types::I64, index, self.dims, slot_offset(self.driver.dims.len() + position));
-        }
+        self.store_slot(var, index);
         let outer = self.symbols.insert(var.clone(), index);
         self.steps(body);
         match outer {

@@ -1,3 +1,12 @@
 //! Native code for CPUs: vector kernel IR, its emitters, objects, in-process execution.
 
+pub mod backend;
+pub mod driver;
+pub mod emit;
+pub mod exec;
 pub mod kernel;
+pub mod lower;
+pub mod machine;
+pub mod object;
+
+pub use machine::{Arch, CodegenError, Machine};

@@ -178,7 +178,7 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Outputs {
             None => continue,
         };
         // A negative total (a result larger than the window reaches) is padding of the other sign.
-        if total.abs() > MAX_WINDOW {
+        if total.unsigned_abs() > MAX_WINDOW.unsigned_abs() {
             return Err(Fault::model(
                 format!("result shape that asks for pads of {total}"),
                 format!("up to {MAX_WINDOW}"),

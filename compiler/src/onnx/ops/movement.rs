@@ -89,7 +89,10 @@ fn remaining(from: &[Extent], shape: &[Extent]) -> Result<Extent, Fault> {
         let found = format!("{total} elements for a multiple of {known}");
         return Err(match (total.as_const(), known.as_const()) {
             (Some(_), Some(_)) => Fault::model(found, "a shape of the operand's size"),
-            _ => Fault::unsupported(found, "dimensions that divide for every value: bind some with `--dim`"),
+            _ => Fault::unsupported(
+                found,
+                "dimensions that divide for every value: bind them with `--dim`, or give a `--shape` such as `1x2*half`",
+            ),
         });
     }
     Ok(quotient)

@@ -1,18 +1,19 @@
 //! Normalisations and softmax.
 
+use adze_ir::extent::Extent;
 use adze_ir::ops::{
-    BatchNorm, GroupNorm, Hardmax, InstanceNorm, LayerNorm, LogSoftmax, LpNorm, Lrn, Op, RmsNorm, Softmax,
+    BatchNorm, Expand, GroupNorm, Hardmax, InstanceNorm, LayerNorm, LogSoftmax, LpNorm, Lrn, Op, RmsNorm, Softmax,
 };
 
 use super::super::error::Fault;
-use super::super::node::{NodeCx, Outputs, axis_in};
+use super::super::node::{NodeCx, Outputs, axis_in, fixed_dim};
+use super::super::value::Value;
 use super::linear::operands;
 use super::{NEWEST, OLDEST, Row};
 
 pub(super) const ROWS: &[Row] = &[
     ("BatchNormalization", OLDEST..=NEWEST, batch_norm),
-    // Opset 18 had one scale per group; 21 replaced it.
-    ("GroupNormalization", 21..=NEWEST, group_norm),
+    ("GroupNormalization", 18..=NEWEST, group_norm),
     ("Hardmax", OLDEST..=NEWEST, |cx| rows(cx, |axis, flatten| Hardmax { axis, flatten }.into())),
     ("InstanceNormalization", OLDEST..=NEWEST, instance_norm),
     ("LRN", OLDEST..=NEWEST, lrn),
@@ -78,10 +79,31 @@ fn instance_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 fn group_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    cx.attrs.expect_int("stash_type", 1, 1)?;
+    if cx.opset >= 21 {
+        cx.attrs.expect_int("stash_type", 1, 1)?;
+    }
     let epsilon = cx.f64("epsilon", 1e-5)?;
     let groups = cx.attrs.int("num_groups")?.ok_or_else(|| Fault::model("no attribute `num_groups`", "an integer"))?;
+    if cx.opset < 21 {
+        let x = cx.input(0)?;
+        for index in [1, 2] {
+            let per_group = cx.input(index)?;
+            let per_channel = spread_groups(cx, &per_group, &x, groups)?;
+            cx.inputs[index] = Some(per_channel);
+        }
+    }
     three(cx, GroupNorm { epsilon, groups }.into())
+}
+
+/// Before opset 21, scale and bias had one element per group: repeated for each channel of the group.
+fn spread_groups(cx: &mut NodeCx<'_, '_>, value: &Value, x: &Value, groups: i64) -> Result<Value, Fault> {
+    let channels = fixed_dim(&x.ty, 1)?;
+    if groups < 1 || channels % groups != 0 {
+        return Err(Fault::model(format!("{channels} channels in {groups} groups"), "groups that divide"));
+    }
+    let column = cx.reshape(value, vec![groups.into(), Extent::ONE])?;
+    let repeated = cx.emit1(Expand { shape: vec![groups.into(), (channels / groups).into()] }, &[&column])?;
+    cx.reshape(&repeated, vec![channels.into()])
 }
 
 fn lp_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {

@@ -6,8 +6,8 @@ mod product;
 
 use super::op;
 
-pub(super) use conv::convolve;
-pub(super) use product::multiply;
+pub(super) use conv::{convolve, infer_conv};
+pub(super) use product::{infer_product, multiply};
 
 use std::sync::Arc;
 

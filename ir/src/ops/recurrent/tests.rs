@@ -62,13 +62,13 @@ fn lstm_step_by_hand() {
     let peephole = tensor(&[1, 3], &[0.7, 0.8, 0.9]);
     let inputs = [Some(&x), Some(&w), Some(&r), Some(&bias), None, Some(&h0), Some(&c0), Some(&peephole)];
     let (i, f, g) = (sigmoid(0.71 - 0.7), sigmoid(1.13 - 0.9), 1.34f64.tanh());
-    let c = f * -1.0 + i * g;
+    let c = -f + i * g;
     let h = sigmoid(0.92 + 0.8 * c) * c.tanh();
     let found = eval(op(None, false), &inputs);
     near(&found[0], &[h]);
     near(&found[1], &[h]);
     near(&found[2], &[c]);
-    near(&eval(op(None, true), &inputs)[2], &[(1.0 - i) * -1.0 + i * g]);
+    near(&eval(op(None, true), &inputs)[2], &[i - 1.0 + i * g]);
     let (i, f, g) = (sigmoid(0.01), sigmoid(0.1), 0.1f64.tanh());
     near(&eval(op(Some(0.1), false), &inputs)[2], &[-f + i * g]);
 }

@@ -8,9 +8,14 @@
 //! See [`ir`] for the meaning of every statement and operation and [`build`] for the way to write kernels.
 
 pub mod build;
+pub mod interp;
 pub mod ir;
+pub mod math;
+pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use build::KernelBuilder;
 pub use ir::{Access, BinOp, Cmp, Cond, Cvt, Kernel, Op, Param, Stmt, UnOp, Value};
 pub use types::{Elem, Type};
+pub use verify::{Violation, verify};

@@ -190,7 +190,8 @@ fn activation(b: &mut KernelBuilder, op: &Op, x: Value) -> Result<Value, Unsuppo
             b.select(above, x, zero)
         }
         Op::Shrink(a) => {
-            let (bias, lambd, minus) = (constant(b, a.bias.get()), constant(b, a.lambd.get()), constant(b, -a.lambd.get()));
+            let (bias, lambd, minus) =
+                (constant(b, a.bias.get()), constant(b, a.lambd.get()), constant(b, -a.lambd.get()));
             let (low, high) = (b.add(x, bias), b.sub(x, bias));
             let (below, above) = (b.cmp(Cmp::Lt, x, minus), b.cmp(Cmp::Gt, x, lambd));
             let zero = b.zero(ty);
@@ -350,7 +351,15 @@ fn emit_binary(b: &mut KernelBuilder, op: &Op, function: BinaryFn, x: Lane, y: L
         };
     }
     let (float, is_signed) = (elem.is_float(), signed(x.dtype));
-    let pick = |f: BinOp, s: BinOp, u: BinOp| if float { f } else if is_signed { s } else { u };
+    let pick = |f: BinOp, s: BinOp, u: BinOp| {
+        if float {
+            f
+        } else if is_signed {
+            s
+        } else {
+            u
+        }
+    };
     let compare = |s: Cmp, u: Cmp| if float || is_signed { s } else { u };
     let (v, w) = (x.value, y.value);
     Ok(match function {

@@ -3,14 +3,27 @@
 //! A family gets the operator and its operands as strided views ([`Operand`]) and returns the kernels that compute it, in
 //! order. Layouts are only strides here; padding is a view that reaches beyond its buffer and has a fill value.
 
+mod blocking;
+mod borders;
+mod conv;
 pub mod elementwise;
+mod epilogue;
+mod gemm;
 mod index;
+mod leaf;
+mod micro;
 mod movement;
 mod nest;
 mod operand;
+mod pack;
 mod point;
+mod pool;
+mod product;
 mod resize;
 mod rows;
+mod slide;
+mod store;
+mod window;
 
 use adze_ir::ops::Op;
 
@@ -53,6 +66,12 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         | Op::Iota(_) => movement::lower(cx),
         Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::OneHot(_) => index::lower(cx),
         Op::Resize(_) => resize::lower(cx),
+        Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
+        Op::Conv(_) => conv::lower(cx),
+        Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
         op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
     }
 }
+
+#[cfg(test)]
+mod tests;

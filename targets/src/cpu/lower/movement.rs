@@ -94,11 +94,7 @@ fn copy_shape(
         let value = if repeats && lanes > 1 { b.splat(value, lanes) } else { value };
         b.store(y, at(0) + target.clone(), value);
     });
-    Lowered {
-        kernel: b.finish(),
-        pointers: vec![PtrRole::Output(output), PtrRole::Input(input)],
-        range: nest.range(),
-    }
+    Lowered { kernel: b.finish(), pointers: vec![PtrRole::Output(output), PtrRole::Input(input)], range: nest.range() }
 }
 
 fn concat(cx: &LeafCx<'_>, axis: usize) -> Vec<Lowered> {
@@ -198,7 +194,8 @@ fn depth_to_space(cx: &LeafCx<'_>, block: i64, crd: bool) -> Lowered {
     let out = &cx.outputs[0];
     let channels = out.shape[1].clone();
     let side = Extent::from(block);
-    let shape = [x.shape[0].clone(), side.clone(), side.clone(), channels.clone(), x.shape[2].clone(), x.shape[3].clone()];
+    let shape =
+        [x.shape[0].clone(), side.clone(), side.clone(), channels.clone(), x.shape[2].clone(), x.shape[3].clone()];
     let c = &x.strides[1];
     let (row, column, depth) = match crd {
         true => (c.clone() * side.clone(), c.clone(), c.clone() * side.clone() * side.clone()),
@@ -354,7 +351,10 @@ fn computed(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
             b.to_memory(value, op.dtype)
         }),
         op => {
-            return Err(Unsupported { found: format!("`{op}` on {}", out.dtype), accepted: "an operator with a kernel".into() });
+            return Err(Unsupported {
+                found: format!("`{op}` on {}", out.dtype),
+                accepted: "an operator with a kernel".into(),
+            });
         }
     };
     let _ = is_vector_dtype;

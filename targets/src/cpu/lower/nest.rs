@@ -88,12 +88,7 @@ impl Nest {
     }
 
     /// Emits the loops; the body gets each operand's offset and the number of lanes (`lanes`, or 1 in the remainder).
-    pub fn emit(
-        &self,
-        b: &mut KernelBuilder,
-        lanes: u16,
-        mut body: impl FnMut(&mut KernelBuilder, &[Extent], u16),
-    ) {
+    pub fn emit(&self, b: &mut KernelBuilder, lanes: u16, mut body: impl FnMut(&mut KernelBuilder, &[Extent], u16)) {
         let operands = self.dims.first().map_or(0, |d| d.strides.len());
         let start = vec![Extent::ZERO; operands];
         let (lo, hi) = b.range();

@@ -3,7 +3,7 @@
 use adze_ir::attrs::F64;
 use std::collections::BTreeSet;
 
-use adze_ir::extent::{Dims, Extent, Sym};
+use adze_ir::extent::{Dims, Extent};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -65,10 +65,9 @@ pub struct LeafCx<'a> {
     pub inputs: &'a [Option<Operand>],
     /// Its results.
     pub outputs: &'a [Operand],
-    /// Ranges of the named dimensions and tile-loop variables.
+    /// Ranges of the named dimensions and tile-loop variables. Kernels find the value of each in the array they are
+    /// given, at its position in this map.
     pub dims: &'a Dims,
-    /// Where kernels find the value of each of them: the position in the array they are given.
-    pub slots: &'a [Sym],
     /// The machine.
     pub machine: &'a crate::cpu::Machine,
 }
@@ -88,7 +87,7 @@ impl LeafCx<'_> {
             Ok::<_, std::convert::Infallible>(extent.clone())
         });
         let mut builder = KernelBuilder::new(name);
-        for (slot, name) in self.slots.iter().enumerate() {
+        for (slot, name) in self.dims.keys().enumerate() {
             if symbols.contains(name) {
                 builder.dim(name, u32::try_from(slot).expect("few dimensions"));
             }

@@ -29,14 +29,14 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let vector = nest.is_vector() && dtypes.into_iter().all(is_vector_dtype);
     let mut b = cx.builder(&format!("{}_{}", name(cx.op), out.dtype));
     let y = b.param("y", out.dtype, Access::Out);
-    let params: Vec<Param> =
-        inputs.iter().map(|(i, o)| b.param(&format!("x{i}"), o.dtype, Access::In)).collect();
+    let params: Vec<Param> = inputs.iter().map(|(i, o)| b.param(&format!("x{i}"), o.dtype, Access::In)).collect();
     let mut failure = None;
     nest.emit(&mut b, if vector { LANES } else { 1 }, |b, offsets, lanes| {
         let mut values = vec![None; cx.inputs.len()];
         for (k, (position, operand)) in inputs.iter().enumerate() {
             let moves = nest.inner_stride(k + 1) != Extent::ZERO;
-            values[*position] = Some(load(b, params[k], operand, at(offsets, k + 1), if moves { lanes } else { 1 }, lanes));
+            values[*position] =
+                Some(load(b, params[k], operand, at(offsets, k + 1), if moves { lanes } else { 1 }, lanes));
         }
         match eval_steps(b, &steps, &values, out.dtype) {
             Ok(lane) => b.store_as(y, at(offsets, 0), lane.value),
@@ -79,7 +79,7 @@ fn steps(op: &Op, inputs: usize) -> Vec<BodyStep> {
 }
 
 /// How an operand moves along the result's axes: per-channel parameters move along their axis only.
-fn operand_strides(op: &Op, position: usize, operand: &Operand, out: &Operand) -> Vec<Extent> {
+pub(super) fn operand_strides(op: &Op, position: usize, operand: &Operand, out: &Operand) -> Vec<Extent> {
     let along = |axis: usize| {
         let mut strides = vec![Extent::ZERO; out.rank()];
         if operand.rank() == 1 && axis < strides.len() && operand.shape[0] != Extent::ONE {
@@ -134,7 +134,7 @@ pub fn eval_steps(
 }
 
 /// Dtype of an elementwise step inside a body.
-fn step_dtype(op: &Op, args: &[Lane]) -> DType {
+pub(super) fn step_dtype(op: &Op, args: &[Lane]) -> DType {
     match op {
         Op::Cast(cast) => cast.to,
         Op::Quantize(quantize) => quantize.to,

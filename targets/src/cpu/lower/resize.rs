@@ -15,7 +15,10 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let Op::Resize(op) = cx.op else { unreachable!("the family is chosen by operator") };
     let x = cx.inputs[0].as_ref().expect("the type rule asks for it");
     if Elem::of_memory(x.dtype).is_none() {
-        return Err(Unsupported { found: format!("resize of {}", x.dtype), accepted: "elements of whole bytes".into() });
+        return Err(Unsupported {
+            found: format!("resize of {}", x.dtype),
+            accepted: "elements of whole bytes".into(),
+        });
     }
     match op.mode {
         ResizeMode::Nearest => Ok(vec![nearest(cx, op, x)]),

@@ -123,7 +123,13 @@ impl Rows {
     }
 
     /// Walks a row, `f` getting offsets and lanes.
-    fn each(&self, b: &mut KernelBuilder, start: &[Extent], across: u16, mut f: impl FnMut(&mut KernelBuilder, &[Extent], u16)) {
+    fn each(
+        &self,
+        b: &mut KernelBuilder,
+        start: &[Extent],
+        across: u16,
+        mut f: impl FnMut(&mut KernelBuilder, &[Extent], u16),
+    ) {
         let lanes = if self.mode == Mode::AlongRow { LANES } else { 1 };
         let single = across > 1;
         self.row.emit_all(b, start, lanes, |b, offsets, lanes| f(b, offsets, if single { across } else { lanes }));
@@ -164,17 +170,18 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::CumSum(op) => cum_sum(cx, op.axis, op.exclusive, op.reverse),
         Op::Softmax(op) => softmax(cx, &softmax_axes(op.axis, op.flatten), false),
         Op::LogSoftmax(op) => softmax(cx, &softmax_axes(op.axis, op.flatten), true),
-        Op::LayerNorm(op) => normalise(cx, &from(op.axis), op.epsilon.get(), Affine::Row(op.axis), true),
-        Op::RmsNorm(op) => normalise(cx, &from(op.axis), op.epsilon.get(), Affine::Row(op.axis), false),
+        Op::LayerNorm(op) => normalise(cx, &from(op.axis), op.epsilon.get(), Affine::Row, true),
+        Op::RmsNorm(op) => normalise(cx, &from(op.axis), op.epsilon.get(), Affine::Row, false),
         Op::InstanceNorm(op) => normalise(cx, &from(2), op.epsilon.get(), Affine::Channel, true),
         op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a kernel".into() }),
     }
 }
 
 fn float_elem(cx: &LeafCx<'_>, dtype: DType) -> Result<Elem, Unsupported> {
-    compute_elem(dtype)
-        .filter(|e| e.is_float())
-        .ok_or_else(|| Unsupported { found: format!("`{}` on {dtype}", cx.op), accepted: "a floating-point dtype".into() })
+    compute_elem(dtype).filter(|e| e.is_float()).ok_or_else(|| Unsupported {
+        found: format!("`{}` on {dtype}", cx.op),
+        accepted: "a floating-point dtype".into(),
+    })
 }
 
 /// Strides of a result along the operand's axes, 0 along those that are reduced.
@@ -215,10 +222,11 @@ fn reduce(cx: &LeafCx<'_>, function: ReduceFn, axes: &[usize], keep_dims: bool) 
         let start = rows.start(offsets, 2);
         let load = |b: &mut KernelBuilder, at: &[Extent], lanes| b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
         let shift = (function == F::LogSumExp).then(|| {
-            let largest = rows.fold(b, &start, across, ty, &[f64::NEG_INFINITY], &[BinOp::Max], |b, at, lanes, accs| {
-                let v = load(b, at, lanes);
-                vec![b.bin(BinOp::Max, accs[0], v)]
-            })[0];
+            let largest =
+                rows.fold(b, &start, across, ty, &[f64::NEG_INFINITY], &[BinOp::Max], |b, at, lanes, accs| {
+                    let v = load(b, at, lanes);
+                    vec![b.bin(BinOp::Max, accs[0], v)]
+                })[0];
             finite_or_zero(b, largest)
         });
         let total = rows.fold(b, &start, across, ty, &[init], &[op], |b, at, lanes, accs| {
@@ -248,7 +256,17 @@ fn reduce(cx: &LeafCx<'_>, function: ReduceFn, axes: &[usize], keep_dims: bool) 
                 let n = b.extent(count.clone());
                 let n = b.convert(n, true, elem);
                 let n = spread(b, n, across);
-                b.bin(if elem.is_float() { BinOp::Div } else if is_signed { BinOp::DivS } else { BinOp::DivU }, total, n)
+                b.bin(
+                    if elem.is_float() {
+                        BinOp::Div
+                    } else if is_signed {
+                        BinOp::DivS
+                    } else {
+                        BinOp::DivU
+                    },
+                    total,
+                    n,
+                )
             }
             F::L2 => b.un(UnOp::Sqrt, total),
             F::LogSum => math::log(b, total),
@@ -260,7 +278,11 @@ fn reduce(cx: &LeafCx<'_>, function: ReduceFn, axes: &[usize], keep_dims: bool) 
         };
         b.store_as(y, start[0].clone(), value);
     });
-    Ok(vec![Lowered { kernel: b.finish(), pointers: vec![PtrRole::Output(0), PtrRole::Input(0)], range: rows.kept.range() }])
+    Ok(vec![Lowered {
+        kernel: b.finish(),
+        pointers: vec![PtrRole::Output(0), PtrRole::Input(0)],
+        range: rows.kept.range(),
+    }])
 }
 
 /// Start value and operation that joins accumulators.
@@ -269,7 +291,15 @@ fn combiner(function: ReduceFn, elem: Elem, dtype: DType, is_signed: bool) -> (f
         Some((low, high)) => (low as f64, high as f64),
         None => (f64::NEG_INFINITY, f64::INFINITY),
     };
-    let pick = |f: BinOp, s: BinOp, u: BinOp| if elem.is_float() { f } else if is_signed { s } else { u };
+    let pick = |f: BinOp, s: BinOp, u: BinOp| {
+        if elem.is_float() {
+            f
+        } else if is_signed {
+            s
+        } else {
+            u
+        }
+    };
     match function {
         ReduceFn::Max => (low, pick(BinOp::Max, BinOp::MaxS, BinOp::MaxU)),
         ReduceFn::Min => (high, pick(BinOp::Min, BinOp::MinS, BinOp::MinU)),
@@ -338,14 +368,18 @@ fn softmax(cx: &LeafCx<'_>, axes: &[usize], log: bool) -> Result<Vec<Lowered>, U
             b.store_as(y, at[0].clone(), value);
         });
     });
-    Ok(vec![Lowered { kernel: b.finish(), pointers: vec![PtrRole::Output(0), PtrRole::Input(0)], range: rows.kept.range() }])
+    Ok(vec![Lowered {
+        kernel: b.finish(),
+        pointers: vec![PtrRole::Output(0), PtrRole::Input(0)],
+        range: rows.kept.range(),
+    }])
 }
 
 /// How scale and bias lie.
 #[derive(Clone, Copy)]
 enum Affine {
     /// Along the row: they have the shape of the axes from this one on (or broadcast to it).
-    Row(usize),
+    Row,
     /// One per channel (axis 1).
     Channel,
 }
@@ -366,13 +400,13 @@ fn normalise(
     let mut strides = vec![out.strides.clone(), x.strides.clone()];
     for (_, operand) in &parameters {
         strides.push(match affine {
-            Affine::Row(_) => super::nest::broadcast_strides(operand, x.rank()),
-            Affine::Channel => (0..x.rank())
-                .map(|axis| if axis == 1 { operand.strides[0].clone() } else { Extent::ZERO })
-                .collect(),
+            Affine::Row => super::nest::broadcast_strides(operand, x.rank()),
+            Affine::Channel => {
+                (0..x.rank()).map(|axis| if axis == 1 { operand.strides[0].clone() } else { Extent::ZERO }).collect()
+            }
         });
     }
-    let vector = is_vector_dtype(x.dtype) && matches!(affine, Affine::Row(_));
+    let vector = is_vector_dtype(x.dtype) && matches!(affine, Affine::Row);
     let rows = Rows::new(cx, &x.shape, &strides, axes, vector);
     let mut b = cx.builder(&format!("{}_{}", cx.op.name(), x.dtype));
     let y = b.param("y", out.dtype, Access::Out);
@@ -479,7 +513,11 @@ fn arg_reduce(
         });
         b.store_as(y, start[0].clone(), found[1]);
     });
-    Ok(vec![Lowered { kernel: b.finish(), pointers: vec![PtrRole::Output(0), PtrRole::Input(0)], range: rows.kept.range() }])
+    Ok(vec![Lowered {
+        kernel: b.finish(),
+        pointers: vec![PtrRole::Output(0), PtrRole::Input(0)],
+        range: rows.kept.range(),
+    }])
 }
 
 fn cum_sum(cx: &LeafCx<'_>, axis: usize, exclusive: bool, reverse: bool) -> Result<Vec<Lowered>, Unsupported> {
@@ -505,5 +543,9 @@ fn cum_sum(cx: &LeafCx<'_>, axis: usize, exclusive: bool, reverse: bool) -> Resu
             vec![sum]
         });
     });
-    Ok(vec![Lowered { kernel: b.finish(), pointers: vec![PtrRole::Output(0), PtrRole::Input(0)], range: rows.kept.range() }])
+    Ok(vec![Lowered {
+        kernel: b.finish(),
+        pointers: vec![PtrRole::Output(0), PtrRole::Input(0)],
+        range: rows.kept.range(),
+    }])
 }

@@ -1,0 +1,18 @@
+//! `adze targets`.
+
+use adze_targets::cpu::Machine;
+
+/// Prints the machines that code can be made for.
+pub fn targets() {
+    let host = Machine::host().map(|m| m.name);
+    for name in Machine::NAMES {
+        let Ok(machine) = Machine::from_name(name) else { continue };
+        let vectors = match machine.vector_bytes {
+            0 => "no vectors".to_owned(),
+            bytes => format!("{}-bit vectors", bytes * 8),
+        };
+        let fma = if machine.has_fma { ", fused multiply-add" } else { "" };
+        let here = if host == Some(machine.name) { " (this machine)" } else { "" };
+        println!("{name:12} {} {vectors}{fma}{here}", machine.triple);
+    }
+}

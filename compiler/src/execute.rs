@@ -1,0 +1,205 @@
+//! Running a built model in this process: the very object that a package holds.
+
+use std::collections::BTreeMap;
+
+use adze_ir::extent::{Extent, Sym};
+use adze_ir::tensor::Tensor;
+use adze_ir::tile::{Binding, Program, Role};
+use adze_targets::cpu::driver::status;
+use adze_targets::cpu::exec::{Buffer, Loaded, RawCall};
+
+use crate::build::Built;
+use crate::error::Error;
+
+/// A built model in executable memory.
+pub struct Executable<'a> {
+    built: &'a Built,
+    loaded: Loaded,
+}
+
+/// A call with its memory: can be repeated.
+pub struct Call {
+    raw: RawCall,
+    dims: BTreeMap<Sym, i64>,
+}
+
+fn bug(error: impl std::fmt::Display) -> Error {
+    Error::Bug(error.to_string())
+}
+
+impl<'a> Executable<'a> {
+    /// Places the object in memory.
+    ///
+    /// # Errors
+    /// [`Error`] when it is for another machine.
+    pub fn new(built: &'a Built) -> Result<Self, Error> {
+        let loaded = Loaded::new(&built.package.object).map_err(|e| Error::Options(e.to_string()))?;
+        Ok(Self { built, loaded })
+    }
+
+    fn program(&self) -> &Program {
+        &self.built.program
+    }
+
+    /// Allocates the memory of a call, fills in the inputs (states too) and prepares the arena.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for inputs of other types.
+    pub fn prepare(&self, inputs: &[Tensor]) -> Result<Call, Error> {
+        let program = self.program();
+        let dims = bind(program, inputs)?;
+        let lookup = |name: &str| dims.get(name).copied();
+        let size = |extent: Extent| extent.eval(&lookup).and_then(|b| usize::try_from(b).ok()).unwrap_or(0);
+        let mut tensors: [Vec<Buffer>; 3] = Default::default();
+        for buffer in program.buffers.values() {
+            let (kind, index) = match buffer.role {
+                Role::Input(i) => (0, i as usize),
+                Role::Output(i) => (1, i as usize),
+                Role::State(i) => (2, i as usize),
+                _ => continue,
+            };
+            // A place for every position; empty tensors still have an address.
+            while tensors[kind].len() <= index {
+                tensors[kind].push(Buffer::new(64));
+            }
+            tensors[kind][index] = Buffer::new(size(buffer.bytes()).max(64));
+        }
+        for (binding, tensor) in program.inputs.iter().zip(inputs) {
+            let (kind, index) = place(program, binding)?;
+            copy(program, binding, &lookup, &mut tensors[kind][index], &mut tensor.bytes().to_vec(), true)?;
+        }
+        let weights = self.built.package.weights.as_ref().map(|bytes| Buffer::from_bytes(bytes));
+        let arena = Buffer::new(usize::try_from(self.built.package.manifest.arena_bytes).map_err(bug)?);
+        let values = program.dims.keys().map(|name| dims.get(name).copied().unwrap_or(0)).collect();
+        let extents = program.outputs.iter().map(|o| o.view.sizes.len()).sum();
+        let mut raw = RawCall::new(tensors, weights, arena, values, extents);
+        let code = self.loaded.call_run(&self.symbol("init"), &mut raw).map_err(bug)?;
+        self.check(i64::from(code), &raw)?;
+        Ok(Call { raw, dims })
+    }
+
+    fn symbol(&self, function: &str) -> String {
+        format!("adze_{}_{function}", self.built.package.manifest.name)
+    }
+
+    /// Runs the call once.
+    ///
+    /// # Errors
+    /// [`Error::Options`] naming the node and what went wrong.
+    pub fn run(&self, call: &mut Call) -> Result<(), Error> {
+        let code = self.loaded.call_run(&self.symbol("run"), &mut call.raw).map_err(bug)?;
+        self.check(i64::from(code), &call.raw)
+    }
+
+    fn check(&self, code: i64, raw: &RawCall) -> Result<(), Error> {
+        let nodes = &self.built.package.manifest.nodes;
+        let node = nodes.get(raw.node() as usize).map(|n| n.source.join(", ")).unwrap_or_default();
+        match code {
+            status::OK => Ok(()),
+            status::INDEX_RANGE => Err(Error::Values(format!("an index is out of range at node `{node}`"))),
+            status::EXTENT_RANGE => Err(Error::Options("a dimension is outside of its declared range".into())),
+            status::LOOP_CAP => Err(Error::Values(format!("a loop ran to its cap at node `{node}`"))),
+            other => Err(Error::Bug(format!("the compiled code returned status {other}"))),
+        }
+    }
+
+    /// The outputs of the last run.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when an output's size cannot be told.
+    pub fn outputs(&self, call: &mut Call) -> Result<Vec<Tensor>, Error> {
+        let program = self.program();
+        let dims = &call.dims;
+        let lookup = |name: &str| dims.get(name).copied();
+        let tensors = &mut call.raw.tensors;
+        let read = |binding: &Binding| {
+            let (kind, index) = place(program, binding)?;
+            let dtype = program.buffers[binding.view.buffer].dtype;
+            let shape: Option<Vec<usize>> =
+                binding.view.sizes.iter().map(|e| usize::try_from(e.eval(&lookup)?).ok()).collect();
+            let shape = shape.ok_or_else(|| bug("an output without a size"))?;
+            let mut bytes = vec![0; dtype.bytes_for(shape.iter().product())];
+            copy(program, binding, &lookup, &mut tensors[kind][index], &mut bytes, false)?;
+            Tensor::new(dtype, shape, bytes).map_err(bug)
+        };
+        program.outputs.iter().map(read).collect()
+    }
+}
+
+/// Kind and position of the caller's buffer behind a binding.
+fn place(program: &Program, binding: &Binding) -> Result<(usize, usize), Error> {
+    match program.buffers[program.root(binding.view.buffer)].role {
+        Role::Input(i) => Ok((0, i as usize)),
+        Role::Output(i) => Ok((1, i as usize)),
+        Role::State(i) => Ok((2, i as usize)),
+        _ => Err(bug(format!("`{}` is not bound to memory of the caller", binding.name))),
+    }
+}
+
+/// Values of the dimensions, and a check of every input against its type.
+fn bind(program: &Program, inputs: &[Tensor]) -> Result<BTreeMap<Sym, i64>, Error> {
+    if inputs.len() != program.inputs.len() {
+        return Err(Error::Options(format!("{} inputs given, the model takes {}", inputs.len(), program.inputs.len())));
+    }
+    let mut dims: BTreeMap<Sym, i64> = BTreeMap::new();
+    for (binding, tensor) in program.inputs.iter().zip(inputs) {
+        for (extent, &found) in binding.view.sizes.iter().zip(tensor.shape()) {
+            if let (Some(sym), Ok(found)) = (extent.as_sym(), i64::try_from(found)) {
+                dims.entry(sym.clone()).or_insert(found);
+            }
+        }
+    }
+    for (binding, tensor) in program.inputs.iter().zip(inputs) {
+        let buffer = &program.buffers[binding.view.buffer];
+        let fits = buffer.dtype == tensor.dtype()
+            && binding.view.sizes.len() == tensor.shape().len()
+            && binding
+                .view
+                .sizes
+                .iter()
+                .zip(tensor.shape())
+                .all(|(extent, &found)| extent.eval(&|name| dims.get(name).copied()) == i64::try_from(found).ok());
+        if !fits {
+            let found = tensor.ty();
+            return Err(Error::Options(format!(
+                "input `{}`: found {found}, accepted: {:?}",
+                binding.name, binding.view.sizes
+            )));
+        }
+    }
+    Ok(dims)
+}
+
+/// Copies between dense bytes and the box that a binding shows of its buffer.
+fn copy(
+    program: &Program,
+    binding: &Binding,
+    lookup: &dyn Fn(&str) -> Option<i64>,
+    buffer: &mut Buffer,
+    dense: &mut [u8],
+    write: bool,
+) -> Result<(), Error> {
+    let declared = &program.buffers[binding.view.buffer];
+    let start = declared.alias.as_ref().map_or(Some(0), |(_, start)| start.eval(lookup));
+    let addressing = adze_ir::tile::Addressing::new(declared, program.memory_of(declared), lookup);
+    let (Some(start), Some(addressing)) = (start, addressing) else { return Err(bug("a binding without a size")) };
+    let value = |e: &Extent| e.eval(lookup).ok_or_else(|| bug("a binding without a size"));
+    let mut terms = Vec::new();
+    for (axis, (offset, size)) in binding.view.offsets.iter().zip(&binding.view.sizes).enumerate() {
+        terms.push(addressing.terms(axis, value(offset)?, value(size)?));
+    }
+    let bits = declared.dtype.bits() as usize;
+    let mut at = 0;
+    let memory = buffer.as_mut();
+    adze_ir::tile::for_each_address(&terms, &mut |address| {
+        if let Some(address) = address.and_then(|a| usize::try_from(a + start * 8).ok()) {
+            if write {
+                adze_ir::tile::copy_bits(dense, at, memory, address, bits);
+            } else {
+                adze_ir::tile::copy_bits(memory, address, dense, at, bits);
+            }
+        }
+        at += bits;
+    });
+    Ok(())
+}

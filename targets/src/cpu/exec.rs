@@ -1,0 +1,298 @@
+//! In-process execution of generated objects on the host: one of the three modules with `unsafe`.
+//!
+//! The very bytes that are shipped are placed in one mapping (sections in a row, relocations applied while it is
+//! writable), which then becomes executable and read-only. Generated objects hold no writable data.
+#![expect(unsafe_code, reason = "calling generated code")]
+
+use std::collections::BTreeMap;
+use std::io;
+
+use memmap2::{Mmap, MmapMut};
+use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionIndex, SectionKind};
+use thiserror::Error;
+
+/// Why an object cannot be run here.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// The bytes are no object.
+    #[error("not an object file: {0}")]
+    Object(#[from] object::Error),
+    /// The object is for another machine, or this one has no loader.
+    #[error("object for {found:?} cannot run in this process, accepted: {accepted:?}")]
+    Machine {
+        /// Its architecture.
+        found: object::Architecture,
+        /// That of the process.
+        accepted: object::Architecture,
+    },
+    /// The object holds writable data.
+    #[error("section `{0}` is writable; generated objects keep no state")]
+    Writable(String),
+    /// A relocation of a kind that the code generator does not make.
+    #[error("relocation {0:?} is unknown")]
+    Relocation(RelocationFlags),
+    /// A relocation does not reach its target or lies outside of its section.
+    #[error("relocation out of range")]
+    RelocationRange,
+    /// A symbol is missing.
+    #[error("symbol `{0}` is not defined")]
+    Symbol(String),
+    /// The call does not fit the function.
+    #[error("{0}")]
+    Call(String),
+    /// Memory could not be had or protected.
+    #[error("mapping memory: {0}")]
+    Map(#[from] io::Error),
+}
+
+/// Memory handed to generated code, aligned to 64 bytes.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// Zeroed memory.
+    pub fn new(len: usize) -> Self {
+        let bytes = vec![0; len + 64];
+        let start = bytes.as_ptr().align_offset(64).min(64);
+        Self { bytes, start, len }
+    }
+
+    /// A copy of the given bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut buffer = Self::new(bytes.len());
+        buffer.as_mut().copy_from_slice(bytes);
+        buffer
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.len]
+    }
+}
+
+impl AsMut<[u8]> for Buffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}
+
+/// An object in executable memory.
+#[derive(Debug)]
+pub struct Loaded {
+    memory: Mmap,
+    functions: BTreeMap<String, usize>,
+}
+
+/// Position of every loaded section in the mapping.
+type Placement = BTreeMap<usize, usize>;
+
+impl Loaded {
+    /// Places an object in memory.
+    ///
+    /// # Errors
+    /// [`ExecError`] when the object is for another machine or not of the form the code generator makes.
+    pub fn new(bytes: &[u8]) -> Result<Self, ExecError> {
+        let file = object::File::parse(bytes)?;
+        let accepted = match std::env::consts::ARCH {
+            "x86_64" => object::Architecture::X86_64,
+            _ => object::Architecture::Unknown,
+        };
+        if file.architecture() != accepted {
+            return Err(ExecError::Machine { found: file.architecture(), accepted });
+        }
+        let (placement, len) = place(&file)?;
+        let mut memory = MmapMut::map_anon(len.max(1))?;
+        for (&index, &start) in &placement {
+            let data = file.section_by_index(SectionIndex(index))?.uncompressed_data()?;
+            memory[start..start + data.len()].copy_from_slice(&data);
+        }
+        for &index in placement.keys() {
+            relocate(&file, &placement, SectionIndex(index), &mut memory)?;
+        }
+        let mut functions = BTreeMap::new();
+        for symbol in file.symbols() {
+            if let (Some(index), Ok(name)) = (symbol.section_index(), symbol.name())
+                && let Some(start) = placement.get(&index.0)
+            {
+                functions.insert(name.to_owned(), start + symbol.address() as usize);
+            }
+        }
+        Ok(Self { memory: memory.make_exec()?, functions })
+    }
+
+    fn address(&self, name: &str) -> Result<*const u8, ExecError> {
+        let offset = self.functions.get(name).ok_or_else(|| ExecError::Symbol(name.into()))?;
+        self.memory.get(*offset).map(std::ptr::from_ref).ok_or_else(|| ExecError::Symbol(name.into()))
+    }
+
+    /// Calls a kernel: one pointer per parameter, the dimensions by slot, the tile range. Returns its status.
+    ///
+    /// The buffers must be as large as the kernel's offsets reach; running it in the interpreter first tells.
+    ///
+    /// # Errors
+    /// [`ExecError::Symbol`] when the object has no such kernel.
+    pub fn call_kernel(
+        &self,
+        name: &str,
+        buffers: &mut [Buffer],
+        dims: &[i64],
+        lo: i64,
+        hi: i64,
+    ) -> Result<i64, ExecError> {
+        let mut pointers: Vec<*mut u8> = buffers.iter_mut().map(|b| b.as_mut().as_mut_ptr()).collect();
+        let entry = self.address(name)?;
+        // SAFETY: `entry` is the start of a kernel, whose machine signature is this one on x86-64 (`kernel::ir`); the
+        // mapping lives as long as `self`. The kernel was verified, reads `dims` by the slots it declares and touches
+        // memory only through `pointers`, each exclusive for the call.
+        unsafe {
+            type Entry = unsafe extern "sysv64" fn(*mut *mut u8, *const i64, i64, i64) -> i64;
+            let kernel: Entry = std::mem::transmute(entry);
+            Ok(kernel(pointers.as_mut_ptr(), dims.as_ptr(), lo, hi))
+        }
+    }
+
+    /// Calls an exported function `int32_t f(adze_call *)` such as `init` or `run`.
+    ///
+    /// # Errors
+    /// [`ExecError::Symbol`] when the object has no such function.
+    pub fn call_run(&self, name: &str, call: &mut RawCall) -> Result<i32, ExecError> {
+        let entry = self.address(name)?;
+        // SAFETY: exported driver functions of one pointer have this signature; `RawCall` holds pointers to live memory
+        // of the sizes that its builder checked against the package's manifest.
+        unsafe {
+            let run: unsafe extern "C" fn(*mut u64) -> i32 = std::mem::transmute(entry);
+            Ok(run(call.words.as_mut_ptr()))
+        }
+    }
+
+    /// Calls an exported function `int32_t f(adze_call *, uint32_t phase, uint32_t thread_id)`.
+    ///
+    /// # Errors
+    /// [`ExecError::Symbol`] when the object has no such function.
+    pub fn call_step(&self, name: &str, call: &mut RawCall, phase: u32, thread: u32) -> Result<i32, ExecError> {
+        let entry = self.address(name)?;
+        // SAFETY: as in `call_run`; `step` has two more integers.
+        unsafe {
+            let step: unsafe extern "C" fn(*mut u64, u32, u32) -> i32 = std::mem::transmute(entry);
+            Ok(step(call.words.as_mut_ptr(), phase, thread))
+        }
+    }
+}
+
+/// An `adze_call` struct as 64-bit words, with the memory its pointers lead to.
+#[derive(Debug)]
+pub struct RawCall {
+    words: Vec<u64>,
+    /// Inputs, outputs, states in the order of the package.
+    pub tensors: [Vec<Buffer>; 3],
+    /// External weights, when the package has any.
+    pub weights: Option<Buffer>,
+    /// Working memory.
+    pub arena: Buffer,
+    /// Values of the named dimensions.
+    pub dims: Vec<i64>,
+    /// Actual extents of the outputs, written by the call.
+    pub extents: Vec<i64>,
+    pointers: [Vec<u64>; 3],
+}
+
+impl RawCall {
+    /// A call for one thread. `extents` is the number of output extents.
+    pub fn new(
+        tensors: [Vec<Buffer>; 3],
+        weights: Option<Buffer>,
+        arena: Buffer,
+        dims: Vec<i64>,
+        extents: usize,
+    ) -> Self {
+        let (words, pointers) = (vec![0; 9], Default::default());
+        let mut call = Self { words, tensors, weights, arena, dims, extents: vec![0; extents], pointers };
+        call.refresh();
+        call
+    }
+
+    /// Reads the pointers anew, after a buffer was replaced.
+    pub fn refresh(&mut self) {
+        let address = |buffer: &mut Buffer| buffer.as_mut().as_mut_ptr() as u64;
+        for (pointers, tensors) in self.pointers.iter_mut().zip(&mut self.tensors) {
+            *pointers = tensors.iter_mut().map(address).collect();
+        }
+        let size_and_threads = 72 | 1u64 << 32;
+        self.words = vec![
+            size_and_threads,
+            self.pointers[0].as_ptr() as u64,
+            self.pointers[1].as_ptr() as u64,
+            self.pointers[2].as_ptr() as u64,
+            self.weights.as_mut().map_or(0, address),
+            address(&mut self.arena),
+            self.dims.as_ptr() as u64,
+            self.extents.as_mut_ptr() as u64,
+            0,
+        ];
+    }
+
+    /// The id of the node that a failed call reported.
+    pub fn node(&self) -> u32 {
+        self.words[8] as u32
+    }
+}
+
+fn place(file: &object::File<'_>) -> Result<(Placement, usize), ExecError> {
+    let mut placement = Placement::new();
+    let mut end = 0usize;
+    for section in file.sections() {
+        match section.kind() {
+            SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::ReadOnlyString => {}
+            SectionKind::Data | SectionKind::UninitializedData | SectionKind::Tls if section.size() > 0 => {
+                return Err(ExecError::Writable(section.name()?.into()));
+            }
+            _ => continue,
+        }
+        let align = usize::try_from(section.align().max(1)).map_err(|_| ExecError::RelocationRange)?;
+        let size = usize::try_from(section.size()).map_err(|_| ExecError::RelocationRange)?;
+        let start = end.checked_next_multiple_of(align.min(4096)).ok_or(ExecError::RelocationRange)?;
+        end = start.checked_add(size).filter(|&e| e <= 1 << 31).ok_or(ExecError::RelocationRange)?;
+        placement.insert(section.index().0, start);
+    }
+    Ok((placement, end))
+}
+
+fn relocate(
+    file: &object::File<'_>,
+    placement: &Placement,
+    index: SectionIndex,
+    memory: &mut MmapMut,
+) -> Result<(), ExecError> {
+    let base = memory.as_ptr() as i64;
+    for (offset, relocation) in file.section_by_index(index)?.relocations() {
+        let target = match relocation.target() {
+            RelocationTarget::Symbol(symbol) => {
+                let symbol = file.symbol_by_index(symbol)?;
+                let section = symbol.section_index().and_then(|index| placement.get(&index.0));
+                let missing = || ExecError::Symbol(symbol.name().unwrap_or_default().into());
+                *section.ok_or_else(missing)? as i64 + symbol.address() as i64
+            }
+            RelocationTarget::Section(section) => *placement.get(&section.0).ok_or(ExecError::RelocationRange)? as i64,
+            _ => return Err(ExecError::Relocation(relocation.flags())),
+        };
+        let place = placement[&index.0] + usize::try_from(offset).map_err(|_| ExecError::RelocationRange)?;
+        let value = target + relocation.addend();
+        let bytes = match relocation.flags() {
+            RelocationFlags::Elf { r_type } if r_type == R_X86_64_PC32 || r_type == R_X86_64_PLT32 => {
+                let distance = i32::try_from(value - place as i64).map_err(|_| ExecError::RelocationRange)?;
+                distance.to_le_bytes().to_vec()
+            }
+            RelocationFlags::Elf { r_type } if r_type == R_X86_64_64 => (base + value).to_le_bytes().to_vec(),
+            flags => return Err(ExecError::Relocation(flags)),
+        };
+        let slot = memory.get_mut(place..place + bytes.len()).ok_or(ExecError::RelocationRange)?;
+        slot.copy_from_slice(&bytes);
+    }
+    Ok(())
+}

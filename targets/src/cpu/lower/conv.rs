@@ -1,0 +1,297 @@
+//! Direct convolution: the register blocks of a matrix product whose rows are the outputs of an image row and whose sum
+//! runs over the window and the input channels of a group.
+//!
+//! With channels last, the elements of a window row are neighbours, so the sum is a few long runs; any other layout is the
+//! same code with other strides. Parts of windows that do not exist are left out of the sums: rows of the window by the
+//! bounds of its loop, columns by blocks written for the border when the width is known, or one output at a time.
+
+use adze_ir::extent::Extent;
+use adze_ir::ops::Op;
+use adze_ir::tensor::Tensor;
+
+use super::blocking::{Blocking, panels_first};
+use super::borders::{Borders, CLIPPED, INSIDE};
+use super::epilogue::Epilogue;
+use super::gemm::dense_steps;
+use super::leaf::{Anchor, Axis, Leaf, Stream, compute_elem, elem_dtype, input, join_axes, output, unsupported};
+use super::micro::{Sum, SumAxis};
+use super::operand::{LeafCx, Lowered, Operand, Unsupported};
+use super::pack::{Source, pack_panels, pack_rows};
+use super::pool::{Parts, slide};
+use super::product::{Product, RIGHT, Right};
+use super::slide::{Finish, Step};
+use super::window::{Geometry, Window, check_bounds};
+use crate::cpu::kernel::{Elem, KernelBuilder};
+
+/// Lowers a `Conv`, alone or with epilogues.
+///
+/// # Errors
+/// [`Unsupported`] for dtypes without kernels, kernels of unknown size, padding that is not zero and epilogues that are not
+/// elementwise.
+pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
+    let anchor = Anchor::of(cx)?;
+    let conv = Conv::new(cx, &anchor)?;
+    conv.lower(cx, &anchor)
+}
+
+/// A convolution taken apart.
+struct Conv<'a> {
+    x: &'a Operand,
+    w: &'a Operand,
+    y: &'a Operand,
+    elem: Elem,
+    windows: Vec<Window>,
+    kernel: Vec<i64>,
+    groups: i64,
+    /// Input channels of a group.
+    depth: i64,
+    /// Output channels of a group.
+    columns: i64,
+}
+
+impl<'a> Conv<'a> {
+    fn new(cx: &LeafCx<'a>, anchor: &Anchor<'_>) -> Result<Self, Unsupported> {
+        let Op::Conv(op) = anchor.op else {
+            return Err(unsupported(format!("`{}`", anchor.op.name()), "`conv`"));
+        };
+        let (x, w, y) = (input(cx, anchor.need(0)?)?, input(cx, anchor.need(1)?)?, output(cx, 0)?);
+        let shape: Option<Vec<i64>> = w.shape.iter().map(Extent::as_const).collect();
+        let Some([co, depth, kernel @ ..]) = shape.as_deref() else {
+            return Err(unsupported("a kernel of unknown size", "a fixed size"));
+        };
+        check_bounds(x, cx.dims, Some(0.0))?;
+        let geometry = Geometry { kernel, strides: &op.strides, pads: &op.pads, dilations: &op.dilations };
+        let outputs = y.shape.get(2..).unwrap_or_default();
+        let windows = Window::all(x, outputs, &geometry, cx.dims)?;
+        if y.rank() != x.rank() {
+            return Err(unsupported(format!("a result of rank {}", y.rank()), format!("rank {}", x.rank())));
+        }
+        let groups = op.group.max(1);
+        Ok(Self {
+            elem: compute_elem(x.dtype)?,
+            x,
+            w,
+            y,
+            windows,
+            kernel: kernel.to_vec(),
+            groups,
+            depth: *depth,
+            columns: co / groups,
+        })
+    }
+
+    fn lower(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>) -> Result<Vec<Lowered>, Unsupported> {
+        let constant = self.w.constant.as_ref().filter(|t| {
+            t.shape().len() == self.w.rank() && t.shape().iter().zip(&self.w.shape).all(|(&n, e)| *e == Extent::from(n))
+        });
+        if let Some(tensor) = constant.filter(|_| self.is_depthwise()) {
+            return self.depthwise(cx, anchor, tensor);
+        }
+        let kind = if constant.is_some() { Right::Packed } else { Right::Strided };
+        let clipped = self.windows.iter().any(|w| w.clipped);
+        let mut leaf = Leaf::new(cx, "conv");
+        let left = leaf.input(anchor.need(0)?)?;
+        let left = Stream { base: left.base - self.padding_offset(), ..left };
+
+        let rows_hint = if clipped { self.row_window().outputs } else { Extent::product(&self.y.shape[2..]) };
+        let columns: Extent = self.columns.into();
+        let blocking = Blocking::choose(cx, self.elem, &rows_hint, &columns, kind);
+        let right = match constant {
+            Some(tensor) => self.pack(&mut leaf, tensor, blocking.nr),
+            None => leaf.input(anchor.need(1)?)?,
+        };
+        let target = leaf.output(0)?;
+        let mut strides = vec![self.y.strides.clone(), vec![Extent::ZERO; self.y.rank()]];
+        let mut start = None;
+        if let Some(index) = anchor.position(2) {
+            strides[1][1] = input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO);
+            start = Some(leaf.input(index)?);
+        }
+        let epilogue = Epilogue::of(&mut leaf, anchor, self.x.dtype, self.y)?;
+        strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
+
+        let sum_depth = self.kernel.iter().product::<i64>() * self.depth;
+        let (mut outer, rows, cols) = self.axes(kind, blocking.nr, sum_depth, &strides);
+        let mut rows = rows;
+        let mut borders = Borders::default();
+        if clipped {
+            borders = Borders::of(&self.row_window(), blocking.mr);
+        } else {
+            outer.push(rows);
+            outer = join_axes(outer);
+            rows = match outer.pop() {
+                Some(axis) if axis.strides[RIGHT] == Extent::ZERO => axis,
+                other => {
+                    outer.extend(other);
+                    Axis { extent: Extent::ONE, strides: vec![Extent::ZERO; cols.strides.len()] }
+                }
+            };
+        }
+        let depth: Extent = sum_depth.into();
+        let steps = self.sum_axes(kind, blocking.nr);
+        let product = Product {
+            elem: self.elem,
+            lanes: blocking.lanes,
+            mr: blocking.mr,
+            nr: blocking.nr,
+            streams: [left, right, target],
+            right: kind,
+            start,
+            scale: None,
+            chunk: Some(blocking.chunk(cx, self.elem, &depth)),
+            panels_first: panels_first(cx, self.elem, &Extent::product(&self.x.shape), &Extent::ONE),
+            outer,
+            rows,
+            cols,
+            row_parts: borders.parts.clone(),
+            sum: &|b, outer, row, pattern| self.sum(b, &steps, outer, row, &borders, pattern),
+            epilogue,
+        };
+        Ok(vec![product.emit(leaf)?])
+    }
+
+    /// Whether every channel is convolved by itself and channels are neighbours in memory.
+    fn is_depthwise(&self) -> bool {
+        let unit = |operand: &Operand| operand.strides[1] == Extent::ONE;
+        self.depth == 1 && self.columns == 1 && !self.windows.is_empty() && unit(self.x) && unit(self.y)
+    }
+
+    fn depthwise(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, tensor: &Tensor) -> Result<Vec<Lowered>, Unsupported> {
+        let mut leaf = Leaf::new(cx, "depthwise");
+        let stream = leaf.input(anchor.need(0)?)?;
+        let channels = usize::try_from(self.groups).unwrap_or(0);
+        let steps = dense_steps(tensor.shape());
+        let source = Source {
+            tensor,
+            batch: Vec::new(),
+            cols: (channels, steps[0]),
+            steps: (2..tensor.shape().len()).map(|axis| (tensor.shape()[axis], steps[axis])).collect(),
+            scale: 1.0,
+        };
+        let weights = leaf.packed(pack_rows(&source, elem_dtype(self.elem)));
+        let mut strides: Vec<Extent> = vec![self.groups.into(); self.kernel.len()];
+        for axis in (0..self.kernel.len() - 1).rev() {
+            strides[axis] = strides[axis + 1].clone() * self.kernel[axis + 1].into();
+        }
+        let mut start = None;
+        if let Some(index) = anchor.position(2) {
+            start = Some((leaf.input(index)?, input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO)));
+        }
+        let parts = Parts {
+            x: self.x,
+            y: self.y,
+            stream,
+            elem: self.elem,
+            windows: self.windows.clone(),
+            step: Step::Weighted(weights, strides),
+            start,
+            finish: Finish::None,
+        };
+        slide(leaf, anchor, parts)
+    }
+
+    /// The axis whose outputs are the rows of a block: the last one.
+    fn row_window(&self) -> Window {
+        let none = Window {
+            outputs: Extent::ONE,
+            kernel: 1,
+            stride: 1,
+            dilation: 1,
+            pad: 0,
+            lo: Extent::ZERO,
+            hi: Extent::ONE,
+            clipped: false,
+            step: Extent::ZERO,
+        };
+        self.windows.last().cloned().unwrap_or(none)
+    }
+
+    /// Elements from element 0 of the first window to index 0 of the input.
+    fn padding_offset(&self) -> Extent {
+        self.windows.iter().fold(Extent::ZERO, |sum, w| sum + w.step.clone() * w.pad.into())
+    }
+
+    fn pack(&self, leaf: &mut Leaf<'_>, tensor: &Tensor, nr: usize) -> Stream {
+        let steps = dense_steps(tensor.shape());
+        let count = |n: i64| usize::try_from(n).unwrap_or(0);
+        let pair = |axis: usize| (tensor.shape()[axis], steps[axis]);
+        let source = Source {
+            tensor,
+            batch: vec![(count(self.groups), count(self.columns) * steps[0])],
+            cols: (count(self.columns), steps[0]),
+            steps: (2..tensor.shape().len()).chain([1]).map(pair).collect(),
+            scale: 1.0,
+        };
+        leaf.packed(pack_panels(&source, elem_dtype(self.elem), nr))
+    }
+
+    /// Outer axes (group, image, all spatial axes but the last), rows and columns.
+    fn axes(&self, kind: Right, nr: usize, sum_depth: i64, others: &[Vec<Extent>]) -> (Vec<Axis>, Axis, Axis) {
+        let axis = |extent: Extent, left: Extent, right: Extent, at: usize, factor: i64| {
+            let rest = others.iter().map(|s| s[at].clone() * factor.into());
+            Axis { extent, strides: [left, right].into_iter().chain(rest).collect() }
+        };
+        let channel = self.x.strides[1].clone();
+        let (group_right, col_right): (Extent, Extent) = match kind {
+            Right::Packed => {
+                ((Extent::from(self.columns).ceildiv(&nr.into())) * (sum_depth * nr as i64).into(), sum_depth.into())
+            }
+            _ => (self.w.strides[0].clone() * self.columns.into(), self.w.strides[0].clone()),
+        };
+        let group = axis(self.groups.into(), channel * self.depth.into(), group_right, 1, self.columns);
+        let image = axis(self.y.shape[0].clone(), self.x.strides[0].clone(), Extent::ZERO, 0, 1);
+        let mut outer = vec![group, image];
+        for (index, w) in self.windows.iter().enumerate() {
+            let left = w.step.clone() * w.stride.into();
+            outer.push(axis(w.outputs.clone(), left, Extent::ZERO, index + 2, 1));
+        }
+        let cols = axis(self.columns.into(), Extent::ZERO, col_right, 1, 1);
+        let one = Axis { extent: Extent::ONE, strides: vec![Extent::ZERO; cols.strides.len()] };
+        let rows = if self.windows.is_empty() { one } else { outer.pop().unwrap_or(one) };
+        (outer, rows, cols)
+    }
+
+    /// Axes of the sum: the window's, then the channels of a group.
+    fn sum_axes(&self, kind: Right, nr: usize) -> Vec<SumAxis> {
+        let mut packed = nr as i64 * self.depth;
+        let mut axes: Vec<SumAxis> = Vec::new();
+        for (index, w) in self.windows.iter().enumerate().rev() {
+            let right = if kind == Right::Packed { packed.into() } else { self.w.strides[index + 2].clone() };
+            axes.insert(0, SumAxis::whole(w.kernel.into(), w.step.clone() * w.dilation.into(), right));
+            packed *= w.kernel;
+        }
+        let right = if kind == Right::Packed { nr.into() } else { self.w.strides[1].clone() };
+        axes.push(SumAxis::whole(self.depth.into(), self.x.strides[1].clone(), right));
+        axes
+    }
+
+    fn sum(
+        &self,
+        b: &mut KernelBuilder,
+        steps: &[SumAxis],
+        outer: &[Extent],
+        row: &Extent,
+        borders: &Borders,
+        pattern: usize,
+    ) -> Sum {
+        if borders.parts.is_empty() {
+            return Sum::nest(steps);
+        }
+        let mut steps = steps.to_vec();
+        let last = self.windows.len() - 1;
+        for (index, window) in self.windows[..last].iter().enumerate() {
+            (steps[index].lo, steps[index].hi) = window.present(b, &outer[index + 2]);
+        }
+        match pattern {
+            INSIDE => Sum::nest(&steps),
+            CLIPPED => {
+                (steps[last].lo, steps[last].hi) = self.windows[last].present(b, row);
+                Sum::nest(&steps)
+            }
+            _ => {
+                let inner = borders.pattern(pattern).iter().map(|p| p.part(&steps[last..])).collect();
+                steps[..last].iter().rev().cloned().fold(Sum::Seq(inner), |body, axis| axis.around(body))
+            }
+        }
+    }
+}

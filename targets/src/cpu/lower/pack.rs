@@ -1,0 +1,86 @@
+//! Weights in the order kernels read them: panels of `nr` columns, every step of the sum side by side.
+
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+use half::{bf16, f16};
+
+use super::operand::PackedWeight;
+
+/// A constant as a matrix with batches: element `(g, k, n)` lies `g · batch + n · col + Σ k[d] · steps[d]` elements in.
+pub(super) struct Source<'a> {
+    /// The constant.
+    pub tensor: &'a Tensor,
+    /// Number of matrices and elements from one to the next; outermost first.
+    pub batch: Vec<(usize, usize)>,
+    /// Number of columns and elements from one to the next.
+    pub cols: (usize, usize),
+    /// Axes of the sum, outermost first: number and elements from one to the next.
+    pub steps: Vec<(usize, usize)>,
+    /// Factor of every element.
+    pub scale: f64,
+}
+
+/// Packs to `[batch..][n / nr][k..][nr]`, columns padded with zeros.
+pub(super) fn pack_panels(source: &Source<'_>, dtype: DType, nr: usize) -> PackedWeight {
+    let (n, col) = source.cols;
+    let panels = n.div_ceil(nr);
+    let depth: usize = source.steps.iter().map(|s| s.0).product();
+    let count: usize = source.batch.iter().map(|b| b.0).product();
+    let width = dtype.bytes_for(1);
+    let mut bytes = vec![0u8; count * panels * depth * nr * width];
+    let mut at = 0;
+    let step_offsets = offsets(&source.steps);
+    for batch in offsets(&source.batch) {
+        for panel in 0..panels {
+            let base = batch + panel * nr * col;
+            let valid = (n - panel * nr).min(nr);
+            for step in &step_offsets {
+                for lane in 0..valid {
+                    let to = &mut bytes[at + lane * width..][..width];
+                    copy_element(source, base + step + lane * col, dtype, to);
+                }
+                at += nr * width;
+            }
+        }
+    }
+    let data = Tensor::new(dtype, vec![count, panels, depth, nr], bytes).unwrap_or_else(|_| Tensor::zeros(dtype, &[0]));
+    PackedWeight { transform: format!("pack_kn{nr}"), data }
+}
+
+/// Packs to `[k..][n]`: columns side by side without panels.
+pub(super) fn pack_rows(source: &Source<'_>, dtype: DType) -> PackedWeight {
+    let packed = pack_panels(source, dtype, source.cols.0.max(1));
+    PackedWeight { transform: "pack_kn".into(), ..packed }
+}
+
+/// Offsets of all index tuples in row-major order.
+fn offsets(axes: &[(usize, usize)]) -> Vec<usize> {
+    axes.iter().fold(vec![0], |all, &(count, stride)| {
+        all.iter().flat_map(|base| (0..count).map(move |i| base + i * stride)).collect()
+    })
+}
+
+fn copy_element(source: &Source<'_>, index: usize, dtype: DType, to: &mut [u8]) {
+    let tensor = source.tensor;
+    let width = tensor.dtype().bytes_for(1);
+    let from = &tensor.bytes()[index * width..][..width];
+    if tensor.dtype() == dtype && source.scale == 1.0 {
+        to.copy_from_slice(from);
+        return;
+    }
+    let value = match (tensor.dtype(), from) {
+        (DType::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f64(),
+        (DType::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f64(),
+        (DType::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]).into(),
+        (DType::F64, bytes) => bytes.try_into().map_or(0.0, f64::from_le_bytes),
+        // Integers of the other sign: the same bits.
+        _ => {
+            to.copy_from_slice(from);
+            return;
+        }
+    } * source.scale;
+    match dtype {
+        DType::F64 => to.copy_from_slice(&value.to_le_bytes()),
+        _ => to.copy_from_slice(&(value as f32).to_le_bytes()),
+    }
+}

@@ -1,0 +1,464 @@
+//! Windows that slide over images channel by channel: depthwise convolution and pooling.
+//!
+//! Vectors run along the channels where those are neighbours; several outputs of an image row stay in registers, so that an
+//! element of the input is read once per row of the window. Other layouts run the same code one channel at a time.
+
+use adze_ir::extent::Extent;
+
+use super::borders::{Borders, CLIPPED, INSIDE, Stretch};
+use super::epilogue::Epilogue;
+use super::leaf::{Axis, Leaf, Stream, decode};
+use super::micro::{load_lanes, multiply_add};
+use super::operand::{Lowered, Unsupported};
+use super::product::{EXTRA, LEFT, RESULT, RIGHT, START};
+use super::window::Window;
+use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value};
+
+/// Window rows up to this length are written out, so that neighbouring outputs share what is read.
+const WRITTEN_OUT: i64 = 5;
+
+/// What is done with an element of a window.
+pub(super) enum Step {
+    /// Multiplied by a weight and added; elements from weight to weight, per spatial axis.
+    Weighted(Stream, Vec<Extent>),
+    /// The largest; of integers, signed or not.
+    Max {
+        /// Whether integers are signed.
+        signed: bool,
+    },
+    /// Added.
+    Sum,
+    /// `|x|^p` added.
+    Power(i64),
+}
+
+/// What is done with the result of a window, before the epilogue.
+pub(super) enum Finish {
+    /// Nothing.
+    None,
+    /// Divided by the number of elements that these windows have.
+    Average(Vec<Window>),
+    /// The square root.
+    Root,
+}
+
+/// A sliding window.
+pub(super) struct Slide<'a> {
+    /// Element computed in.
+    pub elem: Elem,
+    /// Lanes of a vector of channels.
+    pub lanes: u16,
+    /// Rows of a block.
+    pub mr: usize,
+    /// Input, from element 0 of the first window.
+    pub x: Stream,
+    /// Result.
+    pub y: Stream,
+    /// What each result starts at.
+    pub start: Option<Stream>,
+    /// Image, then all spatial axes but the last, then further axes that have no windows; strides as in a product.
+    pub outer: Vec<Axis>,
+    /// The last spatial axis.
+    pub rows: Axis,
+    /// Channels.
+    pub channels: Axis,
+    /// Windows of all spatial axes.
+    pub windows: Vec<Window>,
+    /// Position in `outer` of the first spatial axis.
+    pub first_spatial: usize,
+    /// What is done with elements.
+    pub step: Step,
+    /// What is done with the result.
+    pub finish: Finish,
+    /// Steps before the store.
+    pub epilogue: Epilogue<'a>,
+}
+
+/// A register block: rows by vectors of channels.
+#[derive(Clone, Copy)]
+struct Block {
+    rows: usize,
+    vecs: usize,
+    lanes: u16,
+}
+
+/// Where a block is: offsets of all streams, outer indices, first row, and how its windows lie.
+struct Place<'a> {
+    at: Vec<Extent>,
+    outer: &'a [Extent],
+    row: Extent,
+    pattern: usize,
+}
+
+impl Slide<'_> {
+    /// Writes the kernel.
+    pub fn emit(self, mut leaf: Leaf<'_>) -> Result<Lowered, Unsupported> {
+        let counts: Vec<Extent> = self.outer.iter().map(|axis| axis.extent.clone()).collect();
+        let range = Extent::product(&counts);
+        let (lo, hi) = leaf.b.range();
+        let mut result = Ok(());
+        let last = self.windows.len() - 1;
+        let borders = Borders::of(&self.windows[last], self.mr);
+        leaf.b.loop_(lo, hi, 1, |b, unit| {
+            let outer = decode(b, unit, &counts);
+            let ranges: Vec<(Extent, Extent)> =
+                (0..last).map(|i| self.windows[i].present(b, &outer[self.first_spatial + i])).collect();
+            let mut at = self.bases();
+            for (axis, index) in self.outer.iter().zip(&outer) {
+                at = moved(&at, axis, index);
+            }
+            for part in &borders.parts {
+                b.loop_(part.lo.clone(), part.hi.clone(), part.rows as i64, |b, row| {
+                    let at = moved(&at, &self.rows, &row);
+                    let done = self.channels(b, part.rows, |b, channel, block| {
+                        let at = moved(&at, &self.channels, &channel);
+                        let place = Place { at, outer: &outer, row: row.clone(), pattern: part.pattern };
+                        self.block(b, block, &place, &ranges, &borders)
+                    });
+                    if result.is_ok() {
+                        result = done;
+                    }
+                });
+            }
+        });
+        result?;
+        Ok(leaf.finish(range))
+    }
+
+    fn bases(&self) -> Vec<Extent> {
+        let weights = match &self.step {
+            Step::Weighted(stream, _) => stream.base.clone(),
+            _ => Extent::ZERO,
+        };
+        let start = self.start.as_ref().map_or(Extent::ZERO, |s| s.base.clone());
+        let fixed = [self.x.base.clone(), weights, self.y.base.clone(), start];
+        fixed.into_iter().chain(self.epilogue.streams.iter().map(|(s, _)| s.base.clone())).collect()
+    }
+
+    /// All channels: several vectors at once where rows are few, then vectors, then one at a time.
+    fn channels(
+        &self,
+        b: &mut KernelBuilder,
+        rows: usize,
+        mut body: impl FnMut(&mut KernelBuilder, Extent, Block) -> Result<(), Unsupported>,
+    ) -> Result<(), Unsupported> {
+        let mut result = Ok(());
+        let extent = &self.channels.extent;
+        let mut blocks = vec![Block { rows, vecs: 1, lanes: self.lanes }];
+        if rows < 4 && self.lanes > 1 {
+            blocks.insert(0, Block { rows, vecs: 4, lanes: self.lanes });
+        }
+        if self.lanes > 1 {
+            blocks.push(Block { rows, vecs: 1, lanes: 1 });
+        }
+        let mut lo = Extent::ZERO;
+        for block in blocks {
+            let step = block.vecs as i64 * i64::from(block.lanes);
+            let hi = lo.clone() + (extent.clone() - lo.clone()).floordiv(&step.into()) * step.into();
+            if lo == hi {
+                continue;
+            }
+            b.loop_(lo.clone(), hi.clone(), step, |b, channel| {
+                let done = body(b, channel, block);
+                if result.is_ok() {
+                    result = done;
+                }
+            });
+            lo = hi;
+        }
+        result
+    }
+
+    fn block(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        place: &Place<'_>,
+        ranges: &[(Extent, Extent)],
+        borders: &Borders,
+    ) -> Result<(), Unsupported> {
+        let inits = self.inits(b, block, &place.at);
+        let (x, w) = (place.at[LEFT].clone(), place.at[RIGHT].clone());
+        let values = self.walk(b, block, place, ranges, borders, (x, w), inits);
+        let values = self.finish(b, block, place, values)?;
+        self.store(b, block, place, values)
+    }
+
+    fn inits(&self, b: &mut KernelBuilder, block: Block, at: &[Extent]) -> Vec<Value> {
+        let ty = Type::vec(self.elem, block.lanes);
+        let first: Vec<Value> = (0..block.vecs)
+            .map(|vec| match (&self.step, &self.start) {
+                (Step::Max { signed }, _) => lowest(b, ty, *signed),
+                (_, Some(start)) => {
+                    let stride = &self.channels.strides[START];
+                    let at = at[START].clone() + vec_offset(block, vec, stride);
+                    load_lanes(b, start, at, stride, (block.lanes, block.lanes), self.elem)
+                }
+                _ => b.zero(ty),
+            })
+            .collect();
+        first.repeat(block.rows)
+    }
+
+    /// Loops over the window's axes but the last, then the last one.
+    #[expect(clippy::too_many_arguments, reason = "the state of a walk over axes")]
+    fn walk(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        place: &Place<'_>,
+        ranges: &[(Extent, Extent)],
+        borders: &Borders,
+        (x, w): (Extent, Extent),
+        values: Vec<Value>,
+    ) -> Vec<Value> {
+        let axis = self.windows.len() - 1 - ranges.len();
+        let Some(((lo, hi), inner)) = ranges.split_first() else {
+            return self.window_row(b, block, place, borders, (x, w), values);
+        };
+        b.for_(lo.clone(), hi.clone(), 1, &values, |b, k, values| {
+            let at = (x + self.x_step(axis) * k.clone(), w + self.w_step(axis) * k);
+            self.walk(b, block, place, inner, borders, at, values.to_vec())
+        })
+    }
+
+    /// Elements of the input from element to element of a window.
+    fn x_step(&self, axis: usize) -> Extent {
+        self.windows[axis].step.clone() * self.windows[axis].dilation.into()
+    }
+
+    fn w_step(&self, axis: usize) -> Extent {
+        match &self.step {
+            Step::Weighted(_, strides) => strides[axis].clone(),
+            _ => Extent::ZERO,
+        }
+    }
+
+    /// One row of the window.
+    fn window_row(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        place: &Place<'_>,
+        borders: &Borders,
+        at: (Extent, Extent),
+        values: Vec<Value>,
+    ) -> Vec<Value> {
+        let last = self.windows.len() - 1;
+        let window = &self.windows[last];
+        let all = [Stretch { from: 0, to: window.kernel, rows: 0..block.rows }];
+        let stretches = match place.pattern {
+            CLIPPED => {
+                let (lo, hi) = window.present(b, &place.row);
+                return self.window_loop(b, block, (lo, hi), 0..block.rows, at, values);
+            }
+            INSIDE => &all[..],
+            pattern => borders.pattern(pattern),
+        };
+        if window.kernel <= WRITTEN_OUT {
+            return self.written_out(b, block, stretches, at, values);
+        }
+        stretches.iter().fold(values, |values, s| {
+            self.window_loop(b, block, (s.from.into(), s.to.into()), s.rows.clone(), at.clone(), values)
+        })
+    }
+
+    /// A row of the window as a loop.
+    fn window_loop(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        (lo, hi): (Extent, Extent),
+        rows: std::ops::Range<usize>,
+        (x, w): (Extent, Extent),
+        values: Vec<Value>,
+    ) -> Vec<Value> {
+        let last = self.windows.len() - 1;
+        b.for_(lo, hi, 1, &values, |b, k, values| {
+            let (x, w) = (x + self.x_step(last) * k.clone(), w + self.w_step(last) * k);
+            let weights = self.weights(b, block, &w);
+            let mut values = values.to_vec();
+            for row in rows {
+                let at = x.clone() + self.rows.strides[LEFT].clone() * row.into();
+                for vec in 0..block.vecs {
+                    let element = self.element(b, block, vec, &at);
+                    let slot = &mut values[row * block.vecs + vec];
+                    *slot = self.accumulate(b, *slot, element, weights.get(vec).copied());
+                }
+            }
+            values
+        })
+    }
+
+    /// A row of the window element by element: what several outputs need is read once.
+    fn written_out(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        stretches: &[Stretch],
+        (x, w): (Extent, Extent),
+        mut values: Vec<Value>,
+    ) -> Vec<Value> {
+        let last = self.windows.len() - 1;
+        let window = &self.windows[last];
+        let mut weights: Vec<Vec<Value>> = Vec::new();
+        for k in 0..window.kernel {
+            let at = w.clone() + self.w_step(last) * k.into();
+            weights.push(self.weights(b, block, &at));
+        }
+        // (element of the input, element of the window, row)
+        let mut uses: Vec<(i64, i64, usize)> = Vec::new();
+        for stretch in stretches {
+            for k in stretch.from..stretch.to {
+                let column = |row: usize| row as i64 * window.stride + k * window.dilation;
+                uses.extend(stretch.rows.clone().map(|row| (column(row), k, row)));
+            }
+        }
+        uses.sort_unstable();
+        for vec in 0..block.vecs {
+            let mut read: Option<(i64, Value)> = None;
+            for &(column, k, row) in &uses {
+                let element = match read {
+                    Some((at, value)) if at == column => value,
+                    _ => self.element(b, block, vec, &(x.clone() + window.step.clone() * column.into())),
+                };
+                read = Some((column, element));
+                let weight = weights[usize::try_from(k).unwrap_or(0)].get(vec).copied();
+                let slot = &mut values[row * block.vecs + vec];
+                *slot = self.accumulate(b, *slot, element, weight);
+            }
+        }
+        values
+    }
+
+    fn weights(&self, b: &mut KernelBuilder, block: Block, at: &Extent) -> Vec<Value> {
+        let Step::Weighted(stream, _) = &self.step else { return Vec::new() };
+        let stride = &self.channels.strides[RIGHT];
+        let load = |b: &mut KernelBuilder, vec| {
+            let at = at.clone() + vec_offset(block, vec, stride);
+            load_lanes(b, stream, at, stride, (block.lanes, block.lanes), self.elem)
+        };
+        (0..block.vecs).map(|vec| load(b, vec)).collect()
+    }
+
+    fn element(&self, b: &mut KernelBuilder, block: Block, vec: usize, at: &Extent) -> Value {
+        let stride = &self.channels.strides[LEFT];
+        let at = at.clone() + vec_offset(block, vec, stride);
+        load_lanes(b, &self.x, at, stride, (block.lanes, block.lanes), self.elem)
+    }
+
+    fn accumulate(&self, b: &mut KernelBuilder, value: Value, element: Value, weight: Option<Value>) -> Value {
+        match (&self.step, weight) {
+            (Step::Weighted(..), Some(weight)) => multiply_add(b, element, weight, value),
+            (Step::Weighted(..) | Step::Sum, _) => b.add(value, element),
+            (Step::Max { signed }, _) => larger(b, value, element, *signed),
+            (Step::Power(p), _) => {
+                let magnitude = b.un(crate::cpu::kernel::UnOp::Abs, element);
+                let power = (1..*p).fold(magnitude, |power, _| b.mul(power, magnitude));
+                b.add(value, power)
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        place: &Place<'_>,
+        mut values: Vec<Value>,
+    ) -> Result<Vec<Value>, Unsupported> {
+        match &self.finish {
+            Finish::None => {}
+            Finish::Root => {
+                for value in &mut values {
+                    *value = b.un(crate::cpu::kernel::UnOp::Sqrt, *value);
+                }
+            }
+            Finish::Average(windows) => {
+                let last = windows.len() - 1;
+                let mut outer = Extent::ONE;
+                for (index, window) in windows[..last].iter().enumerate() {
+                    let (lo, hi) = window.present(b, &place.outer[self.first_spatial + index]);
+                    outer = outer * (hi - lo);
+                }
+                for row in 0..block.rows {
+                    let count = match place.pattern {
+                        INSIDE => windows[last].kernel.into(),
+                        _ => {
+                            let (lo, hi) = windows[last].present(b, &(place.row.clone() + row.into()));
+                            hi - lo
+                        }
+                    };
+                    let divisor = self.count(b, outer.clone() * count, block.lanes);
+                    for value in &mut values[row * block.vecs..][..block.vecs] {
+                        *value = b.div(*value, divisor);
+                    }
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    fn count(&self, b: &mut KernelBuilder, count: Extent, lanes: u16) -> Value {
+        let ty = Type::vec(self.elem, lanes);
+        if let Some(count) = count.as_const() {
+            return b.number(count as f64, ty);
+        }
+        let count = b.extent(count);
+        let scalar = b.cvt(Cvt::FromS, count, self.elem);
+        b.splat(scalar, lanes)
+    }
+
+    fn store(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        place: &Place<'_>,
+        values: Vec<Value>,
+    ) -> Result<(), Unsupported> {
+        let lanes = (block.lanes, block.lanes);
+        for (index, mut value) in values.into_iter().enumerate() {
+            let (row, vec) = (index / block.vecs, index % block.vecs);
+            let at = |stream: usize| {
+                let stride = &self.channels.strides[stream];
+                let row = self.rows.strides[stream].clone() * row.into();
+                (place.at[stream].clone() + row + vec_offset(block, vec, stride), stride.clone())
+            };
+            if !self.epilogue.is_empty() {
+                let operands = self.epilogue.load(b, &|stream| at(EXTRA + stream), lanes);
+                value = self.epilogue.apply(b, value, &operands)?;
+            }
+            b.store_as(self.y.param, at(RESULT).0, value);
+        }
+        Ok(())
+    }
+}
+
+fn vec_offset(block: Block, vec: usize, stride: &Extent) -> Extent {
+    stride.clone() * (vec as i64 * i64::from(block.lanes)).into()
+}
+
+fn moved(place: &[Extent], axis: &Axis, index: &Extent) -> Vec<Extent> {
+    place.iter().zip(&axis.strides).map(|(at, stride)| at.clone() + stride.clone() * index.clone()).collect()
+}
+
+/// What every element is at least.
+fn lowest(b: &mut KernelBuilder, ty: Type, signed: bool) -> Value {
+    match (ty.elem.is_float(), signed) {
+        (true, _) => b.number(f64::NEG_INFINITY, ty),
+        (false, true) => b.bits(1 << (ty.elem.bits() - 1), ty),
+        (false, false) => b.zero(ty),
+    }
+}
+
+/// The larger of two; NaN when either is.
+fn larger(b: &mut KernelBuilder, best: Value, element: Value, signed: bool) -> Value {
+    let ty = b.ty(best);
+    if !ty.elem.is_float() {
+        return b.bin(if signed { BinOp::MaxS } else { BinOp::MaxU }, best, element);
+    }
+    // A NaN element passes through `maxsel`; one that was there before is put back.
+    let larger = b.bin(BinOp::MaxSel, best, element);
+    let was_nan = b.cmp(Cmp::Ne, best, best);
+    b.select(was_nan, best, larger)
+}
