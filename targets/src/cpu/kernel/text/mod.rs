@@ -14,5 +14,5 @@
 mod parse;
 mod print;
 
-pub use parse::parse;
+pub use parse::{parse, parse_next};
 pub use print::{print, print_stmt};
