@@ -14,6 +14,7 @@ mod leaf;
 mod micro;
 mod movement;
 mod nest;
+mod nibble;
 mod operand;
 mod pack;
 mod point;
