@@ -1,4 +1,5 @@
 //! Random kernels: interpreter and native code agree bit for bit (NaN equals NaN), on every machine the host can run.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use adze_ir::extent::Extent;
 use adze_ir::types::DType;
@@ -337,6 +338,8 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
     let kernel = Generator::new(seed).kernel();
     let violations = verify(&kernel);
     prop_assert!(violations.is_empty(), "{violations:?}\n{}", text::print(&kernel));
+    let printed = text::print(&kernel);
+    prop_assert_eq!(text::parse(&printed).map_err(|e| TestCaseError::fail(format!("{e}\n{printed}")))?, kernel.clone());
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xabcd);
     let inputs: Vec<Vec<u8>> = ELEMS.iter().map(|(e, _)| memory(&mut rng, *e)).collect();
     let outputs: Vec<Vec<u8>> = ELEMS.iter().map(|(e, _)| vec![0; COUNT as usize * e.bytes() as usize]).collect();
