@@ -25,6 +25,8 @@ pub const DEFAULT: &[&str] = &[
     // Use counts are final now.
     "fuse",
     "dead-code",
+    // Last on the graph: it sees what runs together.
+    "layout",
 ];
 
 /// What one pass did.

@@ -1,7 +1,7 @@
 //! All passes by name.
 
 use crate::pass::{Pass, PassError};
-use crate::{canonicalize, dead, decompose, fold, fuse, saturate};
+use crate::{canonicalize, dead, decompose, fold, fuse, layout, saturate};
 
 /// Every pass, in the order of the pipeline.
 pub const PASSES: &[&dyn Pass] = &[
@@ -11,6 +11,7 @@ pub const PASSES: &[&dyn Pass] = &[
     &decompose::Decompose,
     &fuse::Fuse,
     &dead::DeadCode,
+    &layout::AssignLayouts,
 ];
 
 /// The pass of that name.

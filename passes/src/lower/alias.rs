@@ -9,20 +9,26 @@ use adze_ir::types::TensorType;
 pub(super) fn alias_offsets(graph: &Graph, node: &Node) -> Option<Vec<Extent>> {
     let source = graph.ty((*node.inputs.first()?)?);
     let results: Vec<&TensorType> = node.outputs.iter().map(|&v| graph.ty(v)).collect();
-    let plain = source.layout.is_plain() && results.iter().all(|ty| ty.layout.is_plain());
-    if !plain || source.dtype.bits() < 8 {
+    if source.dtype.bits() < 8 {
         return None;
     }
     let zero = Some(vec![Extent::ZERO]);
+    // Moves of axes depend on how both sides lie; the rest is decided for row-major tensors only.
+    match &node.op {
+        Op::Transpose(op) => return same_bytes(source, results[0], &op.perm).then_some(vec![Extent::ZERO]),
+        Op::Relayout(_) => {
+            let stay: Vec<usize> = (0..source.rank()).collect();
+            return same_bytes(source, results[0], &stay).then_some(vec![Extent::ZERO]);
+        }
+        _ => {}
+    }
+    if !source.layout.is_plain() || results.iter().any(|ty| !ty.layout.is_plain()) {
+        return None;
+    }
     match &node.op {
         Op::Reshape(_) => zero,
         Op::Unary(unary) if unary.function == UnaryFn::Identity => zero,
-        Op::Relayout(_) => zero,
         Op::Expand(_) if results[0].shape == source.shape => zero,
-        Op::Transpose(op) => {
-            let moved: Vec<usize> = op.perm.iter().copied().filter(|&a| source.shape[a] != Extent::ONE).collect();
-            moved.is_sorted().then_some(vec![Extent::ZERO])
-        }
         Op::Slice(op) => {
             let cut: Vec<usize> =
                 (0..op.axes.len()).filter(|&i| results[0].shape[op.axes[i]] != source.shape[op.axes[i]]).collect();
@@ -37,6 +43,16 @@ pub(super) fn alias_offsets(graph: &Graph, node: &Node) -> Option<Vec<Extent>> {
         Op::Split(op) if is_outermost(source, op.axis) => Some(prefix(&op.sizes, &row_bytes(source, op.axis))),
         _ => None,
     }
+}
+
+/// Whether a result whose axis `i` is the source's axis `perm[i]` has its elements in the same places.
+fn same_bytes(source: &TensorType, result: &TensorType, perm: &[usize]) -> bool {
+    let (Some(from), Some(to)) = (source.layout.order(source.rank()), result.layout.order(result.rank())) else {
+        return false;
+    };
+    let matters = |axis: &usize| source.shape[*axis] != Extent::ONE;
+    let to = to.into_iter().map(|axis| perm[axis]);
+    from.into_iter().filter(matters).eq(to.filter(matters))
 }
 
 /// The byte offset of each operand in the dense bytes of a concatenation, when each is one piece there.
