@@ -113,7 +113,8 @@ fn image(machine: &Machine, code: &KernelCode, memory: &[Vec<u8>], dims: &[i64],
     file
 }
 
-/// Runs the code on a copy of the memory; returns the status and the memory after. `None` without emulator.
+/// Runs the code on a copy of the memory; returns the status and the memory after. `None` without emulator,
+/// or when it fell over a bug of its own.
 pub fn run(
     machine: &Machine,
     code: &KernelCode,
@@ -131,9 +132,16 @@ pub fn run(
         #[cfg(unix)]
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
-    let output = command.arg(&path).stderr(Stdio::inherit()).output().unwrap();
+    let output = command.arg(&path).output().unwrap();
     std::fs::remove_file(&path).unwrap();
-    let status = output.status.code().unwrap_or_else(|| panic!("{}: {}", machine.name, output.status));
+    let message = String::from_utf8_lossy(&output.stderr);
+    // qemu before 8.0 asserts when a conversion with a static rounding mode is the first floating-point instruction of a
+    // block it translates; such a run says nothing about the code.
+    if message.contains("decode_save_opc: Assertion") {
+        println!("{}: skipped, emulator bug", machine.name);
+        return None;
+    }
+    let status = output.status.code().unwrap_or_else(|| panic!("{}: {} {message}", machine.name, output.status));
     let mut rest = output.stdout.as_slice();
     let parts = memory.iter().map(|part| {
         let (head, tail) = rest.split_at_checked(part.len()).unwrap_or((rest, &[]));
