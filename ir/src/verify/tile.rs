@@ -29,8 +29,8 @@ use cranelift_entity::EntityRef;
 use crate::extent::{DimRange, Extent, LIMIT, Sym};
 use crate::ops::TypeError;
 use crate::tile::{
-    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, View, Walk, WindowPlace, is_elementwise, live_ranges,
-    overwritable,
+    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, Var, View, Walk, WindowPlace, is_elementwise,
+    live_ranges, overwritable,
 };
 use crate::types::TensorType;
 
@@ -397,7 +397,8 @@ impl Checker<'_> {
             + (inner.hi.clone() - inner.lo.clone() - 1.into()).floordiv(&inner.step.into()) * inner.step.into();
         let (lo, hi) = (inner.lo.range(&self.facts.ranges).lo, last.range(&self.facts.ranges).hi);
         self.facts.ranges.insert(inner.var.clone(), DimRange { lo, hi: hi.max(lo) });
-        self.facts.vars.push((inner.var.clone(), inner.lo.clone(), last));
+        let (name, first) = (inner.var.clone(), inner.lo.clone());
+        self.facts.vars.push(Var { name, first, last, step: inner.step });
         let before = self.under_way.clone();
         self.block(&inner.body);
         if self.under_way != before {
