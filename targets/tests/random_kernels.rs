@@ -1,4 +1,5 @@
 //! Random kernels: interpreter and native code agree bit for bit (NaN equals NaN), on every machine the host can run.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use adze_ir::extent::Extent;
 use adze_ir::types::DType;
@@ -106,7 +107,8 @@ impl Generator {
                 let (a, b) = (self.value(ty), self.value(ty));
                 let ops: &[BinOp] = if float { &BinOp::ALL[..8] } else { &BinOp::ALL[8..] };
                 let op = self.one_of(ops);
-                let op = if !float && self.rng.bool() { self.one_of(&[BinOp::Add, BinOp::Sub, BinOp::Mul]) } else { op };
+                let op =
+                    if !float && self.rng.bool() { self.one_of(&[BinOp::Add, BinOp::Sub, BinOp::Mul]) } else { op };
                 self.keep(|g| g.b.bin(op, a, b));
             }
             5 => {
@@ -263,7 +265,11 @@ impl Generator {
             b.if_else(
                 small,
                 |b| args.iter().map(|&a| mix(b, a, looked_up)).collect(),
-                |b| args.iter().map(|&a| if b.ty(a).elem.is_mask() { b.un(UnOp::Not, a) } else { b.un(UnOp::Neg, a) }).collect(),
+                |b| {
+                    args.iter()
+                        .map(|&a| if b.ty(a).elem.is_mask() { b.un(UnOp::Not, a) } else { b.un(UnOp::Neg, a) })
+                        .collect()
+                },
             )
         });
         self.pool.splice(0..0, results);
@@ -332,6 +338,8 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
     let kernel = Generator::new(seed).kernel();
     let violations = verify(&kernel);
     prop_assert!(violations.is_empty(), "{violations:?}\n{}", text::print(&kernel));
+    let printed = text::print(&kernel);
+    prop_assert_eq!(text::parse(&printed).map_err(|e| TestCaseError::fail(format!("{e}\n{printed}")))?, kernel.clone());
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xabcd);
     let inputs: Vec<Vec<u8>> = ELEMS.iter().map(|(e, _)| memory(&mut rng, *e)).collect();
     let outputs: Vec<Vec<u8>> = ELEMS.iter().map(|(e, _)| vec![0; COUNT as usize * e.bytes() as usize]).collect();
@@ -349,7 +357,8 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
         let status = loaded.call_kernel("random", &mut buffers, &[], 1, 5).unwrap();
         prop_assert_eq!(status, 0);
         for (index, (elem, _)) in ELEMS.iter().enumerate() {
-            let (found, wanted) = (canonical(buffers[6 + index].as_ref(), *elem), canonical(&expected[6 + index], *elem));
+            let (found, wanted) =
+                (canonical(buffers[6 + index].as_ref(), *elem), canonical(&expected[6 + index], *elem));
             let lane = found.iter().zip(&wanted).position(|(a, b)| a != b).map(|byte| byte / elem.bytes() as usize);
             prop_assert!(lane.is_none(), "{}: out_{elem}[{lane:?}]\n{}", machine.name, text::print(&kernel));
         }

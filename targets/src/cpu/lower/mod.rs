@@ -6,6 +6,7 @@
 mod blocking;
 mod borders;
 mod conv;
+mod conv_transpose;
 pub mod elementwise;
 mod epilogue;
 mod gemm;
@@ -19,6 +20,7 @@ mod pack;
 mod point;
 mod pool;
 mod product;
+mod recurrent;
 mod resize;
 mod rows;
 mod slide;
@@ -68,6 +70,8 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),
+        Op::ConvTranspose(_) => conv_transpose::lower(cx),
+        Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => recurrent::lower(cx),
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
         op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
     }
