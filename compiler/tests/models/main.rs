@@ -4,5 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 mod recorded;
+mod replay;
 mod seeded;
 mod shared;
