@@ -32,7 +32,8 @@ pub fn compute_elem(dtype: DType) -> Option<Elem> {
 
 /// Whether values of that dtype are worth vectors.
 pub fn is_vector_dtype(dtype: DType) -> bool {
-    matches!(dtype, DType::F16 | DType::Bf16 | DType::F32 | DType::Bool | DType::I32 | DType::U32)
+    let bytes = matches!(dtype, DType::I8 | DType::U8 | DType::Bool);
+    bytes || matches!(dtype, DType::F16 | DType::Bf16 | DType::F32 | DType::I32 | DType::U32)
 }
 
 /// Whether the operator is elementwise, so that [`emit`] has code for it.
