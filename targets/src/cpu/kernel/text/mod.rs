@@ -14,7 +14,7 @@
 mod parse;
 mod print;
 
-pub use parse::parse;
+pub use parse::{parse, parse_next};
 pub use print::{print, print_stmt};
 
 #[cfg(test)]
