@@ -234,8 +234,12 @@ impl<'a> Backend<'a> {
             operand.bounds = Some(Bounds { starts: view.offsets.clone(), limits: buffer.shape.clone(), fill });
             return Ok((operand, Extent::ZERO));
         }
-        let bytes = if bits >= 8 { first * (bits / 8).into() } else { (first * bits.into()).floordiv(&8.into()) };
-        Ok((operand, bytes))
+        if bits < 8 {
+            // The first element may be the second of its byte: kernels count from the buffer's start.
+            operand.offset = first;
+            return Ok((operand, Extent::ZERO));
+        }
+        Ok((operand, first * (bits / 8).into()))
     }
 
     fn constant(&mut self, id: BufferId) -> Result<Tensor, BackendError> {

@@ -15,6 +15,7 @@ mod leaf;
 mod micro;
 mod movement;
 mod nest;
+mod nibble;
 mod operand;
 mod pack;
 mod point;
