@@ -154,7 +154,10 @@ fn work(op: &Op, inputs: &[Option<&TensorType>], output: Option<&TensorType>, di
         Op::Fused(fused) => {
             let anchor = &fused.anchor().op;
             let first = work(anchor, inputs, output, dims);
-            fused.epilogues().iter().fold(first, |sum, s| sum.saturating_add(out.saturating_mul(function_weight(&s.op))))
+            fused
+                .epilogues()
+                .iter()
+                .fold(first, |sum, s| sum.saturating_add(out.saturating_mul(function_weight(&s.op))))
         }
         op => out.saturating_mul(function_weight(op)),
     }

@@ -127,14 +127,26 @@ fn simplify(out: &mut Graph, site: &Site<'_>) -> Result<Option<ValueId>, PassErr
     }
     let loc = site.loc();
     match site.op() {
-        Op::Reshape(op) => compose(out, x, |inner| match &inner.op {
-            Op::Reshape(_) => Some(Op::from(Reshape { shape: op.shape.clone() })),
-            _ => None,
-        }, site),
-        Op::Transpose(op) => compose(out, x, |inner| match &inner.op {
-            Op::Transpose(first) => Some(Transpose { perm: op.perm.iter().map(|&i| first.perm[i]).collect() }.into()),
-            _ => None,
-        }, site),
+        Op::Reshape(op) => compose(
+            out,
+            x,
+            |inner| match &inner.op {
+                Op::Reshape(_) => Some(Op::from(Reshape { shape: op.shape.clone() })),
+                _ => None,
+            },
+            site,
+        ),
+        Op::Transpose(op) => compose(
+            out,
+            x,
+            |inner| match &inner.op {
+                Op::Transpose(first) => {
+                    Some(Transpose { perm: op.perm.iter().map(|&i| first.perm[i]).collect() }.into())
+                }
+                _ => None,
+            },
+            site,
+        ),
         Op::Unary(op) => unary(out, site, op.function, x),
         Op::Clip(clip) => {
             if let Some(relu) = clip_is_relu(clip, out.ty(x)) {
@@ -278,8 +290,20 @@ fn is_right_neutral(function: BinaryFn, c: f64, ty: &TensorType) -> bool {
     let (zero, one) = (c == 0.0, c == 1.0);
     let negative_zero = zero && c.is_sign_negative();
     match function {
-        BinaryFn::Add => if ty.dtype.is_float() { negative_zero } else { zero },
-        BinaryFn::Sub => if ty.dtype.is_float() { zero && !negative_zero } else { zero },
+        BinaryFn::Add => {
+            if ty.dtype.is_float() {
+                negative_zero
+            } else {
+                zero
+            }
+        }
+        BinaryFn::Sub => {
+            if ty.dtype.is_float() {
+                zero && !negative_zero
+            } else {
+                zero
+            }
+        }
         BinaryFn::Mul | BinaryFn::Div | BinaryFn::Pow => one,
         BinaryFn::BitOr | BinaryFn::BitXor | BinaryFn::ShiftLeft | BinaryFn::ShiftRight => zero,
         _ => false,

@@ -50,12 +50,7 @@ impl Pass for Decompose {
     }
 }
 
-fn supported(
-    graph: &Graph,
-    costs: &dyn adze_ir::propose::CostModel,
-    op: &Op,
-    inputs: &[Option<ValueId>],
-) -> bool {
+fn supported(graph: &Graph, costs: &dyn adze_ir::propose::CostModel, op: &Op, inputs: &[Option<ValueId>]) -> bool {
     let Ok(outputs) = graph.infer(op, inputs) else { return true };
     let inputs: Vec<Option<&TensorType>> = inputs.iter().map(|v| v.map(|v| graph.ty(v))).collect();
     let facts = OpFacts { inputs: &inputs, outputs: &outputs, dims: &graph.dims };

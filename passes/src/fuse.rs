@@ -100,7 +100,11 @@ impl Plan {
         let occurrences = graph.node(user).inputs.iter().flatten().filter(|&&v| v == value).count();
         if uses[value] as usize != occurrences {
             if !is_elementwise(anchor) {
-                cx.missed(graph, user, format!("not fused into `{}`: its result has {} uses", anchor.name(), uses[value]));
+                cx.missed(
+                    graph,
+                    user,
+                    format!("not fused into `{}`: its result has {} uses", anchor.name(), uses[value]),
+                );
             }
             return None;
         }
@@ -184,7 +188,5 @@ fn is_elementwise(op: &Op) -> bool {
 fn is_epilogue(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let dtype = graph.ty(node.outputs[0]).dtype;
-    is_elementwise(&node.op)
-        && dtype.is_float()
-        && node.inputs.iter().flatten().all(|&v| graph.ty(v).dtype == dtype)
+    is_elementwise(&node.op) && dtype.is_float() && node.inputs.iter().flatten().all(|&v| graph.ty(v).dtype == dtype)
 }

@@ -184,9 +184,7 @@ fn crossing(graph: &Graph, nodes: &[NodeId], last_use: &SecondaryMap<ValueId, us
 fn cut_cost(graph: &Graph, id: NodeId) -> u8 {
     let node = graph.node(id);
     let starts = matches!(node.op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_) | Op::Reduce(_) | Op::MaxPool(_));
-    let moves = |v: &ValueId| {
-        graph.producer(*v).is_some_and(|(_, n)| matches!(n.op, Op::Pad(_) | Op::Transpose(_)))
-    };
+    let moves = |v: &ValueId| graph.producer(*v).is_some_and(|(_, n)| matches!(n.op, Op::Pad(_) | Op::Transpose(_)));
     if !starts {
         2
     } else if node.inputs.iter().flatten().any(moves) {

@@ -70,7 +70,8 @@ fn check(model: &Model, case: &Case, outcome: &mut Outcome) -> Result<Agreement,
     outcome.arithmetic = arithmetic(&built);
     outcome.arena_bytes = outcome.arena_bytes.max(built.package.manifest.arena_bytes);
     let outputs = run(&built, &inputs).map_err(|e| reason(&e))?;
-    let mut worst = Agreement { good: outputs.len() == recorded.len(), max_abs: 0.0, max_rel: 0.0, sqnr: f64::INFINITY };
+    let mut worst =
+        Agreement { good: outputs.len() == recorded.len(), max_abs: 0.0, max_rel: 0.0, sqnr: f64::INFINITY };
     for (found, reference) in outputs.iter().zip(&recorded) {
         let tolerance = Tolerance::of(reference.dtype()).or_twice(case.max_abs_diff_ort_optimised);
         let Some(d) = compare(found, reference, tolerance) else {

@@ -76,7 +76,8 @@ impl Model {
 
     /// Inputs and outputs of a recorded case, by position.
     pub fn tensors(&self, case: &Case) -> (Vec<Tensor>, Vec<Tensor>) {
-        let tensors: BTreeMap<String, Tensor> = data::read(&self.folder.join(&case.file)).unwrap().into_iter().collect();
+        let tensors: BTreeMap<String, Tensor> =
+            data::read(&self.folder.join(&case.file)).unwrap().into_iter().collect();
         let list = |stem: &str| (0..).map_while(|index| tensors.get(&format!("{stem}_{index}")).cloned()).collect();
         (list("in"), list("out"))
     }

@@ -156,11 +156,8 @@ impl<'a> Region<'a> {
         let mut carriers: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
         for &id in self.nodes.iter().rev() {
             let node = self.graph.node(id);
-            let own: BTreeSet<NodeId> = node
-                .outputs
-                .iter()
-                .filter_map(|v| node_of(out, self.egraph.find(*self.classes.get(v)?)))
-                .collect();
+            let own: BTreeSet<NodeId> =
+                node.outputs.iter().filter_map(|v| node_of(out, self.egraph.find(*self.classes.get(v)?))).collect();
             // Users come later, so they have handed down theirs already.
             let mut set = carriers.remove(&id).unwrap_or_default();
             if !own.is_empty() {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use egg::{Applier, Id, Language, Pattern, PatternAst, Rewrite, Runner, SimpleScheduler, StopReason, Subst, Symbol, Var};
+use egg::{
+    Applier, Id, Language, Pattern, PatternAst, Rewrite, Runner, SimpleScheduler, StopReason, Subst, Symbol, Var,
+};
 
 use super::{EGraph, ENode, Known};
 use crate::exact::Exactness;

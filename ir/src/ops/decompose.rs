@@ -83,8 +83,12 @@ impl Builder<'_> {
 
     fn batch_norm(&mut self, op: &BatchNorm, [x, scale, bias, mean, var]: [ValueId; 5]) -> Made {
         let root = self.root(var, op.epsilon.get())?;
-        let [root, scale, bias, mean] =
-            [self.per_channel(root, x)?, self.per_channel(scale, x)?, self.per_channel(bias, x)?, self.per_channel(mean, x)?];
+        let [root, scale, bias, mean] = [
+            self.per_channel(root, x)?,
+            self.per_channel(scale, x)?,
+            self.per_channel(bias, x)?,
+            self.per_channel(mean, x)?,
+        ];
         let centred = self.binary(BinaryFn::Sub, x, mean)?;
         let factor = self.binary(BinaryFn::Div, scale, root)?;
         let scaled = self.binary(BinaryFn::Mul, centred, factor)?;

@@ -7,7 +7,7 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{BinaryFn, Gemm, Op, Unary, UnaryFn};
 use egg::{Id, Subst};
 
-use super::support::{along_axis, binary, finite, float, id, find, op, reshape, scalar, vector};
+use super::support::{along_axis, binary, find, finite, float, id, op, reshape, scalar, vector};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -25,7 +25,12 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "scale-into-conv",
-        left: &["(mul ?m (conv ?a ?x ?w) ?c)", "(mul ?m (conv ?a ?x ?w ?b) ?c)", "(mul ?m ?c (conv ?a ?x ?w))", "(mul ?m ?c (conv ?a ?x ?w ?b))"],
+        left: &[
+            "(mul ?m (conv ?a ?x ?w) ?c)",
+            "(mul ?m (conv ?a ?x ?w ?b) ?c)",
+            "(mul ?m ?c (conv ?a ?x ?w))",
+            "(mul ?m ?c (conv ?a ?x ?w ?b))",
+        ],
         right: "(conv ?a ?x (mul ?w c') (mul ?b c'))",
         conditions: &[
             Condition { name: "weights and bias are constant", holds: weights_fixed },
@@ -39,10 +44,18 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "bias-into-conv",
-        left: &["(add ?m (conv ?a ?x ?w) ?c)", "(add ?m (conv ?a ?x ?w ?b) ?c)", "(add ?m ?c (conv ?a ?x ?w))", "(add ?m ?c (conv ?a ?x ?w ?b))"],
+        left: &[
+            "(add ?m (conv ?a ?x ?w) ?c)",
+            "(add ?m (conv ?a ?x ?w ?b) ?c)",
+            "(add ?m ?c (conv ?a ?x ?w))",
+            "(add ?m ?c (conv ?a ?x ?w ?b))",
+        ],
         right: "(conv ?a ?x ?w (add ?b c'))",
         conditions: &[
-            Condition { name: "the term and the old bias are constant", holds: |m| m.fixed("c") && fixed_or_absent(m, "b") },
+            Condition {
+                name: "the term and the old bias are constant",
+                holds: |m| m.fixed("c") && fixed_or_absent(m, "b"),
+            },
             Condition { name: "the term is constant along all but the channels", holds: conv_channels },
         ],
         exactness: Exactness::Norm(NORM_LINEAR),
@@ -52,10 +65,18 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "bias-into-gemm",
-        left: &["(add ?m (gemm ?a ?x ?w) ?c)", "(add ?m ?c (gemm ?a ?x ?w))", "(add ?m (matmul ?a ?x ?w) ?c)", "(add ?m ?c (matmul ?a ?x ?w))"],
+        left: &[
+            "(add ?m (gemm ?a ?x ?w) ?c)",
+            "(add ?m ?c (gemm ?a ?x ?w))",
+            "(add ?m (matmul ?a ?x ?w) ?c)",
+            "(add ?m ?c (matmul ?a ?x ?w))",
+        ],
         right: "(gemm ?a ?x ?w ?c)",
         conditions: &[
-            Condition { name: "matrices of floats", holds: |m| float(m, "x") && rank_is(m, "x", 2) && rank_is(m, "w", 2) },
+            Condition {
+                name: "matrices of floats",
+                holds: |m| float(m, "x") && rank_is(m, "x", 2) && rank_is(m, "w", 2),
+            },
             Condition { name: "the term is a constant row", holds: |m| m.fixed("c") && last_axis(m) },
         ],
         exactness: Exactness::Norm(NORM_LINEAR),
@@ -68,7 +89,10 @@ pub(super) const RULES: &[Rule] = &[
         left: &["(mul ?m (matmul ?a ?x ?w) ?c)", "(mul ?m ?c (matmul ?a ?x ?w))"],
         right: "(matmul ?a ?x (mul ?w c'))",
         conditions: &[
-            Condition { name: "the right operand is a constant matrix", holds: |m| m.fixed("w") && float(m, "w") && rank_is(m, "w", 2) },
+            Condition {
+                name: "the right operand is a constant matrix",
+                holds: |m| m.fixed("w") && float(m, "w") && rank_is(m, "w", 2),
+            },
             Condition { name: "the factor is finite", holds: |m| finite(m, "c") },
             Condition { name: "the factor is a constant row", holds: last_axis },
         ],

@@ -5,6 +5,8 @@ mod linear;
 mod movement;
 mod pad;
 mod support;
+#[cfg(test)]
+mod tests;
 
 use adze_ir::egraph::Rule;
 

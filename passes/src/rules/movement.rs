@@ -30,8 +30,21 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "transpose-after-unary",
         left: through_unary!(
-            "relu", "sigmoid", "tanh", "neg", "abs", "exp", "sqrt", "erf", "hard_swish", "clip", "leaky_relu", "elu",
-            "hard_sigmoid", "gelu", "swish"
+            "relu",
+            "sigmoid",
+            "tanh",
+            "neg",
+            "abs",
+            "exp",
+            "sqrt",
+            "erf",
+            "hard_swish",
+            "clip",
+            "leaky_relu",
+            "elu",
+            "hard_sigmoid",
+            "gelu",
+            "swish"
         ),
         right: "(transpose ?p (f ?a ?x))",
         conditions: &[],

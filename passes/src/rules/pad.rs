@@ -43,7 +43,8 @@ fn spatial_only(m: &Match<'_>) -> bool {
 fn make_padded(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     let (Op::Pad(pad), Op::Conv(conv)) = (op(egraph, subst, "p"), op(egraph, subst, "a")) else { return None };
     let added = pad.before[2..].iter().chain(&pad.after[2..]);
-    let pads: Option<Vec<i64>> = conv.pads.iter().zip(added).map(|(have, more)| Some(have + more.as_const()?)).collect();
+    let pads: Option<Vec<i64>> =
+        conv.pads.iter().zip(added).map(|(have, more)| Some(have + more.as_const()?)).collect();
     let conv = Conv { pads: pads?, ..conv };
     let (x, w) = (id(egraph, subst, "x"), id(egraph, subst, "w"));
     match find(egraph, subst, "b") {

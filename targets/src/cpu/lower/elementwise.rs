@@ -3,6 +3,7 @@
 use adze_ir::ops::{BinaryFn, Op, UnaryFn};
 use adze_ir::types::DType;
 
+use super::nibble::{self, is_nibble};
 use super::operand::Unsupported;
 use crate::cpu::kernel::{BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value, math};
 
@@ -31,7 +32,8 @@ pub fn compute_elem(dtype: DType) -> Option<Elem> {
 
 /// Whether values of that dtype are worth vectors.
 pub fn is_vector_dtype(dtype: DType) -> bool {
-    matches!(dtype, DType::F16 | DType::Bf16 | DType::F32 | DType::Bool | DType::I32 | DType::U32)
+    let bytes = matches!(dtype, DType::I8 | DType::U8 | DType::Bool);
+    bytes || matches!(dtype, DType::F16 | DType::Bf16 | DType::F32 | DType::I32 | DType::U32)
 }
 
 /// Whether the operator is elementwise, so that [`emit`] has code for it.
@@ -64,6 +66,15 @@ fn signed(dtype: DType) -> bool {
     matches!(dtype, DType::I4 | DType::I8 | DType::I16 | DType::I32 | DType::I64)
 }
 
+/// Whether the operator means the same on 4-bit integers held in bytes.
+fn takes_nibbles(op: &Op) -> bool {
+    match op {
+        Op::Cast(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Where(_) => true,
+        Op::Unary(unary) => unary.function == UnaryFn::Identity,
+        _ => false,
+    }
+}
+
 fn unsupported<T>(op: &Op, dtype: DType) -> Result<T, Unsupported> {
     Err(Unsupported { found: format!("`{op}` on {dtype}"), accepted: "another dtype".into() })
 }
@@ -75,6 +86,10 @@ fn unsupported<T>(op: &Op, dtype: DType) -> Result<T, Unsupported> {
 pub fn emit(b: &mut KernelBuilder, op: &Op, args: &[Lane], result: DType) -> Result<Lane, Unsupported> {
     let x = args[0];
     let ty = b.ty(x.value);
+    let narrow = args.iter().map(|a| a.dtype).chain([result]).find(|d| is_nibble(*d));
+    if let Some(narrow) = narrow.filter(|_| !takes_nibbles(op)) {
+        return unsupported(op, narrow);
+    }
     let value = match op {
         Op::Unary(unary) => emit_unary(b, op, unary.function, x)?,
         Op::Binary(binary) => emit_binary(b, op, binary.function, x, args[1])?,
@@ -420,7 +435,7 @@ fn pow(b: &mut KernelBuilder, op: &Op, x: Lane, y: Lane) -> Result<Value, Unsupp
 /// Conversion by value, as `cast` means it.
 pub fn cast(b: &mut KernelBuilder, x: Lane, to: DType) -> Value {
     let from = b.ty(x.value);
-    let Some(elem) = compute_elem(to) else { return x.value };
+    let elem = compute_elem(to).unwrap_or(Elem::I8);
     if to == DType::Bool {
         if from.elem.is_mask() {
             return x.value;
@@ -441,23 +456,26 @@ pub fn cast(b: &mut KernelBuilder, x: Lane, to: DType) -> Value {
         return b.convert(clamped, signed(to), elem);
     }
     let is_signed = if from.elem.is_float() { signed(to) } else { signed(x.dtype) };
-    b.convert(x.value, is_signed, elem)
+    let value = b.convert(x.value, is_signed, elem);
+    nibble::wrap(b, value, to)
 }
 
 /// `sat(round_half_even(x / scale) + zero)`.
 fn quantize(b: &mut KernelBuilder, x: Lane, scale: Lane, zero: Option<Lane>, to: DType) -> Value {
-    let ratio = b.div(x.value, scale.value);
+    let wide = b.convert(x.value, signed(x.dtype), Elem::F32);
+    let ratio = b.div(wide, scale.value);
     let rounded = b.un(UnOp::Nearest, ratio);
     let elem = compute_elem(to).unwrap_or(Elem::I8);
     let (lo, hi) = to.int_range().unwrap_or((0, 0));
-    let ty = b.ty(x.value);
+    let ty = b.ty(wide);
     let int_ty = ty.with_elem(Elem::I32);
     // Far outside of every sum with a zero point, and exact in f32.
     let bounded = Lane { value: rounded, dtype: DType::F32, constant: None };
     let bounded = clamp(b, bounded, Some(-2f64.powi(24)), Some(2f64.powi(24)));
     let nan = b.cmp(Cmp::Ne, bounded, bounded);
-    let nothing = b.zero(ty);
-    let number = b.select(nan, nothing, bounded);
+    // NaN becomes the smallest value, as in ONNX Runtime.
+    let lowest = b.number(-2f64.powi(24), ty);
+    let number = b.select(nan, lowest, bounded);
     let mut int = b.convert(number, true, Elem::I32);
     if let Some(zero) = zero {
         let zero = b.convert(zero.value, signed(zero.dtype), Elem::I32);

@@ -11,20 +11,26 @@ pub mod elementwise;
 mod epilogue;
 mod gemm;
 mod index;
+mod integer;
 mod leaf;
 mod micro;
 mod movement;
 mod nest;
+mod nibble;
 mod operand;
 mod pack;
 mod point;
 mod pool;
 mod product;
+mod quantize;
 mod recurrent;
 mod resize;
 mod rows;
+mod scatter;
+mod select;
 mod slide;
 mod store;
+mod walk;
 mod window;
 
 use adze_ir::ops::Op;
@@ -67,6 +73,10 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         | Op::ExtentValue(_)
         | Op::Iota(_) => movement::lower(cx),
         Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::OneHot(_) => index::lower(cx),
+        Op::ScatterElements(_) | Op::ScatterNd(_) => scatter::lower(cx),
+        Op::TopK(_) => select::lower(cx),
+        Op::DynamicQuantize(_) => quantize::lower(cx),
+        Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_) => integer::lower(cx),
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),

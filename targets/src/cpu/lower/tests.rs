@@ -3,6 +3,7 @@
 //! All memory that is not part of an operand is NaN, so that a read outside shows. Every kernel runs once over its whole
 //! range and once in two parts, which must give the same bits.
 
+mod code;
 mod conv;
 mod everywhere;
 mod fused;
