@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use adze_ir::graph::Graph;
+use adze_ir::propose::PlainMachine;
 use adze_ir::tile::{Binding, Program, Role};
 use adze_ir::types::TensorType;
 use adze_ir::verify::verify_program;
-use adze_passes::layout::assign_layouts;
 use adze_passes::lower::{LowerOptions, lower};
 use adze_passes::memory::{Plan, plan};
+use adze_passes::pass::{PassError, PassOptions};
+use adze_passes::pipeline::{self, Report, Runner};
 use adze_targets::cpu::Machine;
 use adze_targets::cpu::backend::{self, BackendError, CodeObject, CodegenOptions};
 
@@ -48,13 +50,27 @@ pub struct Built {
     pub package: Package,
 }
 
+/// Runs the pipeline of passes, or the part of it up to a pass.
+///
+/// # Errors
+/// [`Error::Options`] for an unknown pass, [`Error::Bug`] for what a pass breaks.
+pub fn optimise(graph: &Graph, stop_after: Option<&str>) -> Result<(Graph, Report), Error> {
+    let mut graph = graph.clone();
+    let options = PassOptions::default();
+    let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after };
+    let report = runner.run(&mut graph, pipeline::DEFAULT, &mut |_, _| {}).map_err(|error| match error {
+        PassError::Unknown { .. } => Error::Options(error.to_string()),
+        _ => Error::Bug(error.to_string()),
+    })?;
+    Ok((graph, report))
+}
+
 /// Builds a graph.
 ///
 /// # Errors
 /// [`Error`] when a node has no kernel, memory does not suffice or an invariant is broken.
 pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
-    let mut graph = graph.clone();
-    assign_layouts(&mut graph).map_err(|e| Error::Bug(format!("layouts: {e}")))?;
+    let (graph, report) = optimise(graph, None)?;
     let lowered = lower(&graph, LowerOptions::default()).map_err(|e| Error::Unsupported(e.to_string()))?;
     let mut program = lowered.program;
     let plan = plan(&mut program).map_err(|e| Error::Options(e.to_string()))?;
@@ -73,7 +89,9 @@ pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
         return Err(Error::Options(format!("the arena takes {} bytes, the limit is {limit}", code.arena_bytes)));
     }
     let package = package_of(&program, code, &options.machine);
-    Ok(Built { program, plan, notes: lowered.notes, package })
+    let missed = report.missed.iter().map(ToString::to_string);
+    let notes = lowered.notes.into_iter().chain(missed).collect();
+    Ok(Built { program, plan, notes, package })
 }
 
 fn package_of(program: &Program, code: CodeObject, machine: &Machine) -> Package {

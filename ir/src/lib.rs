@@ -3,12 +3,14 @@
 //! No I/O, no pass, no concrete target. See `docs/ir.md` for syntax and meaning.
 
 pub mod attrs;
+pub mod egraph;
 pub mod eval;
 pub mod exact;
 pub mod extent;
 pub mod graph;
 pub mod loc;
 pub mod ops;
+pub mod propose;
 pub mod quant;
 pub mod tensor;
 pub mod text;

@@ -6,10 +6,40 @@
 
 use std::collections::BTreeMap;
 
+use adze_ir::exact::Exactness;
 use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, NodeId, ValueId};
+use adze_ir::loc::Loc;
 use adze_ir::ops::{Op, Relayout, TypeError};
 use adze_ir::types::{Layout, TensorType};
+
+use crate::pass::{Changed, Pass, PassCx, PassError};
+
+/// See [`Pass::docs`].
+pub struct AssignLayouts;
+
+impl Pass for AssignLayouts {
+    fn name(&self) -> &'static str {
+        "layout"
+    }
+
+    fn docs(&self) -> &'static str {
+        "Puts the results of convolutions and pools channels last, lets elementwise operators follow, and inserts \
+         `relayout` nodes where an operator wants row-major operands. Stands after fusion, so that what runs together \
+         has one layout. Logical shapes and values stay."
+    }
+
+    fn exactness(&self) -> Exactness {
+        Exactness::Exact
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
+        let before = graph.to_string();
+        let pass = cx.pass;
+        assign_layouts(graph).map_err(|error| PassError::Type { pass, loc: Loc::default(), error })?;
+        Ok(if graph.to_string() == before { Changed::No } else { Changed::Yes })
+    }
+}
 
 /// Fewer channels than this are read row-major by a convolution: a copy would cost more than it gains.
 const MIN_CHANNELS: i64 = 8;

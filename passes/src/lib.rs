@@ -1,5 +1,18 @@
-//! How adze improves what it compiles.
+//! How what adze compiles is improved: passes on the graph, on the e-graph, and down to tile IR.
+//!
+//! The order is in [`pipeline`]; a pass sees a machine as a [`adze_ir::propose::CostModel`] only.
 
+pub mod canonicalize;
+pub mod dead;
+pub mod decompose;
+pub mod fold;
+pub mod fuse;
 pub mod layout;
 pub mod lower;
 pub mod memory;
+pub mod pass;
+pub mod pipeline;
+mod rebuild;
+pub mod registry;
+pub mod rules;
+pub mod saturate;

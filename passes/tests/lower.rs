@@ -7,7 +7,7 @@ use adze_ir::text::{parse_graph, parse_program};
 use adze_ir::tile::{Program, Stmt};
 use adze_ir::verify::{verify_graph, verify_program};
 use adze_passes::lower::{LowerOptions, Lowered, lower};
-use adze_passes::memory::plan;
+use adze_passes::memory::{plan, plan_within};
 
 fn inputs(graph: &Graph, dims: &[(&str, i64)]) -> Vec<Tensor> {
     let mut random = fastrand::Rng::with_seed(7);
@@ -158,4 +158,62 @@ fn elementwise_leaves_reuse_their_operand() {
     assert_eq!(planned.memories[0].bytes, 2 * 4096, "{planned}");
     assert_eq!(planned.memories[0].bound, 2 * 4096, "{planned}");
     verify_program(&program).unwrap();
+}
+
+/// A depthwise-separable stack, small, with a residual block and borders that do not divide.
+const STACK: &str = "graph @g {
+  input %0 \"x\" : f32[1,3,26,11]
+  input %1 \"w1\" : f32[8,3,3,3]
+  input %2 \"wd\" : f32[8,1,3,3]
+  input %3 \"wp\" : f32[8,8,1,1]
+  input %4 \"ws\" : f32[8,1,5,5]
+  %5 = conv %0, %1 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1} : f32[1,8,26,11] loc(\"conv\")
+  %6 = relu %5 : f32[1,8,26,11]
+  %7 = conv %6, %2 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=8} : f32[1,8,26,11] loc(\"dw\")
+  %8 = conv %7, %3 {strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=1} : f32[1,8,26,11] loc(\"pw\")
+  %9 = add %8, %6 : f32[1,8,26,11] loc(\"residual\")
+  %10 = max_pool %9 {kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], dilations=[1, 1]} : f32[1,8,13,6] loc(\"pool\")
+  %11 = conv %10, %4 {strides=[2, 2], pads=[2, 2, 2, 2], dilations=[1, 1], group=8} : f32[1,8,7,3] loc(\"strided\")
+  %12 = clip %11 {max=6.0} : f32[1,8,7,3]
+  output \"y\" = %12
+}";
+
+#[test]
+fn strips_keep_the_result_under_a_limit() {
+    let graph = parse_graph(STACK).unwrap();
+    let data = inputs(&graph, &[]);
+    let expected = eval_graph(&graph, &data).unwrap();
+    let base = lower(&graph, LowerOptions::default()).unwrap().program;
+    let untiled = plan(&mut base.clone()).unwrap().bytes("arena");
+    let mut loops = 0;
+    for percent in [80, 60, 40, 30] {
+        let mut program = base.clone();
+        let limit = untiled * percent / 100;
+        let planned = plan_within(&mut program, limit).unwrap_or_else(|e| panic!("{percent} %: {e}"));
+        assert!(planned.bytes("arena") <= limit, "{planned}");
+        verify_program(&program).unwrap_or_else(|v| panic!("{v:#?}\n{program}"));
+        assert_eq!(eval_program(&program, &data).unwrap(), expected, "{program}");
+        loops += program.body.iter().filter(|s| matches!(s, Stmt::For(_))).count();
+        let text = program.to_string();
+        assert_eq!(parse_program(&text).unwrap().to_string(), text);
+    }
+    assert!(loops >= 4);
+}
+
+#[test]
+fn a_limit_that_cannot_be_kept_names_the_layer() {
+    let graph = parse_graph(
+        "graph @g {
+          input %0 \"x\" : f32[64,64]
+          %1 = transpose %0 {perm=[1, 0]} : f32[64,64] loc(\"first\")
+          %2 = matmul %1, %0 : f32[64,64] loc(\"second\")
+          %3 = softmax %2 {axis=1} : f32[64,64] loc(\"third\")
+          output \"y\" = %3
+        }",
+    )
+    .unwrap();
+    let mut program = lower(&graph, LowerOptions::default()).unwrap().program;
+    let error = plan_within(&mut program, 20_000).unwrap_err().to_string();
+    assert!(error.contains("second") && error.contains("32768") && error.contains("20000"), "{error}");
+    assert!(plan_within(&mut program, 32_768).is_ok());
 }

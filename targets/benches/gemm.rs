@@ -13,7 +13,7 @@ use adze_targets::cpu::exec::{Buffer, Loaded};
 use adze_targets::cpu::kernel::{Access, Kernel, KernelBuilder, Type, Value};
 use adze_targets::cpu::object::ObjectBuilder;
 
-const M: usize = 196;
+const M: usize = 240;
 const N: usize = 128;
 const K: usize = 256;
 const ROWS: i64 = 4;
@@ -21,7 +21,7 @@ const UNROLL: i64 = 4;
 
 fn gemm() -> Kernel {
     let (n, k) = (N as i64, K as i64);
-    let mut b = KernelBuilder::new("gemm_f32_4x8");
+    let mut b = KernelBuilder::new("gemm_f32");
     let a = b.param("a", DType::F32, Access::In);
     let w = b.param("w", DType::F32, Access::Weight);
     let c = b.param("c", DType::F32, Access::Out);
@@ -32,7 +32,7 @@ fn gemm() -> Kernel {
             b.loop_(0, 2, 1, |b, half| {
                 let weights = panel.clone() * (16 * k).into() + half.clone() * 8.into();
                 let zero = b.f32(0.0, 4);
-                let accs = b.for_(0, k, UNROLL, &[zero; 8], |b, i, accs| {
+                let accs = b.for_(0, k, UNROLL, &[zero; 2 * ROWS as usize], |b, i, accs| {
                     let mut accs = accs.to_vec();
                     for u in 0..UNROLL {
                         let at = weights.clone() + (i.clone() + u.into()) * 16.into();
@@ -107,7 +107,7 @@ fn main() {
     let mut buffers = [floats(M * K, 0.01), floats(N * K, 0.01), floats(M * N, 0.0)];
     let tiles = (M as i64) / ROWS;
     let call = |buffers: &mut [Buffer]| {
-        let status = loaded.call_kernel("gemm_f32_4x8", buffers, &[], 0, tiles).expect("defined");
+        let status = loaded.call_kernel("gemm_f32", buffers, &[], 0, tiles).expect("defined");
         assert_eq!(black_box(status), 0);
     };
     call(&mut buffers);

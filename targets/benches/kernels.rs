@@ -22,21 +22,52 @@ struct Layer {
     w: Vec<usize>,
     y: Vec<usize>,
     macs: f64,
+    dtype: DType,
+    /// Axes in logical order instead of channels last.
+    plain: bool,
+    /// The right operand is known at compile time.
+    constant: bool,
+}
+
+impl Layer {
+    fn new(name: String, op: impl Into<Op>, [x, w, y]: [Vec<usize>; 3], macs: usize) -> Self {
+        let macs = macs as f64;
+        Self { name, op: op.into(), x, w, y, macs, dtype: DType::F32, plain: false, constant: true }
+    }
+
+    fn plain(self) -> Self {
+        Self { plain: true, name: format!("{} plain", self.name), ..self }
+    }
+
+    fn dynamic(self) -> Self {
+        Self { constant: false, name: format!("{} dynamic", self.name), ..self }
+    }
+
+    fn f16(self) -> Self {
+        Self { dtype: DType::F16, name: format!("{} f16", self.name), ..self }
+    }
 }
 
 fn conv(name: &str, [ci, co, h]: [usize; 3], k: usize, stride: usize, group: usize) -> Layer {
     let pad = (k / 2) as i64;
     let out = (h + 2 * (k / 2) - k) / stride + 1;
     let op = Conv { strides: vec![stride as i64; 2], pads: vec![pad; 4], dilations: vec![1; 2], group: group as i64 };
-    let macs = (out * out * co * k * k * ci / group) as f64;
-    let (x, w, y) = (vec![1, ci, h, h], vec![co, ci / group, k, k], vec![1, co, out, out]);
-    Layer { name: format!("{name} {h}x{h} {ci}->{co} k{k} s{stride}"), op: op.into(), x, w, y, macs }
+    let macs = out * out * co * k * k * ci / group;
+    let shapes = [vec![1, ci, h, h], vec![co, ci / group, k, k], vec![1, co, out, out]];
+    Layer::new(format!("{name} {h}x{h} {ci}->{co} k{k} s{stride}"), op, shapes, macs)
 }
 
-fn matmul(m: usize, k: usize, n: usize) -> Layer {
-    let op = MatMul { trans_a: false, trans_b: false };
-    let macs = (m * n * k) as f64;
-    Layer { name: format!("matmul {m}x{k}x{n}"), op: op.into(), x: vec![m, k], w: vec![k, n], y: vec![m, n], macs }
+fn conv1d([ci, co, n]: [usize; 3], k: usize, stride: usize) -> Layer {
+    let out = (n - k) / stride + 1;
+    let op = Conv { strides: vec![stride as i64], pads: vec![0; 2], dilations: vec![1], group: 1 };
+    let shapes = [vec![1, ci, n], vec![co, ci, k], vec![1, co, out]];
+    Layer::new(format!("conv1d {n} {ci}->{co} k{k} s{stride}"), op, shapes, out * co * k * ci)
+}
+
+fn matmul(m: usize, k: usize, n: usize, trans_b: bool) -> Layer {
+    let op = MatMul { trans_a: false, trans_b };
+    let right = if trans_b { vec![n, k] } else { vec![k, n] };
+    Layer::new(format!("matmul {m}x{k}x{n}"), op, [vec![m, k], right, vec![m, n]], m * n * k)
 }
 
 fn layers() -> Vec<Layer> {
@@ -60,23 +91,34 @@ fn layers() -> Vec<Layer> {
         conv("resnet", [128, 128, 28], 3, 1, 1),
         conv("resnet", [256, 256, 14], 3, 1, 1),
         conv("resnet", [512, 512, 7], 3, 1, 1),
-        matmul(1, 1280, 1000),
-        matmul(32, 384, 1536),
-        matmul(128, 256, 256),
+        conv("first", [3, 32, 224], 3, 2, 1).plain(),
+        conv("resnet", [64, 64, 56], 3, 1, 1).plain(),
+        conv("depthwise", [144, 144, 56], 3, 1, 144).plain(),
+        conv("project", [144, 24, 56], 1, 1, 1).f16(),
+        conv("depthwise", [144, 144, 56], 3, 1, 144).f16(),
+        conv1d([1, 258, 640], 256, 128).plain(),
+        conv1d([129, 128, 64], 3, 1).plain(),
+        conv1d([129, 128, 64], 3, 1),
+        matmul(1, 1280, 1000, false),
+        matmul(1, 128, 512, false),
+        matmul(32, 384, 1536, false),
+        matmul(128, 256, 256, false),
+        matmul(128, 64, 128, true).dynamic(),
+        matmul(128, 128, 64, false).dynamic(),
+        matmul(1, 64, 128, true).dynamic(),
     ]
 }
 
-fn random(rng: &mut fastrand::Rng, shape: &[usize]) -> Tensor {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.f32() - 0.5).collect();
-    Tensor::from_f32(shape, &values)
+fn random(rng: &mut fastrand::Rng, dtype: DType, shape: &[usize]) -> Tensor {
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| f64::from(rng.f32()) - 0.5).collect();
+    Tensor::from_f64(dtype, shape, &values)
 }
 
-/// Channels last for images.
-fn operand(shape: &[usize], constant: Option<Tensor>) -> Operand {
+fn operand(dtype: DType, shape: &[usize], constant: Option<Tensor>, last: bool) -> Operand {
     let rank = shape.len();
-    let order: Vec<usize> = match (rank, &constant) {
-        (4, None) => vec![0, 2, 3, 1],
-        _ => (0..rank).collect(),
+    let order: Vec<usize> = match last && rank > 2 {
+        true => std::iter::once(0).chain(2..rank).chain([1]).collect(),
+        false => (0..rank).collect(),
     };
     let mut strides = vec![Extent::ONE; rank];
     let mut step = 1;
@@ -85,7 +127,7 @@ fn operand(shape: &[usize], constant: Option<Tensor>) -> Operand {
         step *= shape[axis];
     }
     let shape = shape.iter().map(|&n| n.into()).collect();
-    Operand { dtype: DType::F32, shape, strides, offset: Extent::ZERO, bounds: None, constant }
+    Operand { dtype, shape, strides, offset: Extent::ZERO, bounds: None, constant }
 }
 
 /// The fastest call of several, in seconds.
@@ -134,9 +176,11 @@ fn main() {
     let top = peak(&machine);
     println!("peak {:.1} GFLOP/s", top * 2e-9);
     for layer in layers().into_iter().filter(|l| l.name.contains(&filter)) {
-        let w = random(&mut rng, &layer.w);
-        let inputs = [Some(operand(&layer.x, None)), Some(operand(&layer.w, Some(w)))];
-        let outputs = [operand(&layer.y, None)];
+        let w = random(&mut rng, layer.dtype, &layer.w);
+        let place = |shape: &[usize]| operand(layer.dtype, shape, None, !layer.plain);
+        let right = operand(layer.dtype, &layer.w, layer.constant.then_some(w), false);
+        let inputs = [Some(place(&layer.x)), Some(right)];
+        let outputs = [place(&layer.y)];
         let dims = Dims::new();
         let cx = LeafCx { op: &layer.op, inputs: &inputs, outputs: &outputs, dims: &dims, machine: &machine };
         let steps = lower_leaf(&cx).expect("the layer has kernels");
@@ -146,8 +190,9 @@ fn main() {
                 .pointers
                 .iter()
                 .map(|role| match role {
-                    PtrRole::Input(_) => Buffer::from_bytes(random(&mut rng, &layer.x).bytes()),
-                    PtrRole::Output(_) => Buffer::from_bytes(random(&mut rng, &layer.y).bytes()),
+                    PtrRole::Input(0) => Buffer::from_bytes(random(&mut rng, layer.dtype, &layer.x).bytes()),
+                    PtrRole::Input(_) => Buffer::from_bytes(random(&mut rng, layer.dtype, &layer.w).bytes()),
+                    PtrRole::Output(_) => Buffer::from_bytes(random(&mut rng, layer.dtype, &layer.y).bytes()),
                     PtrRole::Packed(weight) => Buffer::from_bytes(weight.data.bytes()),
                     PtrRole::Scratch(bytes) => Buffer::new(usize::try_from(bytes.upper(&dims)).unwrap_or(0)),
                 })
@@ -160,6 +205,6 @@ fn main() {
             }
         });
         let rate = layer.macs / seconds;
-        println!("{:32} {:9.1} us {:6.1} GFLOP/s {:4.0} %", layer.name, seconds * 1e6, rate * 2e-9, 100.0 * rate / top);
+        println!("{:42} {:9.1} us {:6.1} GFLOP/s {:4.0} %", layer.name, seconds * 1e6, rate * 2e-9, 100.0 * rate / top);
     }
 }

@@ -1,8 +1,12 @@
 //! Random kernels: interpreter and native code agree bit for bit (NaN equals NaN), on every machine the host can run.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod qemu;
 
 use adze_ir::extent::Extent;
 use adze_ir::types::DType;
 use adze_targets::cpu::Machine;
+use adze_targets::cpu::emit::Emitter;
 use adze_targets::cpu::exec::{Buffer, Loaded};
 use adze_targets::cpu::kernel::interp::{self, Options};
 use adze_targets::cpu::kernel::ir::Shift;
@@ -106,7 +110,8 @@ impl Generator {
                 let (a, b) = (self.value(ty), self.value(ty));
                 let ops: &[BinOp] = if float { &BinOp::ALL[..8] } else { &BinOp::ALL[8..] };
                 let op = self.one_of(ops);
-                let op = if !float && self.rng.bool() { self.one_of(&[BinOp::Add, BinOp::Sub, BinOp::Mul]) } else { op };
+                let op =
+                    if !float && self.rng.bool() { self.one_of(&[BinOp::Add, BinOp::Sub, BinOp::Mul]) } else { op };
                 self.keep(|g| g.b.bin(op, a, b));
             }
             5 => {
@@ -263,7 +268,11 @@ impl Generator {
             b.if_else(
                 small,
                 |b| args.iter().map(|&a| mix(b, a, looked_up)).collect(),
-                |b| args.iter().map(|&a| if b.ty(a).elem.is_mask() { b.un(UnOp::Not, a) } else { b.un(UnOp::Neg, a) }).collect(),
+                |b| {
+                    args.iter()
+                        .map(|&a| if b.ty(a).elem.is_mask() { b.un(UnOp::Not, a) } else { b.un(UnOp::Neg, a) })
+                        .collect()
+                },
             )
         });
         self.pool.splice(0..0, results);
@@ -328,33 +337,66 @@ fn host_machines() -> Vec<Machine> {
     names.iter().map(|n| Machine::from_name(n).unwrap()).collect()
 }
 
-fn check(seed: u64) -> Result<(), TestCaseError> {
+/// A random kernel, checked and read back from its text, with memory for it.
+fn case(seed: u64) -> Result<(Kernel, Vec<Vec<u8>>), TestCaseError> {
     let kernel = Generator::new(seed).kernel();
     let violations = verify(&kernel);
     prop_assert!(violations.is_empty(), "{violations:?}\n{}", text::print(&kernel));
+    let printed = text::print(&kernel);
+    let parsed = text::parse(&printed).map_err(|e| TestCaseError::fail(format!("{e}\n{printed}")))?;
+    prop_assert_eq!(&parsed, &kernel);
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xabcd);
-    let inputs: Vec<Vec<u8>> = ELEMS.iter().map(|(e, _)| memory(&mut rng, *e)).collect();
-    let outputs: Vec<Vec<u8>> = ELEMS.iter().map(|(e, _)| vec![0; COUNT as usize * e.bytes() as usize]).collect();
-    let all: Vec<Vec<u8>> = inputs.into_iter().chain(outputs).collect();
+    let inputs = ELEMS.iter().map(|(e, _)| memory(&mut rng, *e));
+    let outputs = ELEMS.iter().map(|(e, _)| vec![0; COUNT as usize * e.bytes() as usize]);
+    Ok((kernel, inputs.collect::<Vec<_>>().into_iter().chain(outputs).collect()))
+}
+
+const RANGE: (i64, i64) = (1, 5);
+
+/// Compares what a machine wrote with what the interpreter writes.
+fn compare(machine: &Machine, kernel: &Kernel, before: &[Vec<u8>], after: &[Vec<u8>]) -> Result<(), TestCaseError> {
+    let mut expected = before.to_vec();
+    let mut slices: Vec<&mut [u8]> = expected.iter_mut().map(Vec::as_mut_slice).collect();
+    let options = Options { fuse_muladd: machine.has_fma, ..Options::default() };
+    prop_assert_eq!(interp::run(kernel, &mut slices, &[], RANGE, options), Ok(0));
+    for (index, (elem, _)) in ELEMS.iter().enumerate() {
+        let (found, wanted) = (canonical(&after[6 + index], *elem), canonical(&expected[6 + index], *elem));
+        prop_assert_eq!(found.len(), wanted.len());
+        let width = elem.bytes() as usize;
+        let lane = found.iter().zip(&wanted).position(|(a, b)| a != b).map(|byte| byte / width);
+        let values = lane.map(|l| (&found[l * width..][..width], &wanted[l * width..][..width]));
+        prop_assert!(
+            lane.is_none(),
+            "{}: out_{elem}[{lane:?}] found and wanted {values:x?}\n{}",
+            machine.name,
+            text::print(kernel)
+        );
+    }
+    Ok(())
+}
+
+fn check_here(seed: u64) -> Result<(), TestCaseError> {
+    let (kernel, before) = case(seed)?;
     for machine in host_machines() {
-        let mut expected = all.clone();
-        let mut slices: Vec<&mut [u8]> = expected.iter_mut().map(Vec::as_mut_slice).collect();
-        let options = Options { fuse_muladd: machine.has_fma, ..Options::default() };
-        let status = interp::run(&kernel, &mut slices, &[], (1, 5), options);
-        prop_assert_eq!(status, Ok(0));
         let mut object = ObjectBuilder::new(&machine).unwrap();
         object.add_kernel(&kernel).unwrap_or_else(|e| panic!("{e}\n{}", text::print(&kernel)));
         let loaded = Loaded::new(&object.finish().unwrap()).unwrap();
-        let mut buffers: Vec<Buffer> = all.iter().map(|m| Buffer::from_bytes(m)).collect();
-        let status = loaded.call_kernel("random", &mut buffers, &[], 1, 5).unwrap();
-        prop_assert_eq!(status, 0);
-        for (index, (elem, _)) in ELEMS.iter().enumerate() {
-            let (found, wanted) = (canonical(buffers[6 + index].as_ref(), *elem), canonical(&expected[6 + index], *elem));
-            let lane = found.iter().zip(&wanted).position(|(a, b)| a != b).map(|byte| byte / elem.bytes() as usize);
-            prop_assert!(lane.is_none(), "{}: out_{elem}[{lane:?}]\n{}", machine.name, text::print(&kernel));
-        }
+        let mut buffers: Vec<Buffer> = before.iter().map(|m| Buffer::from_bytes(m)).collect();
+        prop_assert_eq!(loaded.call_kernel("random", &mut buffers, &[], RANGE.0, RANGE.1).unwrap(), 0);
+        let after: Vec<Vec<u8>> = buffers.iter().map(|b| b.as_ref().to_vec()).collect();
+        compare(&machine, &kernel, &before, &after)?;
     }
     Ok(())
+}
+
+fn check_under_qemu(name: &str, seed: u64) -> Result<(), TestCaseError> {
+    let (kernel, before) = case(seed)?;
+    let machine = Machine::from_name(name).unwrap();
+    let mut emitter = Emitter::new(&machine).unwrap();
+    let code = emitter.compile(&kernel).unwrap_or_else(|e| panic!("{name}: {e}\n{}", text::print(&kernel)));
+    let Some((status, after)) = qemu::run(&machine, &code, &before, &[], RANGE) else { return Ok(()) };
+    prop_assert_eq!(status, 0, "{}", text::print(&kernel));
+    compare(&machine, &kernel, &before, &after)
 }
 
 proptest! {
@@ -362,6 +404,25 @@ proptest! {
 
     #[test]
     fn interpreter_and_native_code_agree(seed in any::<u64>()) {
-        check(seed)?;
+        check_here(seed)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn aarch64_agrees_under_qemu(seed in any::<u64>()) {
+        check_under_qemu("aarch64", seed)?;
+    }
+
+    #[test]
+    fn riscv64gc_agrees_under_qemu(seed in any::<u64>()) {
+        check_under_qemu("riscv64gc", seed)?;
+    }
+
+    #[test]
+    fn riscv64gcv_agrees_under_qemu(seed in any::<u64>()) {
+        check_under_qemu("riscv64gcv", seed)?;
     }
 }

@@ -7,7 +7,7 @@ use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, wr
 /// # Errors
 /// Those of the archive writer, which reads the object's symbols.
 pub fn static_library(object_name: &str, object: &[u8]) -> std::io::Result<Vec<u8>> {
-    let member = NewArchiveMember::new(object.to_vec(), &DEFAULT_OBJECT_READER, object_name.to_owned());
+    let member = NewArchiveMember::new(object, &DEFAULT_OBJECT_READER, object_name.to_owned());
     let mut out = std::io::Cursor::new(Vec::new());
     write_archive_to_stream(&mut out, &[member], ArchiveKind::Gnu, false, None)?;
     Ok(out.into_inner())

@@ -288,6 +288,10 @@ impl<'a> Machine<'a> {
         for (id, buffer) in self.program.buffers.iter() {
             let Role::Weight(recipe) = &buffer.role else { continue };
             let tensor = recipe.eval(&self.program.consts).map_err(|error| TileError::Weight { buffer: id, error })?;
+            if self.program.memory_of(buffer).lanes > 1 {
+                self.write(&View::whole(id, buffer), &tensor, "the package")?;
+                continue;
+            }
             let bytes = pack(buffer, &tensor).ok_or(TileError::Buffer(id))?;
             let place = self.places[id.index()];
             let storage = &mut self.storages[place.storage];
@@ -339,11 +343,20 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Makes all that a buffer holds undefined, lane by lane.
     fn forget(&mut self, id: BufferId) -> Result<(), TileError> {
+        let mut buffer = self.program.buffers[id].clone();
+        (buffer.shape, buffer.window) = (buffer.held_shape(), None);
+        let memory = self.program.memory_of(&buffer);
+        let addressing = Addressing::new(&buffer, memory, &self.lookup()).ok_or(TileError::Buffer(id))?;
         let place = self.places[id.index()];
-        let bytes = self.span_bytes(id)? as usize;
-        let start = (place.bit / 8) as usize;
-        self.storages[place.storage].defined[start..start + bytes].fill(false);
+        let terms: Vec<_> =
+            addressing.shape.iter().enumerate().map(|(axis, &size)| addressing.terms(axis, 0, size)).collect();
+        let storage = &mut self.storages[place.storage];
+        for_each_address(&terms, &mut |address| {
+            let bit = place.bit + address.unwrap_or(0);
+            storage.defined[(bit / 8) as usize..((bit + addressing.elem_bits + 7) / 8) as usize].fill(false);
+        });
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::types::{DType, Layout, Shape, TensorType};
 
 pub use address::{Addressing, AxisTerms, copy_bits, for_each_address, pack};
 pub use inplace::{is_elementwise, overwritable};
-pub use prove::Facts;
+pub use prove::{Facts, Var};
 pub use recipe::RecipeError;
 pub use scope::{live_ranges, scopes};
 pub use walk::{Access, LoopSpan, Walk};

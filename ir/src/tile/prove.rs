@@ -10,18 +10,64 @@ use crate::extent::{Atom, Dims, Extent, Sym};
 pub struct Facts {
     /// Ranges, those of loop variables included.
     pub ranges: Dims,
-    /// Loop variables, outermost first, with first and last value over what stands further out.
-    pub vars: Vec<(Sym, Extent, Extent)>,
+    /// Loop variables, outermost first.
+    pub vars: Vec<Var>,
+}
+
+/// A loop variable and its values.
+#[derive(Clone, Debug)]
+pub struct Var {
+    /// Its name.
+    pub name: Sym,
+    /// First value, over what stands further out.
+    pub first: Extent,
+    /// Last value, over what stands further out.
+    pub last: Extent,
+    /// Distance of values.
+    pub step: i64,
 }
 
 /// Expressions that a proof may look at.
 const BUDGET: u32 = 400;
+/// Combinations of values of loop variables that a proof may try one by one.
+const COMBINATIONS: usize = 4096;
 
 impl Facts {
     /// Whether `e >= 0` is proved for all values of the symbols. `false` means not proved.
     pub fn nonneg(&self, e: &Extent) -> bool {
+        if e.range(&self.ranges).lo >= 0 {
+            return true;
+        }
         let mut budget = BUDGET;
-        self.prove(e, &mut budget)
+        self.by_values(e).unwrap_or_else(|| self.prove(e, &mut budget))
+    }
+
+    /// Tries all values, when nothing but loop variables of few constant values occurs: exact.
+    fn by_values(&self, e: &Extent) -> Option<bool> {
+        let mut symbols = std::collections::BTreeSet::new();
+        e.symbols(&mut symbols);
+        let mut values: Vec<(&str, Vec<i64>)> = Vec::new();
+        let mut combinations = 1usize;
+        for symbol in &symbols {
+            let var = self.vars.iter().find(|v| v.name == *symbol)?;
+            let (first, last) = (var.first.as_const()?, var.last.as_const()?);
+            let step = usize::try_from(var.step).ok().filter(|s| *s > 0)?;
+            let count = usize::try_from((last - first) / var.step + 1).ok()?;
+            combinations = combinations.checked_mul(count).filter(|n| *n <= COMBINATIONS)?;
+            values.push((symbol, (first..=last).step_by(step).collect()));
+        }
+        let holds = |mut number: usize| {
+            let picked: Vec<(&str, i64)> = values
+                .iter()
+                .map(|(name, values)| {
+                    let value = values[number % values.len()];
+                    number /= values.len();
+                    (*name, value)
+                })
+                .collect();
+            e.eval(&|name| picked.iter().find(|p| p.0 == name).map(|p| p.1)).is_some_and(|value| value >= 0)
+        };
+        Some((0..combinations).all(holds))
     }
 
     /// Whether `a <= b` is proved.
@@ -56,9 +102,9 @@ impl Facts {
                     }
                     _ => false,
                 },
-                Atom::Sym(name) => match self.vars.iter().find(|(var, ..)| var == name) {
-                    Some((_, first, last)) => {
-                        let bound = if *coefficient > 0 { first } else { last };
+                Atom::Sym(name) => match self.vars.iter().find(|var| var.name == *name) {
+                    Some(var) => {
+                        let bound = if *coefficient > 0 { &var.first } else { &var.last };
                         bound.as_sym() != Some(name) && self.prove(&with(bound), budget)
                     }
                     None => false,
@@ -90,7 +136,10 @@ mod tests {
     fn facts() -> Facts {
         let ranges = [("h", 1, 100), ("i", 0, 99), ("k", 0, 11)];
         let ranges = ranges.map(|(n, lo, hi)| (n.into(), DimRange { lo, hi })).into();
-        Facts { ranges, vars: vec![("i".into(), 0.into(), Extent::sym("h") - 1.into())] }
+        Facts {
+            ranges,
+            vars: vec![Var { name: "i".into(), first: 0.into(), last: Extent::sym("h") - 1.into(), step: 1 }],
+        }
     }
 
     #[test]

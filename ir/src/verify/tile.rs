@@ -29,8 +29,8 @@ use cranelift_entity::EntityRef;
 use crate::extent::{DimRange, Extent, LIMIT, Sym};
 use crate::ops::TypeError;
 use crate::tile::{
-    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, View, Walk, WindowPlace, is_elementwise, live_ranges,
-    overwritable,
+    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, Var, View, Walk, WindowPlace, is_elementwise,
+    live_ranges, overwritable,
 };
 use crate::types::TensorType;
 
@@ -360,6 +360,8 @@ struct UnderWay {
 struct Region {
     buffer: BufferId,
     axes: Vec<DimRange>,
+    /// The view itself, as long as the loop variables still have the values it was evaluated with.
+    view: Option<View>,
 }
 
 impl Checker<'_> {
@@ -397,12 +399,15 @@ impl Checker<'_> {
             + (inner.hi.clone() - inner.lo.clone() - 1.into()).floordiv(&inner.step.into()) * inner.step.into();
         let (lo, hi) = (inner.lo.range(&self.facts.ranges).lo, last.range(&self.facts.ranges).hi);
         self.facts.ranges.insert(inner.var.clone(), DimRange { lo, hi: hi.max(lo) });
-        self.facts.vars.push((inner.var.clone(), inner.lo.clone(), last));
+        let (name, first) = (inner.var.clone(), inner.lo.clone());
+        self.facts.vars.push(Var { name, first, last, step: inner.step });
         let before = self.under_way.clone();
         self.block(&inner.body);
         if self.under_way != before {
             // Copies that were started in one iteration and go on in the next.
+            self.forget_views();
             self.block(&inner.body);
+            self.forget_views();
         }
         self.facts.vars.pop();
         self.facts.ranges.remove(&inner.var);
@@ -609,7 +614,14 @@ impl Checker<'_> {
             let rolls = buffer.window.as_ref().is_some_and(|w| w.axis == axis);
             if rolls { DimRange { lo: i64::MIN, hi: i64::MAX } } else { DimRange { lo: first, hi: past - 1 } }
         });
-        Region { buffer: view.buffer, axes: axes.collect() }
+        Region { buffer: view.buffer, axes: axes.collect(), view: Some(view.clone()) }
+    }
+
+    /// The loop variables change: only intervals are known of the copies under way.
+    fn forget_views(&mut self) {
+        for copy in &mut self.under_way {
+            (copy.dst.view, copy.src.view) = (None, None);
+        }
     }
 
     /// An access: it must not meet a copy under way.
@@ -623,7 +635,8 @@ impl Checker<'_> {
             if other.buffer != region.buffer {
                 return self.program.root(other.buffer) == self.program.root(region.buffer);
             }
-            other.axes.iter().zip(&region.axes).all(|(a, b)| a.lo <= b.hi && b.lo <= a.hi)
+            let apart = other.view.as_ref().is_some_and(|v| self.disjoint(v, view));
+            !apart && other.axes.iter().zip(&region.axes).all(|(a, b)| a.lo <= b.hi && b.lo <= a.hi)
         };
         let met: Vec<u32> =
             self.under_way.iter().filter(|c| meets(&c.dst) || (write && meets(&c.src))).map(|c| c.tag).collect();

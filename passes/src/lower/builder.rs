@@ -222,10 +222,10 @@ impl<'a> Lowering<'a> {
         pieces
     }
 
-    /// Owner of the bytes and byte offset in it, when the view is all of a plain buffer.
+    /// Owner of the bytes and byte offset in it, when the view is all of a buffer.
     fn dense(&self, view: &View) -> Option<(BufferId, Extent)> {
         let buffer = &self.program.buffers[view.buffer];
-        let fine = view.is_whole(buffer) && buffer.layout.is_plain() && view.fill.is_none();
+        let fine = view.is_whole(buffer) && view.fill.is_none();
         fine.then(|| buffer.alias.clone().unwrap_or((view.buffer, Extent::ZERO)))
     }
 

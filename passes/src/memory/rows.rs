@@ -1,7 +1,7 @@
 //! Which rows of its operands a leaf needs for some rows of its result.
 
 use adze_ir::extent::Extent;
-use adze_ir::ops::{BodyRef, Op};
+use adze_ir::ops::{BodyRef, Dequantize, Op, Quantize};
 use adze_ir::tile::{Leaf, View, is_elementwise};
 
 /// The axis of a result that strips cut: the rows of `[n, c, h, w]`.
@@ -83,6 +83,14 @@ fn step_rules(op: &Op, inputs: &[Option<View>], rows: &Extent) -> Option<Vec<Row
             let mut rules = vec![RowRule::All; inputs.len()];
             *rules.first_mut()? = RowRule::Same(ROWS);
             Some(rules)
+        }
+        Op::Quantize(Quantize { axis, block, .. }) | Op::Dequantize(Dequantize { axis, block }) => {
+            // One scale, or scales along another axis.
+            let scale = inputs.get(1)?.as_ref()?;
+            let apart = scale.sizes.iter().all(|e| *e == Extent::ONE) || (*block == 0 && *axis != ROWS);
+            let mut rules = vec![RowRule::All; inputs.len()];
+            *rules.first_mut()? = RowRule::Same(ROWS);
+            apart.then_some(rules)
         }
         Op::Transpose(op) if inputs.len() == 1 => Some(vec![RowRule::Same(*op.perm.get(ROWS)?)]),
         op if is_elementwise(op) => inputs

@@ -191,13 +191,40 @@ fn cover(needed: &[(Extent, i64)], height: i64, var: &Sym, positions: &[i64]) ->
     }
     let first = needed.iter().map(|(offset, _)| offset.clone()).reduce(|a, b| a.minimum(&b))?;
     let start = first.minimum(&(height - count).into()).maximum(&Extent::ZERO);
+    let mut starts = Vec::with_capacity(spans.len());
     for (at, lo, hi) in spans {
         let start = value(&start, at)?;
         if lo < hi && (start > lo || start + count < hi) {
             return None;
         }
+        starts.push((at, start));
     }
-    Some(Rows { start, count })
+    Some(Rows { start: simplest(&starts, var).unwrap_or(start), count })
+}
+
+/// A clamped multiple of the loop variable that has these values, if there is one: shorter than clamps inside of clamps.
+fn simplest(values: &[(i64, i64)], var: &Sym) -> Option<Extent> {
+    let (&(_, low), &(_, high)) = (values.first()?, values.last()?);
+    if low == high {
+        return values.iter().all(|v| v.1 == low).then(|| low.into());
+    }
+    for pair in values.windows(2) {
+        let slope = (pair[1].1 - pair[0].1) / (pair[1].0 - pair[0].0).max(1);
+        let shift = pair[0].1 - slope * pair[0].0;
+        let line = |at: i64| slope * at + shift;
+        if slope <= 0 || !values.iter().all(|&(at, value)| line(at).clamp(low.min(high), high) == value) {
+            continue;
+        }
+        let mut expr = Extent::sym(var.clone()) * slope.into() + shift.into();
+        if values.iter().any(|&(at, _)| line(at) > high) {
+            expr = expr.minimum(&high.into());
+        }
+        if values.iter().any(|&(at, _)| line(at) < low) {
+            expr = expr.maximum(&low.into());
+        }
+        return Some(expr);
+    }
+    None
 }
 
 fn strip_leaf(leaf: &Leaf, rows: &Rows) -> Option<Leaf> {

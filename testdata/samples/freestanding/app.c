@@ -19,7 +19,7 @@ _Static_assert(MACRO(_INPUT_0_BYTES) == CASE_INPUT_0_BYTES, "the case has other 
 _Static_assert(MACRO(_OUTPUT_0_BYTES) == CASE_OUTPUT_0_BYTES, "the case has other extents: use --shape");
 _Static_assert(MACRO(_DIMS) == 0 && MACRO(_STATES) == 0, "this sample is for stateless models of fixed shape");
 
-enum kind { CASE_BYTES, CASE_F32 };
+enum kind { CASE_BYTES, CASE_F32, CASE_F16 };
 struct tensor {
   size_t bytes;
   enum kind kind;
@@ -68,7 +68,26 @@ static void put_best(const float *values, size_t count) {
 
 static float magnitude(float x) { return x < 0 ? -x : x; }
 
-/* |d| <= 1e-4 max|ref| + 1e-3 |ref| for f32; equal otherwise. A NaN never agrees. */
+static float half_to_float(unsigned half) {
+  unsigned sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
+  union {
+    unsigned bits;
+    float value;
+  } result;
+  if (exponent == 0) {
+    result.value = (float)fraction / 16777216.0f;
+    result.bits |= sign;
+  } else {
+    result.bits = sign | (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
+  }
+  return result.value;
+}
+
+static float element(const struct tensor *tensor, const void *data, size_t i) {
+  return tensor->kind == CASE_F32 ? ((const float *)data)[i] : half_to_float(((const unsigned short *)data)[i]);
+}
+
+/* |d| <= 1e-4 max|ref| + 1e-3 |ref| for f32, 1e-2 both for f16; bytes are equal otherwise. NaNs agree with NaNs only. */
 static int agrees(const struct tensor *tensor, const void *got, const void *wanted) {
   if (tensor->kind == CASE_BYTES) {
     const unsigned char *a = got, *b = wanted;
@@ -77,14 +96,17 @@ static int agrees(const struct tensor *tensor, const void *got, const void *want
     }
     return 1;
   }
-  const float *a = got, *b = wanted;
-  size_t count = tensor->bytes / sizeof(float);
-  float largest = 0;
+  int half = tensor->kind == CASE_F16;
+  size_t count = tensor->bytes / (half ? 2 : 4);
+  float largest = 0, absolute = half ? 1e-2f : 1e-4f, relative = half ? 1e-2f : 1e-3f;
   for (size_t i = 0; i < count; i++) {
-    if (magnitude(b[i]) > largest) largest = magnitude(b[i]);
+    float size = magnitude(element(tensor, wanted, i));
+    if (size > largest) largest = size;
   }
   for (size_t i = 0; i < count; i++) {
-    if (!(magnitude(a[i] - b[i]) <= 1e-4f * largest + 1e-3f * magnitude(b[i]))) return 0;
+    float a = element(tensor, got, i), b = element(tensor, wanted, i);
+    int same = a == b || (a != a && b != b);
+    if (!same && !(magnitude(a - b) <= absolute * largest + relative * magnitude(b))) return 0;
   }
   return 1;
 }

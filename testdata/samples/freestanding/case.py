@@ -11,7 +11,7 @@ import struct
 import sys
 import zipfile
 
-DTYPES = {"<f4": "CASE_F32"}  # compared with a tolerance; all others byte by byte
+DTYPES = {"<f4": "CASE_F32", "<f2": "CASE_F16"}  # compared with a tolerance; all others byte by byte
 
 
 def read_npy(data):

@@ -17,18 +17,18 @@ impl Body<'_, '_> {
             Cvt::SatS | Cvt::SatU => self.saturate(cvt == Cvt::SatS, a, to),
             Cvt::Promote => self.promote(a, to),
             Cvt::Demote => self.demote(a, to),
-            Cvt::FromS => self.from_int(a, to, true),
-            Cvt::FromU => self.from_int(a, to, false),
-            Cvt::ToS => self.to_int(a, to, true),
-            Cvt::ToU => self.to_int(a, to, false),
-            Cvt::FromF16 => self.from_f16(a, to),
-            Cvt::ToF16 => self.to_f16(a, to),
+            Cvt::FromS => self.int_to_float(a, to, true),
+            Cvt::FromU => self.int_to_float(a, to, false),
+            Cvt::ToS => self.float_to_int(a, to, true),
+            Cvt::ToU => self.float_to_int(a, to, false),
+            Cvt::FromF16 => self.f16_to_f32(a, to),
+            Cvt::ToF16 => self.f32_to_f16(a, to),
             Cvt::FromBf16 => {
                 let wide = self.extend(a, to.with_elem(Elem::I32), false);
                 let bits = self.shift_by(Shift::Left, &wide, 16);
                 self.bitcast(&bits, to)
             }
-            Cvt::ToBf16 => self.to_bf16(a, to),
+            Cvt::ToBf16 => self.f32_to_bf16(a, to),
             Cvt::Bits => self.bitcast(a, to),
         }
     }
@@ -145,7 +145,7 @@ impl Body<'_, '_> {
         Val { ty: to, parts }
     }
 
-    fn from_int(&mut self, a: &Val, to: Type, signed: bool) -> Val {
+    fn int_to_float(&mut self, a: &Val, to: Type, signed: bool) -> Val {
         let same = a.ty.elem.bits() == to.elem.bits();
         let native = self.is_vector(to) && same && (to.elem == Elem::F32 || self.machine.arch != Arch::X86_64);
         let ty = if native { self.shape(to).part } else { scalar_type(to.elem) };
@@ -155,7 +155,7 @@ impl Body<'_, '_> {
         if native { self.partwise(to, &[a], convert) } else { self.lanewise(to, &[a], convert) }
     }
 
-    fn to_int(&mut self, a: &Val, to: Type, signed: bool) -> Val {
+    fn float_to_int(&mut self, a: &Val, to: Type, signed: bool) -> Val {
         let native = self.is_vector(to) && a.ty.elem == Elem::F32 && to.elem == Elem::I32;
         let ty = if native { self.shape(to).part } else { scalar_type(to.elem) };
         let convert = |s: &mut Self, x: &[clif::Value]| {
@@ -234,7 +234,7 @@ impl Body<'_, '_> {
 
     /// Exponent and mantissa move into place, a multiplication by 2^112 corrects the bias (exact, also for subnormals);
     /// infinities and NaN get the largest exponent.
-    fn from_f16(&mut self, a: &Val, to: Type) -> Val {
+    fn f16_to_f32(&mut self, a: &Val, to: Type) -> Val {
         let int = to.with_elem(Elem::I32);
         let h = self.extend(a, int, false);
         let magnitude_mask = self.bits_of(int, 0x7fff);
@@ -257,7 +257,7 @@ impl Body<'_, '_> {
 
     /// Rounds to nearest even: normal numbers by adding half an ulp to the bits, subnormal ones by the addition of a
     /// number whose ulp is the smallest subnormal.
-    fn to_f16(&mut self, a: &Val, to: Type) -> Val {
+    fn f32_to_f16(&mut self, a: &Val, to: Type) -> Val {
         let int = a.ty.with_elem(Elem::I32);
         let f = self.bitcast(a, int);
         let sign_mask = self.bits_of(int, 0x8000_0000);
@@ -292,7 +292,7 @@ impl Body<'_, '_> {
         self.wrap(&bits, to)
     }
 
-    fn to_bf16(&mut self, a: &Val, to: Type) -> Val {
+    fn f32_to_bf16(&mut self, a: &Val, to: Type) -> Val {
         let int = a.ty.with_elem(Elem::I32);
         let f = self.bitcast(a, int);
         let high = self.shift_by(Shift::RightU, &f, 16);

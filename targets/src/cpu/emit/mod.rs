@@ -69,7 +69,6 @@ impl Emitter {
         let result = Body::new(kernel, &self.machine, &mut builder).emit();
         if let Err(error) = result {
             // A half-built function must not be finalized; a fresh context replaces the used one.
-            drop(builder);
             self.frontend = FunctionBuilderContext::new();
             return Err(error);
         }

@@ -31,7 +31,8 @@ pub struct Violation {
 
 /// All broken invariants of a kernel.
 pub fn verify(kernel: &Kernel) -> Vec<Violation> {
-    let mut verifier = Verifier { kernel, found: Vec::new(), defined: Vec::new(), ever: BTreeSet::new(), symbols: vec![] };
+    let mut verifier =
+        Verifier { kernel, found: Vec::new(), defined: Vec::new(), ever: BTreeSet::new(), symbols: vec![] };
     verifier.header();
     verifier.block(&kernel.body, &mut |_| {});
     verifier.found
@@ -77,7 +78,10 @@ impl Verifier<'_> {
             self.report(None, need(is_identifier(&param.name), || format!("`{}` is no identifier", param.name)));
             self.report(None, need(names.insert(&param.name), || format!("parameter `{}` twice", param.name)));
             let whole = Elem::of_memory(param.dtype).is_some();
-            self.report(None, need(whole, || format!("parameter `{}` is `{}`, read as bytes", param.name, param.dtype)));
+            self.report(
+                None,
+                need(whole, || format!("parameter `{}` is `{}`, read as bytes", param.name, param.dtype)),
+            );
         }
         for name in [LO, HI] {
             self.symbols.push(name.into());
@@ -142,7 +146,8 @@ impl Verifier<'_> {
                 self.report(Some(stmt), check);
             }
             Stmt::Bind { sym, value } => {
-                let check = self.usable(*value).and_then(|ty| need(ty == Type::I64, || format!("index of type `{ty}`")));
+                let check =
+                    self.usable(*value).and_then(|ty| need(ty == Type::I64, || format!("index of type `{ty}`")));
                 self.report(Some(stmt), check);
                 self.define_symbol(Some(stmt), sym);
             }
@@ -171,9 +176,8 @@ impl Verifier<'_> {
         self.report(Some(stmt), count);
         for (&y, &r) in yields.iter().zip(results) {
             let wanted = self.kernel.values.get(r).copied();
-            let check = self.usable(y).and_then(|ty| {
-                need(Some(ty) == wanted, || format!("yields {y} of type `{ty}` for {r}"))
-            });
+            let check =
+                self.usable(y).and_then(|ty| need(Some(ty) == wanted, || format!("yields {y} of type `{ty}` for {r}")));
             self.report(Some(stmt), check);
         }
     }
@@ -279,8 +283,11 @@ impl Verifier<'_> {
             Op::Reduce(op, a) => {
                 let of = self.usable(*a)?;
                 need(of.with_lanes(1) == ty && !of.is_scalar(), || format!("`{of}` to `{ty}`"))?;
-                let fits = !matches!(op, BinOp::Sub | BinOp::Div | BinOp::DivS | BinOp::DivU | BinOp::RemS | BinOp::RemU);
-                need(fits && bin_fits(*op, elem) && !(elem.is_mask() && *op == BinOp::Xor), || format!("`{op}` of `{of}`"))
+                let fits =
+                    !matches!(op, BinOp::Sub | BinOp::Div | BinOp::DivS | BinOp::DivU | BinOp::RemS | BinOp::RemU);
+                need(fits && bin_fits(*op, elem) && !(elem.is_mask() && *op == BinOp::Xor), || {
+                    format!("`{op}` of `{of}`")
+                })
             }
             Op::Extract(a, lane) => {
                 let of = self.usable(*a)?;
@@ -294,7 +301,9 @@ impl Verifier<'_> {
             Op::Shuffle(a, b, pick) => {
                 let of = self.usable(*a)?;
                 self.same(&[*b], of)?;
-                need(of.with_lanes(ty.lanes) == ty && pick.len() == usize::from(ty.lanes), || format!("`{of}` to `{ty}`"))?;
+                need(of.with_lanes(ty.lanes) == ty && pick.len() == usize::from(ty.lanes), || {
+                    format!("`{of}` to `{ty}`")
+                })?;
                 need(pick.iter().all(|&p| p < 2 * of.lanes), || "lane out of range".into())
             }
             Op::Dot4 { acc, a, b, .. } => {

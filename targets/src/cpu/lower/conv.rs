@@ -31,22 +31,40 @@ use crate::cpu::kernel::{Elem, KernelBuilder};
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let conv = Conv::new(cx, &anchor)?;
-    conv.lower(cx, &anchor)
+    Ok(vec![conv.lower(cx, &anchor)?])
+}
+
+/// The outputs of one spatial axis that a convolution computes: `first`, `first + step`, ...
+#[derive(Clone, Debug)]
+pub(super) struct Phase {
+    /// Index of the first one.
+    pub first: Extent,
+    /// Distance.
+    pub step: i64,
 }
 
 /// A convolution taken apart.
-struct Conv<'a> {
-    x: &'a Operand,
-    w: &'a Operand,
-    y: &'a Operand,
-    elem: Elem,
-    windows: Vec<Window>,
-    kernel: Vec<i64>,
-    groups: i64,
+pub(super) struct Conv<'a> {
+    /// Input.
+    pub x: &'a Operand,
+    /// Kernel as it is in memory.
+    pub w: &'a Operand,
+    /// Kernel `[co, ci / group, window..]`, when it is known at compile time.
+    pub constant: Option<Tensor>,
+    /// The result, or the part of it that is computed.
+    pub y: Operand,
+    /// Element computed in.
+    pub elem: Elem,
+    /// Windows of all spatial axes.
+    pub windows: Vec<Window>,
+    /// Groups of channels.
+    pub groups: i64,
     /// Input channels of a group.
-    depth: i64,
+    pub depth: i64,
     /// Output channels of a group.
-    columns: i64,
+    pub columns: i64,
+    /// Which outputs of the leaf's result are computed, per spatial axis; empty for all.
+    pub phases: Vec<Phase>,
 }
 
 impl<'a> Conv<'a> {
@@ -67,27 +85,32 @@ impl<'a> Conv<'a> {
             return Err(unsupported(format!("a result of rank {}", y.rank()), format!("rank {}", x.rank())));
         }
         let groups = op.group.max(1);
+        let fits = |t: &&Tensor| {
+            t.shape().len() == w.rank() && t.shape().iter().zip(&w.shape).all(|(&n, e)| *e == Extent::from(n))
+        };
         Ok(Self {
             elem: compute_elem(x.dtype)?,
             x,
             w,
-            y,
+            constant: w.constant.as_ref().filter(fits).cloned(),
+            y: y.clone(),
             windows,
-            kernel: kernel.to_vec(),
             groups,
             depth: *depth,
             columns: co / groups,
+            phases: Vec::new(),
         })
     }
 
-    fn lower(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>) -> Result<Vec<Lowered>, Unsupported> {
-        let constant = self.w.constant.as_ref().filter(|t| {
-            t.shape().len() == self.w.rank() && t.shape().iter().zip(&self.w.shape).all(|(&n, e)| *e == Extent::from(n))
-        });
-        if let Some(tensor) = constant.filter(|_| self.is_depthwise()) {
+    /// Writes the kernel.
+    ///
+    /// # Errors
+    /// [`Unsupported`] for epilogues that are not elementwise.
+    pub fn lower(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>) -> Result<Lowered, Unsupported> {
+        if let Some(tensor) = self.constant.as_ref().filter(|_| self.is_depthwise()) {
             return self.depthwise(cx, anchor, tensor);
         }
-        let kind = if constant.is_some() { Right::Packed } else { Right::Strided };
+        let kind = if self.constant.is_some() { Right::Packed } else { Right::Strided };
         let clipped = self.windows.iter().any(|w| w.clipped);
         let mut leaf = Leaf::new(cx, "conv");
         let left = leaf.input(anchor.need(0)?)?;
@@ -96,21 +119,22 @@ impl<'a> Conv<'a> {
         let rows_hint = if clipped { self.row_window().outputs } else { Extent::product(&self.y.shape[2..]) };
         let columns: Extent = self.columns.into();
         let blocking = Blocking::choose(cx, self.elem, &rows_hint, &columns, kind);
-        let right = match constant {
+        let right = match &self.constant {
             Some(tensor) => self.pack(&mut leaf, tensor, blocking.nr),
             None => leaf.input(anchor.need(1)?)?,
         };
-        let target = leaf.output(0)?;
+        let target = Stream { base: self.y.offset.clone(), ..leaf.output(0)? };
         let mut strides = vec![self.y.strides.clone(), vec![Extent::ZERO; self.y.rank()]];
         let mut start = None;
         if let Some(index) = anchor.position(2) {
             strides[1][1] = input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO);
             start = Some(leaf.input(index)?);
         }
-        let epilogue = Epilogue::of(&mut leaf, anchor, self.x.dtype, self.y)?;
+        let mut epilogue = Epilogue::of(&mut leaf, anchor, self.x.dtype, &self.y)?;
+        epilogue.thin(&self.phases);
         strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
-        let sum_depth = self.kernel.iter().product::<i64>() * self.depth;
+        let sum_depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
         let (mut outer, rows, cols) = self.axes(kind, blocking.nr, sum_depth, &strides);
         let mut rows = rows;
         let mut borders = Borders::default();
@@ -147,16 +171,17 @@ impl<'a> Conv<'a> {
             sum: &|b, outer, row, pattern| self.sum(b, &steps, outer, row, &borders, pattern),
             epilogue,
         };
-        Ok(vec![product.emit(leaf)?])
+        product.emit(leaf)
     }
 
     /// Whether every channel is convolved by itself and channels are neighbours in memory.
     fn is_depthwise(&self) -> bool {
         let unit = |operand: &Operand| operand.strides[1] == Extent::ONE;
-        self.depth == 1 && self.columns == 1 && !self.windows.is_empty() && unit(self.x) && unit(self.y)
+        let plain = self.phases.is_empty() && !self.windows.is_empty();
+        plain && self.depth == 1 && self.columns == 1 && unit(self.x) && unit(&self.y)
     }
 
-    fn depthwise(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, tensor: &Tensor) -> Result<Vec<Lowered>, Unsupported> {
+    fn depthwise(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, tensor: &Tensor) -> Result<Lowered, Unsupported> {
         let mut leaf = Leaf::new(cx, "depthwise");
         let stream = leaf.input(anchor.need(0)?)?;
         let channels = usize::try_from(self.groups).unwrap_or(0);
@@ -169,9 +194,9 @@ impl<'a> Conv<'a> {
             scale: 1.0,
         };
         let weights = leaf.packed(pack_rows(&source, elem_dtype(self.elem)));
-        let mut strides: Vec<Extent> = vec![self.groups.into(); self.kernel.len()];
-        for axis in (0..self.kernel.len() - 1).rev() {
-            strides[axis] = strides[axis + 1].clone() * self.kernel[axis + 1].into();
+        let mut strides: Vec<Extent> = vec![self.groups.into(); self.windows.len()];
+        for axis in (0..self.windows.len() - 1).rev() {
+            strides[axis] = strides[axis + 1].clone() * self.windows[axis + 1].kernel.into();
         }
         let mut start = None;
         if let Some(index) = anchor.position(2) {
@@ -179,7 +204,7 @@ impl<'a> Conv<'a> {
         }
         let parts = Parts {
             x: self.x,
-            y: self.y,
+            y: &self.y,
             stream,
             elem: self.elem,
             windows: self.windows.clone(),

@@ -4,6 +4,7 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{BodyRef, Op};
 use adze_ir::types::DType;
 
+use super::conv::Phase;
 use super::elementwise::{self, Lane, is_elementwise};
 use super::leaf::{Anchor, Leaf, Stream, input, unsupported};
 use super::micro::load_lanes;
@@ -80,6 +81,17 @@ impl<'a> Epilogue<'a> {
         self.dtypes.push(operand.dtype);
         seen.push(key);
         Ok(Arg::Stream(seen.len() - 1))
+    }
+
+    /// Keeps only some outputs of the spatial axes.
+    pub fn thin(&mut self, phases: &[Phase]) {
+        for (stream, strides) in &mut self.streams {
+            for (axis, phase) in phases.iter().enumerate() {
+                let stride = &mut strides[axis + 2];
+                stream.base = stream.base.clone() + stride.clone() * phase.first.clone();
+                *stride = stride.clone() * phase.step.into();
+            }
+        }
     }
 
     /// Whether there is nothing to do.

@@ -79,6 +79,9 @@ impl Sum {
 
     /// Nested loops, outermost first; neighbours that both operands walk as one are joined.
     pub fn nest(axes: &[SumAxis]) -> Sum {
+        if axes.iter().any(|axis| axis.hi == axis.lo) {
+            return Sum::Seq(Vec::new());
+        }
         let mut joined: Vec<SumAxis> = Vec::new();
         for axis in axes {
             if axis.lo == Extent::ZERO && axis.hi == Extent::ONE {
@@ -170,7 +173,7 @@ impl Block {
     fn chains(&self) -> usize {
         match self.rows * self.vecs {
             0..=3 => 4,
-            4..=7 => 2,
+            4..=5 => 2,
             _ => 1,
         }
     }

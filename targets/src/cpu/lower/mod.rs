@@ -7,9 +7,11 @@ mod attention;
 mod blocking;
 mod borders;
 mod conv;
+mod conv_transpose;
 mod einsum;
 pub mod elementwise;
 mod epilogue;
+mod functions;
 mod gemm;
 mod index;
 mod integer;
@@ -25,6 +27,7 @@ mod point;
 mod pool;
 mod product;
 mod quantize;
+mod recurrent;
 mod resize;
 mod rows;
 mod scatter;
@@ -84,6 +87,8 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),
+        Op::ConvTranspose(_) => conv_transpose::lower(cx),
+        Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => recurrent::lower(cx),
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
         op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
     }

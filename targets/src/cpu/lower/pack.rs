@@ -84,3 +84,46 @@ fn copy_element(source: &Source<'_>, index: usize, dtype: DType, to: &mut [u8]) 
         _ => to.copy_from_slice(&(value as f32).to_le_bytes()),
     }
 }
+
+/// Packs the weights `[d, gates · h, k]` of one direction of a recurrent cell to `[h / width][k][gate][width]`, for the given
+/// gates; hidden units that are no whole block are padded with zeros.
+pub(super) fn pack_gates(
+    tensor: &Tensor,
+    direction: usize,
+    gates: &[usize],
+    hidden: usize,
+    width: usize,
+    dtype: DType,
+) -> PackedWeight {
+    let (rows, depth) = (tensor.shape()[1], tensor.shape()[2]);
+    let source = Source { tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
+    let bytes_per = dtype.bytes_for(1);
+    let blocks = hidden.div_ceil(width);
+    let mut bytes = vec![0u8; blocks * depth * gates.len() * width * bytes_per];
+    let mut chunks = bytes.chunks_exact_mut(width * bytes_per);
+    for block in 0..blocks {
+        for step in 0..depth {
+            for gate in gates {
+                let Some(chunk) = chunks.next() else { continue };
+                for (lane, to) in chunk.chunks_exact_mut(bytes_per).enumerate().take(hidden - block * width) {
+                    let row = direction * rows + gate * hidden + block * width + lane;
+                    copy_element(&source, row * depth + step, dtype, to);
+                }
+            }
+        }
+    }
+    let shape = vec![blocks, depth, gates.len(), width];
+    let data = Tensor::new(dtype, shape, bytes).unwrap_or_else(|_| Tensor::zeros(dtype, &[0]));
+    PackedWeight { transform: format!("pack_gates{width}"), data }
+}
+
+/// Rows padded with zeros to `padded` elements.
+pub(super) fn pack_vectors(rows: &[Vec<f64>], padded: usize, dtype: DType) -> PackedWeight {
+    let pad = |row: &Vec<f64>| {
+        let mut row = row.clone();
+        row.resize(padded, 0.0);
+        row
+    };
+    let values: Vec<f64> = rows.iter().flat_map(pad).collect();
+    PackedWeight { transform: "pad_rows".into(), data: Tensor::from_f64(dtype, &[rows.len(), padded], &values) }
+}

@@ -41,7 +41,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     };
     let mut leaf = Leaf::new(cx, anchor.op.name());
     let stream = leaf.input(at)?;
-    slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish })
+    Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish })?])
 }
 
 /// What a sliding window is made of.
@@ -65,7 +65,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Writes the kernel of a sliding window.
-pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -> Result<Vec<Lowered>, Unsupported> {
+pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -> Result<Lowered, Unsupported> {
     let Parts { x, y, stream, elem, windows, step, start, finish } = parts;
     if windows.is_empty() || y.rank() != x.rank() {
         return Err(unsupported(format!("rank {}", x.rank()), "rank 3 or more"));
@@ -114,7 +114,7 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         finish,
         epilogue,
     };
-    Ok(vec![slide.emit(leaf)?])
+    slide.emit(leaf)
 }
 
 fn geometry<'a>(kernel: &'a [i64], strides: &'a [i64], pads: &'a [i64], dilations: &'a [i64]) -> Geometry<'a> {

@@ -26,6 +26,14 @@ enum Mode {
     Scalar,
 }
 
+/// What a fold carries: the scalar type, start values, and the operations that join two accumulators of a position.
+#[derive(Clone, Copy)]
+struct Accumulators<'a> {
+    ty: Type,
+    inits: &'a [f64],
+    combine: &'a [BinOp],
+}
+
 /// Loops over rows (`kept`) and inside a row (`row`); operands are result, then inputs, in both.
 struct Rows {
     kept: Nest,
@@ -83,11 +91,10 @@ impl Rows {
         b: &mut KernelBuilder,
         start: &[Extent],
         across: u16,
-        ty: Type,
-        inits: &[f64],
-        combine: &[BinOp],
+        accumulators: Accumulators<'_>,
         mut step: impl FnMut(&mut KernelBuilder, &[Extent], u16, &[Value]) -> Vec<Value>,
     ) -> Vec<Value> {
+        let Accumulators { ty, inits, combine } = accumulators;
         let along = if self.mode == Mode::AlongRow { LANES } else { 1 };
         let constants = |b: &mut KernelBuilder, lanes: u16| -> Vec<Value> {
             inits.iter().map(|&v| number(b, v, ty.with_lanes(lanes))).collect()
@@ -222,35 +229,41 @@ fn reduce(cx: &LeafCx<'_>, function: ReduceFn, axes: &[usize], keep_dims: bool) 
         let start = rows.start(offsets, 2);
         let load = |b: &mut KernelBuilder, at: &[Extent], lanes| b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
         let shift = (function == F::LogSumExp).then(|| {
-            let largest =
-                rows.fold(b, &start, across, ty, &[f64::NEG_INFINITY], &[BinOp::Max], |b, at, lanes, accs| {
+            let largest = rows.fold(
+                b,
+                &start,
+                across,
+                Accumulators { ty, inits: &[f64::NEG_INFINITY], combine: &[BinOp::Max] },
+                |b, at, lanes, accs| {
                     let v = load(b, at, lanes);
                     vec![b.bin(BinOp::Max, accs[0], v)]
-                })[0];
+                },
+            )[0];
             finite_or_zero(b, largest)
         });
-        let total = rows.fold(b, &start, across, ty, &[init], &[op], |b, at, lanes, accs| {
-            let v = load(b, at, lanes);
-            vec![match function {
-                F::Sum | F::Mean | F::LogSum => b.add(accs[0], v),
-                F::SumSquare | F::L2 if elem.is_float() => b.muladd(v, v, accs[0]),
-                F::SumSquare | F::L2 => {
-                    let square = b.mul(v, v);
-                    b.add(accs[0], square)
-                }
-                F::L1 => {
-                    let magnitude = if elem.is_float() || is_signed { b.un(UnOp::Abs, v) } else { v };
-                    b.add(accs[0], magnitude)
-                }
-                F::LogSumExp => {
-                    let shift = spread(b, shift.expect("computed above"), lanes);
-                    let moved = b.sub(v, shift);
-                    let e = math::exp(b, moved);
-                    b.add(accs[0], e)
-                }
-                F::Max | F::Min | F::Prod => b.bin(op, accs[0], v),
-            }]
-        })[0];
+        let total =
+            rows.fold(b, &start, across, Accumulators { ty, inits: &[init], combine: &[op] }, |b, at, lanes, accs| {
+                let v = load(b, at, lanes);
+                vec![match function {
+                    F::Sum | F::Mean | F::LogSum => b.add(accs[0], v),
+                    F::SumSquare | F::L2 if elem.is_float() => b.muladd(v, v, accs[0]),
+                    F::SumSquare | F::L2 => {
+                        let square = b.mul(v, v);
+                        b.add(accs[0], square)
+                    }
+                    F::L1 => {
+                        let magnitude = if elem.is_float() || is_signed { b.un(UnOp::Abs, v) } else { v };
+                        b.add(accs[0], magnitude)
+                    }
+                    F::LogSumExp => {
+                        let shift = spread(b, shift.expect("computed above"), lanes);
+                        let moved = b.sub(v, shift);
+                        let e = math::exp(b, moved);
+                        b.add(accs[0], e)
+                    }
+                    F::Max | F::Min | F::Prod => b.bin(op, accs[0], v),
+                }]
+            })[0];
         let value = match function {
             F::Mean => {
                 let n = b.extent(count.clone());
@@ -334,20 +347,32 @@ fn softmax(cx: &LeafCx<'_>, axes: &[usize], log: bool) -> Result<Vec<Lowered>, U
     let p = b.param("x", x.dtype, Access::In);
     rows.emit(&mut b, |b, offsets, across| {
         let start = rows.start(offsets, 2);
-        let largest = rows.fold(b, &start, across, ty, &[f64::NEG_INFINITY], &[BinOp::Max], |b, at, lanes, accs| {
-            let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
-            vec![b.bin(BinOp::Max, accs[0], v)]
-        })[0];
-        let total = rows.fold(b, &start, across, ty, &[0.0], &[BinOp::Add], |b, at, lanes, accs| {
-            let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
-            let shift = spread(b, largest, lanes);
-            let moved = b.sub(v, shift);
-            let e = math::exp(b, moved);
-            if !log {
-                b.store_as(y, at[0].clone(), e);
-            }
-            vec![b.add(accs[0], e)]
-        })[0];
+        let largest = rows.fold(
+            b,
+            &start,
+            across,
+            Accumulators { ty, inits: &[f64::NEG_INFINITY], combine: &[BinOp::Max] },
+            |b, at, lanes, accs| {
+                let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
+                vec![b.bin(BinOp::Max, accs[0], v)]
+            },
+        )[0];
+        let total = rows.fold(
+            b,
+            &start,
+            across,
+            Accumulators { ty, inits: &[0.0], combine: &[BinOp::Add] },
+            |b, at, lanes, accs| {
+                let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
+                let shift = spread(b, largest, lanes);
+                let moved = b.sub(v, shift);
+                let e = math::exp(b, moved);
+                if !log {
+                    b.store_as(y, at[0].clone(), e);
+                }
+                vec![b.add(accs[0], e)]
+            },
+        )[0];
         if log {
             let l = math::log(b, total);
             rows.each(b, &start, across, |b, at, lanes| {
@@ -420,10 +445,16 @@ pub(super) fn normalise(
         let n = b.convert(n, true, ty.elem);
         let n = spread(b, n, across);
         let mean = centred.then(|| {
-            let total = rows.fold(b, &start, across, ty, &[0.0], &[BinOp::Add], |b, at, lanes, accs| {
-                let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
-                vec![b.add(accs[0], v)]
-            })[0];
+            let total = rows.fold(
+                b,
+                &start,
+                across,
+                Accumulators { ty, inits: &[0.0], combine: &[BinOp::Add] },
+                |b, at, lanes, accs| {
+                    let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
+                    vec![b.add(accs[0], v)]
+                },
+            )[0];
             b.div(total, n)
         });
         let centre = |b: &mut KernelBuilder, v: Value, lanes: u16| match mean {
@@ -433,11 +464,17 @@ pub(super) fn normalise(
             }
             None => v,
         };
-        let squares = rows.fold(b, &start, across, ty, &[0.0], &[BinOp::Add], |b, at, lanes, accs| {
-            let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
-            let d = centre(b, v, lanes);
-            vec![b.muladd(d, d, accs[0])]
-        })[0];
+        let squares = rows.fold(
+            b,
+            &start,
+            across,
+            Accumulators { ty, inits: &[0.0], combine: &[BinOp::Add] },
+            |b, at, lanes, accs| {
+                let v = b.load_as(p, at[1].clone(), ty.with_lanes(lanes));
+                let d = centre(b, v, lanes);
+                vec![b.muladd(d, d, accs[0])]
+            },
+        )[0];
         let variance = b.div(squares, n);
         let sum_ty = b.ty(variance);
         let (epsilon, one) = (b.number(epsilon, sum_ty), b.number(1.0, sum_ty));

@@ -3,10 +3,13 @@
 //! All memory that is not part of an operand is NaN, so that a read outside shows. Every kernel runs once over its whole
 //! range and once in two parts, which must give the same bits.
 
+mod code;
 mod conv;
+mod everywhere;
 mod fused;
 mod gemm;
 mod pool;
+mod recurrent;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,7 @@ use adze_ir::types::DType;
 use super::{Bounds, LeafCx, Lowered, Operand, PtrRole, lower_leaf};
 use crate::cpu::Machine;
 use crate::cpu::exec::{Buffer, Loaded};
+use crate::cpu::kernel::{interp, verify};
 use crate::cpu::object::ObjectBuilder;
 
 /// Elements before and after every tensor.
@@ -234,10 +238,41 @@ impl Case {
             .collect()
     }
 
-    /// Lowers, runs and compares: no element farther from the reference than `c` times the rounding of the largest sum.
+    /// Lowers for this machine, runs and compares: no element farther from the reference than `c` times the rounding of the
+    /// largest sum. The interpreter gives the bits that the machine code gives.
     pub(super) fn check(&self, c: f64) {
         let machine = Machine::host().expect("tests run on x86-64");
         let wanted = self.results();
+        let lowered = self.lower(&machine, &wanted);
+        let whole = self.run(&Engine::Native(&machine, 1), &lowered, &wanted).expect("machine code has no limit");
+        let parts = self.run(&Engine::Native(&machine, 2), &lowered, &wanted).expect("machine code has no limit");
+        self.compare(c, &wanted, &whole);
+        for (found, parts) in whole.iter().zip(&parts) {
+            assert_eq!(found.bytes(), parts.bytes(), "{}: ranges change bits", self.op);
+        }
+        if let Some(interpreted) = self.run(&Engine::Interpreter(machine.has_fma), &lowered, &wanted) {
+            for (found, interpreted) in whole.iter().zip(&interpreted) {
+                assert_eq!(found.bytes(), interpreted.bytes(), "{}: interpreter and code differ", self.op);
+            }
+        }
+    }
+
+    /// Lowers for every machine, compiles, and compares what the interpreter makes of the kernels.
+    pub(super) fn check_everywhere(&self, c: f64) {
+        let wanted = self.results();
+        for name in Machine::NAMES {
+            let machine = Machine::from_name(name).unwrap();
+            let lowered = self.lower(&machine, &wanted);
+            for step in &lowered {
+                let mut object = ObjectBuilder::new(&machine).unwrap();
+                object.add_kernel(&step.kernel).unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+            let found = self.run(&Engine::Interpreter(machine.has_fma), &lowered, &wanted).expect("a small case");
+            self.compare(c, &wanted, &found);
+        }
+    }
+
+    fn compare(&self, c: f64, wanted: &[Given], found: &[Tensor]) {
         let eps = match wanted[0].tensor.dtype() {
             DType::F16 => 2f64.powi(-11),
             DType::Bf16 => 2f64.powi(-8),
@@ -246,11 +281,7 @@ impl Case {
             _ => 0.0,
         };
         let limit = c * eps * self.scale();
-        let lowered = self.lower(&machine, &wanted);
-        let whole = self.run(&machine, &lowered, &wanted, 1);
-        let parts = self.run(&machine, &lowered, &wanted, 2);
-        for ((wanted, found), parts) in wanted.iter().zip(&whole).zip(&parts) {
-            assert_eq!(found.bytes(), parts.bytes(), "{}: ranges change bits", self.op);
+        for (wanted, found) in wanted.iter().zip(found) {
             let pairs = wanted.tensor.to_f64().into_iter().zip(found.to_f64());
             for (index, (want, got)) in pairs.enumerate() {
                 let close = (want - got).abs() <= limit || want == got || (want.is_nan() && got.is_nan());
@@ -264,18 +295,17 @@ impl Case {
         self.inputs.iter().map(|i| i.as_ref().map(shape)).collect()
     }
 
-    fn run(&self, machine: &Machine, lowered: &[Lowered], results: &[Given], parts: i64) -> Vec<Tensor> {
+    /// Runs the kernels one after the other; `None` when that takes the interpreter too long.
+    fn run(&self, engine: &Engine<'_>, lowered: &[Lowered], results: &[Given]) -> Option<Vec<Tensor>> {
         let dims: Vec<i64> = self.dims.values().copied().collect();
         let lookup = |name: &str| self.dims.get(name).copied();
         let blank = |g: &Given| {
-            let zeros = Tensor::from_f64(g.tensor.dtype(), g.tensor.shape(), &vec![f64::NAN; g.tensor.elems()]);
-            Given { tensor: zeros, ..g.clone() }.buffer()
+            let nan = Tensor::from_f64(g.tensor.dtype(), g.tensor.shape(), &vec![f64::NAN; g.tensor.elems()]);
+            Given { tensor: nan, ..g.clone() }.buffer()
         };
         let mut outputs: Vec<Buffer> = results.iter().map(blank).collect();
         for step in lowered {
-            let mut object = ObjectBuilder::new(machine).unwrap();
-            object.add_kernel(&step.kernel).unwrap_or_else(|e| panic!("{e}"));
-            let loaded = Loaded::new(&object.finish().unwrap()).unwrap();
+            assert_eq!(verify(&step.kernel), [], "{}", self.op);
             let mut buffers: Vec<Buffer> = Vec::new();
             for role in &step.pointers {
                 buffers.push(match role {
@@ -286,17 +316,48 @@ impl Case {
                 });
             }
             let range = step.range.eval(&lookup).unwrap();
-            for part in 0..parts {
-                let (lo, hi) = (range * part / parts, range * (part + 1) / parts);
-                let status = loaded.call_kernel(&step.kernel.name, &mut buffers, &dims, lo, hi).unwrap();
-                assert_eq!(status, 0);
-            }
+            engine.call(step, &mut buffers, &dims, range)?;
             for (role, buffer) in step.pointers.iter().zip(buffers) {
                 if let PtrRole::Output(index) = role {
                     outputs[*index] = buffer;
                 }
             }
         }
-        results.iter().zip(&outputs).map(|(g, buffer)| g.read(buffer)).collect()
+        Some(results.iter().zip(&outputs).map(|(g, buffer)| g.read(buffer)).collect())
+    }
+}
+
+/// What runs a kernel.
+enum Engine<'a> {
+    /// Machine code, the range in so many parts.
+    Native(&'a Machine, i64),
+    /// The interpreter of the kernel IR; whether `muladd` rounds once.
+    Interpreter(bool),
+}
+
+impl Engine<'_> {
+    fn call(&self, step: &Lowered, buffers: &mut [Buffer], dims: &[i64], range: i64) -> Option<()> {
+        match self {
+            Engine::Native(machine, parts) => {
+                let mut object = ObjectBuilder::new(machine).unwrap();
+                object.add_kernel(&step.kernel).unwrap_or_else(|e| panic!("{e}"));
+                let loaded = Loaded::new(&object.finish().unwrap()).unwrap();
+                for part in 0..*parts {
+                    let (lo, hi) = (range * part / parts, range * (part + 1) / parts);
+                    let status = loaded.call_kernel(&step.kernel.name, buffers, dims, lo, hi).unwrap();
+                    assert_eq!(status, 0);
+                }
+            }
+            Engine::Interpreter(fuse_muladd) => {
+                let mut memory: Vec<&mut [u8]> = buffers.iter_mut().map(AsMut::as_mut).collect();
+                let options = interp::Options { fuse_muladd: *fuse_muladd, max_steps: 300_000 };
+                match interp::run(&step.kernel, &mut memory, dims, (0, range), options) {
+                    Ok(status) => assert_eq!(status, 0),
+                    Err(interp::InterpError::Steps(_)) => return None,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        Some(())
     }
 }

@@ -95,6 +95,13 @@ impl Window {
         })
     }
 
+    /// Whether some window may reach outside, as far as constants tell.
+    pub fn reaches_outside(&self) -> bool {
+        let last = self.position(&(self.outputs.clone() - 1.into())) + ((self.kernel - 1) * self.dilation).into();
+        let before = (Extent::from(-self.pad) - self.lo.clone()).as_const().is_none_or(|room| room < 0);
+        before || (self.hi.clone() - last).as_const().is_none_or(|room| room < 1)
+    }
+
     /// Index of the input under element 0 of the window of an output.
     pub fn position(&self, output: &Extent) -> Extent {
         output.clone() * self.stride.into() - self.pad.into()

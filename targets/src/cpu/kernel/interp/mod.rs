@@ -117,10 +117,9 @@ impl Machine<'_, '_> {
 
     fn extent(&self, extent: &Extent, stmt: &Stmt) -> Result<i64, InterpError> {
         let lookup = |name: &str| self.symbols.iter().rev().find(|(s, _)| **s == *name).map(|(_, v)| *v);
-        extent.eval(&lookup).ok_or_else(|| InterpError::Extent {
-            stmt: print_stmt(self.kernel, stmt),
-            extent: extent.to_string(),
-        })
+        extent
+            .eval(&lookup)
+            .ok_or_else(|| InterpError::Extent { stmt: print_stmt(self.kernel, stmt), extent: extent.to_string() })
     }
 
     fn stmts(&mut self, stmts: &[Stmt]) -> Flow {

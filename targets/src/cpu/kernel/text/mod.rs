@@ -11,6 +11,8 @@
 //! }
 //! ```
 
+mod parse;
 mod print;
 
+pub use parse::parse;
 pub use print::{print, print_stmt};

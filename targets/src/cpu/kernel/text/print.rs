@@ -21,13 +21,15 @@ pub fn print_stmt(kernel: &Kernel, stmt: &Stmt) -> String {
     printer.out.lines().next().unwrap_or_default().to_owned()
 }
 
-/// One bit pattern as text: finite floats in decimal, others in hexadecimal, integers signed, masks 0 and 1.
+/// One bit pattern as text: finite floats in decimal, integers signed, masks 0 and 1, the rest as `x` and
+/// hexadecimal digits.
 fn lane(bits: u64, elem: Elem) -> String {
     match elem {
         Elem::F32 if f32::from_bits(bits as u32).is_finite() => format!("{:?}", f32::from_bits(bits as u32)),
         Elem::F64 if f64::from_bits(bits).is_finite() => format!("{:?}", f64::from_bits(bits)),
-        Elem::F32 | Elem::F64 => format!("{bits:#x}"),
+        Elem::F32 | Elem::F64 => format!("x{bits:x}"),
         _ if elem.is_mask() => bits.to_string(),
+        Elem::I64 if bits == 1 << 63 => format!("x{bits:x}"),
         _ => {
             let unused = 64 - elem.bits();
             (((bits << unused) as i64) >> unused).to_string()
@@ -49,7 +51,9 @@ impl Printer<'_> {
     fn header(&mut self) {
         let params: Vec<String> =
             self.kernel.params.values().map(|p| format!("{}: {} {}", p.name, p.dtype, p.access)).collect();
-        let _ = write!(self.out, "kernel @{}({})", self.kernel.name, params.join(", "));
+        let plain = super::super::verify::is_identifier(&self.kernel.name);
+        let name = if plain { self.kernel.name.clone() } else { format!("{:?}", self.kernel.name) };
+        let _ = write!(self.out, "kernel @{name}({})", params.join(", "));
         if !self.kernel.dims.is_empty() {
             let dims: Vec<String> = self.kernel.dims.iter().map(|d| format!("{} = {}", d.name, d.slot)).collect();
             let _ = write!(self.out, " dims({})", dims.join(", "));

@@ -1,4 +1,4 @@
-use adze_ir::ops::Conv;
+use adze_ir::ops::{Conv, ConvTranspose, Op};
 use adze_ir::types::DType;
 use proptest::prelude::*;
 
@@ -125,6 +125,39 @@ proptest! {
         case.named = vec![(2, "o")];
         if last {
             case = case.last(3);
+        }
+        case.check(4.0);
+    }
+
+    #[test]
+    fn conv_transpose_agrees(seed: u64, shape in prop_oneof![shape(2..3, 7), shape(1..2, 20)], extra in 0usize..2, flags in 0u32..16) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let flag = |bit: u32| flags >> bit & 1 == 1;
+        let conv = shape.op();
+        let padding = |a: &[usize; 6]| extra.min(a[2] - 1) as i64;
+        let op = ConvTranspose {
+            strides: conv.strides,
+            pads: conv.pads,
+            output_padding: shape.axes.iter().map(padding).collect(),
+            dilations: conv.dilations,
+            group: conv.group,
+        };
+        let x: Vec<usize> =
+            [shape.batch, shape.group * shape.depth].into_iter().chain(shape.axes.iter().map(|a| a[0])).collect();
+        let w: Vec<usize> =
+            [shape.group * shape.depth, shape.columns].into_iter().chain(shape.axes.iter().map(|a| a[1])).collect();
+        let x = Given::plain(random(&mut rng, DType::F32, &x));
+        let x = if flag(0) { x.last() } else { x };
+        let w = Given::constant(random(&mut rng, DType::F32, &w));
+        let bias = flag(1).then(|| Given::plain(random(&mut rng, DType::F32, &[shape.group * shape.columns])));
+        let rank = shape.axes.len() + 2;
+        let types: Vec<_> = [Some(&x), Some(&w), bias.as_ref()].into_iter().map(|g| g.map(|g| g.tensor.ty())).collect();
+        let refs: Vec<_> = types.iter().map(Option::as_ref).collect();
+        let inferred = Op::from(op.clone()).infer(&refs);
+        prop_assume!(inferred.is_ok_and(|t| t[0].fixed_shape().is_some_and(|s| s.iter().all(|&n| n > 0))));
+        let mut case = Case::new(op, vec![Some(x), Some(w), bias]);
+        if flag(3) {
+            case = case.last(rank);
         }
         case.check(4.0);
     }

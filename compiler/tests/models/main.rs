@@ -1,0 +1,8 @@
+//! The shared trained networks, end to end: recorded cases, the interpreter as oracle, other machines, open dimensions,
+//! states, memory. What each needs and how it is skipped stands in `docs/testing.md`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
+
+mod recorded;
+mod seeded;
+mod shared;

@@ -1,0 +1,159 @@
+//! Every recorded case of every model, compiled for this machine.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use adze_compiler::Error;
+use adze_compiler::build::Built;
+use adze_compiler::compare::{Tolerance, compare};
+use adze_ir::types::DType;
+
+use crate::shared::{Case, Model, build_here, models, run};
+
+/// Models that have to pass.
+const BAR: usize = 25;
+
+/// What came of a model.
+struct Outcome {
+    /// Cases that agree, or why there is none.
+    cases: Result<Vec<(String, Agreement)>, String>,
+    arithmetic: &'static str,
+    arena_bytes: u64,
+}
+
+/// How near the outputs of a case are to the recorded ones, the farthest counting.
+struct Agreement {
+    good: bool,
+    max_abs: f64,
+    max_rel: f64,
+    sqnr: f64,
+}
+
+#[test]
+fn recorded_cases() {
+    let models = models();
+    if models.is_empty() {
+        return;
+    }
+    let mut table = String::new();
+    let mut status = String::new();
+    let mut passed = 0;
+    for model in &models {
+        let outcome = outcome(model);
+        passed += usize::from(outcome.passes());
+        outcome.print(model, &mut table);
+        let _ = writeln!(status, "{:<34} {}", model.name, outcome.status());
+    }
+    eprintln!("{table}{passed} of {} models pass", models.len());
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("status", status);
+    });
+    assert!(passed >= BAR, "{passed} of {} models pass, the bar is {BAR}", models.len());
+}
+
+fn outcome(model: &Model) -> Outcome {
+    let mut outcome = Outcome { cases: Ok(Vec::new()), arithmetic: "", arena_bytes: 0 };
+    for case in &model.cases {
+        match (check(model, case, &mut outcome), &mut outcome.cases) {
+            (Ok(agreement), Ok(cases)) => cases.push((case.case.clone(), agreement)),
+            (Err(why), cases) => *cases = Err(why),
+            _ => {}
+        }
+    }
+    outcome
+}
+
+fn check(model: &Model, case: &Case, outcome: &mut Outcome) -> Result<Agreement, String> {
+    let (inputs, recorded) = model.tensors(case);
+    let (graph, inputs) = model.graph_for(&inputs).map_err(|e| reason(&e))?;
+    let built = build_here(&graph).map_err(|e| reason(&e))?;
+    outcome.arithmetic = arithmetic(&built);
+    outcome.arena_bytes = outcome.arena_bytes.max(built.package.manifest.arena_bytes);
+    let outputs = run(&built, &inputs).map_err(|e| reason(&e))?;
+    let mut worst =
+        Agreement { good: outputs.len() == recorded.len(), max_abs: 0.0, max_rel: 0.0, sqnr: f64::INFINITY };
+    for (found, reference) in outputs.iter().zip(&recorded) {
+        let tolerance = Tolerance::of(reference.dtype()).or_twice(case.max_abs_diff_ort_optimised);
+        let Some(d) = compare(found, reference, tolerance) else {
+            return Err(format!("found {}, recorded {}", found.ty(), reference.ty()));
+        };
+        worst.good &= d.beyond == 0;
+        worst.max_abs = worst.max_abs.max(d.max_abs);
+        worst.max_rel = worst.max_rel.max(d.max_rel);
+        worst.sqnr = worst.sqnr.min(d.sqnr);
+    }
+    Ok(worst)
+}
+
+/// The operators that are missing, by name, or what else went wrong.
+fn reason(error: &Error) -> String {
+    let text = error.to_string();
+    if !matches!(error.kind(), adze_compiler::onnx::ErrorKind::Unsupported) {
+        return format!("{}: {}", error.stage(), text.lines().next().unwrap_or_default());
+    }
+    // Every line starts with the operator, in backquotes, after an import's `unsupported: `.
+    let op = |line: &str| Some(line.split('`').nth(1)?.split(' ').next()?.to_owned());
+    let ops: BTreeSet<String> = text.lines().filter_map(op).collect();
+    let ops: Vec<String> = ops.into_iter().collect();
+    format!("{} lacks {}", error.stage(), if ops.is_empty() { text } else { ops.join(", ") })
+}
+
+/// What the heavy operators compute in.
+fn arithmetic(built: &Built) -> &'static str {
+    let (mut integer, mut float, mut quantized) = (0, 0, false);
+    let program = &built.program;
+    program.for_each_leaf(&mut |leaf| {
+        let dtype = |i: usize| -> Option<DType> { Some(program.buffers[leaf.inputs.get(i)?.as_ref()?.buffer].dtype) };
+        match leaf.op.name() {
+            "quantize" | "dequantize" | "dynamic_quantize" => quantized = true,
+            "conv_integer" | "matmul_integer" | "qlinear_conv" | "qlinear_matmul" => integer += 1,
+            "conv" | "conv_transpose" | "gemm" | "matmul" | "lstm" | "gru" | "rnn" | "attention" | "fused" => {
+                match (dtype(0), dtype(1)) {
+                    (Some(a), Some(b)) if a.is_int() && b.is_int() => integer += 1,
+                    _ => float += 1,
+                }
+            }
+            _ => {}
+        }
+    });
+    match (integer, float, quantized) {
+        (0, _, false) => "float",
+        (0, _, true) => "float, from QDQ",
+        (_, 0, _) => "integer",
+        _ => "integer and float",
+    }
+}
+
+impl Outcome {
+    fn passes(&self) -> bool {
+        self.cases.as_ref().is_ok_and(|cases| !cases.is_empty() && cases.iter().all(|(_, a)| a.good))
+    }
+
+    /// What is expected to stay: no numbers.
+    fn status(&self) -> String {
+        match &self.cases {
+            Err(why) => why.clone(),
+            Ok(cases) => {
+                let good = cases.iter().filter(|(_, a)| a.good).count();
+                format!("{good} of {} cases, {}", cases.len(), self.arithmetic)
+            }
+        }
+    }
+
+    fn print(&self, model: &Model, out: &mut String) {
+        let name = &model.name;
+        // Writing to a string cannot fail.
+        let _ = match &self.cases {
+            Err(why) => writeln!(out, "{name:<34} {why}"),
+            Ok(cases) => cases.iter().try_for_each(|(case, a)| {
+                let verdict = if a.good { "ok" } else { "DIFFERS" };
+                let kib = self.arena_bytes.div_ceil(1024);
+                writeln!(
+                    out,
+                    "{name:<34} {case:<14} {verdict:<8} abs {:<9.2e} rel {:<9.2e} SQNR {:<6.1} {:<16} arena {kib} KiB",
+                    a.max_abs, a.max_rel, a.sqnr, self.arithmetic
+                )
+            }),
+        };
+    }
+}

@@ -1,0 +1,79 @@
+//! Compiled code against the interpreter on seeded inputs, and on a second batch where the models record one size only.
+
+use adze_compiler::compare::{Tolerance, compare};
+use adze_ir::eval::eval_graph;
+use adze_ir::tensor::Tensor;
+
+use crate::shared::{Model, build_here, like, models, run, values_like};
+
+/// Seeded inputs per model.
+const SEEDS: u64 = 3;
+
+#[test]
+fn seeded_inputs() {
+    let mut bad = Vec::new();
+    for model in &models() {
+        let (inputs, _) = model.tensors(&model.cases[0]);
+        let Ok((graph, inputs)) = model.graph_for(&inputs) else { continue };
+        // What has no kernel yet is listed by the recorded cases.
+        let Ok(built) = build_here(&graph) else { continue };
+        for seed in 0..SEEDS {
+            let inputs = like(&inputs, &mut fastrand::Rng::with_seed(seed));
+            let expected = eval_graph(&graph, &inputs);
+            let found = run(&built, &inputs);
+            match (expected, found) {
+                (Ok(expected), Ok(found)) => {
+                    let differences = differences(model, &found, &expected);
+                    bad.extend(differences.into_iter().map(|d| format!("{} seed {seed}: {d}", model.name)));
+                }
+                (Err(_), Err(_)) => {}
+                (Ok(_), Err(e)) => bad.push(format!("{} seed {seed}: native: {e}", model.name)),
+                (Err(e), Ok(_)) => bad.push(format!("{} seed {seed}: interpreter: {e}", model.name)),
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn second_batch() {
+    let mut bad = Vec::new();
+    for model in models().iter().filter(|m| m.dynamic) {
+        let recorded: Vec<Vec<Tensor>> = model.cases.iter().map(|c| model.tensors(c).0).collect();
+        let same = |other: &Vec<Tensor>| other.iter().zip(&recorded[0]).all(|(a, b)| a.shape() == b.shape());
+        if !recorded.iter().all(same) {
+            continue;
+        }
+        let mut random = fastrand::Rng::with_seed(7);
+        let inputs: Vec<Tensor> = recorded[0]
+            .iter()
+            .map(|tensor| {
+                let mut shape = tensor.shape().to_vec();
+                shape.iter_mut().take(1).for_each(|batch| *batch += 1);
+                values_like(tensor, &shape, &mut random)
+            })
+            .collect();
+        let (graph, inputs) = model.graph_for(&inputs).unwrap_or_else(|e| panic!("{}: {e}", model.name));
+        let Ok(built) = build_here(&graph) else { continue };
+        let expected = eval_graph(&graph, &inputs).unwrap();
+        let found = run(&built, &inputs).unwrap();
+        let differences = differences(model, &found, &expected);
+        bad.extend(differences.into_iter().map(|d| format!("{} at another batch: {d}", model.name)));
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+/// The outputs that are farther apart than their dtype's tolerance, or twice what ONNX Runtime's optimiser changes.
+fn differences(model: &Model, found: &[Tensor], expected: &[Tensor]) -> Vec<String> {
+    let twice = model.cases.iter().map(|c| c.max_abs_diff_ort_optimised).fold(0.0, f64::max);
+    let mut bad = Vec::new();
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let tolerance = Tolerance::of(expected.dtype()).or_twice(twice).or_unit(expected.dtype());
+        match compare(found, expected, tolerance) {
+            None => bad.push(format!("output {index}: found {}, interpreter {}", found.ty(), expected.ty())),
+            Some(d) if d.beyond > 0 => bad.push(format!("output {index}: {d:?}")),
+            Some(_) => {}
+        }
+    }
+    bad
+}

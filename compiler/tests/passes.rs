@@ -1,0 +1,103 @@
+//! The default pipeline on whole models: verified after each pass, and the interpreter agrees before and after.
+
+use std::path::{Path, PathBuf};
+
+use adze_compiler::load::load;
+use adze_compiler::onnx::ImportOptions;
+use adze_ir::eval::eval_graph;
+use adze_ir::graph::Graph;
+use adze_ir::propose::PlainMachine;
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+use adze_passes::pass::PassOptions;
+use adze_passes::pipeline::{DEFAULT, Report, Runner};
+
+fn optimise(graph: &mut Graph) -> Report {
+    let options = PassOptions::default();
+    let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after: None };
+    runner.run(graph, DEFAULT, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", graph.name))
+}
+
+/// Numbers from a linear congruence: the same on every run.
+fn inputs(graph: &Graph) -> Option<Vec<Tensor>> {
+    let mut state = 1u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f64 / f64::from(1u32 << 24) * 2.0 - 1.0
+    };
+    let make = |&value| {
+        let ty = graph.ty(value);
+        let least = |name: &str| graph.dims.get(name).map(|range| range.lo);
+        let shape: Option<Vec<usize>> =
+            ty.shape.iter().map(|e| e.eval(&least).and_then(|v| usize::try_from(v).ok())).collect();
+        let shape = shape?;
+        let values: Vec<f64> = (0..shape.iter().product::<usize>()).map(|_| next()).collect();
+        (ty.dtype == DType::F32).then(|| Tensor::from_f64(ty.dtype, &shape, &values))
+    };
+    graph.inputs().iter().map(make).collect()
+}
+
+/// `None` when the importer refuses the model: that is another test's matter.
+fn check(path: &Path, evaluate: bool) -> Option<Report> {
+    let graph = load(path, &ImportOptions::default()).inspect_err(|e| println!("{}: {e}", path.display())).ok()?.graph;
+    let mut after = graph.clone();
+    let report = optimise(&mut after);
+    let mut again = graph.clone();
+    optimise(&mut again);
+    assert_eq!(after.to_string(), again.to_string(), "the same input gives the same graph");
+    println!("{}: {} -> {} nodes", path.display(), graph.order().len(), after.order().len());
+    for run in &report.runs {
+        println!("  {:16} {:?} {:?} {:?}", run.name, run.changed, run.nodes, run.time);
+    }
+    if evaluate && let Some(inputs) = inputs(&graph) {
+        let (expected, found) = (eval_graph(&graph, &inputs).unwrap(), eval_graph(&after, &inputs).unwrap());
+        for (e, f) in expected.iter().zip(&found) {
+            assert_eq!((e.dtype(), e.shape()), (f.dtype(), f.shape()));
+            let (e, f) = (e.to_f64(), f.to_f64());
+            let largest = e.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let worst = e.iter().zip(&f).fold(0.0f64, |m, (e, f)| m.max((e - f).abs()));
+            println!("  largest {largest}, worst difference {worst}");
+            assert!(worst <= 1e-4 * largest, "{}: {worst} of {largest}", path.display());
+        }
+    }
+    Some(report)
+}
+
+#[test]
+fn shipped_models() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/models");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "onnx") {
+            assert!(check(&path, true).is_some());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "the models are there");
+}
+
+fn shared() -> Option<PathBuf> {
+    let folder = std::env::var_os("ADZE_SHARED").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
+    let there = folder.join("models").is_dir();
+    assert!(there || std::env::var_os("CI").is_none(), "CI has the shared models");
+    there.then(|| folder.join("models"))
+}
+
+#[test]
+fn shared_models() {
+    let Some(folder) = shared() else { return };
+    let only = std::env::var("ADZE_MODEL").unwrap_or_default();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "onnx") && p.to_string_lossy().contains(&only))
+        .collect();
+    paths.sort();
+    for path in paths {
+        // Evaluation in the interpreter takes seconds per model: small ones only.
+        let small = std::fs::metadata(&path).unwrap().len() < 1_000_000;
+        check(&path, small);
+    }
+}

@@ -1,0 +1,20 @@
+//! The e-graph over the same operators as the graph: e-nodes, facts, rules, extraction, and the way from and to a graph.
+//!
+//! An e-node is an operator's spelling, an attribute leaf that a pattern can bind, and its operands:
+//! `(relu ?r (conv ?a ?x ?w))`. An e-class means *equal within its rules' exactness*. Nothing here is an artefact: dumps
+//! are for reading.
+
+mod extract;
+mod facts;
+mod node;
+mod region;
+mod rule;
+
+pub use extract::{Choice, extract};
+pub use facts::{Facts, Known, RuleBug};
+pub use node::{ENode, Kind};
+pub use region::{Built, Region, RegionError};
+pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate};
+
+/// egg's e-graph over our e-nodes and facts.
+pub type EGraph = egg::EGraph<ENode, Known>;

@@ -1,0 +1,189 @@
+//! Rewrite rules as records, and running them.
+
+use std::collections::BTreeMap;
+
+use egg::{
+    Applier, Id, Language, Pattern, PatternAst, Rewrite, Runner, SimpleScheduler, StopReason, Subst, Symbol, Var,
+};
+
+use super::{EGraph, ENode, Known};
+use crate::exact::Exactness;
+use crate::ops::Op;
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+
+/// A rewrite rule.
+pub struct Rule {
+    /// Unique name, kebab-case.
+    pub name: &'static str,
+    /// Left sides, as egg patterns: the orders of commutative operands are alternatives here, never a rule.
+    pub left: &'static [&'static str],
+    /// The right side, for readers.
+    pub right: &'static str,
+    /// Checked in order before anything is added.
+    pub conditions: &'static [Condition],
+    /// How far the right side may be from the left one.
+    pub exactness: Exactness,
+    /// Why it is sound.
+    pub sound: &'static str,
+    /// Why it helps.
+    pub helps: &'static str,
+    /// Adds the right side; `None` when a type rule refuses it.
+    pub make: fn(&mut EGraph, &Subst) -> Option<Id>,
+}
+
+/// A named condition of a rule.
+#[derive(Clone, Copy)]
+pub struct Condition {
+    /// What must hold.
+    pub name: &'static str,
+    /// Decides from facts only.
+    pub holds: fn(&Match<'_>) -> bool,
+}
+
+/// What a left side matched.
+pub struct Match<'a> {
+    /// The e-graph.
+    pub egraph: &'a EGraph,
+    /// The variables.
+    pub subst: &'a Subst,
+}
+
+impl<'a> Match<'a> {
+    /// The class of a variable, spelt without `?`.
+    ///
+    /// # Panics
+    /// If no left side of the rule binds it: a bug of the rule that its first use shows.
+    pub fn id(&self, name: &str) -> Id {
+        self.find(name).expect("left sides bind the variables that conditions read")
+    }
+
+    /// The class of a variable that only some left sides bind.
+    pub fn find(&self, name: &str) -> Option<Id> {
+        self.subst.get(Var::from(Symbol::from(format!("?{name}")))).copied()
+    }
+
+    /// The operator whose attributes the variable is.
+    pub fn op(&self, name: &str) -> &'a Op {
+        let attr = self.egraph[self.id(name)].data.attr.expect("first children are attributes");
+        self.egraph.analysis.op(attr)
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, name: &str) -> Option<&'a TensorType> {
+        self.egraph[self.id(name)].data.ty()
+    }
+
+    /// Whether a value is computed from constants only.
+    pub fn fixed(&self, name: &str) -> bool {
+        self.egraph[self.id(name)].data.fixed
+    }
+
+    /// The bytes of a constant.
+    pub fn data(&self, name: &str) -> Option<&'a Tensor> {
+        let id = self.egraph[self.id(name)].data.constant?;
+        self.egraph.analysis.consts.get(id)?.data()
+    }
+}
+
+/// Adds an operator; `None`, and nothing added, when its type rule refuses.
+pub fn add_op(egraph: &mut EGraph, op: impl Into<Op>, operands: &[Id]) -> Option<Id> {
+    let op = op.into();
+    let types: Vec<Option<&TensorType>> = operands.iter().map(|&id| egraph[id].data.ty()).collect();
+    op.infer(&types).ok()?;
+    let attr = egraph.analysis.intern(&op);
+    let attr = egraph.add(ENode::attr(attr));
+    Some(egraph.add(ENode::op(&op, attr, operands)))
+}
+
+/// Adds a constant.
+pub fn add_const(egraph: &mut EGraph, tensor: Tensor) -> Id {
+    let id = egraph.analysis.constant(tensor);
+    egraph.add(ENode::constant(id.as_u32()))
+}
+
+struct RuleApplier(&'static Rule);
+
+impl Applier<ENode, Known> for RuleApplier {
+    fn apply_one(
+        &self,
+        egraph: &mut EGraph,
+        class: Id,
+        subst: &Subst,
+        _: Option<&PatternAst<ENode>>,
+        name: Symbol,
+    ) -> Vec<Id> {
+        egraph.analysis.rule = self.0.name;
+        let holds = {
+            let matched = Match { egraph, subst };
+            self.0.conditions.iter().all(|c| (c.holds)(&matched))
+        };
+        if !holds {
+            return Vec::new();
+        }
+        let Some(made) = (self.0.make)(egraph, subst) else { return Vec::new() };
+        let (from, to) = (&egraph[class].data, &egraph[made].data);
+        if from.types != to.types {
+            let what = format!("makes {:?} of {:?}", to.types, from.types);
+            egraph.analysis.bugs.push(super::RuleBug { rule: self.0.name, what });
+            return Vec::new();
+        }
+        if egraph.union_trusted(class, made, name) { vec![class] } else { Vec::new() }
+    }
+}
+
+/// How rewriting went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleStats {
+    /// Iterations run.
+    pub iterations: usize,
+    /// Whether no rule had anything left to do; otherwise a limit was reached.
+    pub saturated: bool,
+    /// E-nodes at the end.
+    pub nodes: usize,
+    /// How often each rule changed something.
+    pub applied: BTreeMap<String, usize>,
+}
+
+/// Runs rules until nothing changes, or a limit in iterations or e-nodes is reached.
+///
+/// # Panics
+/// If a left side does not parse: a bug that any use of the rule set shows.
+pub fn saturate(egraph: EGraph, rules: &[&'static Rule], iterations: usize, nodes: usize) -> (EGraph, RuleStats) {
+    let rewrites: Vec<Rewrite<ENode, Known>> = rules.iter().flat_map(|rule| rewrites(rule)).collect();
+    // No wall clock: the same input must give the same result on every machine.
+    let never = std::time::Duration::from_secs(u64::from(u32::MAX));
+    let runner = Runner::<ENode, Known, ()>::new(Known::default())
+        .with_egraph(egraph)
+        .with_iter_limit(iterations)
+        .with_node_limit(nodes)
+        .with_time_limit(never)
+        .with_scheduler(SimpleScheduler)
+        .run(&rewrites);
+    let mut stats = RuleStats {
+        iterations: runner.iterations.len(),
+        saturated: matches!(runner.stop_reason, Some(StopReason::Saturated)),
+        nodes: runner.egraph.total_size(),
+        applied: BTreeMap::new(),
+    };
+    for iteration in &runner.iterations {
+        for (name, count) in &iteration.applied {
+            let name = name.as_str().split('/').next().unwrap_or_default();
+            *stats.applied.entry(name.to_owned()).or_default() += count;
+        }
+    }
+    (runner.egraph, stats)
+}
+
+fn rewrites(rule: &'static Rule) -> Vec<Rewrite<ENode, Known>> {
+    let build = |(index, left): (usize, &&str)| {
+        let pattern: Pattern<ENode> = left.parse().expect("left sides are patterns");
+        Rewrite::new(format!("{}/{index}", rule.name), pattern, RuleApplier(rule)).expect("no variables on the right")
+    };
+    rule.left.iter().enumerate().map(build).collect()
+}
+
+/// Children of an e-node that are values.
+pub(super) fn operands(enode: &ENode) -> &[Id] {
+    if enode.is_op() { &enode.children()[1..] } else { enode.children() }
+}

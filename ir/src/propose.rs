@@ -1,0 +1,206 @@
+//! Proposals: the schedules that a machine offers for an operator, and the one source of truth for cost.
+//!
+//! The cost of an e-node is the cost of its cheapest proposal. A target implements [`Propose`]; [`PlainMachine`] is a
+//! machine of arithmetic and memory traffic only, for passes and tests that know no target.
+
+use std::ops::Add;
+
+use crate::extent::{Dims, Extent};
+use crate::ops::{Op, ReduceFn};
+use crate::types::TensorType;
+
+/// What something costs; sums saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cost {
+    /// Estimated cycles on one core.
+    pub cycles: u64,
+    /// Bytes moved to and from memory outside the core.
+    pub bytes: u64,
+    /// Bytes of constants that have to be stored.
+    pub rodata: u64,
+}
+
+impl Cost {
+    /// Bytes of traffic that weigh as much as one cycle.
+    const BYTES_PER_CYCLE: u64 = 8;
+    /// Stored bytes that weigh as much as one cycle.
+    const RODATA_PER_CYCLE: u64 = 16;
+
+    /// The single number that extraction minimises: cycles, traffic and stored bytes with fixed weights.
+    pub fn weight(self) -> u64 {
+        self.cycles
+            .saturating_add(self.bytes / Self::BYTES_PER_CYCLE)
+            .saturating_add(self.rodata / Self::RODATA_PER_CYCLE)
+    }
+}
+
+impl Add for Cost {
+    type Output = Cost;
+    fn add(self, other: Cost) -> Cost {
+        Cost {
+            cycles: self.cycles.saturating_add(other.cycles),
+            bytes: self.bytes.saturating_add(other.bytes),
+            rodata: self.rodata.saturating_add(other.rodata),
+        }
+    }
+}
+
+/// Number of a schedule among those its machine offered for one operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SchedId(pub u16);
+
+/// How an operator would run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Its number.
+    pub id: SchedId,
+    /// Extent of the result's tile per logical axis.
+    pub tile: Vec<Extent>,
+}
+
+/// A schedule and its cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// Its cost.
+    pub cost: Cost,
+    /// Bytes of scratch memory it needs at once.
+    pub scratch_bytes: u64,
+}
+
+/// What is known about an operator's operands and results.
+#[derive(Clone, Copy, Debug)]
+pub struct OpFacts<'a> {
+    /// Types of the operands; `None` where one is left out.
+    pub inputs: &'a [Option<&'a TensorType>],
+    /// Types of the results.
+    pub outputs: &'a [TensorType],
+    /// Ranges of the named dimensions; costs are those of the upper ends.
+    pub dims: &'a Dims,
+}
+
+/// A machine that offers schedules.
+pub trait Propose {
+    /// At most [`MAX_PROPOSALS`] schedules, none better than another in every respect, best cost first. Empty when the
+    /// machine cannot run the operator.
+    fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal>;
+}
+
+/// The most schedules that a machine offers for one operator.
+pub const MAX_PROPOSALS: usize = 4;
+
+/// Cost of an operator: what rules and extraction see of a machine.
+pub trait CostModel {
+    /// The cost of its cheapest proposal, or `None` when the machine cannot run it.
+    fn cost(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost>;
+}
+
+impl<M: Propose> CostModel for M {
+    fn cost(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost> {
+        self.propose(op, facts).into_iter().map(|p| p.cost).min_by_key(|cost| cost.weight())
+    }
+}
+
+/// A machine that does 8 multiply-adds or elements per cycle and runs everything; its result is one tile.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlainMachine;
+
+/// Cycles for starting a kernel: what makes one node cheaper than two.
+const START_CYCLES: u64 = 200;
+/// Elements or multiply-adds per cycle.
+const PER_CYCLE: u64 = 8;
+
+impl Propose for PlainMachine {
+    fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
+        let tile = facts.outputs.first().map(|ty| ty.shape.clone()).unwrap_or_default();
+        let schedule = Schedule { id: SchedId(0), tile };
+        vec![Proposal { schedule, cost: plain_cost(op, facts), scratch_bytes: 0 }]
+    }
+}
+
+fn plain_cost(op: &Op, facts: &OpFacts<'_>) -> Cost {
+    if matches!(op, Op::Reshape(_) | Op::Constant(_)) {
+        // Aliases and data.
+        return Cost::default();
+    }
+    let bytes = |ty: &TensorType| u64::try_from(ty.max_bytes(facts.dims)).unwrap_or(0);
+    let read: u64 = facts.inputs.iter().flatten().fold(0, |sum, ty| bytes(ty).saturating_add(sum));
+    let written: u64 = facts.outputs.iter().fold(0, |sum, ty| bytes(ty).saturating_add(sum));
+    let work = work(op, facts.inputs, facts.outputs.first(), facts.dims);
+    Cost { cycles: START_CYCLES.saturating_add(work / PER_CYCLE), bytes: read.saturating_add(written), rodata: 0 }
+}
+
+/// Multiply-adds, or elements times the length of a polynomial for functions.
+fn work(op: &Op, inputs: &[Option<&TensorType>], output: Option<&TensorType>, dims: &Dims) -> u64 {
+    let elems = |ty: Option<&TensorType>| ty.map_or(0, |ty| u64::try_from(ty.elems().upper(dims)).unwrap_or(0));
+    let extent = |ty: Option<&TensorType>, axis: usize| {
+        ty.and_then(|ty| ty.shape.get(axis)).map_or(1, |e| u64::try_from(e.upper(dims)).unwrap_or(1))
+    };
+    let input = |index: usize| inputs.get(index).copied().flatten();
+    let out = elems(output);
+    match op {
+        Op::Conv(_) => out.saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)),
+        Op::ConvTranspose(_) => elems(input(0)).saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)),
+        Op::MatMul(op) => {
+            let a = input(0);
+            let rank = a.map_or(0, TensorType::rank);
+            out.saturating_mul(extent(a, rank.saturating_sub(if op.trans_a { 2 } else { 1 })))
+        }
+        Op::Gemm(op) => out.saturating_mul(extent(input(0), usize::from(!op.trans_a))),
+        Op::Reduce(_) | Op::ArgReduce(_) | Op::Softmax(_) | Op::LayerNorm(_) | Op::BatchNorm(_) => {
+            elems(input(0)).saturating_mul(function_weight(op))
+        }
+        Op::Fused(fused) => {
+            let anchor = &fused.anchor().op;
+            let first = work(anchor, inputs, output, dims);
+            fused
+                .epilogues()
+                .iter()
+                .fold(first, |sum, s| sum.saturating_add(out.saturating_mul(function_weight(&s.op))))
+        }
+        op => out.saturating_mul(function_weight(op)),
+    }
+}
+
+/// Rough number of multiply-adds per element of an elementwise function.
+fn function_weight(op: &Op) -> u64 {
+    use crate::ops::UnaryFn::{Abs, Identity, Neg, Not, Relu};
+    match op {
+        Op::Unary(op) if matches!(op.function, Identity | Neg | Abs | Relu | Not) => 1,
+        Op::Unary(_) | Op::Gelu(_) | Op::Swish(_) | Op::Elu(_) | Op::Softmax(_) => 16,
+        Op::Binary(op) if matches!(op.function, crate::ops::BinaryFn::Div | crate::ops::BinaryFn::Pow) => 8,
+        Op::Reduce(op) if op.function != ReduceFn::Sum => 2,
+        Op::LayerNorm(_) | Op::BatchNorm(_) => 4,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Conv, Unary, UnaryFn};
+    use crate::types::DType;
+
+    fn cost(op: impl Into<Op>, inputs: &[&TensorType]) -> Cost {
+        let op = op.into();
+        let inputs: Vec<Option<&TensorType>> = inputs.iter().copied().map(Some).collect();
+        let outputs = op.infer(&inputs).unwrap();
+        PlainMachine.cost(&op, &OpFacts { inputs: &inputs, outputs: &outputs, dims: &Dims::new() }).unwrap()
+    }
+
+    #[test]
+    fn a_convolution_costs_its_multiply_adds() {
+        let x = TensorType::fixed(DType::F32, &[1, 8, 5, 7]);
+        let w = TensorType::fixed(DType::F32, &[4, 8, 3, 3]);
+        let conv = Conv { strides: vec![1, 1], pads: vec![1; 4], dilations: vec![1, 1], group: 1 };
+        assert_eq!(cost(conv, &[&x, &w]).cycles, START_CYCLES + 4 * 35 * 72 / PER_CYCLE);
+        assert!(cost(Unary { function: UnaryFn::Exp }, &[&x]) > cost(Unary { function: UnaryFn::Relu }, &[&x]));
+    }
+
+    #[test]
+    fn sums_saturate() {
+        let big = Cost { cycles: u64::MAX, bytes: 1, rodata: 0 };
+        assert_eq!((big + big).weight(), u64::MAX);
+    }
+}

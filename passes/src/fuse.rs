@@ -1,0 +1,192 @@
+//! Fusion: elementwise operators go into the producer of their operand as epilogues.
+//!
+//! This is a pass on the graph and not a set of e-graph rules: it needs use counts, which are final only after
+//! extraction, and it never loses, because a producer with one use is not needed for anything else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use adze_ir::exact::Exactness;
+use adze_ir::graph::{Graph, NodeId, ValueDef, ValueId};
+use adze_ir::loc::Loc;
+use adze_ir::ops::{BinaryFn, BodyRef, BodyStep, Fused, Op, UnaryFn};
+use cranelift_entity::SecondaryMap;
+
+use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::rebuild::{Rewrite, add, rebuild};
+
+/// See [`Pass::docs`].
+pub struct Fuse;
+
+const NAME: &str = "fuse";
+/// Steps of one body: keeps kernels small and compile time linear.
+const MAX_STEPS: usize = 12;
+/// Operands of one body.
+const MAX_OPERANDS: usize = 8;
+
+impl Pass for Fuse {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        "Groups a convolution, matrix product or elementwise operator with the elementwise operators after it, residual \
+         additions included, where the value between them has no other use and the shape stays. The group is one node \
+         with a body of ordered steps; evaluating it step by step gives the same bits."
+    }
+
+    fn exactness(&self) -> Exactness {
+        Exactness::Exact
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
+        let plan = Plan::new(graph, cx);
+        if plan.groups.iter().all(|group| group.len() < 2) {
+            return Ok(Changed::No);
+        }
+        *graph = plan.build(graph)?;
+        graph.remove_dead();
+        Ok(Changed::Yes)
+    }
+}
+
+/// Which nodes run together: groups in order of their last member.
+struct Plan {
+    groups: Vec<Vec<NodeId>>,
+    group_of: BTreeMap<NodeId, usize>,
+}
+
+impl Plan {
+    fn new(graph: &Graph, cx: &mut PassCx<'_>) -> Self {
+        let uses = graph.use_counts();
+        let mut plan = Self { groups: Vec::new(), group_of: BTreeMap::new() };
+        // A node can join a group only if all its other operands exist before the group's last member runs; as the group
+        // moves to the place of its last member, every operand that is defined before that place will do.
+        for (id, node) in graph.nodes() {
+            let joined = is_epilogue(graph, id).then(|| {
+                let hosts = node.inputs.iter().flatten().filter_map(|&v| plan.host(graph, &uses, v, id, cx));
+                hosts.max()
+            });
+            let group = joined.flatten().map(|(_, group)| group).unwrap_or_else(|| {
+                plan.groups.push(Vec::new());
+                plan.groups.len() - 1
+            });
+            plan.groups[group].push(id);
+            plan.group_of.insert(id, group);
+        }
+        plan
+    }
+
+    /// The group that makes `value`, if `user` may join it; groups with a heavy anchor rank first.
+    fn host(
+        &self,
+        graph: &Graph,
+        uses: &SecondaryMap<ValueId, u32>,
+        value: ValueId,
+        user: NodeId,
+        cx: &mut PassCx<'_>,
+    ) -> Option<(bool, usize)> {
+        let ValueDef::Result(producer, 0) = graph.value(value).def else { return None };
+        let group = *self.group_of.get(&producer)?;
+        let members = &self.groups[group];
+        let anchor = &graph.node(*members.first()?).op;
+        if !is_anchor(anchor) || members.last() != Some(&producer) {
+            return None;
+        }
+        let (from, to) = (graph.ty(value), graph.ty(graph.node(user).outputs[0]));
+        if (from.dtype, &from.shape, &from.layout) != (to.dtype, &to.shape, &to.layout) {
+            return None;
+        }
+        let occurrences = graph.node(user).inputs.iter().flatten().filter(|&&v| v == value).count();
+        if uses[value] as usize != occurrences {
+            if !is_elementwise(anchor) {
+                cx.missed(
+                    graph,
+                    user,
+                    format!("not fused into `{}`: its result has {} uses", anchor.name(), uses[value]),
+                );
+            }
+            return None;
+        }
+        if members.len() >= MAX_STEPS || self.operands(graph, group, user) > MAX_OPERANDS {
+            return None;
+        }
+        Some((!is_elementwise(anchor), group))
+    }
+
+    fn operands(&self, graph: &Graph, group: usize, user: NodeId) -> usize {
+        let members = self.groups[group].iter().chain([&user]);
+        members.map(|&id| graph.node(id).inputs.iter().flatten().count()).sum::<usize>() - self.groups[group].len()
+    }
+
+    /// The graph with every group as one node, at the place of its last member.
+    fn build(&self, graph: &Graph) -> Result<Graph, PassError> {
+        let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        rebuild(graph, NAME, |out, site| {
+            for (&old, &new) in site.node.inputs.iter().zip(site.inputs) {
+                if let (Some(old), Some(new)) = (old, new) {
+                    map.insert(old, new);
+                }
+            }
+            let members = &self.groups[self.group_of[&site.id]];
+            if members.len() < 2 || members.last() != Some(&site.id) {
+                return Ok(Rewrite::Keep);
+            }
+            let (op, operands, loc) = body(graph, members);
+            let operands: Vec<Option<ValueId>> = operands.iter().map(|v| map.get(v).copied()).collect();
+            let values = add(out, op, &operands, loc, NAME)?;
+            out.set_type(values[0], graph.ty(site.node.outputs[0]).clone());
+            Ok(Rewrite::Replace(values))
+        })
+    }
+}
+
+fn body(graph: &Graph, members: &[NodeId]) -> (Op, Vec<ValueId>, Loc) {
+    let mut operands: Vec<ValueId> = Vec::new();
+    let mut loc = Loc::default();
+    let mut made: BTreeMap<ValueId, u32> = BTreeMap::new();
+    let mut steps = Vec::with_capacity(members.len());
+    for (step, &id) in members.iter().enumerate() {
+        let node = graph.node(id);
+        loc = loc.join(&node.loc);
+        let mut refer = |value: ValueId| match made.get(&value) {
+            Some(&step) => BodyRef::Step(step),
+            None => {
+                let known = operands.iter().position(|&v| v == value);
+                let index = known.unwrap_or_else(|| {
+                    operands.push(value);
+                    operands.len() - 1
+                });
+                BodyRef::Param(u32::try_from(index).expect("operands are limited"))
+            }
+        };
+        let inputs = node.inputs.iter().map(|v| v.map(&mut refer)).collect();
+        steps.push(BodyStep { op: node.op.clone(), inputs });
+        made.insert(node.outputs[0], u32::try_from(step).expect("steps are limited"));
+    }
+    (Fused { steps: Arc::from(steps) }.into(), operands, loc)
+}
+
+fn is_anchor(op: &Op) -> bool {
+    matches!(op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_)) || is_elementwise(op)
+}
+
+/// Elementwise operators on numbers whose result has the dtype of their operands.
+fn is_elementwise(op: &Op) -> bool {
+    match op {
+        Op::Unary(op) => !matches!(op.function, UnaryFn::Not | UnaryFn::IsNan | UnaryFn::BitNot),
+        Op::Binary(op) => {
+            use BinaryFn::{Add, Div, Max, Min, Mul, Pow, Sub};
+            matches!(op.function, Add | Sub | Mul | Div | Min | Max | Pow)
+        }
+        Op::Clip(_) | Op::LeakyRelu(_) | Op::Elu(_) | Op::Celu(_) | Op::Selu(_) | Op::HardSigmoid(_) => true,
+        Op::Gelu(_) | Op::Swish(_) | Op::ThresholdedRelu(_) | Op::Shrink(_) | Op::PRelu(_) => true,
+        _ => false,
+    }
+}
+
+fn is_epilogue(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let dtype = graph.ty(node.outputs[0]).dtype;
+    is_elementwise(&node.op) && dtype.is_float() && node.inputs.iter().flatten().all(|&v| graph.ty(v).dtype == dtype)
+}

@@ -1,0 +1,142 @@
+//! What a pass is, and what it is given.
+
+use std::fmt;
+
+use adze_ir::exact::Exactness;
+use adze_ir::graph::{Graph, NodeId};
+use adze_ir::loc::Loc;
+use adze_ir::ops::TypeError;
+use adze_ir::propose::{CostModel, PlainMachine};
+use adze_ir::verify::GraphViolation;
+
+/// A rewrite of a graph.
+pub trait Pass {
+    /// Kebab-case name: in the CLI, in dumps, in `testdata/passes/`.
+    fn name(&self) -> &'static str;
+    /// What it does and why it stands where it does, one paragraph.
+    fn docs(&self) -> &'static str;
+    /// How far results may move.
+    fn exactness(&self) -> Exactness;
+    /// Rewrites the graph.
+    ///
+    /// # Errors
+    /// [`PassError`] for a model that cannot be handled or a bug of ours.
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError>;
+}
+
+/// Whether a pass did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The graph is another one.
+    Yes,
+    /// The graph is the same.
+    No,
+}
+
+/// What passes may be told.
+#[derive(Clone, Debug)]
+pub struct PassOptions {
+    /// Largest result in bytes that folding makes when the operands together are smaller.
+    pub fold_limit_bytes: usize,
+    /// Iterations of rewriting per region of the e-graph.
+    pub iterations: usize,
+    /// E-nodes per node of a region before rewriting stops.
+    pub growth_limit: usize,
+}
+
+impl Default for PassOptions {
+    fn default() -> Self {
+        Self { fold_limit_bytes: 1 << 16, iterations: 12, growth_limit: 24 }
+    }
+}
+
+/// A chance that a pass saw and did not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// The pass.
+    pub pass: &'static str,
+    /// Source nodes.
+    pub loc: Loc,
+    /// Spelling of the operator.
+    pub op: &'static str,
+    /// Why not.
+    pub reason: String,
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: `{}` {}: {}", self.pass, self.op, self.loc, self.reason)
+    }
+}
+
+/// Surroundings of a pass: options, costs, and a place for reports.
+pub struct PassCx<'a> {
+    /// Options.
+    pub options: &'a PassOptions,
+    /// Costs of the machine that is compiled for.
+    pub costs: &'a dyn CostModel,
+    pub(crate) pass: &'static str,
+    pub(crate) missed: Vec<Missed>,
+}
+
+impl<'a> PassCx<'a> {
+    /// Surroundings with these options and costs.
+    pub fn new(options: &'a PassOptions, costs: &'a dyn CostModel) -> Self {
+        Self { options, costs, pass: "", missed: Vec::new() }
+    }
+
+    /// The costs of [`PlainMachine`].
+    pub fn plain(options: &'a PassOptions) -> Self {
+        Self::new(options, &PlainMachine)
+    }
+
+    /// Reports a chance not taken.
+    pub fn missed(&mut self, graph: &Graph, node: NodeId, reason: impl Into<String>) {
+        let node = graph.node(node);
+        let (loc, op) = (node.loc.clone(), node.op.name());
+        self.missed.push(Missed { pass: self.pass, loc, op, reason: reason.into() });
+    }
+}
+
+/// Why passes stop.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PassError {
+    /// No such pass.
+    #[error("no pass `{found}`, accepted: {accepted}")]
+    Unknown {
+        /// Name given.
+        found: String,
+        /// Names there are.
+        accepted: String,
+    },
+    /// A bug of ours: the pass left a graph that does not verify.
+    #[error("bug: pass `{pass}` broke the graph: {}", show(violations))]
+    Broken {
+        /// The pass, or `input`.
+        pass: &'static str,
+        /// What does not hold.
+        violations: Vec<GraphViolation>,
+    },
+    /// A bug of ours: the pass made a node that its type rule refuses.
+    #[error("bug: pass `{pass}` at {loc}: {error}")]
+    Type {
+        /// The pass.
+        pass: &'static str,
+        /// Source nodes.
+        loc: Loc,
+        /// Why.
+        error: TypeError,
+    },
+    /// A bug of ours: a rule united values that differ.
+    #[error("bug: pass `{pass}`: {what}")]
+    Rule {
+        /// The pass.
+        pass: &'static str,
+        /// Rule and facts.
+        what: String,
+    },
+}
+
+fn show(violations: &[GraphViolation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,517 @@
+//! Recurrent cells: `Lstm`, `Gru`, `Rnn`.
+//!
+//! One kernel per direction; a unit of work is one row of the batch over the whole sequence. All gates of a block of hidden
+//! units are summed together in registers, so that the cell's update needs no memory but the states, which live in working
+//! memory padded to whole blocks.
+
+use adze_ir::attrs::F64;
+use adze_ir::extent::Extent;
+use adze_ir::ops::{Direction, GateFn, Op};
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+
+use super::leaf::{Anchor, Leaf, Stream, bind, compute_elem, elem_dtype, input, lanes_of, unsupported};
+use super::micro::{Block, Operands, Sum, multiply_add, sum_block};
+use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
+use super::pack::{pack_gates, pack_vectors};
+use crate::cpu::driver::status;
+use crate::cpu::kernel::{BinOp, Cmp, Cond, Elem, KernelBuilder, Type, Value, math};
+
+/// Lowers a recurrent cell.
+///
+/// # Errors
+/// [`Unsupported`] for weights that are not known at compile time and dtypes without kernels.
+pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
+    let anchor = Anchor::of(cx)?;
+    if !anchor.epilogues.is_empty() {
+        return Err(unsupported("epilogues behind a recurrent cell", "none"));
+    }
+    let cell = Cell::of(anchor.op)?;
+    let directions = if cell.direction == Direction::Bidirectional { 2 } else { 1 };
+    (0..directions).map(|d| Walk::new(cx, &anchor, &cell, d)?.emit()).collect()
+}
+
+/// What kind of cell it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Lstm { input_forget: bool },
+    Gru { linear_before_reset: bool },
+    Rnn,
+}
+
+struct Cell<'a> {
+    kind: Kind,
+    direction: Direction,
+    hidden: usize,
+    activations: &'a [GateFn],
+    clip: Option<F64>,
+}
+
+impl<'a> Cell<'a> {
+    fn of(op: &'a Op) -> Result<Self, Unsupported> {
+        let (kind, direction, hidden, activations, clip) = match op {
+            Op::Lstm(op) => {
+                let kind = Kind::Lstm { input_forget: op.input_forget };
+                (kind, op.direction, op.hidden, &op.activations, op.clip)
+            }
+            Op::Gru(op) => {
+                let kind = Kind::Gru { linear_before_reset: op.linear_before_reset };
+                (kind, op.direction, op.hidden, &op.activations, op.clip)
+            }
+            Op::Rnn(op) => (Kind::Rnn, op.direction, op.hidden, &op.activations, op.clip),
+            other => return Err(unsupported(format!("`{}`", other.name()), "a recurrent cell")),
+        };
+        let hidden = usize::try_from(hidden).map_err(|_| unsupported("a negative size", "zero or more"))?;
+        Ok(Self { kind, direction, hidden, activations, clip })
+    }
+
+    fn gates(&self) -> usize {
+        match self.kind {
+            Kind::Lstm { .. } => 4,
+            Kind::Gru { .. } => 3,
+            Kind::Rnn => 1,
+        }
+    }
+
+    /// Gates whose sum over the state is taken together with that over the input.
+    fn joint_gates(&self) -> usize {
+        if matches!(self.kind, Kind::Gru { .. }) { 2 } else { self.gates() }
+    }
+}
+
+/// One direction of a cell while its kernel is written.
+struct Walk<'a> {
+    cell: &'a Cell<'a>,
+    leaf: Leaf<'a>,
+    direction: usize,
+    elem: Elem,
+    lanes: u16,
+    /// Vectors of a block of hidden units.
+    vecs: usize,
+    /// Hidden units, whole blocks.
+    padded: usize,
+    x: Stream,
+    w: Stream,
+    r: Stream,
+    /// The candidate's weights over the state of a GRU.
+    candidate: Option<Stream>,
+    /// `[gates][padded]`: sums over the input; a GRU's candidate over the state follows.
+    bias: Stream,
+    peephole: Option<Stream>,
+    lens: Option<(Stream, Extent)>,
+    initial: [Option<(Stream, &'a Operand)>; 2],
+    results: [Option<(Stream, &'a Operand)>; 3],
+    /// Working memory: areas of `padded` elements, see the constants below.
+    memory: Stream,
+}
+
+/// The state that is read.
+const STATE: usize = 0;
+/// The state that is written, or `r · h`.
+const NEXT: usize = 1;
+/// The cell of an LSTM, or a GRU's update gate.
+const CELL: usize = 2;
+/// A GRU's candidate over the input.
+const CANDIDATE: usize = 3;
+const AREAS: usize = 4;
+
+impl<'a> Walk<'a> {
+    fn new(cx: &'a LeafCx<'a>, anchor: &Anchor<'_>, cell: &'a Cell<'a>, direction: usize) -> Result<Self, Unsupported> {
+        let x = input(cx, anchor.need(0)?)?;
+        let elem = compute_elem(x.dtype)?;
+        if !elem.is_float() {
+            return Err(unsupported(format!("dtype {}", x.dtype), "a floating-point dtype"));
+        }
+        let lanes = lanes_of(cx, elem);
+        // Eight sums in flight: with four gates two vectors of hidden units.
+        let vecs = (8 / cell.gates()).clamp(1, cell.hidden.div_ceil(usize::from(lanes)).max(1));
+        let width = vecs * usize::from(lanes);
+        let padded = cell.hidden.next_multiple_of(width);
+        let (gates, joint, dtype) = (cell.gates(), cell.joint_gates(), elem_dtype(elem));
+        let all: Vec<usize> = (0..gates).collect();
+        let constant = |index: usize| constant(cx, anchor, index);
+        let (w, r) = (constant(1)?, constant(2)?);
+        let mut leaf = Leaf::new(cx, anchor.op.name());
+        let stream = leaf.input(anchor.need(0)?)?;
+        let pack = |t: &Tensor, gates: &[usize]| pack_gates(t, direction, gates, cell.hidden, width, dtype);
+        let packed_w = leaf.packed(pack(w, &all));
+        let packed_r = leaf.packed(pack(r, &all[..joint]));
+        let candidate = (joint < gates).then(|| leaf.packed(pack(r, &all[joint..])));
+        let bias = bias(cell, anchor.position(3).map(|_| constant(3)).transpose()?, direction, padded, dtype);
+        let bias = leaf.packed(bias);
+        let mut peephole = None;
+        if anchor.position(7).is_some() {
+            let rows: Vec<Vec<f64>> = vectors(constant(7)?, direction, cell.hidden);
+            peephole = Some(leaf.packed(pack_vectors(&rows, padded, dtype)));
+        }
+        let mut lens = None;
+        if let Some(index) = anchor.position(4) {
+            lens = Some((leaf.input(index)?, input(cx, index)?.strides[0].clone()));
+        }
+        let mut initial = [None, None];
+        for (slot, index) in initial.iter_mut().zip([5, 6]) {
+            if let Some(index) = anchor.position(index) {
+                *slot = Some((leaf.input(index)?, input(cx, index)?));
+            }
+        }
+        let mut results = [None, None, None];
+        for (index, slot) in results.iter_mut().enumerate() {
+            if let Some(operand) = cx.outputs.get(index) {
+                *slot = Some((leaf.output(index)?, operand));
+            }
+        }
+        let memory = leaf.scratch(dtype, (AREAS * padded).into());
+        Ok(Self {
+            cell,
+            leaf,
+            direction,
+            elem,
+            lanes,
+            vecs,
+            padded,
+            x: stream,
+            w: packed_w,
+            r: packed_r,
+            candidate,
+            bias,
+            peephole,
+            lens,
+            initial,
+            results,
+            memory,
+        })
+    }
+
+    fn emit(mut self) -> Result<Lowered, Unsupported> {
+        let x = input(self.leaf.cx, self.input_position())?;
+        let batch = x.shape[1].clone();
+        let mut b = std::mem::replace(&mut self.leaf.b, KernelBuilder::new("taken"));
+        let (lo, hi) = b.range();
+        b.loop_(lo, hi, 1, |b, row| self.row(b, x, &row));
+        self.leaf.b = b;
+        Ok(self.leaf.finish(batch))
+    }
+
+    fn input_position(&self) -> usize {
+        // Recurrent cells are never inside of a fusion with other operands in front.
+        match self.leaf.cx.op {
+            Op::Fused(fused) => match fused.anchor().inputs.first() {
+                Some(Some(adze_ir::ops::BodyRef::Param(index))) => *index as usize,
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.vecs * usize::from(self.lanes)
+    }
+
+    fn area(&self, area: usize, index: &Extent) -> Extent {
+        Extent::from(area * self.padded) + index.clone()
+    }
+
+    /// One row of the batch over the whole sequence.
+    fn row(&self, b: &mut KernelBuilder, x: &Operand, row: &Extent) {
+        let steps = x.shape[0].clone();
+        self.start(b, row);
+        let length = match &self.lens {
+            None => steps.clone(),
+            Some((stream, stride)) => {
+                let at = stream.base.clone() + stride.clone() * row.clone();
+                let length = b.load_as(stream.param, at, Type::I64);
+                let length = b.index(length);
+                b.guard(Cond::Extent(length.clone(), Cmp::Ge, Extent::ZERO), status::INDEX_RANGE);
+                b.guard(Cond::Extent(length.clone(), Cmp::Le, steps.clone()), status::INDEX_RANGE);
+                length
+            }
+        };
+        let reversed = self.cell.direction == Direction::Reverse || self.direction == 1;
+        b.loop_(Extent::ZERO, length.clone(), 1, |b, step| {
+            let time = if reversed { length.clone() - Extent::ONE - step } else { step };
+            let at = self.x.base.clone() + x.strides[0].clone() * time.clone() + x.strides[1].clone() * row.clone();
+            let at = bind(b, at);
+            self.step(b, &at, &x.shape[2], &x.strides[2]);
+            self.write(b, 0, STATE, |y| {
+                let offset = y.strides[1].clone() * self.direction.into() + y.strides[2].clone() * row.clone();
+                (offset + y.strides[0].clone() * time, y.strides[3].clone())
+            });
+        });
+        if let (Some(_), Some((stream, y))) = (&self.lens, &self.results[0]) {
+            b.loop_(length, steps, 1, |b, time| {
+                let at =
+                    stream.base.clone() + y.strides[0].clone() * time + y.strides[1].clone() * self.direction.into();
+                let at = at + y.strides[2].clone() * row.clone();
+                b.loop_(0, self.cell.hidden, 1, |b, j| {
+                    let zero = b.zero(Type::scalar(self.elem));
+                    b.store_as(stream.param, at + y.strides[3].clone() * j, zero);
+                });
+            });
+        }
+        for (result, area) in [(1, STATE), (2, CELL)] {
+            self.write(b, result, area, |y| {
+                let offset = y.strides[0].clone() * self.direction.into() + y.strides[1].clone() * row.clone();
+                (offset, y.strides[2].clone())
+            });
+        }
+    }
+
+    /// Sets the states to their initial values.
+    fn start(&self, b: &mut KernelBuilder, row: &Extent) {
+        let width = i64::from(self.lanes);
+        b.loop_(0, AREAS * self.padded, width, |b, j| {
+            let zero = b.zero(Type::vec(self.elem, self.lanes));
+            b.store(self.memory.param, j, zero);
+        });
+        for (initial, area) in self.initial.iter().zip([STATE, CELL]) {
+            let Some((stream, operand)) = initial else { continue };
+            let at = stream.base.clone()
+                + operand.strides[0].clone() * self.direction.into()
+                + operand.strides[1].clone() * row.clone();
+            let lanes = if operand.strides[2] == Extent::ONE { self.lanes } else { 1 };
+            b.strips(0, self.cell.hidden, lanes, |b, j, lanes| {
+                let from = at.clone() + operand.strides[2].clone() * j.clone();
+                let value = b.load_as(stream.param, from, Type::vec(self.elem, lanes));
+                b.store(self.memory.param, self.area(area, &j), value);
+            });
+        }
+    }
+
+    /// Writes an area of the working memory to a result, if there is one; `place` gives its offset and stride.
+    fn write(
+        &self,
+        b: &mut KernelBuilder,
+        result: usize,
+        area: usize,
+        place: impl FnOnce(&Operand) -> (Extent, Extent),
+    ) {
+        let Some((stream, operand)) = &self.results[result] else { return };
+        let (at, stride) = place(operand);
+        let at = stream.base.clone() + at;
+        let lanes = if stride == Extent::ONE { self.lanes } else { 1 };
+        b.strips(0, self.cell.hidden, lanes, |b, j, lanes| {
+            let value = b.load(self.memory.param, self.area(area, &j), lanes);
+            b.store_as(stream.param, at.clone() + stride.clone() * j, value);
+        });
+    }
+
+    /// One step of the sequence: the new state replaces the old one.
+    fn step(&self, b: &mut KernelBuilder, x: &Extent, features: &Extent, stride: &Extent) {
+        let width = self.width();
+        let two_passes = self.cell.kind == Kind::Gru { linear_before_reset: false };
+        b.loop_(0, self.padded, width as i64, |b, j| {
+            let gates = self.cell.gates();
+            let biases = self.biases(b, &j, 0, gates);
+            let sums = self.sum(b, (&self.x, x.clone(), stride), features, (&self.w, gates), &j, biases);
+            let joint = self.cell.joint_gates() * self.vecs;
+            let hidden = self.cell.hidden.into();
+            let state = (&self.memory, self.area(STATE, &Extent::ZERO), &Extent::ONE);
+            let first = sums[..joint].to_vec();
+            let mut gates = self.sum(b, state, &hidden, (&self.r, self.cell.joint_gates()), &j, first);
+            gates.extend_from_slice(&sums[joint..]);
+            match self.cell.kind {
+                Kind::Lstm { input_forget } => self.lstm(b, &j, &gates, input_forget),
+                Kind::Gru { linear_before_reset: true } => {
+                    let over_state = self.candidate_sum(b, &j, STATE);
+                    self.gru(b, &j, &gates, &over_state);
+                }
+                Kind::Gru { .. } => self.gru_gates(b, &j, &gates),
+                Kind::Rnn => {
+                    for vec in 0..self.vecs {
+                        let value = self.gate(b, 0, gates[vec]);
+                        self.put(b, NEXT, &j, vec, value);
+                    }
+                }
+            }
+        });
+        if two_passes {
+            b.loop_(0, self.padded, width as i64, |b, j| self.gru_candidate(b, &j));
+            return;
+        }
+        b.loop_(0, self.padded, i64::from(self.lanes), |b, j| {
+            let value = b.load(self.memory.param, self.area(NEXT, &j), self.lanes);
+            b.store(self.memory.param, self.area(STATE, &j), value);
+        });
+    }
+
+    /// `gates` rows of biases from row `first` on.
+    fn biases(&self, b: &mut KernelBuilder, j: &Extent, first: usize, gates: usize) -> Vec<Value> {
+        let mut values = Vec::with_capacity(gates * self.vecs);
+        for gate in first..first + gates {
+            for vec in 0..self.vecs {
+                let at = Extent::from(gate * self.padded + vec * usize::from(self.lanes)) + j.clone();
+                values.push(b.load(self.bias.param, at, self.lanes));
+            }
+        }
+        values
+    }
+
+    /// Adds weights times a vector, for all gates of the block at `j`.
+    fn sum(
+        &self,
+        b: &mut KernelBuilder,
+        (vector, at, stride): (&Stream, Extent, &Extent),
+        length: &Extent,
+        (weights, gates): (&Stream, usize),
+        j: &Extent,
+        inits: Vec<Value>,
+    ) -> Vec<Value> {
+        let columns: Extent = (gates * self.width()).into();
+        let block = Block { rows: 1, vecs: gates * self.vecs, lanes: self.lanes, valid: self.lanes, exact: false };
+        let operands =
+            Operands { elem: self.elem, a: vector, b: weights, row_stride: Extent::ZERO, col_stride: Extent::ONE };
+        let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: stride.clone(), b: columns };
+        // Blocks lie one after the other, each `length` steps of all gates.
+        let from = bind(b, j.clone() * (length.clone() * gates.into()));
+        sum_block(b, &operands, block, &sum, (at, from), inits)
+    }
+
+    fn get(&self, b: &mut KernelBuilder, area: usize, j: &Extent, vec: usize) -> Value {
+        let at = self.area(area, j) + (vec * usize::from(self.lanes)).into();
+        b.load(self.memory.param, at, self.lanes)
+    }
+
+    fn put(&self, b: &mut KernelBuilder, area: usize, j: &Extent, vec: usize, value: Value) {
+        let at = self.area(area, j) + (vec * usize::from(self.lanes)).into();
+        b.store(self.memory.param, at, value);
+    }
+
+    /// Function `index` of this direction, without the clip.
+    fn function(&self, b: &mut KernelBuilder, index: usize, x: Value) -> Value {
+        let per_direction = match self.cell.kind {
+            Kind::Lstm { .. } => 3,
+            Kind::Gru { .. } => 2,
+            Kind::Rnn => 1,
+        };
+        match self.cell.activations[self.direction * per_direction + index] {
+            GateFn::Sigmoid => math::sigmoid(b, x),
+            GateFn::Tanh => math::tanh(b, x),
+            GateFn::Relu => {
+                let zero = b.zero(b.ty(x));
+                b.bin(BinOp::MaxSel, zero, x)
+            }
+        }
+    }
+
+    fn gate(&self, b: &mut KernelBuilder, index: usize, mut x: Value) -> Value {
+        if let Some(clip) = self.cell.clip {
+            let ty = b.ty(x);
+            let (low, high) = (b.number(-clip.get(), ty), b.number(clip.get(), ty));
+            x = b.bin(BinOp::MaxSel, low, x);
+            x = b.bin(BinOp::MinSel, high, x);
+        }
+        self.function(b, index, x)
+    }
+
+    /// Adds a peephole's weight times the cell.
+    fn peep(&self, b: &mut KernelBuilder, row: usize, j: &Extent, vec: usize, (sum, cell): (Value, Value)) -> Value {
+        let Some(peephole) = &self.peephole else { return sum };
+        let at = Extent::from(row * self.padded + vec * usize::from(self.lanes)) + j.clone();
+        let weight = b.load(peephole.param, at, self.lanes);
+        multiply_add(b, weight, cell, sum)
+    }
+
+    fn lstm(&self, b: &mut KernelBuilder, j: &Extent, gates: &[Value], input_forget: bool) {
+        for vec in 0..self.vecs {
+            let [gi, go, gf, gc] = [0, 1, 2, 3].map(|gate| gates[gate * self.vecs + vec]);
+            let before = self.get(b, CELL, j, vec);
+            let i = self.peep(b, 0, j, vec, (gi, before));
+            let i = self.gate(b, 0, i);
+            let f = if input_forget {
+                let one = b.number(1.0, b.ty(i));
+                b.sub(one, i)
+            } else {
+                let f = self.peep(b, 2, j, vec, (gf, before));
+                self.gate(b, 0, f)
+            };
+            let candidate = self.gate(b, 1, gc);
+            let kept = b.mul(f, before);
+            let now = multiply_add(b, i, candidate, kept);
+            self.put(b, CELL, j, vec, now);
+            let o = self.peep(b, 1, j, vec, (go, now));
+            let o = self.gate(b, 0, o);
+            let shown = self.function(b, 2, now);
+            let state = b.mul(o, shown);
+            self.put(b, NEXT, j, vec, state);
+        }
+    }
+
+    /// The candidate's sum over an area, with its bias.
+    fn candidate_sum(&self, b: &mut KernelBuilder, j: &Extent, area: usize) -> Vec<Value> {
+        let biases = self.biases(b, j, 3, 1);
+        let Some(weights) = &self.candidate else { return biases };
+        let vector = (&self.memory, self.area(area, &Extent::ZERO), &Extent::ONE);
+        self.sum(b, vector, &self.cell.hidden.into(), (weights, 1), j, biases)
+    }
+
+    fn gru(&self, b: &mut KernelBuilder, j: &Extent, gates: &[Value], over_state: &[Value]) {
+        for vec in 0..self.vecs {
+            let z = self.gate(b, 0, gates[vec]);
+            let r = self.gate(b, 0, gates[self.vecs + vec]);
+            let sum = multiply_add(b, r, over_state[vec], gates[2 * self.vecs + vec]);
+            self.gru_update(b, j, vec, (z, sum), NEXT);
+        }
+    }
+
+    /// `(1 - z) · candidate + z · h`.
+    fn gru_update(&self, b: &mut KernelBuilder, j: &Extent, vec: usize, (z, sum): (Value, Value), to: usize) {
+        let candidate = self.gate(b, 1, sum);
+        let state = self.get(b, STATE, j, vec);
+        let difference = b.sub(state, candidate);
+        let value = multiply_add(b, z, difference, candidate);
+        self.put(b, to, j, vec, value);
+    }
+
+    fn gru_gates(&self, b: &mut KernelBuilder, j: &Extent, gates: &[Value]) {
+        for vec in 0..self.vecs {
+            let z = self.gate(b, 0, gates[vec]);
+            self.put(b, CELL, j, vec, z);
+            let r = self.gate(b, 0, gates[self.vecs + vec]);
+            let state = self.get(b, STATE, j, vec);
+            let reset = b.mul(r, state);
+            self.put(b, NEXT, j, vec, reset);
+            self.put(b, CANDIDATE, j, vec, gates[2 * self.vecs + vec]);
+        }
+    }
+
+    fn gru_candidate(&self, b: &mut KernelBuilder, j: &Extent) {
+        let over_state = self.candidate_sum(b, j, NEXT);
+        for (vec, over_state) in over_state.into_iter().enumerate() {
+            let over_input = self.get(b, CANDIDATE, j, vec);
+            let sum = b.add(over_state, over_input);
+            let z = self.get(b, CELL, j, vec);
+            self.gru_update(b, j, vec, (z, sum), STATE);
+        }
+    }
+}
+
+fn constant<'a>(cx: &LeafCx<'a>, anchor: &Anchor<'_>, index: usize) -> Result<&'a Tensor, Unsupported> {
+    let operand = input(cx, anchor.need(index)?)?;
+    operand.constant.as_ref().ok_or_else(|| unsupported("weights that are computed", "weights known at compile time"))
+}
+
+/// The rows of `hidden` elements that a direction has.
+fn vectors(tensor: &Tensor, direction: usize, hidden: usize) -> Vec<Vec<f64>> {
+    let per_direction = tensor.elems() / tensor.shape().first().copied().unwrap_or(1).max(1);
+    let values = tensor.to_f64();
+    let own = values.get(direction * per_direction..(direction + 1) * per_direction).unwrap_or_default();
+    own.chunks(hidden.max(1)).map(<[f64]>::to_vec).collect()
+}
+
+/// Rows of what the sums start at: the biases over input and state added, except for a GRU's candidate.
+fn bias(cell: &Cell<'_>, tensor: Option<&Tensor>, direction: usize, padded: usize, dtype: DType) -> PackedWeight {
+    let gates = cell.gates();
+    let rows = match tensor {
+        Some(tensor) => vectors(tensor, direction, cell.hidden),
+        None => vec![vec![0.0; cell.hidden]; 2 * gates],
+    };
+    let joint = cell.joint_gates();
+    let mut sums: Vec<Vec<f64>> = (0..gates)
+        .map(|gate| match gate < joint {
+            true => rows[gate].iter().zip(&rows[gates + gate]).map(|(a, b)| a + b).collect(),
+            false => rows[gate].clone(),
+        })
+        .collect();
+    sums.extend((joint..gates).map(|gate| rows[gates + gate].clone()));
+    pack_vectors(&sums, padded, dtype)
+}
