@@ -33,7 +33,13 @@ fn operand<'a>(cx: &LeafCx<'a>, index: usize) -> &'a Operand {
 }
 
 /// Loads an index, counts negative ones from the end, and returns with a status when it is out of range.
-fn checked_index(b: &mut KernelBuilder, param: Param, offset: Extent, dtype: DType, extent: &Extent) -> Extent {
+pub(super) fn checked_index(
+    b: &mut KernelBuilder,
+    param: Param,
+    offset: Extent,
+    dtype: DType,
+    extent: &Extent,
+) -> Extent {
     let raw = b.load(param, offset, 1);
     let signed = matches!(dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64);
     let raw = b.convert(raw, signed, Elem::I64);

@@ -42,8 +42,13 @@ impl<'a> Leaf<'a> {
 
     /// A parameter for the leaf's result of that position.
     pub fn output(&mut self, index: usize) -> Result<Stream, Unsupported> {
+        self.result(index, Access::Out)
+    }
+
+    /// [`Leaf::output`] with what the kernel does to it.
+    pub fn result(&mut self, index: usize, access: Access) -> Result<Stream, Unsupported> {
         let operand = output(self.cx, index)?;
-        let param = self.b.param(&format!("out{index}"), operand.dtype, Access::Out);
+        let param = self.b.param(&format!("out{index}"), operand.dtype, access);
         self.roles.push(PtrRole::Output(index));
         Ok(Stream { param, base: operand.offset.clone() })
     }

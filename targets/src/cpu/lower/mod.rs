@@ -3,29 +3,38 @@
 //! A family gets the operator and its operands as strided views ([`Operand`]) and returns the kernels that compute it, in
 //! order. Layouts are only strides here; padding is a view that reaches beyond its buffer and has a fill value.
 
+mod attention;
 mod blocking;
 mod borders;
 mod conv;
 mod conv_transpose;
+mod einsum;
 pub mod elementwise;
 mod epilogue;
+mod functions;
 mod gemm;
 mod index;
+mod integer;
 mod leaf;
 mod micro;
 mod movement;
 mod nest;
 mod nibble;
+mod norms;
 mod operand;
 mod pack;
 mod point;
 mod pool;
 mod product;
+mod quantize;
 mod recurrent;
 mod resize;
 mod rows;
+mod scatter;
+mod select;
 mod slide;
 mod store;
+mod walk;
 mod window;
 
 use adze_ir::ops::Op;
@@ -68,6 +77,13 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         | Op::ExtentValue(_)
         | Op::Iota(_) => movement::lower(cx),
         Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::OneHot(_) => index::lower(cx),
+        Op::ScatterElements(_) | Op::ScatterNd(_) => scatter::lower(cx),
+        Op::TopK(_) => select::lower(cx),
+        Op::DynamicQuantize(_) => quantize::lower(cx),
+        Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_) => integer::lower(cx),
+        Op::GroupNorm(_) | Op::LpNorm(_) | Op::Lrn(_) | Op::Hardmax(_) => norms::lower(cx),
+        Op::Attention(_) | Op::RotaryEmbedding(_) => attention::lower(cx),
+        Op::Einsum(_) => einsum::lower(cx),
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),

@@ -55,7 +55,7 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
 
 /// One strided copy between an operand and a result.
 #[allow(clippy::too_many_arguments)]
-fn copy(
+pub(super) fn copy(
     cx: &LeafCx<'_>,
     name: &str,
     input: usize,
@@ -280,7 +280,7 @@ pub fn coordinates(
 }
 
 /// The loops inside the outermost one.
-fn walk(
+pub(super) fn walk(
     b: &mut KernelBuilder,
     shape: &[Extent],
     index: &mut Vec<Extent>,
