@@ -6,7 +6,6 @@ use adze_ir::extent::Dims;
 use adze_ir::graph::{Graph, State};
 use adze_ir::tile::Program;
 use adze_passes::memory::Plan;
-use adze_passes::pipeline::{self, Report};
 use adze_targets::cpu::Machine;
 use adze_targets::cpu::backend::{self, CodeObject};
 use adze_targets::cpu::driver::{Base, Step};
@@ -14,7 +13,7 @@ use adze_targets::cpu::module::{Module, Port};
 
 use crate::error::Error;
 use crate::package::{self, Dim, MANIFEST_VERSION, Manifest, NodeInfo, Package, Phase, StateInfo, TensorInfo};
-use crate::stage::{Artifact, Stage, Trace, run_pass};
+use crate::stage::{Artifact, Stage, Trace};
 
 /// Choices of a build.
 #[derive(Clone, Debug)]
@@ -49,23 +48,6 @@ pub struct Built {
     pub package: Package,
 }
 
-/// Runs the pipeline of passes, or the part of it up to a pass.
-///
-/// # Errors
-/// [`Error::Options`] for an unknown pass, [`Error::Bug`] for what a pass breaks.
-pub fn optimise(graph: &Graph, stop_after: Option<&str>) -> Result<(Graph, Report), Error> {
-    let mut trace = Trace::default();
-    let last = match stop_after {
-        Some(name) => pipeline::DEFAULT.iter().position(|p| *p == name).map_or(pipeline::DEFAULT.len(), |p| p + 1),
-        None => pipeline::DEFAULT.len(),
-    };
-    let mut graph = graph.clone();
-    for pass in &pipeline::DEFAULT[..last] {
-        graph = run_pass(&graph, pass, &mut trace)?;
-    }
-    Ok((graph, trace.report))
-}
-
 /// Builds a graph.
 ///
 /// # Errors
@@ -74,7 +56,9 @@ pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
     let mut trace = Trace::default();
     let imported = Artifact::Graph(Box::new(graph.clone()), 0);
     let planned = imported.advance(Stage::Planned, options, &mut trace)?;
-    let Artifact::Planned(program) = &planned else { return Err(Error::Bug("planning gives a planned program".into())) };
+    let Artifact::Planned(program) = &planned else {
+        return Err(Error::Bug("planning gives a planned program".into()));
+    };
     let program = (**program).clone();
     let package = finish(planned, options, &mut trace)?;
     let missed = trace.report.missed.iter().map(ToString::to_string);

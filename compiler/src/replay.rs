@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use adze_ir::tensor::{Digest, Tensor};
-use adze_ir::text::{ParseError, Token, Cursor, parse_graph, parse_program};
+use adze_ir::text::{Cursor, ParseError, Token, parse_graph, parse_program};
 use adze_ir::types::DType;
 use adze_ir::verify::{verify_graph, verify_program};
 use adze_targets::cpu::Machine;

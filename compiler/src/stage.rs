@@ -71,7 +71,8 @@ impl Stage {
 /// What a build holds at a stage.
 #[derive(Clone, Debug)]
 pub enum Artifact {
-    /// A graph and the number of passes of [`pipeline::DEFAULT`] that it went through.
+    /// A graph and the number of passes of [`pipeline::DEFAULT`] that it went through, from the first on; 0 for a graph
+    /// that was made in another way, which is to go through all of them.
     Graph(Box<Graph>, usize),
     /// A tile program, not planned.
     Tile(Box<Program>),
@@ -148,7 +149,8 @@ impl fmt::Display for Artifact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Artifact::Graph(graph, done) => {
-                writeln!(f, "{DONE}{}", pipeline::DEFAULT[..*done].join(", "))?;
+                let names = pipeline::DEFAULT[..*done].join(", ");
+                writeln!(f, "{}", format!("{DONE} {names}").trim_end())?;
                 graph.compact().fmt(f)
             }
             Artifact::Tile(program) | Artifact::Planned(program) => program.fmt(f),
@@ -158,14 +160,14 @@ impl fmt::Display for Artifact {
 }
 
 /// Start of the line that names the passes which a graph went through.
-pub const DONE: &str = "// passes done: ";
+pub const DONE: &str = "// passes done:";
 
 /// The number of passes of the pipeline that a graph's text says were run; `None` for a text that does not say.
 ///
 /// # Errors
 /// [`Error::Options`] when it names passes that are not the start of the pipeline.
 pub fn passes_done(text: &str) -> Result<Option<usize>, Error> {
-    let Some(line) = text.lines().next().and_then(|line| line.strip_prefix(DONE.trim_end())) else { return Ok(None) };
+    let Some(line) = text.lines().next().and_then(|line| line.strip_prefix(DONE)) else { return Ok(None) };
     let done: Vec<&str> = line.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     if pipeline::DEFAULT.starts_with(&done) {
         return Ok(Some(done.len()));
@@ -195,8 +197,7 @@ pub fn run_pass(graph: &Graph, name: &str, trace: &mut Trace) -> Result<Graph, E
 }
 
 fn to_tile(graph: &Graph, trace: &mut Trace) -> Result<Program, Error> {
-    let lowered =
-        lower(&graph.compact(), LowerOptions::default()).map_err(|e| Error::Unsupported(e.to_string()))?;
+    let lowered = lower(&graph.compact(), LowerOptions::default()).map_err(|e| Error::Unsupported(e.to_string()))?;
     trace.notes.extend(lowered.notes);
     Ok(lowered.program)
 }

@@ -65,7 +65,8 @@ fn attention(cx: &LeafCx<'_>, op: &Attention) -> Result<Lowered, Unsupported> {
         let largest = heads.fill(b, row, &other, &keys);
         let factor = heads.exponentials(b, largest, &keys);
         let width = y.operand.shape[3].clone();
-        let lanes = if heads.v.operand.strides[3] == Extent::ONE && y.operand.strides[3] == Extent::ONE { LANES } else { 1 };
+        let lanes =
+            if heads.v.operand.strides[3] == Extent::ONE && y.operand.strides[3] == Extent::ONE { LANES } else { 1 };
         b.strips(0, width, lanes, |b, column, lanes| {
             let sum = heads.weighted(b, &[row[0].clone(), other.clone()], &column, &keys, lanes);
             let factor = if lanes > 1 { b.splat(factor, lanes) } else { factor };

@@ -11,6 +11,7 @@ mod conv_transpose;
 mod einsum;
 pub mod elementwise;
 mod epilogue;
+mod functions;
 mod gemm;
 mod index;
 mod integer;

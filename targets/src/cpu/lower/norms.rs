@@ -117,9 +117,8 @@ fn hardmax(cx: &LeafCx<'_>, op: &Hardmax) -> Result<Lowered, Unsupported> {
     let row_shape = &x.operand.shape[axes.clone()];
     let int = Type::scalar(Elem::I64);
     let b = &mut leaf.b;
-    let flat = |inner: &[Extent]| {
-        inner.iter().zip(row_shape).fold(Extent::ZERO, |sum, (i, n)| sum * n.clone() + i.clone())
-    };
+    let flat =
+        |inner: &[Extent]| inner.iter().zip(row_shape).fold(Extent::ZERO, |sum, (i, n)| sum * n.clone() + i.clone());
     let range = each(b, &starts(&x.operand.shape, axes.clone()), |b, row| {
         let (low, first) = (b.number(f64::NEG_INFINITY, Type::scalar(elem)), b.int(-1, int));
         let top = fold(b, row_shape, &[low, first], &mut |b, inner, accs| {
