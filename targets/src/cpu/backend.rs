@@ -108,7 +108,10 @@ fn concatenate(constants: Vec<(i64, ConstEntry)>, bytes: u64) -> Result<Vec<u8>,
     let mut all = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
     for (offset, entry) in constants {
         let Some(data) = entry.data() else {
-            return Err(BackendError::Module(vec![format!("constant {} has no bytes: supply weights", entry.digest())]));
+            return Err(BackendError::Module(vec![format!(
+                "constant {} has no bytes: supply weights",
+                entry.digest()
+            )]));
         };
         all.resize(usize::try_from(offset).unwrap_or(0), 0);
         all.extend_from_slice(data.bytes());

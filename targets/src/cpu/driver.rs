@@ -104,7 +104,7 @@ pub enum Step {
     },
     /// A kernel call; the threads share `lo..hi`.
     Call {
-        /// Position in [`Driver::kernels`].
+        /// Position in [`Imports::kernels`].
         kernel: usize,
         /// Its pointers, in order of its parameters.
         pointers: Vec<Pointer>,

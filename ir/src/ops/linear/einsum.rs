@@ -91,7 +91,35 @@ impl Equation {
     }
 }
 
+/// The axes of an Einstein sum by number: those of the result first, in its order, then the summed ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EinsumAxes {
+    /// Numbers of every operand's axes.
+    pub operands: Vec<Vec<usize>>,
+    /// How many axes the result has.
+    pub result: usize,
+    /// How many there are.
+    pub labels: usize,
+}
+
 impl Einsum {
+    /// The equation for operands of these ranks.
+    ///
+    /// # Errors
+    /// [`TypeError::Attribute`] for an equation that does not fit them.
+    pub fn axes(&self, ranks: &[usize]) -> Result<EinsumAxes, TypeError> {
+        let equation = Equation::parse(&self.equation, ranks)?;
+        let mut numbers = equation.result.clone();
+        let mut number = |label: &Label| {
+            numbers.iter().position(|l| l == label).unwrap_or_else(|| {
+                numbers.push(*label);
+                numbers.len() - 1
+            })
+        };
+        let operands = equation.operands.iter().map(|o| o.iter().map(&mut number).collect()).collect();
+        Ok(EinsumAxes { operands, result: equation.result.len(), labels: numbers.len() })
+    }
+
     fn parse(&self, inputs: Operands<'_, TensorType>) -> Result<Equation, TypeError> {
         let ranks: Result<Vec<usize>, TypeError> =
             (0..inputs.len()).map(|i| inputs.need(i).map(TensorType::rank)).collect();

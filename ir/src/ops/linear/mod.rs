@@ -7,6 +7,7 @@ mod product;
 use super::op;
 
 pub(super) use conv::{convolve, infer_conv};
+pub use einsum::EinsumAxes;
 pub(super) use product::{infer_product, multiply};
 
 use std::sync::Arc;

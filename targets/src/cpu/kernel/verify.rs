@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 
 use adze_ir::extent::{Extent, Sym};
+use adze_ir::types::DType;
 use thiserror::Error;
 
 use super::ir::*;
@@ -77,11 +78,6 @@ impl Verifier<'_> {
         for param in kernel.params.values() {
             self.report(None, need(is_identifier(&param.name), || format!("`{}` is no identifier", param.name)));
             self.report(None, need(names.insert(&param.name), || format!("parameter `{}` twice", param.name)));
-            let whole = Elem::of_memory(param.dtype).is_some();
-            self.report(
-                None,
-                need(whole, || format!("parameter `{}` is `{}`, read as bytes", param.name, param.dtype)),
-            );
         }
         for name in [LO, HI] {
             self.symbols.push(name.into());
@@ -223,7 +219,7 @@ impl Verifier<'_> {
         let decl = self.addr(addr)?;
         need(decl.access.writes(), || format!("`{}` is read only", decl.name))?;
         let ty = self.usable(value)?;
-        need(Elem::of_memory(decl.dtype) == Some(ty.elem), || format!("`{ty}` into `{}`", decl.dtype))
+        need(memory_elem(decl.dtype) == ty.elem, || format!("`{ty}` into `{}`", decl.dtype))
     }
 
     fn same(&self, values: &[Value], ty: Type) -> Check {
@@ -244,7 +240,7 @@ impl Verifier<'_> {
             Op::Splat(a) => self.same(&[*a], ty.with_lanes(1)),
             Op::Load(addr) => {
                 let decl = self.addr(addr)?;
-                need(Elem::of_memory(decl.dtype) == Some(elem), || format!("`{ty}` from `{}`", decl.dtype))
+                need(memory_elem(decl.dtype) == elem, || format!("`{ty}` from `{}`", decl.dtype))
             }
             Op::Un(op, a) => {
                 self.same(&[*a], ty)?;
@@ -349,6 +345,11 @@ fn cvt_fits(cvt: Cvt, from: Type, to: Type) -> Check {
     };
     let lanes = cvt == Cvt::Bits || from.lanes == to.lanes;
     need(fits && lanes, || format!("`{cvt}` from `{from}` to `{to}`"))
+}
+
+/// The element that loads and stores of a parameter have; parameters of 4-bit types are memory of whole bytes.
+fn memory_elem(dtype: DType) -> Elem {
+    Elem::of_memory(dtype).unwrap_or(Elem::I8)
 }
 
 #[cfg(test)]

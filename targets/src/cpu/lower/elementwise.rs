@@ -3,6 +3,7 @@
 use adze_ir::ops::{BinaryFn, Op, UnaryFn};
 use adze_ir::types::DType;
 
+use super::functions;
 use super::nibble::{self, is_nibble};
 use super::operand::Unsupported;
 use crate::cpu::kernel::{BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value, math};
@@ -312,7 +313,10 @@ fn emit_unary(b: &mut KernelBuilder, op: &Op, function: UnaryFn, x: Lane) -> Res
             b.mul(v, t)
         }
         F::IsNan => b.cmp(Cmp::Ne, v, v),
-        _ => return unsupported(op, x.dtype),
+        other => match functions::inverse_or_hyperbolic(b, other, v) {
+            Some(value) => value,
+            None => return unsupported(op, x.dtype),
+        },
     })
 }
 
@@ -394,6 +398,8 @@ fn emit_binary(b: &mut KernelBuilder, op: &Op, function: BinaryFn, x: Lane, y: L
         F::BitAnd if !float => b.bin(BinOp::And, v, w),
         F::BitOr if !float => b.bin(BinOp::Or, v, w),
         F::BitXor if !float => b.bin(BinOp::Xor, v, w),
+        F::ShiftLeft | F::ShiftRight if b.ty(v).is_scalar() => functions::shift(b, v, w, function == F::ShiftLeft),
+        F::Fmod if elem == Elem::F32 => functions::fmod(b, v, w),
         _ => return unsupported(op, x.dtype),
     })
 }
@@ -416,9 +422,6 @@ fn modulo(b: &mut KernelBuilder, x: Value, y: Value, is_signed: bool) -> Value {
 /// Constant small exponents are products; the rest goes through the general function.
 fn pow(b: &mut KernelBuilder, op: &Op, x: Lane, y: Lane) -> Result<Value, Unsupported> {
     let ty = b.ty(x.value);
-    if !ty.elem.is_float() {
-        return unsupported(op, x.dtype);
-    }
     match y.constant {
         Some(1.0) => return Ok(x.value),
         Some(2.0) => return Ok(b.mul(x.value, x.value)),
@@ -428,8 +431,22 @@ fn pow(b: &mut KernelBuilder, op: &Op, x: Lane, y: Lane) -> Result<Value, Unsupp
         }
         _ => {}
     }
-    let exponent = b.convert(y.value, signed(y.dtype), ty.elem);
-    Ok(math::pow(b, x.value, exponent))
+    let float = b.ty(y.value).elem.is_float();
+    match (ty.elem.is_float(), float) {
+        (true, _) => {
+            let exponent = b.convert(y.value, signed(y.dtype), ty.elem);
+            Ok(math::pow(b, x.value, exponent))
+        }
+        (false, false) => Ok(functions::int_pow(b, x.value, y.value, (signed(x.dtype), signed(y.dtype)))),
+        // Exact up to 2^24, where the power itself is; 64-bit results are not.
+        (false, true) if ty.elem != Elem::I64 => {
+            let (base, exponent) =
+                (b.convert(x.value, signed(x.dtype), Elem::F32), b.convert(y.value, true, Elem::F32));
+            let power = math::pow(b, base, exponent);
+            Ok(cast(b, Lane { value: power, dtype: DType::F32, constant: None }, x.dtype))
+        }
+        _ => unsupported(op, x.dtype),
+    }
 }
 
 /// Conversion by value, as `cast` means it.

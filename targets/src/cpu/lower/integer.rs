@@ -163,9 +163,7 @@ fn product(
         })[0];
         let places = match &finish {
             Finish::Sum => [Extent::ZERO, Extent::ZERO],
-            Finish::Requantize { scales, .. } => {
-                [0, 1].map(|i| scales[i].by(&of(&scales[i], i == 1), index))
-            }
+            Finish::Requantize { scales, .. } => [0, 1].map(|i| scales[i].by(&of(&scales[i], i == 1), index)),
         };
         let value = finish.emit(b, sum, places, y.dtype());
         y.store(b, y.at(index), value);

@@ -3,12 +3,15 @@
 //! A family gets the operator and its operands as strided views ([`Operand`]) and returns the kernels that compute it, in
 //! order. Layouts are only strides here; padding is a view that reaches beyond its buffer and has a fill value.
 
+mod attention;
 mod blocking;
 mod borders;
 mod conv;
 mod conv_transpose;
+mod einsum;
 pub mod elementwise;
 mod epilogue;
+mod functions;
 mod gemm;
 mod index;
 mod integer;
@@ -17,6 +20,7 @@ mod micro;
 mod movement;
 mod nest;
 mod nibble;
+mod norms;
 mod operand;
 mod pack;
 mod point;
@@ -77,6 +81,9 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::TopK(_) => select::lower(cx),
         Op::DynamicQuantize(_) => quantize::lower(cx),
         Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_) => integer::lower(cx),
+        Op::GroupNorm(_) | Op::LpNorm(_) | Op::Lrn(_) | Op::Hardmax(_) => norms::lower(cx),
+        Op::Attention(_) | Op::RotaryEmbedding(_) => attention::lower(cx),
+        Op::Einsum(_) => einsum::lower(cx),
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::Conv(_) => conv::lower(cx),

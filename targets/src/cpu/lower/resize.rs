@@ -5,12 +5,15 @@ use adze_ir::ops::{CoordMode, NearestMode, Op, Resize, ResizeMode};
 
 use super::movement::{coordinates, offset_of};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
-use crate::cpu::kernel::{BinOp, Elem, KernelBuilder, Type, UnOp, Value};
+use crate::cpu::kernel::{BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value};
 
-/// Lowers nearest and linear resampling.
+/// Most axes that are interpolated together: each multiplies the taps by up to four.
+const MAX_AXES: usize = 4;
+
+/// Lowers resampling.
 ///
 /// # Errors
-/// [`Unsupported`] for cubic interpolation and dtypes without code.
+/// [`Unsupported`] for dtypes without code.
 pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let Op::Resize(op) = cx.op else { unreachable!("the family is chosen by operator") };
     let x = cx.inputs[0].as_ref().expect("the type rule asks for it");
@@ -20,28 +23,33 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
             accepted: "elements of whole bytes".into(),
         });
     }
+    let out = &cx.outputs[0];
+    let changed = (0..x.rank()).filter(|&axis| !is_identity(op, axis, x, out)).count();
+    if op.mode != ResizeMode::Nearest && changed > MAX_AXES {
+        let accepted = format!("{MAX_AXES} or less");
+        return Err(Unsupported { found: format!("interpolation along {changed} axes"), accepted });
+    }
     match op.mode {
         ResizeMode::Nearest => Ok(vec![nearest(cx, op, x)]),
-        ResizeMode::Linear if x.dtype.is_float() && !op.exclude_outside => Ok(vec![linear(cx, op, x)]),
-        _ => Err(Unsupported {
-            found: format!("`{op:?}` on {}", x.dtype),
-            accepted: "nearest, or linear on floating point".into(),
-        }),
+        ResizeMode::Linear => Ok(vec![weighted(cx, op, x, "resize_linear", linear_taps)]),
+        ResizeMode::Cubic => Ok(vec![weighted(cx, op, x, "resize_cubic", cubic_taps)]),
     }
 }
 
+const F32: Type = Type::scalar(Elem::F32);
 const F64: Type = Type::scalar(Elem::F64);
 
-/// Source coordinate of a result index, as ONNX defines it.
+/// Source coordinate of a result index, as ONNX defines it: in `f32`, operation by operation as the interpreter computes
+/// it, since which neighbour is the nearest depends on it.
 fn coordinate(b: &mut KernelBuilder, op: &Resize, axis: usize, i: &Extent, x: &Operand, out: &Operand) -> Value {
     let int = b.extent(i.clone());
-    let at = b.convert(int, true, Elem::F64);
+    let at = b.convert(int, true, Elem::F32);
     let float = |b: &mut KernelBuilder, e: &Extent| {
         let v = b.extent(e.clone());
-        b.convert(v, true, Elem::F64)
+        b.convert(v, true, Elem::F32)
     };
-    let scale = b.number(op.scales[axis].get(), F64);
-    let half = b.number(0.5, F64);
+    let scale = b.number(f64::from(op.scales[axis].get() as f32), F32);
+    let half = b.number(0.5, F32);
     let half_pixel = |b: &mut KernelBuilder| {
         let moved = b.add(at, half);
         let scaled = b.div(moved, scale);
@@ -50,20 +58,22 @@ fn coordinate(b: &mut KernelBuilder, op: &Resize, axis: usize, i: &Extent, x: &O
     match op.coords {
         CoordMode::Asymmetric => b.div(at, scale),
         CoordMode::HalfPixel => half_pixel(b),
-        CoordMode::PytorchHalfPixel if out.shape[axis] == Extent::ONE => b.zero(F64),
+        CoordMode::PytorchHalfPixel if out.shape[axis] == Extent::ONE => b.zero(F32),
         CoordMode::PytorchHalfPixel => half_pixel(b),
         CoordMode::HalfPixelSymmetric => {
             let (size_in, size_out) = (float(b, &x.shape[axis]), float(b, &out.shape[axis]));
             let exact = b.mul(scale, size_in);
             let adjustment = b.div(size_out, exact);
             let centre = b.mul(size_in, half);
-            let one = b.number(1.0, F64);
+            let one = b.number(1.0, F32);
             let rest = b.sub(one, adjustment);
             let offset = b.mul(centre, rest);
-            let moved = half_pixel(b);
-            b.add(offset, moved)
+            let moved = b.add(at, half);
+            let scaled = b.div(moved, scale);
+            let sum = b.add(offset, scaled);
+            b.sub(sum, half)
         }
-        CoordMode::AlignCorners if out.shape[axis] == Extent::ONE => b.zero(F64),
+        CoordMode::AlignCorners if out.shape[axis] == Extent::ONE => b.zero(F32),
         CoordMode::AlignCorners => {
             let top = float(b, &(x.shape[axis].clone() - 1.into()));
             let bottom = float(b, &(out.shape[axis].clone() - 1.into()));
@@ -97,7 +107,7 @@ fn nearest(cx: &LeafCx<'_>, op: &Resize, x: &Operand) -> Lowered {
                 continue;
             }
             let at = coordinate(b, op, axis, &index[axis], x, out);
-            let half = b.number(0.5, F64);
+            let half = b.number(0.5, F32);
             let rounded = match op.nearest {
                 NearestMode::Floor => b.un(UnOp::Floor, at),
                 NearestMode::Ceil => b.un(UnOp::Ceil, at),
@@ -106,8 +116,13 @@ fn nearest(cx: &LeafCx<'_>, op: &Resize, x: &Operand) -> Lowered {
                     b.un(UnOp::Ceil, moved)
                 }
                 NearestMode::RoundPreferCeil => {
-                    let moved = b.add(at, half);
-                    b.un(UnOp::Floor, moved)
+                    // Not by adding a half, which rounds.
+                    let floor = b.un(UnOp::Floor, at);
+                    let rest = b.sub(at, floor);
+                    let up = b.cmp(Cmp::Ge, rest, half);
+                    let one = b.number(1.0, F32);
+                    let above = b.add(floor, one);
+                    b.select(up, above, floor)
                 }
             };
             source[axis] = to_index(b, rounded, &x.shape[axis]);
@@ -116,35 +131,93 @@ fn nearest(cx: &LeafCx<'_>, op: &Resize, x: &Operand) -> Lowered {
     })
 }
 
-/// The two neighbours along each axis that changes, weighted.
-fn linear(cx: &LeafCx<'_>, op: &Resize, x: &Operand) -> Lowered {
+/// A source index along an axis with its weight.
+type Tap = (Extent, Value);
+
+/// The two neighbours, weighted by nearness.
+fn linear_taps(b: &mut KernelBuilder, _: &Resize, at: Value, extent: &Extent) -> Vec<Tap> {
+    let (zero, last) = (b.zero(F64), b.extent(extent.clone() - 1.into()));
+    let last = b.convert(last, true, Elem::F64);
+    let low = b.bin(BinOp::MaxSel, zero, at);
+    let at = b.bin(BinOp::MinSel, last, low);
+    let below = b.un(UnOp::Floor, at);
+    let above_weight = b.sub(at, below);
+    let one = b.number(1.0, F64);
+    let below_weight = b.sub(one, above_weight);
+    let above = b.add(below, one);
+    vec![(to_index(b, below, extent), below_weight), (to_index(b, above, extent), above_weight)]
+}
+
+/// Four neighbours weighted by Keys' kernel; those outside are the edge, or do not count.
+fn cubic_taps(b: &mut KernelBuilder, op: &Resize, at: Value, extent: &Extent) -> Vec<Tap> {
+    let size = b.extent(extent.clone());
+    let size = b.convert(size, true, Elem::F64);
+    // Further out, all four are the edge.
+    let (four, minus_four) = (b.number(4.0, F64), b.number(-4.0, F64));
+    let high = b.add(size, four);
+    let at = b.bin(BinOp::MaxSel, minus_four, at);
+    let at = b.bin(BinOp::MinSel, high, at);
+    let floor = b.un(UnOp::Floor, at);
+    let ratio = b.sub(at, floor);
+    let zero = b.zero(F64);
+    let mut taps = Vec::with_capacity(4);
+    let mut sum = zero;
+    for offset in -1..=2 {
+        let shift = b.number(f64::from(offset), F64);
+        let place = b.add(floor, shift);
+        let distance = b.sub(shift, ratio);
+        let mut weight = keys(b, distance, op.cubic_a.get(), (0..=1).contains(&offset));
+        if op.exclude_outside {
+            let (from, to) = (b.cmp(Cmp::Ge, place, zero), b.cmp(Cmp::Lt, place, size));
+            let inside = b.bin(BinOp::And, from, to);
+            weight = b.select(inside, weight, zero);
+            sum = b.add(sum, weight);
+        }
+        taps.push((to_index(b, place, extent), weight));
+    }
+    if op.exclude_outside {
+        taps.iter_mut().for_each(|tap| tap.1 = b.div(tap.1, sum));
+    }
+    taps
+}
+
+/// Keys' cubic kernel at a distance; `near` for distances up to one. Source: R. Keys, Cubic convolution interpolation for
+/// digital image processing, 1981.
+fn keys(b: &mut KernelBuilder, distance: Value, a: f64, near: bool) -> Value {
+    let d = b.un(UnOp::Abs, distance);
+    let coefficients = if near { [a + 2.0, -(a + 3.0), 0.0, 1.0] } else { [a, -5.0 * a, 8.0 * a, -4.0 * a] };
+    let mut sum = b.number(coefficients[0], F64);
+    for &c in &coefficients[1..] {
+        let c = b.number(c, F64);
+        sum = b.muladd(sum, d, c);
+    }
+    sum
+}
+
+/// Weighted sums over the taps of every axis that changes.
+fn weighted(
+    cx: &LeafCx<'_>,
+    op: &Resize,
+    x: &Operand,
+    name: &str,
+    taps: impl Fn(&mut KernelBuilder, &Resize, Value, &Extent) -> Vec<Tap>,
+) -> Lowered {
     let out = &cx.outputs[0];
-    coordinates(cx, "resize_linear", &[PtrRole::Input(0)], |b, params, index| {
+    coordinates(cx, name, &[PtrRole::Input(0)], |b, params, index| {
         let mut corners: Vec<(Vec<Extent>, Option<Value>)> = vec![(index.to_vec(), None)];
         for axis in 0..index.len() {
             if is_identity(op, axis, x, out) {
                 continue;
             }
             let at = coordinate(b, op, axis, &index[axis], x, out);
-            let (zero, last) = (b.zero(F64), b.extent(x.shape[axis].clone() - 1.into()));
-            let last = b.convert(last, true, Elem::F64);
-            let low = b.bin(BinOp::MaxSel, zero, at);
-            let at = b.bin(BinOp::MinSel, last, low);
-            let below = b.un(UnOp::Floor, at);
-            let above_weight = b.sub(at, below);
-            let one = b.number(1.0, F64);
-            let below_weight = b.sub(one, above_weight);
-            let above = b.add(below, one);
-            let (first, second) = (to_index(b, below, &x.shape[axis]), to_index(b, above, &x.shape[axis]));
-            let mut split = Vec::with_capacity(corners.len() * 2);
+            let at = b.convert(at, true, Elem::F64);
+            let taps = taps(b, op, at, &x.shape[axis]);
+            let mut split = Vec::with_capacity(corners.len() * taps.len());
             for (corner, weight) in corners {
-                for (source, part) in [(&first, below_weight), (&second, above_weight)] {
+                for (source, part) in &taps {
                     let mut corner = corner.clone();
                     corner[axis] = source.clone();
-                    let weight = match weight {
-                        Some(weight) => b.mul(weight, part),
-                        None => part,
-                    };
+                    let weight = weight.map_or(*part, |weight| b.mul(weight, *part));
                     split.push((corner, Some(weight)));
                 }
             }

@@ -402,7 +402,7 @@ fn softmax(cx: &LeafCx<'_>, axes: &[usize], log: bool) -> Result<Vec<Lowered>, U
 
 /// How scale and bias lie.
 #[derive(Clone, Copy)]
-enum Affine {
+pub(super) enum Affine {
     /// Along the row: they have the shape of the axes from this one on (or broadcast to it).
     Row,
     /// One per channel (axis 1).
@@ -410,7 +410,7 @@ enum Affine {
 }
 
 /// `(x - mean) / √(mean((x - mean)²) + epsilon) · scale + bias`; without centring for root-mean-square norms.
-fn normalise(
+pub(super) fn normalise(
     cx: &LeafCx<'_>,
     axes: &[usize],
     epsilon: f64,

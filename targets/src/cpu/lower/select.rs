@@ -43,7 +43,6 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     Ok(vec![leaf.finish(range)])
 }
 
-
 fn is_signed(dtype: DType) -> bool {
     !matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64)
 }

@@ -78,9 +78,7 @@ impl Module {
 
     /// Bytes of constant data.
     pub fn weights_bytes(&self) -> i64 {
-        self.constants.last().map_or(0, |(offset, entry)| {
-            offset + entry.ty().max_bytes(&Dims::new())
-        })
+        self.constants.last().map_or(0, |(offset, entry)| offset + entry.ty().max_bytes(&Dims::new()))
     }
 }
 

@@ -32,7 +32,9 @@ pub fn parse_module(text: &str) -> Parsed<Module> {
     }
     let mut targets = Vec::with_capacity(reader.called.len());
     for (pos, name, pointers) in &reader.called {
-        let Some(&index) = known.get(name) else { return c.error(*pos, format!("`@{name}`"), "a kernel defined below") };
+        let Some(&index) = known.get(name) else {
+            return c.error(*pos, format!("`@{name}`"), "a kernel defined below");
+        };
         let params = reader.module.kernels[index].params.len();
         if params != *pointers {
             return c.error(*pos, format!("{pointers} pointers"), format!("the {params} that `@{name}` takes"));

@@ -35,7 +35,13 @@ impl Module {
         for kernel in &self.kernels {
             out.extend(verify(kernel).iter().map(|v| format!("kernel `{}`: {v}", kernel.name)));
             for dim in kernel.dims.iter().filter(|d| d.slot as usize >= driver.slots.len()) {
-                out.push(format!("kernel `{}`: `{}` in slot {} of {}", kernel.name, dim.name, dim.slot, driver.slots.len()));
+                out.push(format!(
+                    "kernel `{}`: `{}` in slot {} of {}",
+                    kernel.name,
+                    dim.name,
+                    dim.slot,
+                    driver.slots.len()
+                ));
             }
         }
         let mut scope: Vec<Sym> = driver.dims.iter().map(|(name, _)| name.clone()).collect();
@@ -66,7 +72,9 @@ impl Module {
                 Step::For { var, lo, hi, step, body } => {
                     [lo, hi].into_iter().for_each(|e| in_scope(e, scope, "a loop's bound", out));
                     if *step <= 0 || !self.driver.slots.contains(var) || scope.contains(var) {
-                        out.push(format!("a loop over `{var}` by {step}: accepted: a fresh variable with a slot, by 1 or more"));
+                        out.push(format!(
+                            "a loop over `{var}` by {step}: accepted: a fresh variable with a slot, by 1 or more"
+                        ));
                     }
                     scope.push(var.clone());
                     self.steps(body, scope, out);
@@ -80,7 +88,9 @@ impl Module {
                     }
                     match self.kernels.get(*kernel) {
                         Some(kernel) if kernel.params.len() == pointers.len() => {}
-                        Some(kernel) => out.push(format!("a call of `{}` with {} pointers", kernel.name, pointers.len())),
+                        Some(kernel) => {
+                            out.push(format!("a call of `{}` with {} pointers", kernel.name, pointers.len()))
+                        }
                         None => out.push(format!("a call of kernel {kernel} of {}", self.kernels.len())),
                     }
                 }

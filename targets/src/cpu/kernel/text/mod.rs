@@ -60,6 +60,19 @@ kernel @all(x: f32 in, y: f32 out, s: i64 scratch) dims(n = 3, m.k = 0) {
     }
 
     #[test]
+    fn examples_of_the_documentation_are_kernels() {
+        let page = include_str!("../../../../../docs/kernel-ir.md");
+        let examples: Vec<&str> =
+            page.split("```kernel\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            let kernel = parse(example).unwrap();
+            assert_eq!(super::super::verify(&kernel), vec![]);
+            assert_eq!(print(&kernel), example);
+        }
+    }
+
+    #[test]
     fn errors_name_the_place() {
         let error = parse("kernel @k() {\n  %0 = frobnicate %1 : f32\n}\n").unwrap_err();
         assert_eq!(error.to_string(), "2:8: found `frobnicate`, expected an operation");
