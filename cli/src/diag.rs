@@ -63,16 +63,7 @@ impl Failure {
                 MessageFormat::Text => eprint!("{}", render(&diagnostic, error)),
             }
         }
-        ExitCode::from(exit_code(error))
-    }
-}
-
-fn exit_code(error: &Error) -> u8 {
-    match (error, error.kind()) {
-        (Error::Options(_) | Error::Import(ImportError::Options(_)), _) => 2,
-        (_, ErrorKind::Model) => 1,
-        (_, ErrorKind::Unsupported) => 77,
-        (_, ErrorKind::Bug) => 70,
+        ExitCode::from(error.exit_code())
     }
 }
 

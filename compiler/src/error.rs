@@ -87,6 +87,17 @@ impl Error {
         }
     }
 
+    /// What the command exits with: 2 for arguments, 1 for a broken model, data or I/O, 77 for what is not supported yet,
+    /// 70 for a bug of ours.
+    pub fn exit_code(&self) -> u8 {
+        match (self, self.kind()) {
+            (Error::Options(_) | Error::Import(ImportError::Options(_)), _) => 2,
+            (_, ErrorKind::Model) => 1,
+            (_, ErrorKind::Unsupported) => 77,
+            (_, ErrorKind::Bug) => 70,
+        }
+    }
+
     /// Where in the pipeline it happened, as a stable word for diagnostics: `import`, `read`, `verify`, ...
     pub fn stage(&self) -> &'static str {
         match self {
