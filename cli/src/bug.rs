@@ -11,11 +11,18 @@ const FILE: &str = "adze-reproducer.txt";
 /// Place and backtrace-free message of the last panic.
 static LAST: Mutex<String> = Mutex::new(String::new());
 
-/// Runs a command; a panic is reported like any other bug of ours.
+/// Start of the message with which `println!` gives up.
+const CLOSED_PIPE: &str = "failed printing to stdout";
+
+/// Runs a command; a panic is reported like any other bug of ours. A reader that closes standard output (`| head`) has
+/// seen enough: that ends the program quietly.
 pub fn guard<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let place = info.location().map_or_else(String::new, |l| format!(" at {}:{}", l.file(), l.line()));
         let text = format!("{}{place}", message(info.payload()));
+        if text.starts_with(CLOSED_PIPE) {
+            std::process::exit(0);
+        }
         // A poisoned lock holds an earlier panic's text: as good.
         *LAST.lock().unwrap_or_else(|e| e.into_inner()) = text;
     }));

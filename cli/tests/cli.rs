@@ -1,0 +1,172 @@
+//! The command as a user sees it: help, exit codes, stages through text, linked outputs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot run the command has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use adze_compiler::compare::{Tolerance, compare};
+use adze_compiler::data;
+use adze_ir::tensor::Tensor;
+
+/// The model that ships with the project.
+fn model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/models/digits_cnn.onnx")
+}
+
+/// An empty folder for a test.
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if path.exists() {
+        fs::remove_dir_all(&path).unwrap();
+    }
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn adze(at: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_adze")).args(args).current_dir(at).env("COLUMNS", "120").output().unwrap()
+}
+
+/// Runs a command that has to succeed; gives its standard output.
+fn good(at: &Path, args: &[&str]) -> String {
+    let output = adze(at, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every file of a folder with its bytes.
+fn files(at: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(at)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn help() {
+    let at = folder("help");
+    let commands = ["", "compile", "opt", "run", "show", "check", "fit", "report", "diff", "bench", "targets"];
+    let mut text = String::new();
+    for command in commands {
+        let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
+        text.push_str(&format!("$ adze {}\n{}\n", args.join(" "), good(&at, &args)));
+    }
+    // Trailing blanks are clap's, not ours.
+    let text: Vec<&str> = text.lines().map(str::trim_end).collect();
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("help", text.join("\n"));
+    });
+}
+
+#[test]
+fn stages_replay_to_the_same_package() {
+    let at = folder("stages");
+    let model = model();
+    let model = model.to_str().unwrap();
+    good(&at, &["compile", model, "--target", "x86_64-linux", "-o", "whole"]);
+    for stage in ["import", "canonicalize", "fuse", "graph", "tile", "planned", "kernel"] {
+        let stop = ["compile", model, "--target", "x86_64-linux", "--stop-after", stage];
+        good(&at, &[&stop[..], &["-o", "stage.txt", "--weights-out", "stage.npz"]].concat());
+        let out = format!("from-{stage}");
+        good(&at, &["opt", "stage.txt", "--weights", "stage.npz", "--target", "x86_64-linux", "-o", &out]);
+        assert!(files(&at.join(&out)) == files(&at.join("whole")), "{stage} gives another package");
+        // Without its weights the text is not enough.
+        let output = adze(&at, &["opt", "stage.txt", "--target", "x86_64-linux", "-o", "none"]);
+        assert_eq!(output.status.code(), Some(2), "{stage}");
+        assert!(!at.join("none").exists());
+    }
+}
+
+#[test]
+fn exit_codes() {
+    let at = folder("exit");
+    let model = model();
+    let model = model.to_str().unwrap();
+    fs::write(at.join("broken.onnx"), b"not a model").unwrap();
+    let code = |args: &[&str]| adze(&at, args).status.code();
+    assert_eq!(code(&["show", model]), Some(0));
+    assert_eq!(code(&["show", "broken.onnx"]), Some(1));
+    assert_eq!(code(&["show", "absent.onnx"]), Some(1));
+    assert_eq!(code(&["show"]), Some(2));
+    assert_eq!(code(&["show", model, "--stage", "nowhere"]), Some(2));
+    assert_eq!(code(&["fit", model, "--target", "x86_64-v3", "--flash", "1k"]), Some(3));
+    let unsupported = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/diag/unsupported_resize_mode.onnx");
+    assert_eq!(code(&["show", unsupported.to_str().unwrap()]), Some(77));
+}
+
+#[test]
+fn reports_are_stable_and_comparable() {
+    let at = folder("report");
+    let model = model();
+    let model = model.to_str().unwrap();
+    let a = good(&at, &["report", model, "--target", "x86_64-v3", "--json"]);
+    assert_eq!(a, good(&at, &["report", model, "--target", "x86_64-v3", "--json"]));
+    fs::write(at.join("a.json"), &a).unwrap();
+    fs::write(at.join("b.json"), good(&at, &["report", model, "--target", "aarch64", "--json"])).unwrap();
+    assert_eq!(good(&at, &["diff", "a.json", "a.json"]), "");
+    let differs = adze(&at, &["diff", "a.json", "b.json"]);
+    assert_eq!(differs.status.code(), Some(3));
+    assert!(String::from_utf8(differs.stdout).unwrap().starts_with("target: x86_64-v3 -> aarch64\n"));
+}
+
+/// Compiled code against the interpreter, and a wrong recorded output that must be noticed.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn check_finds_differences() {
+    let at = folder("check");
+    let model = model();
+    let model = model.to_str().unwrap();
+    let text = good(&at, &["check", model, "--seed", "3", "--per-node", "--json"]);
+    assert!(text.lines().count() > 4 && text.lines().all(|line| line.contains("\"good\":true")), "{text}");
+    good(&at, &["run", model, "--seed", "3", "--output", "out.npz"]);
+    let case = adze(&at, &["check", model, "--case", "out.npz"]);
+    assert_eq!(case.status.code(), Some(2), "a case without `out_0` compares nothing");
+}
+
+/// The program that the system's compiler links gives what `run` gives.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn executable() {
+    let at = folder("exe");
+    if Command::new("cc").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI is set and there is no C compiler");
+        eprintln!("skipped: no C compiler");
+        return;
+    }
+    let model = model();
+    let model = model.to_str().unwrap();
+    good(&at, &["compile", model, "--target", "x86_64-v2", "--emit", "exe", "-o", "out"]);
+    let pixels: Vec<f32> = (0..64u8).map(|i| f32::from(i % 17) / 16.0).collect();
+    let image = Tensor::from_f32(&[1, 1, 8, 8], &pixels);
+    fs::write(at.join("image.bin"), image.bytes()).unwrap();
+    data::write(&at.join("image.npy"), &[("image".to_owned(), image)]).unwrap();
+    let run = Command::new(at.join("out/digits_cnn")).arg("image.bin").current_dir(&at).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    good(&at, &["run", model, "--interpret", "--input", "image.npy", "--output", "logits.npy"]);
+    let expected = data::read(&at.join("logits.npy")).unwrap().remove(0).1;
+    let found = Tensor::new(expected.dtype(), expected.shape().to_vec(), run.stdout).unwrap();
+    let difference = compare(&found, &expected, Tolerance::of(expected.dtype())).unwrap();
+    assert_eq!(difference.beyond, 0, "{found:?} is not {expected:?}");
+}
+
+/// Without a linker there is a clear error and no folder.
+#[test]
+fn missing_linker() {
+    let at = folder("linker");
+    let model = model();
+    let args = ["compile", model.to_str().unwrap(), "--target", "x86_64-v2", "--emit", "shared", "-o", "out"];
+    let output = Command::new(env!("CARGO_BIN_EXE_adze"))
+        .args(args)
+        .current_dir(&at)
+        .env("CC", "no-such-compiler")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-compiler"));
+    assert!(!at.join("out").exists());
+}
