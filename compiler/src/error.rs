@@ -65,6 +65,9 @@ pub enum Error {
     /// The model needs something that is valid but has no code yet.
     #[error("{0}")]
     Unsupported(String),
+    /// The system's linker is missing or failed.
+    #[error("{0}")]
+    Link(String),
     /// The package could not be written.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -109,6 +112,7 @@ impl Error {
             Error::Eval(_) | Error::Values(_) => "eval",
             Error::Options(_) => "options",
             Error::Unsupported(_) => "codegen",
+            Error::Link(_) => "link",
             Error::Package(_) => "package",
             Error::Bug(_) => "bug",
         }

@@ -14,6 +14,8 @@ use super::{Package, c_identifier, header, static_library};
 pub struct WriteOptions {
     /// A Makefile rule that names these files as what the package depends on.
     pub depfile: Option<PathBuf>,
+    /// Further files of the folder, by name: what the system's linker made.
+    pub linked: Vec<(String, Vec<u8>)>,
     /// The files read while compiling.
     pub dependencies: Vec<PathBuf>,
 }
@@ -65,7 +67,8 @@ fn files(package: &Package) -> Result<Vec<(String, Cow<'_, [u8]>)>, PackageError
 /// # Errors
 /// [`PackageError`]; the folder is untouched then.
 pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -> Result<Vec<PathBuf>, PackageError> {
-    let files = files(package)?;
+    let mut files = files(package)?;
+    files.extend(options.linked.iter().cloned());
     check_replaceable(folder, &files)?;
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -7,5 +7,6 @@ mod cross;
 mod dynamic;
 mod memory;
 mod recorded;
+mod replay;
 mod seeded;
 mod shared;
