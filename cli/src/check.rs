@@ -42,14 +42,14 @@ pub fn check(args: &CheckArgs) -> Result<(), Failure> {
         for (index, (output, found)) in graph.outputs().iter().zip(&outputs).enumerate() {
             let reference = recorded.iter().find(|(name, _)| *name == format!("out_{index}")).map(|(_, t)| t);
             let Some(reference) = reference else { continue };
-            good &= print_difference(&output.name, found, reference, args.accept_twice);
+            let tolerance = Tolerance::of_graph(&graph, reference.dtype()).or_twice(args.accept_twice);
+            good &= print_difference(&output.name, found, reference, tolerance);
         }
     }
     if good { Ok(()) } else { Err(Failure::Threshold) }
 }
 
-fn print_difference(name: &str, found: &Tensor, reference: &Tensor, twice: f64) -> bool {
-    let tolerance = Tolerance::of(reference.dtype()).or_twice(twice);
+fn print_difference(name: &str, found: &Tensor, reference: &Tensor, tolerance: Tolerance) -> bool {
     let Some(d) = compare(found, reference, tolerance) else {
         println!("{name}: found {}, recorded {}", found.ty(), reference.ty());
         return false;

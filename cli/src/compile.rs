@@ -1,11 +1,13 @@
 //! `adze compile`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use adze_compiler::Error;
 use adze_compiler::build::{BuildOptions, build};
 use adze_compiler::load::{load, supply_weights};
-use adze_compiler::package::{WriteOptions, write_package};
+use adze_compiler::package::{Package, WriteOptions, write_package};
+use adze_compiler::replay::write_weights;
+use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::State;
 use adze_targets::cpu::Machine;
 use clap::Args;
@@ -18,9 +20,16 @@ use crate::diag::Failure;
 pub struct CompileArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder for object, static library, header and manifest; written whole or not at all
-    #[arg(short, long, value_name = "DIR")]
-    output: PathBuf,
+    /// Folder for object, static library, header and manifest, written whole or not at all; with --stop-after, the file
+    /// for the text (standard output without it)
+    #[arg(short, long, value_name = "DIR|FILE", required_unless_present = "stop_after")]
+    output: Option<PathBuf>,
+    /// Stop after a stage and write its text, for `adze opt`: import, a pass, graph, tile, planned or kernel
+    #[arg(long, value_name = "STAGE")]
+    stop_after: Option<String>,
+    /// With --stop-after: also write the constants that the text names by digest (.npz)
+    #[arg(long, value_name = "FILE", requires = "stop_after")]
+    weights_out: Option<PathBuf>,
     #[command(flatten)]
     build: BuildArgs,
     /// Also write a Makefile rule that names every file the package depends on
@@ -115,13 +124,48 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         dependencies.push(weights.clone());
     }
     declare_states(&mut loaded.graph, &args.model)?;
+    if let Some(name) = &args.stop_after {
+        let stage = Stage::from_name(name)?;
+        let imported = Artifact::Graph(Box::new(loaded.graph), 0);
+        let artifact = imported.advance(stage, &options, &mut Trace::default())?;
+        return Ok(write_stage(&artifact, args.output.as_deref(), args.weights_out.as_deref())?);
+    }
+    let Some(folder) = &args.output else { return Err(Error::Options("--output: give a folder".into()).into()) };
     let built = build(&loaded.graph, &options)?;
     let write = WriteOptions { depfile: args.depfile.clone(), dependencies };
-    let files = write_package(&built.package, &args.output, &write)?;
     if args.verbose {
         for note in &built.notes {
             println!("note: {note}");
         }
+    }
+    write_files(&built.package, folder, &write, args.verbose)
+}
+
+/// Writes the text of a stage to a file or standard output, and its weights if asked for.
+///
+/// # Errors
+/// [`Error`] when a file cannot be written.
+pub fn write_stage(artifact: &Artifact, output: Option<&Path>, weights: Option<&Path>) -> Result<(), Error> {
+    if let Some(path) = weights {
+        write_weights(artifact, path)?;
+    }
+    let text = artifact.to_string();
+    match output {
+        Some(path) => std::fs::write(path, text).map_err(|source| Error::Write { path: path.into(), source }),
+        None => {
+            crate::io::print(&text);
+            Ok(())
+        }
+    }
+}
+
+/// Writes a package and lists its files if asked to.
+///
+/// # Errors
+/// [`Error`] when it cannot be written.
+pub fn write_files(package: &Package, folder: &Path, write: &WriteOptions, list: bool) -> Result<(), Failure> {
+    let files = write_package(package, folder, write).map_err(Error::from)?;
+    if list {
         for file in files {
             println!("{}", file.display());
         }

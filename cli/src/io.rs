@@ -162,3 +162,11 @@ pub fn write_folder(folder: &Path, names: &[String], outputs: &[Tensor]) -> Resu
     }
     Ok(())
 }
+
+/// Writes to standard output; a reader that has seen enough ends the program quietly.
+pub fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // A closed pipe (`| head`) is no error of ours.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

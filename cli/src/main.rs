@@ -6,6 +6,7 @@ mod check;
 mod compile;
 mod diag;
 mod io;
+mod opt;
 mod run;
 mod show;
 mod targets;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Compile a model to an object, a static library, a C header and a manifest
     Compile(compile::CompileArgs),
+    /// Go on from the text of a stage: run passes by name, or all that is left down to a package
+    Opt(opt::OptArgs),
     /// Run a model on inputs and print or write its outputs
     Run(run::RunArgs),
     /// Print a model after import
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::show(args),
         Command::Check(args) => check::check(args),
         Command::Compile(args) => compile::compile(args),
+        Command::Opt(args) => opt::opt(args),
         Command::Bench(args) => bench::bench(args),
         Command::Targets => {
             targets::targets();

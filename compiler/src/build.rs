@@ -2,20 +2,18 @@
 
 use std::path::PathBuf;
 
-use adze_ir::graph::Graph;
-use adze_ir::propose::PlainMachine;
-use adze_ir::tile::{Binding, Program, Role};
-use adze_ir::types::TensorType;
-use adze_ir::verify::verify_program;
-use adze_passes::lower::{LowerOptions, lower};
-use adze_passes::memory::{Plan, plan};
-use adze_passes::pass::{PassError, PassOptions};
-use adze_passes::pipeline::{self, Report, Runner};
+use adze_ir::extent::Dims;
+use adze_ir::graph::{Graph, State};
+use adze_ir::tile::Program;
+use adze_passes::memory::Plan;
 use adze_targets::cpu::Machine;
-use adze_targets::cpu::backend::{self, BackendError, CodeObject, CodegenOptions};
+use adze_targets::cpu::backend::{self, CodeObject};
+use adze_targets::cpu::driver::{Base, Step};
+use adze_targets::cpu::module::{Module, Port};
 
 use crate::error::Error;
 use crate::package::{self, Dim, MANIFEST_VERSION, Manifest, NodeInfo, Package, Phase, StateInfo, TensorInfo};
+use crate::stage::{Artifact, Stage, Trace};
 
 /// Choices of a build.
 #[derive(Clone, Debug)]
@@ -50,103 +48,103 @@ pub struct Built {
     pub package: Package,
 }
 
-/// Runs the pipeline of passes, or the part of it up to a pass.
-///
-/// # Errors
-/// [`Error::Options`] for an unknown pass, [`Error::Bug`] for what a pass breaks.
-pub fn optimise(graph: &Graph, stop_after: Option<&str>) -> Result<(Graph, Report), Error> {
-    let mut graph = graph.clone();
-    let options = PassOptions::default();
-    let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after };
-    let report = runner.run(&mut graph, pipeline::DEFAULT, &mut |_, _| {}).map_err(|error| match error {
-        PassError::Unknown { .. } => Error::Options(error.to_string()),
-        _ => Error::Bug(error.to_string()),
-    })?;
-    Ok((graph, report))
-}
-
 /// Builds a graph.
 ///
 /// # Errors
 /// [`Error`] when a node has no kernel, memory does not suffice or an invariant is broken.
 pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
-    let (graph, report) = optimise(graph, None)?;
-    let lowered = lower(&graph, LowerOptions::default()).map_err(|e| Error::Unsupported(e.to_string()))?;
-    let mut program = lowered.program;
-    let plan = plan(&mut program).map_err(|e| Error::Options(e.to_string()))?;
-    verify_program(&program).map_err(|violations| {
-        let lines: Vec<String> = violations.iter().map(|v| format!("  {v}")).collect();
-        Error::Bug(format!("the tile program is broken after planning:\n{}", lines.join("\n")))
-    })?;
-    let symbol = format!("adze_{}", package::c_identifier(&program.name));
-    let codegen =
-        CodegenOptions { symbol, max_threads: options.max_threads, inline_weights_limit: options.inline_weights_limit };
-    let code = backend::compile(&program, &options.machine, &codegen).map_err(|error| match error {
-        BackendError::Unsupported(_) => Error::Unsupported(error.to_string()),
-        other => Error::Bug(other.to_string()),
-    })?;
-    if let Some(limit) = options.arena_limit.filter(|limit| code.arena_bytes > *limit) {
-        return Err(Error::Options(format!("the arena takes {} bytes, the limit is {limit}", code.arena_bytes)));
-    }
-    let package = package_of(&program, code, &options.machine);
-    let missed = report.missed.iter().map(ToString::to_string);
-    let notes = lowered.notes.into_iter().chain(missed).collect();
-    Ok(Built { program, plan, notes, package })
+    let mut trace = Trace::default();
+    let imported = Artifact::Graph(Box::new(graph.clone()), 0);
+    let planned = imported.advance(Stage::Planned, options, &mut trace)?;
+    let Artifact::Planned(program) = &planned else {
+        return Err(Error::Bug("planning gives a planned program".into()));
+    };
+    let program = (**program).clone();
+    let package = finish(planned, options, &mut trace)?;
+    let missed = trace.report.missed.iter().map(ToString::to_string);
+    let notes = trace.notes.iter().cloned().chain(missed).collect();
+    Ok(Built { program, plan: trace.plan, notes, package })
 }
 
-fn package_of(program: &Program, code: CodeObject, machine: &Machine) -> Package {
-    let name = package::c_identifier(&program.name);
-    let of_role = |bindings: &[Binding], pick: &dyn Fn(&Role) -> bool| -> Vec<TensorInfo> {
-        let chosen = bindings.iter().filter(|b| pick(&program.buffers[program.root(b.view.buffer)].role));
-        chosen.map(|b| tensor_info(program, b)).collect()
+/// Goes on from any stage to a package.
+///
+/// # Errors
+/// As [`build`].
+pub fn finish(artifact: Artifact, options: &BuildOptions, trace: &mut Trace) -> Result<Package, Error> {
+    let Artifact::Kernel(module) = artifact.advance(Stage::Kernel, options, trace)? else {
+        return Err(Error::Bug("the last stage is that of kernels".into()));
     };
-    let manifest = Manifest {
+    let arena = u64::try_from(module.arena_bytes).unwrap_or(u64::MAX);
+    if let Some(limit) = options.arena_limit.filter(|limit| arena > *limit) {
+        return Err(Error::Options(format!("the arena takes {arena} bytes, the limit is {limit}")));
+    }
+    let manifest = manifest_of(&module, &options.machine);
+    let prefix = format!("adze_{}", manifest.name);
+    let CodeObject { object, weights, .. } =
+        backend::emit(*module, &options.machine, &prefix).map_err(|e| Error::Bug(e.to_string()))?;
+    Ok(Package { manifest, object, weights })
+}
+
+fn manifest_of(module: &Module, machine: &Machine) -> Manifest {
+    let name = package::c_identifier(&module.name);
+    let dims = module.dims();
+    let ports = |ports: &[Port]| -> Vec<TensorInfo> {
+        let own = ports.iter().filter(|p| !matches!(p.place, Base::State(_)));
+        own.map(|p| tensor_info(p, &dims)).collect()
+    };
+    let external = module.driver.external_weights;
+    let mut nodes = Vec::new();
+    list_nodes(module, &module.driver.steps, &mut nodes);
+    Manifest {
         version: MANIFEST_VERSION,
         name: name.clone(),
         target: machine.triple.to_string(),
         cpu: machine.name.to_owned(),
-        dims: program.dims.iter().map(|(n, r)| Dim { name: n.to_string(), lo: r.lo, hi: r.hi }).collect(),
-        inputs: of_role(&program.inputs, &|r| matches!(r, Role::Input(_))),
-        outputs: of_role(&program.outputs, &|r| !matches!(r, Role::State(_))),
-        states: program.states.iter().map(|s| state_info(program, s)).collect(),
-        arena_bytes: code.arena_bytes,
-        weights_bytes: code.weights_bytes,
-        weights_file: if code.weights.is_some() { format!("{name}.weights") } else { String::new() },
+        dims: dims.iter().map(|(n, r)| Dim { name: n.to_string(), lo: r.lo, hi: r.hi }).collect(),
+        inputs: ports(&module.inputs),
+        outputs: ports(&module.outputs),
+        states: module.states.iter().map(|(s, bytes)| state_info(module, s, *bytes)).collect(),
+        arena_bytes: u64::try_from(module.arena_bytes).unwrap_or(u64::MAX),
+        weights_bytes: u64::try_from(module.weights_bytes()).unwrap_or(u64::MAX),
+        weights_file: if external { format!("{name}.weights") } else { String::new() },
         phases: vec![Phase { device: "cpu".into(), entry: format!("adze_{name}_step") }],
-        nodes: code
-            .steps
-            .iter()
-            .map(|(kernel, loc)| NodeInfo {
-                kernel: kernel.clone(),
-                source: loc.names().iter().map(|n| n.to_string()).collect(),
-            })
-            .collect(),
-    };
-    Package { manifest, object: code.object, weights: code.weights }
+        nodes,
+    }
 }
 
-fn tensor_info(program: &Program, binding: &Binding) -> TensorInfo {
-    let buffer = &program.buffers[binding.view.buffer];
-    let ty = TensorType::new(buffer.dtype, binding.view.sizes.clone());
+/// Kernel and source nodes of every call, in order.
+fn list_nodes(module: &Module, steps: &[Step], nodes: &mut Vec<NodeInfo>) {
+    for step in steps {
+        match step {
+            Step::For { body, .. } => list_nodes(module, body, nodes),
+            Step::Call { kernel, node, .. } => {
+                let kernel = module.kernels.get(*kernel).map_or_else(String::new, |k| k.name.clone());
+                let source = module.locs.get(*node as usize);
+                let source = source.map_or_else(Vec::new, |l| l.names().iter().map(|n| n.to_string()).collect());
+                nodes.push(NodeInfo { kernel, source });
+            }
+        }
+    }
+}
+
+fn tensor_info(port: &Port, dims: &Dims) -> TensorInfo {
     TensorInfo {
-        name: binding.name.to_string(),
-        dtype: buffer.dtype.to_string(),
-        shape: binding.view.sizes.iter().map(|e| e.to_string()).collect(),
-        max_bytes: u64::try_from(ty.max_bytes(&program.dims)).unwrap_or(0),
+        name: port.name.to_string(),
+        dtype: port.ty.dtype.to_string(),
+        shape: port.ty.shape.iter().map(|e| e.to_string()).collect(),
+        max_bytes: u64::try_from(port.ty.max_bytes(dims)).unwrap_or(0),
         quantization: String::new(),
     }
 }
 
-fn state_info(program: &Program, state: &adze_ir::graph::State) -> StateInfo {
-    let before = &program.inputs[state.input];
-    let buffer = &program.buffers[program.root(before.view.buffer)];
+fn state_info(module: &Module, state: &State, bytes: i64) -> StateInfo {
     StateInfo {
-        before: Some(tensor_info(program, before)),
-        after: program.outputs[state.output].name.to_string(),
+        before: module.inputs.get(state.input).map(|port| tensor_info(port, &module.dims())),
+        after: module.outputs.get(state.output).map_or_else(String::new, |port| port.name.to_string()),
         appends: state.append.is_some(),
         axis: state.append.map_or(0, |a| u32::try_from(a.axis).unwrap_or(u32::MAX)),
         capacity: state.append.map_or(0, |a| a.capacity),
-        bytes: u64::try_from(buffer.bytes().upper(&program.dims)).unwrap_or(0),
+        bytes: u64::try_from(bytes).unwrap_or(0),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Comparing tensors with a reference: the one place where tolerances stand.
 
+use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
@@ -29,6 +30,14 @@ impl Tolerance {
             DType::F32 | DType::F64 => Self::F32,
             _ => Self::EXACT,
         }
+    }
+
+    /// The tolerance for results of a dtype that a graph computes: one that works in half floats anywhere is held to what
+    /// half floats can do, also where its outputs are wider.
+    pub fn of_graph(graph: &Graph, dtype: DType) -> Tolerance {
+        let half = |d: DType| matches!(d, DType::F16 | DType::Bf16);
+        let mut results = graph.nodes().flat_map(|(_, node)| &node.outputs);
+        if dtype.is_float() && results.any(|&v| half(graph.ty(v).dtype)) { Self::F16 } else { Self::of(dtype) }
     }
 
     /// The same, accepting at least `2 · difference`.

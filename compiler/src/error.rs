@@ -24,6 +24,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A file could not be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A text file is not well-formed.
     #[error("`{}`:{error}", path.display())]
     Parse {
@@ -83,6 +91,7 @@ impl Error {
             Error::Import(ImportError::Protobuf(_)) => "protobuf",
             Error::Import(_) => "import",
             Error::Read { .. } => "read",
+            Error::Write { .. } => "write",
             Error::Parse { .. } => "parse",
             Error::Data(_) => "data",
             Error::Verify { .. } => "verify",

@@ -9,5 +9,7 @@ pub mod load;
 pub mod mapped;
 pub mod onnx;
 pub mod package;
+pub mod replay;
+pub mod stage;
 
 pub use error::Error;

@@ -1,4 +1,5 @@
 //! Hand-written programs for machines to come: they verify, print and parse, and compute what the untiled graph does.
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::path::PathBuf;
 

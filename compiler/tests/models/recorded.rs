@@ -73,7 +73,7 @@ fn check(model: &Model, case: &Case, outcome: &mut Outcome) -> Result<Agreement,
     let mut worst =
         Agreement { good: outputs.len() == recorded.len(), max_abs: 0.0, max_rel: 0.0, sqnr: f64::INFINITY };
     for (found, reference) in outputs.iter().zip(&recorded) {
-        let tolerance = Tolerance::of(reference.dtype()).or_twice(case.max_abs_diff_ort_optimised);
+        let tolerance = Tolerance::of_graph(&graph, reference.dtype()).or_twice(case.max_abs_diff_ort_optimised);
         let Some(d) = compare(found, reference, tolerance) else {
             return Err(format!("found {}, recorded {}", found.ty(), reference.ty()));
         };

@@ -39,6 +39,8 @@ pub struct Case {
     file: PathBuf,
     /// How far ONNX Runtime's optimised run is from the recorded outputs.
     pub max_abs_diff_ort_optimised: f64,
+    /// Multiply-accumulates, where they were counted.
+    pub macs: Option<u64>,
 }
 
 /// Says what is missing; with `ADZE_REQUIRE` set that is a failure.
@@ -108,11 +110,19 @@ impl Model {
     }
 }
 
-/// Builds for the machine the tests run on. A panic is an error here, so that it is reported with the model's name.
+/// Builds for the machine the tests run on.
 pub fn build_here(graph: &Graph) -> Result<Built, Error> {
-    let machine = Machine::host().expect("the tests run on a machine that code can be made for");
-    catch_unwind(AssertUnwindSafe(|| build(graph, &BuildOptions::new(machine))))
-        .unwrap_or_else(|_| Err(Error::Bug("panic".into())))
+    build_with(graph, &BuildOptions::new(host()))
+}
+
+/// The machine the tests run on.
+pub fn host() -> Machine {
+    Machine::host().expect("the tests run on a machine that code can be made for")
+}
+
+/// Builds. A panic is an error here, so that it is reported with the model's name.
+pub fn build_with(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
+    catch_unwind(AssertUnwindSafe(|| build(graph, options))).unwrap_or_else(|_| Err(Error::Bug("panic".into())))
 }
 
 /// Runs the built object once.

@@ -82,6 +82,11 @@ impl ConstTable {
         self.0.get_mut(id)
     }
 
+    /// All constants, to supply their bytes.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ConstEntry> {
+        self.0.values_mut()
+    }
+
     /// All constants.
     pub fn iter(&self) -> impl Iterator<Item = (ConstId, &ConstEntry)> {
         self.0.iter()

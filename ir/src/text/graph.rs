@@ -76,20 +76,30 @@ pub fn print_graph(graph: &Graph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  output {:?} = %{}", &*output.name, numbers.get(&output.value).copied().unwrap_or(usize::MAX))?;
     }
     for state in &graph.states {
+        f.write_str("  ")?;
         print_state(f, state)?;
+        f.write_str("\n")?;
     }
     f.write_str("}\n")
 }
 
-pub(super) fn print_state(f: &mut fmt::Formatter<'_>, state: &State) -> fmt::Result {
-    write!(f, "  state {} -> {}", state.input, state.output)?;
+/// `state 0 -> 1 append(axis=1, cap=32)`.
+///
+/// # Errors
+/// Those of the formatter.
+pub fn print_state(f: &mut fmt::Formatter<'_>, state: &State) -> fmt::Result {
+    write!(f, "state {} -> {}", state.input, state.output)?;
     if let Some(append) = state.append {
         write!(f, " append(axis={}, cap={})", append.axis, append.capacity)?;
     }
-    f.write_str("\n")
+    Ok(())
 }
 
-pub(crate) fn print_dims(dims: &crate::extent::Dims, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// ` dims(a = 1..4, b = 0..9)`, or nothing.
+///
+/// # Errors
+/// Those of the formatter.
+pub fn print_dims(dims: &crate::extent::Dims, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if dims.is_empty() {
         return Ok(());
     }
@@ -181,7 +191,10 @@ pub fn parse_graph(text: &str) -> Parsed<Graph> {
 }
 
 /// `dims(a = 1..4, b = 0..9)`, or nothing.
-pub(crate) fn parse_dims(cursor: &mut Cursor) -> Parsed<crate::extent::Dims> {
+///
+/// # Errors
+/// [`super::ParseError`] for a misshapen one.
+pub fn parse_dims(cursor: &mut Cursor) -> Parsed<crate::extent::Dims> {
     let mut dims = crate::extent::Dims::new();
     if cursor.eat_word("dims") {
         cursor.expect('(')?;
@@ -230,7 +243,11 @@ fn parse_line(cursor: &mut Cursor, graph: &mut Graph, values: &mut Values) -> Pa
     }
 }
 
-pub(super) fn parse_state(cursor: &mut Cursor) -> Parsed<State> {
+/// `state 0 -> 1 append(axis=1, cap=32)`.
+///
+/// # Errors
+/// [`super::ParseError`] for anything else.
+pub fn parse_state(cursor: &mut Cursor) -> Parsed<State> {
     cursor.bump();
     let input = cursor.index("the position of an input")?;
     if cursor.bump() != Token::Arrow {

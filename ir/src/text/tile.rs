@@ -64,7 +64,9 @@ pub fn print_program(program: &Program, f: &mut fmt::Formatter<'_>) -> fmt::Resu
         }
     }
     for state in &program.states {
+        f.write_str("  ")?;
         print_state(f, state)?;
+        f.write_str("\n")?;
     }
     print_body(f, program, &program.body, 1)?;
     f.write_str("}\n")

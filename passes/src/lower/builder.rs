@@ -419,14 +419,14 @@ impl<'a> Lowering<'a> {
 
     /// Moves values to outputs that their producers could not write; copies into states come last.
     fn bind_outputs(&mut self, states: &[Option<usize>]) {
-        for index in 0..states.len() {
+        for (index, state) in states.iter().enumerate() {
             let value = self.graph.outputs()[index].value;
             let loc = self.graph.producer(value).map(|(_, node)| node.loc.clone()).unwrap_or_default();
             let (from, to) = (self.operand(value), self.program.outputs[index].view.clone());
             if from == to {
                 continue;
             }
-            if states[index].is_none() {
+            if state.is_none() {
                 self.copy(from, to, loc);
                 continue;
             }

@@ -156,7 +156,8 @@ fn best_cut(program: &Program, uses: &Uses, cuts: &[Cut], at: usize, goal: i64, 
             let run = Run { first, last };
             let crosses = |c: &Cut| {
                 let apart = c.run.last < first || last < c.run.first;
-                !apart && !(first <= c.run.first && c.run.last <= last)
+                let inside = first <= c.run.first && c.run.last <= last;
+                !(apart || inside)
             };
             if cuts.iter().any(crosses) {
                 continue;

@@ -128,3 +128,37 @@ fn search(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn item() -> impl Strategy<Value = Item> {
+        (0i64..2000, 0u32..40, 0u32..12).prop_map(|(size, first, length)| Item {
+            buffers: Vec::new(),
+            size,
+            first,
+            last: first + length,
+            base: 0,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_alive_together_is_apart(items in prop::collection::vec(item(), 0..40)) {
+            let placement = place(&items, 64, 0);
+            for (i, a) in items.iter().enumerate() {
+                let at = placement.offsets[i];
+                prop_assert!(at >= 0 && at % 64 == 0 && at + a.size <= placement.bytes);
+                for (j, b) in items.iter().enumerate().skip(i + 1) {
+                    let together = a.first <= b.last && b.first <= a.last;
+                    let other = placement.offsets[j];
+                    prop_assert!(!together || at + a.size <= other || other + b.size <= at);
+                }
+            }
+            prop_assert_eq!(&placement, &place(&items, 64, 0));
+        }
+    }
+}

@@ -70,7 +70,7 @@ impl Uses {
         let buffer = &program.buffers[id];
         let temp = buffer.role == Role::Temp && buffer.alias.is_none() && buffer.window.is_none();
         let readers = self.readers.get(&id).map_or(&[][..], Vec::as_slice);
-        temp && buffer.layout.is_plain()
+        temp && buffer.layout.order(buffer.shape.len()).is_some()
             && view.is_whole(buffer)
             && !self.shared.contains(&id)
             && self.writers.get(&id).is_some_and(|w| *w == [at])

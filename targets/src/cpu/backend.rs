@@ -1,17 +1,22 @@
-//! From a planned tile program to an object: kernels for every leaf, the driver that calls them, constant data.
+//! From a planned tile program to an object, by way of a [`Module`]: kernels for every leaf, the steps that call them,
+//! constant data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use adze_ir::extent::{DimRange, Dims, Extent, Sym};
+use adze_ir::graph::ConstEntry;
 use adze_ir::loc::Loc;
 use adze_ir::tensor::Tensor;
-use adze_ir::tile::{self, BufferId, For, Leaf, Program, RecipeError, Role, Stmt, View, WindowPlace};
+use adze_ir::tile::{self, Binding, BufferId, For, Leaf, Program, RecipeError, Role, Stmt, View, WindowPlace};
+use adze_ir::types::{DType, TensorType};
 use cranelift_frontend::FunctionBuilderContext;
 
 use super::driver::{self, ARENA_HEADER_BYTES, Base, BuildContext, Driver, Imports, Pointer, Step};
+use super::kernel::{Kernel, text};
 use super::lower::{Bounds, LeafCx, Operand, PtrRole, Unsupported, lower_leaf};
 use super::machine::{CodegenError, Machine};
+use super::module::{Module, Port};
 use super::object::{KernelId, ObjectBuilder};
 
 /// Alignment of every constant, scratch area and the arena, bytes.
@@ -20,8 +25,6 @@ const ALIGN: i64 = 64;
 /// Choices of code generation.
 #[derive(Clone, Debug)]
 pub struct CodegenOptions {
-    /// Prefix of the exported symbols: `<prefix>_init`, `<prefix>_step`, `<prefix>_run`.
-    pub symbol: String,
     /// Most threads that may enter a call together.
     pub max_threads: u32,
     /// Constant data beyond this many bytes goes to a separate file.
@@ -39,8 +42,6 @@ pub struct CodeObject {
     pub weights_bytes: u64,
     /// Bytes of working memory, driver's header and scratch included.
     pub arena_bytes: u64,
-    /// The kernel and the source nodes of each step, in order.
-    pub steps: Vec<(String, Loc)>,
 }
 
 /// Why a program has no code.
@@ -58,14 +59,17 @@ pub enum BackendError {
     /// The program is not one for a CPU, or not planned.
     #[error("{0}")]
     Program(String),
+    /// The module breaks its invariants.
+    #[error("{}", .0.join("\n"))]
+    Module(Vec<String>),
 }
 
-/// Compiles a planned program.
+/// Chooses kernels for a planned program.
 ///
 /// # Errors
 /// [`BackendError`]; all leaves without a kernel are reported together.
-pub fn compile(program: &Program, machine: &Machine, options: &CodegenOptions) -> Result<CodeObject, BackendError> {
-    let mut backend = Backend::new(program, machine)?;
+pub fn select(program: &Program, machine: &Machine, options: &CodegenOptions) -> Result<Module, BackendError> {
+    let mut backend = Backend::new(program, machine);
     let steps = backend.block(&program.body)?;
     if !backend.unsupported.is_empty() {
         return Err(BackendError::Unsupported(backend.unsupported));
@@ -73,27 +77,110 @@ pub fn compile(program: &Program, machine: &Machine, options: &CodegenOptions) -
     backend.finish(steps, options)
 }
 
+/// Makes machine code of a module. The exported functions are `<prefix>_init`, `<prefix>_step` and `<prefix>_run`.
+///
+/// Takes the module apart, so that constant data are not held twice.
+///
+/// # Errors
+/// [`BackendError::Module`] for a module that breaks its invariants or lacks the bytes of a constant,
+/// [`BackendError::Codegen`] for what Cranelift refuses.
+pub fn emit(mut module: Module, machine: &Machine, prefix: &str) -> Result<CodeObject, BackendError> {
+    let violations = module.verify(machine);
+    if !violations.is_empty() {
+        return Err(BackendError::Module(violations));
+    }
+    let weights_bytes = module.weights_bytes() as u64;
+    let weights = concatenate(std::mem::take(&mut module.constants), weights_bytes)?;
+    let mut object = ObjectBuilder::new(machine)?;
+    let kernels: Vec<KernelId> = module.kernels.iter().map(|k| object.add_kernel(k)).collect::<Result<_, _>>()?;
+    let (inside, outside) = if module.driver.external_weights { (Vec::new(), Some(weights)) } else { (weights, None) };
+    define_functions(&mut object, &module.driver, &kernels, inside, prefix)?;
+    Ok(CodeObject {
+        object: object.finish()?,
+        weights: outside,
+        weights_bytes,
+        arena_bytes: u64::try_from(module.arena_bytes).unwrap_or(u64::MAX),
+    })
+}
+
+/// All constant data, each entry freed once it is copied.
+fn concatenate(constants: Vec<(i64, ConstEntry)>, bytes: u64) -> Result<Vec<u8>, BackendError> {
+    let mut all = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+    for (offset, entry) in constants {
+        let Some(data) = entry.data() else {
+            return Err(BackendError::Module(vec![format!(
+                "constant {} has no bytes: supply weights",
+                entry.digest()
+            )]));
+        };
+        all.resize(usize::try_from(offset).unwrap_or(0), 0);
+        all.extend_from_slice(data.bytes());
+    }
+    Ok(all)
+}
+
+fn define_functions(
+    object: &mut ObjectBuilder,
+    plan: &Driver,
+    kernels: &[KernelId],
+    weights: Vec<u8>,
+    prefix: &str,
+) -> Result<(), BackendError> {
+    let conv = object.call_conv();
+    let data = if weights.is_empty() { None } else { Some(object.add_data("weights", weights, 64)?) };
+    let init = object.declare_function(&format!("{prefix}_init"), &driver::run_signature(conv), true)?;
+    let step = object.declare_function(&format!("{prefix}_step"), &driver::step_signature(conv), true)?;
+    let run = object.declare_function(&format!("{prefix}_run"), &driver::run_signature(conv), true)?;
+    let context = |refs: &super::object::Refs<'_>| BuildContext {
+        builder: FunctionBuilderContext::new(),
+        config: refs.frontend_config(),
+    };
+    object.define_function(init, |func, refs| {
+        driver::build_init(func, &mut context(refs));
+        Ok(())
+    })?;
+    object.define_function(step, |func, refs| {
+        let imports = Imports {
+            kernels: kernels.iter().map(|k| refs.kernel(func, *k)).collect(),
+            weights: data.map(|d| refs.data(func, d)),
+            step: None,
+        };
+        driver::build_step(func, &mut context(refs), plan, &imports);
+        Ok(())
+    })?;
+    object.define_function(run, |func, refs| {
+        let imports = Imports { kernels: Vec::new(), weights: None, step: Some(refs.function(func, step)) };
+        driver::build_run(func, &mut context(refs), &imports);
+        Ok(())
+    })?;
+    Ok(())
+}
+
 struct Backend<'a> {
     program: &'a Program,
     machine: &'a Machine,
-    object: ObjectBuilder,
     /// Dimensions and the loop variables in scope anywhere, with their ranges.
     symbols: Dims,
-    kernels: Vec<KernelId>,
-    weights: Vec<u8>,
-    /// Where a weight buffer's bytes lie in `weights`, once a kernel asks for them.
+    kernels: Vec<Kernel>,
+    /// Position of each kernel by what it does: its text without its name.
+    kernel_by_text: BTreeMap<String, usize>,
+    kernel_names: BTreeSet<String>,
+    /// Constant data by offset.
+    data: Vec<(i64, ConstEntry)>,
+    data_bytes: i64,
+    /// Where a weight buffer's bytes lie in the constant data, once a kernel asks for them.
     weight_offsets: BTreeMap<BufferId, i64>,
     /// Packed data by content.
     packed: BTreeMap<[u8; 16], i64>,
     constants: BTreeMap<BufferId, Tensor>,
     scratch_base: i64,
     scratch_bytes: i64,
-    steps: Vec<(String, Loc)>,
+    locs: Vec<Loc>,
     unsupported: Vec<(String, Loc, Unsupported)>,
 }
 
 impl<'a> Backend<'a> {
-    fn new(program: &'a Program, machine: &'a Machine) -> Result<Self, BackendError> {
+    fn new(program: &'a Program, machine: &'a Machine) -> Self {
         let mut symbols = program.dims.clone();
         loop_ranges(&program.body, &mut symbols);
         let arena = program
@@ -103,21 +190,23 @@ impl<'a> Backend<'a> {
             .filter_map(|b| Some((b.offset.as_ref()?.clone() + b.bytes()).upper(&symbols)))
             .max()
             .unwrap_or(0);
-        Ok(Self {
+        Self {
             program,
             machine,
-            object: ObjectBuilder::new(machine)?,
             symbols,
             kernels: Vec::new(),
-            weights: Vec::new(),
+            kernel_by_text: BTreeMap::new(),
+            kernel_names: BTreeSet::new(),
+            data: Vec::new(),
+            data_bytes: 0,
             weight_offsets: BTreeMap::new(),
             packed: BTreeMap::new(),
             constants: BTreeMap::new(),
             scratch_base: align(ARENA_HEADER_BYTES + arena),
             scratch_bytes: 0,
-            steps: Vec::new(),
+            locs: Vec::new(),
             unsupported: Vec::new(),
-        })
+        }
     }
 
     fn block(&mut self, body: &[Stmt]) -> Result<Vec<Step>, BackendError> {
@@ -162,7 +251,6 @@ impl<'a> Backend<'a> {
             }
         };
         for part in lowered {
-            let kernel = self.object.add_kernel(&part.kernel)?;
             let mut scratch = 0;
             let mut pointers = Vec::with_capacity(part.pointers.len());
             for role in &part.pointers {
@@ -173,7 +261,7 @@ impl<'a> Backend<'a> {
                     }
                     PtrRole::Output(index) => self.pointer(&leaf.outputs[*index], targets[*index].clone())?,
                     PtrRole::Packed(weight) => {
-                        let offset = self.pack(&weight.data);
+                        let offset = self.pack(weight.data.clone());
                         Pointer { base: Base::Weights, offset: offset.into(), per_thread: 0 }
                     }
                     PtrRole::Scratch(bytes) => {
@@ -186,15 +274,30 @@ impl<'a> Backend<'a> {
                 });
             }
             self.scratch_bytes = self.scratch_bytes.max(scratch);
-            let node = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-            self.steps.push((part.kernel.name.clone(), leaf.loc.clone()));
-            let position = self.kernels.iter().position(|k| *k == kernel).unwrap_or_else(|| {
-                self.kernels.push(kernel);
-                self.kernels.len() - 1
-            });
-            steps.push(Step::Call { kernel: position, pointers, lo: Extent::ZERO, hi: part.range, node });
+            let node = u32::try_from(self.locs.len()).unwrap_or(u32::MAX);
+            self.locs.push(leaf.loc.clone());
+            let kernel = self.kernel(part.kernel);
+            steps.push(Step::Call { kernel, pointers, lo: Extent::ZERO, hi: part.range, node });
         }
         Ok(())
+    }
+
+    /// Position of a kernel; those that differ only by name are one.
+    fn kernel(&mut self, mut kernel: Kernel) -> usize {
+        let printed = text::print(&kernel);
+        let content = printed.split_once('(').map_or(printed.as_str(), |(_, rest)| rest);
+        if let Some(&position) = self.kernel_by_text.get(content) {
+            return position;
+        }
+        let stem = kernel.name.clone();
+        let mut count = 1;
+        while !self.kernel_names.insert(kernel.name.clone()) {
+            count += 1;
+            kernel.name = format!("{stem}_{count}");
+        }
+        self.kernel_by_text.insert(content.to_owned(), self.kernels.len());
+        self.kernels.push(kernel);
+        self.kernels.len() - 1
     }
 
     /// A view as kernels see it, and the bytes from its buffer's start to the pointer they are given.
@@ -282,93 +385,90 @@ impl<'a> Backend<'a> {
             return Ok(offset);
         }
         let tensor = self.constant(id)?;
-        let bytes = tile::pack(&self.program.buffers[id], &tensor)
-            .ok_or_else(|| BackendError::Program("a constant that does not fit its buffer".into()))?;
-        let offset = append(&mut self.weights, &bytes);
+        let buffer = &self.program.buffers[id];
+        let data = if buffer.layout.is_plain() && buffer.window.is_none() {
+            tensor
+        } else {
+            let bytes = tile::pack(buffer, &tensor)
+                .ok_or_else(|| BackendError::Program("a constant that does not fit its buffer".into()))?;
+            let shape = vec![bytes.len()];
+            Tensor::new(DType::U8, shape, bytes).map_err(|e| BackendError::Program(e.to_string()))?
+        };
+        let offset = self.append(data);
         self.weight_offsets.insert(id, offset);
         Ok(offset)
     }
 
-    fn pack(&mut self, data: &Tensor) -> i64 {
-        let weights = &mut self.weights;
-        *self.packed.entry(data.digest().0).or_insert_with(|| append(weights, data.bytes()))
+    fn pack(&mut self, data: Tensor) -> i64 {
+        let digest = data.digest().0;
+        if let Some(&offset) = self.packed.get(&digest) {
+            return offset;
+        }
+        let offset = self.append(data);
+        self.packed.insert(digest, offset);
+        offset
     }
 
-    fn finish(mut self, mut steps: Vec<Step>, options: &CodegenOptions) -> Result<CodeObject, BackendError> {
-        let threads = i64::from(options.max_threads.max(1));
-        let per_thread = self.scratch_bytes;
-        set_per_thread(&mut steps, per_thread);
-        let external = self.weights.len() > options.inline_weights_limit;
-        let count = |pick: fn(&Role) -> bool| self.program.buffers.values().filter(|b| pick(&b.role)).count() as u32;
-        let plan = Driver {
-            dims: self.program.dims.iter().map(|(name, range)| (name.clone(), *range)).collect(),
+    /// Appends constant data at an aligned place and gives it.
+    fn append(&mut self, data: Tensor) -> i64 {
+        let offset = align(self.data_bytes);
+        self.data_bytes = offset + i64::try_from(data.bytes().len()).unwrap_or(i64::MAX);
+        self.data.push((offset, ConstEntry::new("", data)));
+        offset
+    }
+
+    fn finish(self, mut steps: Vec<Step>, options: &CodegenOptions) -> Result<Module, BackendError> {
+        let program = self.program;
+        let threads = options.max_threads.max(1);
+        set_per_thread(&mut steps, self.scratch_bytes);
+        let count = |pick: fn(&Role) -> bool| program.buffers.values().filter(|b| pick(&b.role)).count() as u32;
+        let inputs = program.inputs.iter().map(|b| port(program, b)).collect::<Result<Vec<_>, _>>()?;
+        let outputs = program.outputs.iter().map(|b| port(program, b)).collect::<Result<Vec<_>, _>>()?;
+        let state_bytes = |s: &adze_ir::graph::State| {
+            program.buffers[program.root(program.inputs[s.input].view.buffer)].bytes().upper(&program.dims)
+        };
+        let driver = Driver {
+            dims: program.dims.iter().map(|(name, range)| (name.clone(), *range)).collect(),
             slots: self.symbols.keys().cloned().collect::<Vec<Sym>>(),
             steps,
-            output_extents: self.program.outputs.iter().flat_map(|o| o.view.sizes.clone()).collect(),
-            max_threads: options.max_threads.max(1),
-            external_weights: external,
+            output_extents: outputs.iter().flat_map(|o| o.ty.shape.iter().cloned()).collect(),
+            max_threads: threads,
+            external_weights: usize::try_from(self.data_bytes).is_ok_and(|b| b > options.inline_weights_limit),
             pointers: [
                 count(|r| matches!(r, Role::Input(_))),
                 count(|r| matches!(r, Role::Output(_))),
                 count(|r| matches!(r, Role::State(_))),
             ],
         };
-        let weights_bytes = self.weights.len() as u64;
-        let weights = std::mem::take(&mut self.weights);
-        let (inside, outside) = if external { (Vec::new(), Some(weights)) } else { (weights, None) };
-        self.define_functions(&plan, inside, &options.symbol)?;
-        Ok(CodeObject {
-            object: self.object.finish()?,
-            weights: outside,
-            weights_bytes,
-            arena_bytes: u64::try_from(self.scratch_base + per_thread * threads).unwrap_or(u64::MAX),
-            steps: self.steps,
+        Ok(Module {
+            name: program.name.clone(),
+            machine: self.machine.name.to_owned(),
+            inputs,
+            outputs,
+            states: program.states.iter().map(|s| (s.clone(), state_bytes(s))).collect(),
+            constants: self.data,
+            arena_bytes: self.scratch_base + self.scratch_bytes * i64::from(threads),
+            kernels: self.kernels,
+            driver,
+            locs: self.locs,
         })
     }
+}
 
-    fn define_functions(&mut self, plan: &Driver, weights: Vec<u8>, symbol: &str) -> Result<(), BackendError> {
-        let conv = self.object.call_conv();
-        let data = if weights.is_empty() { None } else { Some(self.object.add_data("weights", weights, 64)?) };
-        let init = self.object.declare_function(&format!("{symbol}_init"), &driver::run_signature(conv), true)?;
-        let step = self.object.declare_function(&format!("{symbol}_step"), &driver::step_signature(conv), true)?;
-        let run = self.object.declare_function(&format!("{symbol}_run"), &driver::run_signature(conv), true)?;
-        let kernels = &self.kernels;
-        let context = |refs: &super::object::Refs<'_>| BuildContext {
-            builder: FunctionBuilderContext::new(),
-            config: refs.frontend_config(),
-        };
-        self.object.define_function(init, |func, refs| {
-            driver::build_init(func, &mut context(refs));
-            Ok(())
-        })?;
-        self.object.define_function(step, |func, refs| {
-            let imports = Imports {
-                kernels: kernels.iter().map(|k| refs.kernel(func, *k)).collect(),
-                weights: data.map(|d| refs.data(func, d)),
-                step: None,
-            };
-            driver::build_step(func, &mut context(refs), plan, &imports);
-            Ok(())
-        })?;
-        self.object.define_function(run, |func, refs| {
-            let imports = Imports { kernels: Vec::new(), weights: None, step: Some(refs.function(func, step)) };
-            driver::build_run(func, &mut context(refs), &imports);
-            Ok(())
-        })?;
-        Ok(())
-    }
+/// A tensor at the border of the model, as callers see it.
+fn port(program: &Program, binding: &Binding) -> Result<Port, BackendError> {
+    let place = match program.buffers[program.root(binding.view.buffer)].role {
+        Role::Input(index) => Base::Input(index),
+        Role::Output(index) => Base::Output(index),
+        Role::State(index) => Base::State(index),
+        _ => return Err(BackendError::Program(format!("`{}` is not in memory of the caller", binding.name))),
+    };
+    let ty = TensorType::new(program.buffers[binding.view.buffer].dtype, binding.view.sizes.clone());
+    Ok(Port { name: binding.name.clone(), ty, place })
 }
 
 fn align(bytes: i64) -> i64 {
     bytes.div_euclid(ALIGN) * ALIGN + if bytes % ALIGN == 0 { 0 } else { ALIGN }
-}
-
-/// Appends bytes at an aligned place and gives it.
-fn append(weights: &mut Vec<u8>, bytes: &[u8]) -> i64 {
-    let start = weights.len().next_multiple_of(ALIGN as usize);
-    weights.resize(start, 0);
-    weights.extend_from_slice(bytes);
-    start as i64
 }
 
 fn set_per_thread(steps: &mut [Step], bytes: i64) {

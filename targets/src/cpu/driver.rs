@@ -104,7 +104,7 @@ pub enum Step {
     },
     /// A kernel call; the threads share `lo..hi`.
     Call {
-        /// Position in [`Driver::kernels`].
+        /// Position in [`Imports::kernels`].
         kernel: usize,
         /// Its pointers, in order of its parameters.
         pointers: Vec<Pointer>,
@@ -445,7 +445,8 @@ impl<'a, 'f> Walk<'a, 'f> {
     fn address(&mut self, pointer: &Pointer) -> Value {
         let base = match pointer.base {
             Base::Arena => self.arena,
-            Base::Weights => self.weights.expect("kernels with weights have them"),
+            // Without constant data a pointer to it leads to zero bytes: any address will do.
+            Base::Weights => self.weights.unwrap_or(self.arena),
             Base::Input(index) => self.table_entry(0, index),
             Base::Output(index) => self.table_entry(1, index),
             Base::State(index) => self.table_entry(2, index),

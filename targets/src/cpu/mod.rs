@@ -7,6 +7,7 @@ pub mod exec;
 pub mod kernel;
 pub mod lower;
 pub mod machine;
+pub mod module;
 pub mod object;
 
 pub use machine::{Arch, CodegenError, Machine};

@@ -214,3 +214,35 @@ pub fn undefined_symbols(bytes: &[u8]) -> Result<Vec<String>, object::Error> {
     let undefined = file.symbols().filter(|s| s.is_undefined() && !s.name().unwrap_or_default().is_empty());
     Ok(undefined.map(|s| s.name().unwrap_or_default().to_owned()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernel::text;
+
+    fn object(machine: &str) -> Vec<u8> {
+        let kernel = |name: &str, factor: &str| {
+            let source = format!(
+                "kernel @{name}(x: f32 inout) {{\n  %0 = load x[lo] : f32x4\n  %1 = const {factor} : f32x4\n  \
+                 %2 = mul %0, %1 : f32x4\n  store x[lo], %2\n}}\n"
+            );
+            text::parse(&source).unwrap()
+        };
+        let mut builder = ObjectBuilder::new(&Machine::from_name(machine).unwrap()).unwrap();
+        let first = builder.add_kernel(&kernel("double", "2.0")).unwrap();
+        assert_eq!(builder.add_kernel(&kernel("twice", "2.0")).unwrap(), first);
+        assert_ne!(builder.add_kernel(&kernel("double", "3.0")).unwrap(), first);
+        assert_eq!(builder.kernel_count(), 2);
+        builder.add_data("weights", vec![7; 1000], 64).unwrap();
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn objects_are_complete_and_reproducible_on_every_machine() {
+        for name in Machine::NAMES {
+            let bytes = object(name);
+            assert_eq!(bytes, object(name), "{name}");
+            assert_eq!(undefined_symbols(&bytes).unwrap(), Vec::<String>::new());
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Kernel IR to CLIF: 128-bit vectors, or scalars on machines without them.
 //!
-//! A kernel value is a row of *parts*: registers that hold consecutive lanes (see [`lanes::Shape`]). What a machine
+//! A kernel value is a row of *parts*: registers that hold consecutive lanes (see `lanes.rs`). What a machine
 //! cannot do on vectors is done lane by lane, so every verified kernel has code everywhere; the exception is a strict
 //! `f64` FMA where there is none, which is refused.
 //!

@@ -176,7 +176,7 @@ impl Type {
             return Some(Type::scalar(elem));
         }
         let (elem, lanes) = name.split_once('x')?;
-        let lanes: u16 = lanes.parse().ok().filter(|&l: &u16| l > 1)?;
+        let lanes: u16 = lanes.parse().ok().filter(|&l: &u16| l > 1 && l <= MAX_LANES)?;
         Some(Type { elem: Elem::from_name(elem)?, lanes })
     }
 }

@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 
 use adze_ir::extent::{Extent, Sym};
+use adze_ir::types::DType;
 use thiserror::Error;
 
 use super::ir::*;
@@ -77,11 +78,6 @@ impl Verifier<'_> {
         for param in kernel.params.values() {
             self.report(None, need(is_identifier(&param.name), || format!("`{}` is no identifier", param.name)));
             self.report(None, need(names.insert(&param.name), || format!("parameter `{}` twice", param.name)));
-            let whole = Elem::of_memory(param.dtype).is_some();
-            self.report(
-                None,
-                need(whole, || format!("parameter `{}` is `{}`, read as bytes", param.name, param.dtype)),
-            );
         }
         for name in [LO, HI] {
             self.symbols.push(name.into());
@@ -223,7 +219,7 @@ impl Verifier<'_> {
         let decl = self.addr(addr)?;
         need(decl.access.writes(), || format!("`{}` is read only", decl.name))?;
         let ty = self.usable(value)?;
-        need(Elem::of_memory(decl.dtype) == Some(ty.elem), || format!("`{ty}` into `{}`", decl.dtype))
+        need(memory_elem(decl.dtype) == ty.elem, || format!("`{ty}` into `{}`", decl.dtype))
     }
 
     fn same(&self, values: &[Value], ty: Type) -> Check {
@@ -244,7 +240,7 @@ impl Verifier<'_> {
             Op::Splat(a) => self.same(&[*a], ty.with_lanes(1)),
             Op::Load(addr) => {
                 let decl = self.addr(addr)?;
-                need(Elem::of_memory(decl.dtype) == Some(elem), || format!("`{ty}` from `{}`", decl.dtype))
+                need(memory_elem(decl.dtype) == elem, || format!("`{ty}` from `{}`", decl.dtype))
             }
             Op::Un(op, a) => {
                 self.same(&[*a], ty)?;
@@ -304,7 +300,7 @@ impl Verifier<'_> {
                 need(of.with_lanes(ty.lanes) == ty && pick.len() == usize::from(ty.lanes), || {
                     format!("`{of}` to `{ty}`")
                 })?;
-                need(pick.iter().all(|&p| p < 2 * of.lanes), || "lane out of range".into())
+                need(pick.iter().all(|&p| u32::from(p) < 2 * u32::from(of.lanes)), || "lane out of range".into())
             }
             Op::Dot4 { acc, a, b, .. } => {
                 self.same(&[*acc], ty)?;
@@ -349,4 +345,52 @@ fn cvt_fits(cvt: Cvt, from: Type, to: Type) -> Check {
     };
     let lanes = cvt == Cvt::Bits || from.lanes == to.lanes;
     need(fits && lanes, || format!("`{cvt}` from `{from}` to `{to}`"))
+}
+
+/// The element that loads and stores of a parameter have; parameters of 4-bit types are memory of whole bytes.
+fn memory_elem(dtype: DType) -> Elem {
+    Elem::of_memory(dtype).unwrap_or(Elem::I8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::parse;
+    use super::verify;
+
+    fn violations(body: &str) -> Vec<String> {
+        let text = format!("kernel @k(x: f32 in, y: f32 out, h: f16 in) dims(n = 0) {{\n{body}\n}}\n");
+        let kernel = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        verify(&kernel).into_iter().map(|v| v.problem).collect()
+    }
+
+    #[test]
+    fn each_invariant_is_checked() {
+        let cases = [
+            ("for n in 0..4 step 1 {\n}", "symbol `n` is already defined"),
+            ("bind min = %0\n%0 = extent n : i64", "`min` is no identifier"),
+            ("store y[0], %0\n%0 = const 1.0 : f32", "%0 is not defined here"),
+            ("if n < 1 {\n%0 = const 1.0 : f32\n}\nstore y[0], %0", "%0 is not defined here"),
+            ("%0 = load x[m] : f32", "unknown symbols m"),
+            ("%0 = const 1.0 : f32x3", "%0 has type `f32x3`"),
+            ("%0 = const 1.0 : f32\n%1 = and %0, %0 : f32", "`and` of `f32`"),
+            ("%0 = const 1.0 : f32\n%1 = splat %0 : f64x2", "%0 has type `f32`, wanted `f64`"),
+            ("%0 = const 1.0 : f32\n%1 = cvt.sext %0 : f64", "`sext` from `f32` to `f64`"),
+            ("%0 = const [1.0, 2.0] : f32x4", "2 lanes for `f32x4`"),
+            ("%0 = load h[0] : f32", "`f32` from `f16`"),
+            ("%0 = const 1.0 : f32\nstore x[0], %0", "`x` is read only"),
+            ("for i in 0..n step 0 {\n}", "step 0"),
+            ("guard n < 3 else 0", "guard with status 0"),
+            ("%0 = const 1.0 : f32x4\n%1 = extract %0, [4] : f32", "lane 4 of `f32x4`"),
+            ("%0 = const 1 : i32\nif %0 {\n}", "condition of type `i32`"),
+        ];
+        for (body, problem) in cases {
+            let found = violations(body);
+            assert!(found.iter().any(|f| f == problem), "{body}: {found:?}, wanted {problem}");
+        }
+    }
+
+    #[test]
+    fn all_violations_are_reported() {
+        assert_eq!(violations("%0 = load x[m] : f32\nstore x[0], %0\nguard k < 1 else 0").len(), 3);
+    }
 }

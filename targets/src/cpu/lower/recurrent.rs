@@ -317,8 +317,8 @@ impl<'a> Walk<'a> {
                 }
                 Kind::Gru { .. } => self.gru_gates(b, &j, &gates),
                 Kind::Rnn => {
-                    for vec in 0..self.vecs {
-                        let value = self.gate(b, 0, gates[vec]);
+                    for (vec, &sum) in gates.iter().enumerate() {
+                        let value = self.gate(b, 0, sum);
                         self.put(b, NEXT, &j, vec, value);
                     }
                 }

@@ -290,9 +290,10 @@ impl Case {
         }
     }
 
-    fn shapes(&self) -> Vec<Option<(Vec<usize>, Vec<usize>, bool)>> {
-        let shape = |g: &Given| (g.tensor.shape().to_vec(), g.order.clone(), g.constant);
-        self.inputs.iter().map(|i| i.as_ref().map(shape)).collect()
+    /// Shape, order in memory and whether it is constant, of every operand.
+    fn shapes(&self) -> Vec<String> {
+        let shape = |g: &Given| format!("{:?} {:?} {}", g.tensor.shape(), g.order, g.constant);
+        self.inputs.iter().map(|i| i.as_ref().map_or_else(|| "none".into(), shape)).collect()
     }
 
     /// Runs the kernels one after the other; `None` when that takes the interpreter too long.

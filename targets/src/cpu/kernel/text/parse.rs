@@ -16,9 +16,16 @@ use super::print::SIGNS;
 /// definition.
 pub fn parse(text: &str) -> Parsed<Kernel> {
     let mut cursor = Cursor::new(text)?;
-    let mut parser = Parser { params: PrimaryMap::new(), types: Vec::new() };
-    let kernel = parser.kernel(&mut cursor)?;
+    let kernel = parse_next(&mut cursor)?;
     if *cursor.peek() == Token::End { Ok(kernel) } else { cursor.unexpected("the end of the text") }
+}
+
+/// Reads the kernel that comes next in a longer text.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn parse_next(cursor: &mut Cursor) -> Parsed<Kernel> {
+    Parser { params: PrimaryMap::new(), types: Vec::new() }.kernel(cursor)
 }
 
 struct Parser {

@@ -1,0 +1,190 @@
+//! Cross-compiled objects, linked into a static program without a C library and run by user-mode QEMU, against the
+//! recorded cases.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use adze_compiler::build::BuildOptions;
+use adze_compiler::compare::{Tolerance, compare};
+use adze_compiler::package::{Manifest, Package, header};
+use adze_ir::tensor::Tensor;
+use adze_targets::cpu::Machine;
+
+use crate::shared::{Case, Model, build_with, models, skip};
+
+/// Models that have to pass on each machine.
+const BAR: usize = 5;
+/// Multiply-accumulates of the largest case that an emulator is given; with `ADZE_ALL` set there is no limit.
+const MACS: u64 = 13_000_000;
+
+/// A machine and how its programs are built and run here.
+struct Target {
+    machine: &'static str,
+    clang: &'static [&'static str],
+    emulator: &'static [&'static str],
+}
+
+const RISCV: &[&str] =
+    &["--target=riscv64-unknown-none-elf", "-march=rv64gc", "-mabi=lp64d", "-mcmodel=medany", "-mno-relax"];
+
+const AARCH64: Target =
+    Target { machine: "aarch64", clang: &["--target=aarch64-unknown-none-elf"], emulator: &["qemu-aarch64"] };
+const RISCV64: Target = Target { machine: "riscv64gc", clang: RISCV, emulator: &["qemu-riscv64"] };
+const RISCV64_VECTOR: Target =
+    Target { machine: "riscv64gcv", clang: RISCV, emulator: &["qemu-riscv64", "-cpu", "rv64,v=true,vlen=128"] };
+
+#[test]
+fn aarch64() {
+    recorded_cases(&AARCH64);
+}
+
+#[test]
+fn riscv64() {
+    recorded_cases(&RISCV64);
+}
+
+#[test]
+fn riscv64_with_vectors() {
+    recorded_cases(&RISCV64_VECTOR);
+}
+
+fn recorded_cases(target: &Target) {
+    let tools = ["clang", "ld.lld", target.emulator[0]];
+    let missing: Vec<&str> = tools.into_iter().filter(|t| !is_installed(t)).collect();
+    if !missing.is_empty() {
+        return skip(&missing.join(", "));
+    }
+    let all = std::env::var_os("ADZE_ALL").is_some();
+    let (mut good, mut bad, mut table) = (0, Vec::new(), String::new());
+    let models = models();
+    for model in &models {
+        let case = &model.cases[0];
+        if !all && case.macs.is_none_or(|macs| macs > MACS) {
+            continue;
+        }
+        // What has no kernel for the host either is listed by the recorded cases there.
+        let Some(result) = check(model, case, target) else { continue };
+        match result {
+            Ok(max_abs) => {
+                good += 1;
+                // Writing to a string cannot fail.
+                let _ = writeln!(
+                    table,
+                    "{:<12} {:<30} {} ok, max abs {max_abs:.2e}",
+                    target.machine, model.name, case.case
+                );
+            }
+            Err(why) => bad.push(format!("{} {}: {why}", model.name, case.case)),
+        }
+    }
+    eprint!("{table}");
+    assert!(bad.is_empty(), "on {}:\n{}", target.machine, bad.join("\n"));
+    assert!(models.is_empty() || good >= BAR, "{good} models ran on {}, the bar is {BAR}", target.machine);
+}
+
+fn is_installed(program: &str) -> bool {
+    let run = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    run.is_ok_and(|status| status.success())
+}
+
+/// The largest difference from the recorded outputs; `None` when the model has no code.
+fn check(model: &Model, case: &Case, target: &Target) -> Option<Result<f64, String>> {
+    let (inputs, recorded) = model.tensors(case);
+    let (graph, inputs) = model.graph_for(&inputs).ok()?;
+    let machine = Machine::from_name(target.machine).expect("a machine of the table");
+    let built = match build_with(&graph, &BuildOptions::new(machine)) {
+        Ok(built) => built,
+        Err(adze_compiler::Error::Unsupported(_)) => return None,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    let folder = tempfile_folder(&format!("{}-{}", model.name, target.machine));
+    let result = run(&built.package, target, &inputs, &recorded, &folder);
+    if result.is_ok() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    Some(result.and_then(|outputs| compare_all(case, &outputs, &recorded)))
+}
+
+fn compare_all(case: &Case, outputs: &[Tensor], recorded: &[Tensor]) -> Result<f64, String> {
+    let mut max_abs = 0.0f64;
+    for (index, (found, reference)) in outputs.iter().zip(recorded).enumerate() {
+        let tolerance = Tolerance::of(reference.dtype()).or_twice(case.max_abs_diff_ort_optimised);
+        let d = compare(found, reference, tolerance).ok_or_else(|| format!("output {index} is of another type"))?;
+        if d.beyond > 0 {
+            return Err(format!("output {index}: {d:?}"));
+        }
+        max_abs = max_abs.max(d.max_abs);
+    }
+    Ok(max_abs)
+}
+
+/// A fresh folder under the build's own for temporary files.
+fn tempfile_folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Links the object with the runner and runs it; the outputs have the types of the recorded ones.
+fn run(
+    package: &Package,
+    target: &Target,
+    inputs: &[Tensor],
+    recorded: &[Tensor],
+    folder: &Path,
+) -> Result<Vec<Tensor>, String> {
+    std::fs::write(folder.join("model.o"), &package.object).unwrap();
+    std::fs::write(folder.join("model.h"), header(&package.manifest)).unwrap();
+    compile_runner(&package.manifest, target, inputs, recorded, folder)?;
+    let link = ["-nostdlib", "-static", "--fatal-warnings", "-z", "noexecstack", "-o", "app", "runner.o", "model.o"];
+    finish(Command::new("ld.lld").args(link).current_dir(folder))?;
+    let input: Vec<u8> = inputs.iter().flat_map(|t| t.bytes().iter().copied()).collect();
+    std::fs::write(folder.join("input"), input).unwrap();
+    let mut app = Command::new("timeout");
+    app.arg("300").args(target.emulator).arg("./app").current_dir(folder);
+    app.stdin(std::fs::File::open(folder.join("input")).unwrap());
+    let mut bytes = finish(&mut app)?;
+    let expected: usize = recorded.iter().map(|t| t.bytes().len()).sum();
+    if bytes.len() != expected {
+        return Err(format!("{} bytes of outputs, expected {expected}", bytes.len()));
+    }
+    let take = |reference: &Tensor| {
+        let rest = bytes.split_off(reference.bytes().len());
+        let own = std::mem::replace(&mut bytes, rest);
+        Tensor::new(reference.dtype(), reference.shape().to_vec(), own).map_err(|e| e.to_string())
+    };
+    recorded.iter().map(take).collect()
+}
+
+fn compile_runner(
+    manifest: &Manifest,
+    target: &Target,
+    inputs: &[Tensor],
+    outputs: &[Tensor],
+    folder: &Path,
+) -> Result<(), String> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = |tensors: &[Tensor]| tensors.iter().map(|t| t.bytes().len().to_string()).collect::<Vec<_>>().join(",");
+    let total = |tensors: &[Tensor]| tensors.iter().map(|t| t.bytes().len()).sum::<usize>();
+    let mut clang = Command::new("clang");
+    clang.args(target.clang).args(["-O2", "-std=c11", "-ffreestanding", "-fno-builtin", "-fno-stack-protector"]);
+    clang.args(["-fno-pie", "-Wall", "-Werror", "-c", "-o", "runner.o"]).arg(here.join("tests/models/runner.c"));
+    clang.arg("-I").arg(here.join("../testdata/samples/freestanding")).args(["-I", "."]);
+    clang.arg("-DMODEL_HEADER=\"model.h\"");
+    clang.arg(format!("-DINIT=adze_{}_init", manifest.name)).arg(format!("-DRUN=adze_{}_run", manifest.name));
+    clang.arg(format!("-DARENA_BYTES={}", manifest.arena_bytes));
+    clang.arg(format!("-DINPUT_BYTES={}", list(inputs))).arg(format!("-DINPUT_TOTAL={}", total(inputs)));
+    clang.arg(format!("-DOUTPUT_BYTES={}", list(outputs))).arg(format!("-DOUTPUT_TOTAL={}", total(outputs)));
+    finish(clang.current_dir(folder)).map(|_| ())
+}
+
+/// Runs a command to its end and gives what it wrote; what it said when it failed.
+fn finish(command: &mut Command) -> Result<Vec<u8>, String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(format!("{:?}: {}\n{}", command.get_program(), output.status, String::from_utf8_lossy(&output.stderr)))
+}
