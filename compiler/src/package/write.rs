@@ -68,7 +68,7 @@ fn files(package: &Package) -> Result<Vec<(String, Cow<'_, [u8]>)>, PackageError
 /// [`PackageError`]; the folder is untouched then.
 pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -> Result<Vec<PathBuf>, PackageError> {
     let mut files = files(package)?;
-    files.extend(options.linked.iter().cloned());
+    files.extend(options.linked.iter().map(|(name, bytes)| (name.clone(), Cow::Borrowed(bytes.as_slice()))));
     check_replaceable(folder, &files)?;
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
