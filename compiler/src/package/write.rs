@@ -115,6 +115,12 @@ fn write_files(folder: &Path, files: &[(String, Cow<'_, [u8]>)]) -> Result<(), P
     for (name, bytes) in files {
         let path = folder.join(name);
         fs::write(&path, bytes).map_err(io_error(&path))?;
+        #[cfg(unix)]
+        if !name.contains('.') {
+            // Of all files of a package only an executable has no extension.
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io_error(&path))?;
+        }
     }
     Ok(())
 }
