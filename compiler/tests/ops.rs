@@ -3,6 +3,7 @@
 //! `ops.txt` has a case per line: the operator, `|`, then its operands separated by `;`, each a type with an optional
 //! range of values, `_` where one is left out. Every case runs twice: all operands given at run time (unless one is marked
 //! `const`), and all but the first as constants.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 
