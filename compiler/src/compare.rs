@@ -1,5 +1,6 @@
 //! Comparing tensors with a reference: the one place where tolerances stand.
 
+use adze_ir::exact::Exactness;
 use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -50,6 +51,28 @@ impl Tolerance {
     pub fn or_unit(self, dtype: DType) -> Tolerance {
         let unit = if dtype.is_int() && dtype.bits() <= 8 { 1.0 } else { 0.0 };
         Tolerance { floor: self.floor.max(unit), ..self }
+    }
+}
+
+/// How far results of one operator may be from those of the interpreter on the same operands, as `max|d|`.
+///
+/// `Norm(c)` is `c · eps` of the largest value that the operator gives on its operands' magnitudes: what its sums
+/// would be if nothing cancelled.
+pub fn kernel_bound(exactness: Exactness, reference: &Tensor, magnitudes: Option<&Tensor>) -> f64 {
+    let largest = |t: &Tensor| t.to_f64().into_iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
+    let eps = match reference.dtype() {
+        DType::F16 => 9.765625e-4,
+        DType::Bf16 => 7.8125e-3,
+        DType::F64 => f64::EPSILON,
+        _ => f64::from(f32::EPSILON),
+    };
+    let scale = largest(reference).max(magnitudes.map_or(0.0, largest));
+    match exactness {
+        Exactness::Exact => 0.0,
+        Exactness::Ulp(n) => f64::from(n) * eps * scale,
+        Exactness::Norm(c) => f64::from(c) * eps * scale,
+        Exactness::Lsb(n) => f64::from(n),
+        Exactness::Approx => f64::INFINITY,
     }
 }
 
