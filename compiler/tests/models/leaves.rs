@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use adze_compiler::build::{BuildOptions, Built, build, finish};
-use adze_compiler::compare::kernel_bound;
 use adze_compiler::stage::{Artifact, Trace};
 use adze_ir::eval::{LeafEvent, eval_program_observed};
-use adze_ir::exact::Exactness;
+use adze_ir::exact::{Exactness, largest};
 use adze_ir::extent::Extent;
 use adze_ir::tensor::Tensor;
 use adze_ir::tile::{Binding, Buffer, Leaf, Program, Role, Stmt, View, memory};
@@ -66,10 +65,10 @@ fn check(program: &Program, event: &LeafEvent<'_>) -> Result<(), String> {
     let operands: Vec<Option<&Tensor>> = magnitudes.iter().map(Option::as_ref).collect();
     let upper = event.leaf.op.eval(&operands, &|name| event.symbols.get(name).copied()).ok();
     for (index, (found, expected)) in found.iter().zip(event.results).enumerate() {
-        let bound = kernel_bound(exactness, expected, upper.as_ref().map(|all| &all[index]));
-        let worst = worst(found, expected);
-        if worst > bound {
-            return Err(format!("result {index}: off by {worst:e}, {exactness} allows {bound:e}"));
+        // What the sums would be if nothing cancelled.
+        let scale = upper.as_ref().map_or(0.0, |all| largest(&all[index].to_f64()));
+        if !exactness.holds(found, expected, 1, scale) {
+            return Err(format!("result {index}: off by {:e} at {scale:e}, {exactness}", worst(found, expected)));
         }
     }
     Ok(())

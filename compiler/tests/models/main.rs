@@ -8,5 +8,6 @@ mod dynamic;
 mod leaves;
 mod memory;
 mod recorded;
+mod replay;
 mod seeded;
 mod shared;
