@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::ops::{BinaryFn, Op, UnaryFn};
 use crate::tensor::Tensor;
 use crate::types::DType;
 
@@ -26,6 +27,65 @@ pub const NORM_LINEAR: u32 = 4;
 pub const NORM_TRANSCENDENTAL: u32 = 16;
 
 impl Exactness {
+    /// What compiled code keeps to against [`Op::eval`] on the same operands.
+    pub fn of_kernel(op: &Op) -> Exactness {
+        match op {
+            Op::Fused(fused) => fused.steps.iter().fold(Exactness::Exact, |sum, step| {
+                match (sum, step.op.name()) {
+                    // A sum on either side of a tie rounds apart.
+                    (Exactness::Norm(_), "quantize") => Exactness::Lsb(1),
+                    _ => sum.then(Exactness::of_kernel(&step.op)),
+                }
+            }),
+            Op::Unary(unary) => match unary.function {
+                UnaryFn::Identity
+                | UnaryFn::Neg
+                | UnaryFn::Abs
+                | UnaryFn::Relu
+                | UnaryFn::Sqrt
+                | UnaryFn::Reciprocal
+                | UnaryFn::Floor
+                | UnaryFn::Ceil
+                | UnaryFn::Round
+                | UnaryFn::Sign => Exactness::Exact,
+                _ => Exactness::Norm(NORM_TRANSCENDENTAL),
+            },
+            Op::Binary(binary) if binary.function == BinaryFn::Pow => Exactness::Norm(NORM_TRANSCENDENTAL),
+            Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::MatMul(_)
+            | Op::Gemm(_)
+            | Op::Einsum(_)
+            | Op::AveragePool(_)
+            | Op::Reduce(_)
+            | Op::CumSum(_)
+            | Op::BatchNorm(_)
+            | Op::Resize(_) => Exactness::Norm(NORM_LINEAR),
+            Op::Elu(_)
+            | Op::Celu(_)
+            | Op::Selu(_)
+            | Op::Gelu(_)
+            | Op::Swish(_)
+            | Op::HardSigmoid(_)
+            | Op::LpPool(_)
+            | Op::Softmax(_)
+            | Op::LogSoftmax(_)
+            | Op::LayerNorm(_)
+            | Op::RmsNorm(_)
+            | Op::InstanceNorm(_)
+            | Op::GroupNorm(_)
+            | Op::LpNorm(_)
+            | Op::Lrn(_)
+            | Op::Lstm(_)
+            | Op::Gru(_)
+            | Op::Rnn(_)
+            | Op::Attention(_)
+            | Op::RotaryEmbedding(_) => Exactness::Norm(NORM_TRANSCENDENTAL),
+            // One rounding, or none: movement, indexing, comparisons, integers, sums and products of two.
+            _ => Exactness::Exact,
+        }
+    }
+
     /// The weaker of two bounds in sequence: what a chain of both keeps to.
     pub fn then(self, other: Exactness) -> Exactness {
         use Exactness::{Approx, Exact, Lsb, Norm, Ulp};

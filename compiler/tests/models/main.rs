@@ -5,6 +5,7 @@
 
 mod cross;
 mod dynamic;
+mod leaves;
 mod memory;
 mod recorded;
 mod replay;

@@ -2,6 +2,7 @@
 
 use adze_compiler::compare::{Tolerance, compare};
 use adze_ir::eval::eval_graph;
+use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
 
 use crate::shared::{Model, build_here, like, models, run, values_like};
@@ -23,7 +24,7 @@ fn seeded_inputs() {
             let found = run(&built, &inputs);
             match (expected, found) {
                 (Ok(expected), Ok(found)) => {
-                    let differences = differences(model, &found, &expected);
+                    let differences = differences(model, &graph, &found, &expected);
                     bad.extend(differences.into_iter().map(|d| format!("{} seed {seed}: {d}", model.name)));
                 }
                 (Err(_), Err(_)) => {}
@@ -57,18 +58,18 @@ fn second_batch() {
         let Ok(built) = build_here(&graph) else { continue };
         let expected = eval_graph(&graph, &inputs).unwrap();
         let found = run(&built, &inputs).unwrap();
-        let differences = differences(model, &found, &expected);
+        let differences = differences(model, &graph, &found, &expected);
         bad.extend(differences.into_iter().map(|d| format!("{} at another batch: {d}", model.name)));
     }
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
 /// The outputs that are farther apart than their dtype's tolerance, or twice what ONNX Runtime's optimiser changes.
-fn differences(model: &Model, found: &[Tensor], expected: &[Tensor]) -> Vec<String> {
+fn differences(model: &Model, graph: &Graph, found: &[Tensor], expected: &[Tensor]) -> Vec<String> {
     let twice = model.cases.iter().map(|c| c.max_abs_diff_ort_optimised).fold(0.0, f64::max);
     let mut bad = Vec::new();
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let tolerance = Tolerance::of(expected.dtype()).or_twice(twice).or_unit(expected.dtype());
+        let tolerance = Tolerance::of_graph(graph, expected.dtype()).or_twice(twice).or_unit(expected.dtype());
         match compare(found, expected, tolerance) {
             None => bad.push(format!("output {index}: found {}, interpreter {}", found.ty(), expected.ty())),
             Some(d) if d.beyond > 0 => bad.push(format!("output {index}: {d:?}")),

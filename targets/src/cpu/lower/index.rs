@@ -4,8 +4,9 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::Op;
 use adze_ir::types::DType;
 
-use super::movement::{coordinates, offset_of};
+use super::movement::{coordinates, nibble_base, offset_of};
 use super::nest::Nest;
+use super::nibble::{self, is_nibble};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
 use crate::cpu::driver::status;
 use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, Param, Type};
@@ -15,11 +16,13 @@ use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, Param, Type};
 /// # Errors
 /// [`Unsupported`] for operators and dtypes without code.
 pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
-    if Elem::of_memory(cx.outputs[0].dtype).is_none() {
+    let narrow = is_nibble(cx.outputs[0].dtype);
+    if narrow && matches!(cx.op, Op::OneHot(_)) {
         let found = format!("`{}` on {}", cx.op, cx.outputs[0].dtype);
         return Err(Unsupported { found, accepted: "elements of whole bytes".into() });
     }
     match cx.op {
+        Op::Gather(op) if narrow => Ok(vec![gather_single(cx, op.axis)]),
         Op::Gather(op) => Ok(vec![gather(cx, op.axis)]),
         Op::GatherElements(op) => Ok(vec![gather_elements(cx, op.axis)]),
         Op::GatherNd(op) => Ok(vec![gather_nd(cx, op.batch_dims)]),
@@ -85,13 +88,25 @@ fn gather(cx: &LeafCx<'_>, axis: usize) -> Lowered {
     Lowered { kernel: b.finish(), pointers, range: outer.range() }
 }
 
+/// [`gather`] one element at a time.
+fn gather_single(cx: &LeafCx<'_>, axis: usize) -> Lowered {
+    let (x, indices) = (operand(cx, 0), operand(cx, 1));
+    coordinates(cx, "gather", &[PtrRole::Input(0), PtrRole::Input(1)], |b, params, at| {
+        let after = axis + indices.rank();
+        let place = offset_of(indices, &at[axis..after]);
+        let index = checked_index(b, params[1], place, indices.dtype, &x.shape[axis]);
+        let source = [&at[..axis], &[index], &at[after..]].concat();
+        nibble::load(b, params[0], nibble_base(x) + offset_of(x, &source), 1)
+    })
+}
+
 fn gather_elements(cx: &LeafCx<'_>, axis: usize) -> Lowered {
     let (x, indices) = (operand(cx, 0), operand(cx, 1));
     coordinates(cx, "gather_elements", &[PtrRole::Input(0), PtrRole::Input(1)], |b, params, at| {
         let index = checked_index(b, params[1], offset_of(indices, at), indices.dtype, &x.shape[axis]);
         let mut source = at.to_vec();
         source[axis] = index;
-        b.load(params[0], offset_of(x, &source), 1)
+        nibble::load(b, params[0], nibble_base(x) + offset_of(x, &source), 1)
     })
 }
 
@@ -108,7 +123,7 @@ fn gather_nd(cx: &LeafCx<'_>, batch: usize) -> Lowered {
             source.push(checked_index(b, params[1], offset_of(indices, &place), indices.dtype, extent));
         }
         source.extend_from_slice(&at[indices.rank() - 1..]);
-        b.load(params[0], offset_of(x, &source), 1)
+        nibble::load(b, params[0], nibble_base(x) + offset_of(x, &source), 1)
     })
 }
 

@@ -6,6 +6,7 @@ use adze_ir::types::DType;
 
 use super::elementwise::{compute_elem, is_vector_dtype};
 use super::nest::{Nest, broadcast_strides};
+use super::nibble::{self, is_nibble};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
 use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, Type};
 
@@ -21,9 +22,6 @@ fn copy_lanes(dtype: DType) -> u16 {
 pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let need = |i: usize| cx.inputs[i].as_ref().expect("the type rule asks for it");
     let out = &cx.outputs[0];
-    if Elem::of_memory(out.dtype).is_none() {
-        return Err(Unsupported { found: format!("moving {} elements", out.dtype), accepted: "whole bytes".into() });
-    }
     match cx.op {
         Op::Relayout(_) => Ok(vec![copy(cx, "copy", 0, need(0).strides.clone(), out, 0, Extent::ZERO, Extent::ZERO)]),
         Op::Transpose(op) => {
@@ -84,8 +82,21 @@ fn copy_shape(
     let dtype = cx.outputs[output].dtype;
     let nest = Nest::new(shape, &[to, from], cx.dims);
     let mut b = cx.builder(&format!("{name}_{dtype}"));
-    let y = b.param("y", dtype, Access::Out);
+    let y = b.param("y", dtype, written(dtype));
     let x = b.param("x", dtype, Access::In);
+    let pointers = vec![PtrRole::Output(output), PtrRole::Input(input)];
+    if is_nibble(dtype) {
+        let base = |operand: Option<&Operand>| operand.map_or(Extent::ZERO, |o| o.offset.clone());
+        let start = [base(cx.outputs.get(output)) + target, base(cx.inputs[input].as_ref()) + source];
+        let (lo, hi) = b.range();
+        b.loop_(lo, hi, 1, |b, _| {
+            nest.emit_all(b, &start, 1, |b, at, _| {
+                let value = nibble::load(b, x, at[1].clone(), 1);
+                nibble::store(b, y, at[0].clone(), value);
+            });
+        });
+        return Lowered { kernel: b.finish(), pointers, range: Extent::ONE };
+    }
     let lanes = if nest.is_vector() { copy_lanes(dtype) } else { 1 };
     let repeats = nest.inner_stride(1) == Extent::ZERO;
     nest.emit(&mut b, lanes, |b, offsets, lanes| {
@@ -94,7 +105,7 @@ fn copy_shape(
         let value = if repeats && lanes > 1 { b.splat(value, lanes) } else { value };
         b.store(y, at(0) + target.clone(), value);
     });
-    Lowered { kernel: b.finish(), pointers: vec![PtrRole::Output(output), PtrRole::Input(input)], range: nest.range() }
+    Lowered { kernel: b.finish(), pointers, range: nest.range() }
 }
 
 fn concat(cx: &LeafCx<'_>, axis: usize) -> Vec<Lowered> {
@@ -150,19 +161,32 @@ fn fill(cx: &LeafCx<'_>, value: Option<&Operand>) -> Lowered {
     let out = &cx.outputs[0];
     let nest = Nest::new(&out.shape, std::slice::from_ref(&out.strides), cx.dims);
     let mut b = cx.builder(&format!("fill_{}", out.dtype));
-    let y = b.param("y", out.dtype, Access::Out);
+    let y = b.param("y", out.dtype, written(out.dtype));
     let x = value.map(|_| b.param("value", out.dtype, Access::In));
     let lanes = if nest.is_vector() { copy_lanes(out.dtype) } else { 1 };
-    nest.emit(&mut b, lanes, |b, offsets, lanes| {
-        let scalar = match x {
-            Some(x) => b.load(x, 0, 1),
-            None => b.zero(Type::scalar(Elem::of_memory(out.dtype).unwrap_or(Elem::I8))),
+    let body = |b: &mut KernelBuilder, offsets: &[Extent], lanes: u16| {
+        let scalar = match (x, value) {
+            (Some(x), Some(value)) => nibble::load(b, x, value.offset.clone(), 1),
+            _ => b.zero(Type::scalar(Elem::of_memory(out.dtype).unwrap_or(Elem::I8))),
         };
         let value = if lanes > 1 { b.splat(scalar, lanes) } else { scalar };
-        b.store(y, offsets.first().cloned().unwrap_or(Extent::ZERO), value);
-    });
+        nibble::store(b, y, offsets.first().cloned().unwrap_or(Extent::ZERO), value);
+    };
+    let mut range = nest.range();
+    if is_nibble(out.dtype) {
+        let (lo, hi) = b.range();
+        b.loop_(lo, hi, 1, |b, _| nest.emit_all(b, std::slice::from_ref(&out.offset), 1, body));
+        range = Extent::ONE;
+    } else {
+        nest.emit(&mut b, lanes, body);
+    }
     let pointers = std::iter::once(PtrRole::Output(0)).chain(value.map(|_| PtrRole::Input(1))).collect();
-    Lowered { kernel: b.finish(), pointers, range: nest.range() }
+    Lowered { kernel: b.finish(), pointers, range }
+}
+
+/// What a kernel does to a result: neighbours of less than a byte are read too.
+fn written(dtype: DType) -> Access {
+    if is_nibble(dtype) { Access::InOut } else { Access::Out }
 }
 
 /// Row-major order kept: a plain copy between dense views, else each index is taken apart and put together again.
@@ -184,7 +208,7 @@ fn reshape(cx: &LeafCx<'_>) -> Lowered {
             offset = offset + linear.modulo(extent) * stride.clone();
             linear = linear.floordiv(extent);
         }
-        b.load(params[0], offset, 1)
+        nibble::load(b, params[0], offset + nibble_base(x), 1)
     })
 }
 
@@ -251,7 +275,7 @@ pub fn coordinates(
 ) -> Lowered {
     let out = &cx.outputs[0];
     let mut b = cx.builder(&format!("{name}_{}", out.dtype));
-    let y = b.param("y", out.dtype, Access::Out);
+    let y = b.param("y", out.dtype, written(out.dtype));
     let params: Vec<_> = pointers
         .iter()
         .enumerate()
@@ -267,9 +291,16 @@ pub fn coordinates(
     let (lo, hi) = b.range();
     let mut body = |b: &mut KernelBuilder, index: &[Extent]| {
         let value = value(b, &params, index);
-        let offset = index.iter().zip(&out.strides).fold(Extent::ZERO, |sum, (i, s)| sum + i.clone() * s.clone());
-        b.store(y, offset, value);
+        let start = if is_nibble(out.dtype) { out.offset.clone() } else { Extent::ZERO };
+        let offset = index.iter().zip(&out.strides).fold(start, |sum, (i, s)| sum + i.clone() * s.clone());
+        nibble::store(b, y, offset, value);
     };
+    if is_nibble(out.dtype) {
+        // Neighbours share bytes: one thread writes them all.
+        b.loop_(lo, hi, 1, |b, _| walk(b, &out.shape, &mut Vec::new(), &mut body));
+        let pointers = std::iter::once(PtrRole::Output(0)).chain(pointers.iter().cloned()).collect();
+        return Lowered { kernel: b.finish(), pointers, range: Extent::ONE };
+    }
     match out.shape.as_slice() {
         [] => b.loop_(lo, hi, 1, |b, _| body(b, &[])),
         [_, inner @ ..] => b.loop_(lo, hi, 1, |b, i| walk(b, inner, &mut vec![i], &mut body)),
@@ -301,6 +332,11 @@ pub fn offset_of(operand: &Operand, index: &[Extent]) -> Extent {
     index.iter().zip(&operand.strides).fold(Extent::ZERO, |sum, (i, s)| sum + i.clone() * s.clone())
 }
 
+/// Elements from the pointer to index 0 of a view whose elements are less than a byte; others' pointers say it.
+pub(super) fn nibble_base(operand: &Operand) -> Extent {
+    if is_nibble(operand.dtype) { operand.offset.clone() } else { Extent::ZERO }
+}
+
 /// Operators whose source index is an integer function of the result's index.
 fn computed(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let out = &cx.outputs[0];
@@ -312,14 +348,14 @@ fn computed(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
                 let index: Vec<Extent> = (0..index.len())
                     .map(|a| source_index(op.mode, index[a].clone() - op.before[a].clone(), &x.shape[a]))
                     .collect();
-                b.load(params[0], offset_of(x, &index), 1)
+                nibble::load(b, params[0], nibble_base(x) + offset_of(x, &index), 1)
             })
         }
         Op::Tile(_) => {
             let x = cx.inputs[0].as_ref().expect("the type rule asks for it");
             coordinates(cx, "tile", &[PtrRole::Input(0)], |b, params, index| {
                 let index: Vec<Extent> = index.iter().zip(&x.shape).map(|(i, n)| i.modulo(n)).collect();
-                b.load(params[0], offset_of(x, &index), 1)
+                nibble::load(b, params[0], nibble_base(x) + offset_of(x, &index), 1)
             })
         }
         Op::Trilu(op) => {
@@ -328,7 +364,8 @@ fn computed(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
                 let (row, column) = (&index[index.len() - 2], &index[index.len() - 1]);
                 let diagonal = row.clone() + op.k.into();
                 let keep = Cond::Extent(column.clone(), if op.lower { Cmp::Le } else { Cmp::Ge }, diagonal);
-                let load = |b: &mut KernelBuilder| vec![b.load(params[0], offset_of(x, index), 1)];
+                let load =
+                    |b: &mut KernelBuilder| vec![nibble::load(b, params[0], nibble_base(x) + offset_of(x, index), 1)];
                 b.if_else(keep, load, |b| vec![b.zero(Type::scalar(elem))])[0]
             })
         }

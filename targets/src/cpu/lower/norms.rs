@@ -135,6 +135,9 @@ fn hardmax(cx: &LeafCx<'_>, op: &Hardmax) -> Result<Lowered, Unsupported> {
         fold(b, row_shape, &[], &mut |b, inner, _| {
             let place = b.extent(flat(inner));
             let hot = b.cmp(Cmp::Eq, place, top);
+            let hot = b.mask_to(hot, elem.mask());
+            let (one, zero) = (b.number(1.0, Type::scalar(elem)), b.zero(Type::scalar(elem)));
+            let hot = b.select(hot, one, zero);
             y.store(b, y.at(&member(row, axes.clone(), inner)), hot);
             Vec::new()
         });

@@ -143,12 +143,15 @@ impl Rows {
     }
 }
 
+/// Updates the carried values from the offsets of the next elements.
+type FoldStep<'a> = dyn FnMut(&mut KernelBuilder, &[Extent], &[Value]) -> Vec<Value> + 'a;
+
 fn fold_loops(
     b: &mut KernelBuilder,
     dims: &[super::nest::NestDim],
     offsets: &[Extent],
     accs: &[Value],
-    step: &mut dyn FnMut(&mut KernelBuilder, &[Extent], &[Value]) -> Vec<Value>,
+    step: &mut FoldStep<'_>,
 ) -> Vec<Value> {
     match dims {
         [] => step(b, offsets, accs),

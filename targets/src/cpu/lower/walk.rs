@@ -85,13 +85,11 @@ pub(super) fn each(
     shape.first().cloned().unwrap_or(Extent::ONE)
 }
 
+/// Updates the carried values from the offsets of the next elements.
+type FoldStep<'a> = dyn FnMut(&mut KernelBuilder, &[Extent], &[Value]) -> Vec<Value> + 'a;
+
 /// The accumulators after loops over a shape, in row-major order.
-pub(super) fn fold(
-    b: &mut KernelBuilder,
-    shape: &[Extent],
-    inits: &[Value],
-    step: &mut dyn FnMut(&mut KernelBuilder, &[Extent], &[Value]) -> Vec<Value>,
-) -> Vec<Value> {
+pub(super) fn fold(b: &mut KernelBuilder, shape: &[Extent], inits: &[Value], step: &mut FoldStep<'_>) -> Vec<Value> {
     fold_from(b, shape, &mut Vec::new(), inits, step)
 }
 
@@ -100,7 +98,7 @@ fn fold_from(
     shape: &[Extent],
     index: &mut Vec<Extent>,
     inits: &[Value],
-    step: &mut dyn FnMut(&mut KernelBuilder, &[Extent], &[Value]) -> Vec<Value>,
+    step: &mut FoldStep<'_>,
 ) -> Vec<Value> {
     match shape {
         [] => step(b, index, inits),
