@@ -8,6 +8,7 @@ use adze_compiler::stage::{Artifact, Trace};
 use adze_ir::eval::{LeafEvent, eval_program_observed};
 use adze_ir::exact::{Exactness, largest};
 use adze_ir::extent::Extent;
+use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::tile::{Binding, Buffer, Leaf, Program, Role, Stmt, View, memory};
 use adze_passes::memory::Plan;
@@ -67,11 +68,25 @@ fn check(program: &Program, event: &LeafEvent<'_>) -> Result<(), String> {
     for (index, (found, expected)) in found.iter().zip(event.results).enumerate() {
         // What the sums would be if nothing cancelled.
         let scale = upper.as_ref().map_or(0.0, |all| largest(&all[index].to_f64()));
-        if !exactness.holds(found, expected, 1, scale) {
+        if !exactness.holds(found, expected, terms(event), scale) {
             return Err(format!("result {index}: off by {:e} at {scale:e}, {exactness}", worst(found, expected)));
         }
     }
     Ok(())
+}
+
+/// Terms of the sum behind an element of a convolution or matrix product; 1 for what has no such sum, or a short one.
+fn terms(event: &LeafEvent<'_>) -> usize {
+    let op = match &event.leaf.op {
+        Op::Fused(fused) => &fused.anchor().op,
+        op => op,
+    };
+    let shape = |at: usize| event.inputs.get(at).and_then(Option::as_ref).map(Tensor::shape).unwrap_or_default();
+    match op {
+        Op::Conv(_) => shape(1).iter().skip(1).product(),
+        Op::MatMul(_) | Op::Gemm(_) => shape(0).last().copied().unwrap_or(1),
+        _ => 1,
+    }
 }
 
 /// `max|d|`; NaN equals NaN, an infinity only itself.

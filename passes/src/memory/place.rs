@@ -1,5 +1,7 @@
 //! Placement of items in one memory: several greedy orders, then local search on the best.
 
+use std::collections::BTreeMap;
+
 use super::live::Item;
 
 /// Offsets of the items, in their order, and the bytes they take together.
@@ -21,7 +23,11 @@ pub fn place(items: &[Item], align: i64, goal: i64) -> Placement {
     let neighbours = interference(items);
     let mut orders: Vec<Vec<usize>> = Vec::new();
     let length = |i: usize| i64::from(items[i].last - items[i].first) + 1;
-    let keys: [&dyn Fn(usize) -> (i64, i64); 5] = [
+    let pressure = pressure(items);
+    let keys: [&dyn Fn(usize) -> (i64, i64); 7] = [
+        // Where memory is tightest there is least choice.
+        &|i| (-pressure[i], -items[i].size),
+        &|i| (-pressure[i], -length(i)),
         &|i| (-items[i].size, -length(i)),
         &|i| (-length(i), -items[i].size),
         &|i| (-items[i].size.saturating_mul(length(i)), 0),
@@ -43,6 +49,22 @@ pub fn place(items: &[Item], align: i64, goal: i64) -> Placement {
     let Some((mut placement, mut order)) = best else { return Placement { offsets: Vec::new(), bytes: 0 } };
     search(items, &neighbours, align, goal, &mut placement, &mut order);
     placement
+}
+
+/// For each item the most bytes alive at a position of its range.
+fn pressure(items: &[Item]) -> Vec<i64> {
+    let mut change: BTreeMap<u32, i64> = BTreeMap::new();
+    for item in items {
+        *change.entry(item.first).or_default() += item.size;
+        *change.entry(item.last.saturating_add(1)).or_default() -= item.size;
+    }
+    let mut alive = 0;
+    for bytes in change.values_mut() {
+        alive += *bytes;
+        *bytes = alive;
+    }
+    // What is alive changes at births, of which every range has at least its own.
+    items.iter().map(|i| change.range(i.first..=i.last).map(|(_, b)| *b).max().unwrap_or(0)).collect()
 }
 
 /// For each item those alive at the same time.
