@@ -175,9 +175,20 @@ impl fmt::Display for Fit {
             writeln!(f, "  {} leaves on {}: {}", region.leaves, region.device, region.why)?;
         }
         if let (Some(arena), Some(code), Some(weights)) = (self.arena_bytes, self.code_bytes, self.weights_bytes) {
-            writeln!(f, "  arena {} KiB, flash {} KiB (code {}, weights {})", kib(arena), kib(code + weights), kib(code), kib(weights))?;
+            writeln!(
+                f,
+                "  arena {} KiB, flash {} KiB (code {}, weights {})",
+                kib(arena),
+                kib(code + weights),
+                kib(code),
+                kib(weights)
+            )?;
         }
-        writeln!(f, "  about {} thousand cycles per call, by the plain cost model", self.estimated_cycles.div_ceil(1000))?;
+        writeln!(
+            f,
+            "  about {} thousand cycles per call, by the plain cost model",
+            self.estimated_cycles.div_ceil(1000)
+        )?;
         for missing in &self.unsupported {
             writeln!(f, "  unsupported: `{}` at {}: {}", missing.op, missing.source.join(", "), missing.why)?;
         }

@@ -100,7 +100,8 @@ fn cut_out(graph: &Graph, id: NodeId, values: &BTreeMap<ValueId, Tensor>) -> Res
     let inputs: Vec<Option<ValueId>> = node.inputs.iter().map(|v| v.map(|v| map[&v])).collect();
     // Extents among the attributes may mention dimensions that are not bound.
     cut.dims = graph.dims.clone();
-    let outputs = cut.add(node.op.clone(), &inputs, node.loc.clone()).map_err(|e| Error::Bug(format!("{}: {e}", node.loc)))?;
+    let outputs =
+        cut.add(node.op.clone(), &inputs, node.loc.clone()).map_err(|e| Error::Bug(format!("{}: {e}", node.loc)))?;
     for (index, value) in outputs.into_iter().enumerate() {
         cut.add_output(format!("out{index}"), value);
     }

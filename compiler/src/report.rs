@@ -137,7 +137,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} for {}", self.model, self.target)?;
         writeln!(f, "  arena     {:>8} KiB", kib(self.arena_bytes))?;
-        writeln!(f, "    tensors {:>8} KiB, no plan takes less than {} KiB", kib(self.tensors_bytes), kib(self.bound_bytes))?;
+        writeln!(
+            f,
+            "    tensors {:>8} KiB, no plan takes less than {} KiB",
+            kib(self.tensors_bytes),
+            kib(self.bound_bytes)
+        )?;
         writeln!(f, "  weights   {:>8} KiB", kib(self.weights_bytes))?;
         writeln!(f, "  code      {:>8} KiB", kib(self.code_bytes))?;
         writeln!(f, "  cycles    {:>8} thousand, estimated", self.estimated_cycles.div_ceil(1000))?;
@@ -175,7 +180,11 @@ pub fn diff(a: &Report, b: &Report) -> String {
         ("code bytes", a.code_bytes, b.code_bytes),
         ("estimated cycles", a.estimated_cycles, b.estimated_cycles),
     ] {
-        let change = if before == 0 { String::new() } else { format!(" ({:+.1}%)", (after as f64 / before as f64 - 1.0) * 100.0) };
+        let change = if before == 0 {
+            String::new()
+        } else {
+            format!(" ({:+.1}%)", (after as f64 / before as f64 - 1.0) * 100.0)
+        };
         text(name, &before.to_string(), &if before == after { after.to_string() } else { format!("{after}{change}") });
     }
     for (kind, before, after) in [("op", &a.ops, &b.ops), ("kernel", &a.kernels, &b.kernels)] {

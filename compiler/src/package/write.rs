@@ -40,8 +40,11 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> PackageError + '_ {
     move |source| PackageError::Io { path: path.to_owned(), source }
 }
 
+/// A file's name and what it holds.
+type NamedFile<'a> = (String, Cow<'a, [u8]>);
+
 /// The files of a package by name.
-fn files(package: &Package) -> Result<Vec<(String, Cow<'_, [u8]>)>, PackageError> {
+fn files(package: &Package) -> Result<Vec<NamedFile<'_>>, PackageError> {
     let name = c_identifier(&package.manifest.name);
     let object = format!("{name}.o");
     let library = static_library(&object, &package.object).map_err(io_error(Path::new(&object)))?;
@@ -68,7 +71,7 @@ fn files(package: &Package) -> Result<Vec<(String, Cow<'_, [u8]>)>, PackageError
 /// [`PackageError`]; the folder is untouched then.
 pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -> Result<Vec<PathBuf>, PackageError> {
     let mut files = files(package)?;
-    files.extend(options.linked.iter().cloned());
+    files.extend(options.linked.iter().map(|(name, bytes)| (name.clone(), Cow::Borrowed(bytes.as_slice()))));
     check_replaceable(folder, &files)?;
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -90,7 +93,7 @@ pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -
     Ok(paths)
 }
 
-fn check_replaceable(folder: &Path, files: &[(String, Cow<'_, [u8]>)]) -> Result<(), PackageError> {
+fn check_replaceable(folder: &Path, files: &[NamedFile<'_>]) -> Result<(), PackageError> {
     if !folder.exists() {
         return Ok(());
     }
@@ -110,11 +113,17 @@ fn check_replaceable(folder: &Path, files: &[(String, Cow<'_, [u8]>)]) -> Result
     Ok(())
 }
 
-fn write_files(folder: &Path, files: &[(String, Cow<'_, [u8]>)]) -> Result<(), PackageError> {
+fn write_files(folder: &Path, files: &[NamedFile<'_>]) -> Result<(), PackageError> {
     fs::create_dir(folder).map_err(io_error(folder))?;
     for (name, bytes) in files {
         let path = folder.join(name);
         fs::write(&path, bytes).map_err(io_error(&path))?;
+        #[cfg(unix)]
+        if !name.contains('.') {
+            // Of all files of a package only an executable has no extension.
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io_error(&path))?;
+        }
     }
     Ok(())
 }
