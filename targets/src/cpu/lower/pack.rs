@@ -117,6 +117,31 @@ pub(super) fn pack_gates(
     PackedWeight { transform: format!("pack_gates{width}"), data }
 }
 
+/// Packs the weights `[d, gates · h, k]` of one direction of a recurrent cell to `[gates · padded / nr][k][nr]`; hidden units
+/// `hidden..padded` of each gate are zeros. `nr` divides `gates · padded`.
+pub(super) fn pack_gate_panels(
+    tensor: &Tensor,
+    direction: usize,
+    (gates, hidden, padded): (usize, usize, usize),
+    nr: usize,
+    dtype: DType,
+) -> PackedWeight {
+    let (rows, depth) = (tensor.shape()[1], tensor.shape()[2]);
+    let source = Source { tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
+    let bytes_per = dtype.bytes_for(1);
+    let mut bytes = vec![0u8; gates * padded * depth * bytes_per];
+    for (at, to) in bytes.chunks_exact_mut(bytes_per).enumerate() {
+        let (panel, step, lane) = (at / (depth * nr), at / nr % depth, at % nr);
+        let (gate, unit) = ((panel * nr + lane) / padded, (panel * nr + lane) % padded);
+        if unit < hidden {
+            copy_element(&source, (direction * rows + gate * hidden + unit) * depth + step, dtype, to);
+        }
+    }
+    let shape = vec![gates * padded / nr, depth, nr];
+    let data = Tensor::new(dtype, shape, bytes).unwrap_or_else(|_| Tensor::zeros(dtype, &[0]));
+    PackedWeight { transform: format!("pack_gates_kn{nr}"), data }
+}
+
 /// Rows padded with zeros to `padded` elements.
 pub(super) fn pack_vectors(rows: &[Vec<f64>], padded: usize, dtype: DType) -> PackedWeight {
     let pad = |row: &Vec<f64>| {

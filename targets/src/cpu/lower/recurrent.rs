@@ -1,8 +1,9 @@
 //! Recurrent cells: `Lstm`, `Gru`, `Rnn`.
 //!
-//! One kernel per direction; a unit of work is one row of the batch over the whole sequence. All gates of a block of hidden
-//! units are summed together in registers, so that the cell's update needs no memory but the states, which live in working
-//! memory padded to whole blocks.
+//! One kernel per direction; a unit of work is one or two rows of the batch over the whole sequence. The weights over the
+//! input are multiplied with some steps at once, into working memory. What depends on the state follows step by step: all
+//! gates of a block of hidden units are summed together in registers, for all rows of the unit, so that the cell's update
+//! needs no memory but the states, which live in working memory padded to whole blocks.
 
 use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
@@ -13,7 +14,7 @@ use adze_ir::types::DType;
 use super::leaf::{Anchor, Leaf, Stream, bind, compute_elem, elem_dtype, input, lanes_of, unsupported};
 use super::micro::{Block, Operands, Sum, multiply_add, sum_block};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
-use super::pack::{pack_gates, pack_vectors};
+use super::pack::{pack_gate_panels, pack_gates, pack_vectors};
 use crate::cpu::driver::status;
 use crate::cpu::kernel::{BinOp, Cmp, Cond, Elem, KernelBuilder, Type, Value, math};
 
@@ -90,8 +91,14 @@ struct Walk<'a> {
     vecs: usize,
     /// Hidden units, whole blocks.
     padded: usize,
+    /// Rows of the batch in a unit of work.
+    unit: usize,
     x: Stream,
     w: Stream,
+    /// Register block of the product over the input: steps and columns.
+    tile: Block,
+    /// Steps whose product over the input is there at once.
+    chunk: usize,
     r: Stream,
     /// The candidate's weights over the state of a GRU.
     candidate: Option<Stream>,
@@ -101,9 +108,14 @@ struct Walk<'a> {
     lens: Option<(Stream, Extent)>,
     initial: [Option<(Stream, &'a Operand)>; 2],
     results: [Option<(Stream, &'a Operand)>; 3],
-    /// Working memory: areas of `padded` elements, see the constants below.
+    /// Working memory `[unit][AREAS][padded]`, see the constants below.
     memory: Stream,
+    /// Working memory `[chunk][unit][gates][padded]`: biases and sums over the input.
+    projected: Stream,
 }
+
+/// Most steps whose product over the input is kept: whole register blocks, and still in the cache when read.
+const CHUNK: usize = 16;
 
 /// The state that is read.
 const STATE: usize = 0;
@@ -123,8 +135,13 @@ impl<'a> Walk<'a> {
             return Err(unsupported(format!("dtype {}", x.dtype), "a floating-point dtype"));
         }
         let lanes = lanes_of(cx, elem);
-        // Eight sums in flight: with four gates two vectors of hidden units.
-        let vecs = (8 / cell.gates()).clamp(1, cell.hidden.div_ceil(usize::from(lanes)).max(1));
+        let [steps, batch, _] = x.shape.as_slice() else {
+            return Err(unsupported(format!("an input of rank {}", x.rank()), "rank 3"));
+        };
+        // Two rows read the weights once. Rows of different lengths go one by one.
+        let unit = if anchor.position(4).is_some() || *batch == Extent::ONE { 1 } else { 2 };
+        // Eight sums in flight: with four gates and one row two vectors of hidden units.
+        let vecs = (8 / (cell.gates() * unit)).clamp(1, cell.hidden.div_ceil(usize::from(lanes)).max(1));
         let width = vecs * usize::from(lanes);
         let padded = cell.hidden.next_multiple_of(width);
         let (gates, joint, dtype) = (cell.gates(), cell.joint_gates(), elem_dtype(elem));
@@ -134,7 +151,10 @@ impl<'a> Walk<'a> {
         let mut leaf = Leaf::new(cx, anchor.op.name());
         let stream = leaf.input(anchor.need(0)?)?;
         let pack = |t: &Tensor, gates: &[usize]| pack_gates(t, direction, gates, cell.hidden, width, dtype);
-        let packed_w = leaf.packed(pack(w, &all));
+        let chunk = steps.as_const().and_then(|n| usize::try_from(n).ok()).unwrap_or(CHUNK).clamp(1, CHUNK);
+        let tile = tile(chunk, gates * padded, lanes);
+        let panel = tile.vecs * usize::from(lanes);
+        let packed_w = leaf.packed(pack_gate_panels(w, direction, (gates, cell.hidden, padded), panel, dtype));
         let packed_r = leaf.packed(pack(r, &all[..joint]));
         let candidate = (joint < gates).then(|| leaf.packed(pack(r, &all[joint..])));
         let bias = bias(cell, anchor.position(3).map(|_| constant(3)).transpose()?, direction, padded, dtype);
@@ -160,7 +180,8 @@ impl<'a> Walk<'a> {
                 *slot = Some((leaf.output(index)?, operand));
             }
         }
-        let memory = leaf.scratch(dtype, (AREAS * padded).into());
+        let memory = leaf.scratch(dtype, (unit * AREAS * padded).into());
+        let projected = leaf.scratch(dtype, (chunk * unit * gates * padded).into());
         Ok(Self {
             cell,
             leaf,
@@ -169,8 +190,11 @@ impl<'a> Walk<'a> {
             lanes,
             vecs,
             padded,
+            unit,
             x: stream,
             w: packed_w,
+            tile,
+            chunk,
             r: packed_r,
             candidate,
             bias,
@@ -179,6 +203,7 @@ impl<'a> Walk<'a> {
             initial,
             results,
             memory,
+            projected,
         })
     }
 
@@ -187,9 +212,20 @@ impl<'a> Walk<'a> {
         let batch = x.shape[1].clone();
         let mut b = std::mem::replace(&mut self.leaf.b, KernelBuilder::new("taken"));
         let (lo, hi) = b.range();
-        b.loop_(lo, hi, 1, |b, row| self.row(b, x, &row));
+        let whole = batch.as_const().is_some_and(|n| n % self.unit as i64 == 0);
+        b.loop_(lo, hi, 1, |b, unit| {
+            let first = unit * self.unit.into();
+            if self.unit == 1 || whole {
+                return self.rows(b, x, &Rows { first, count: self.unit });
+            }
+            let last = first.clone() + (self.unit - 1).into();
+            let full = Rows { first: first.clone(), count: self.unit };
+            b.if_(Cond::Extent(last.clone(), Cmp::Lt, batch.clone()), |b| self.rows(b, x, &full));
+            // A unit has two rows at most, so one is left.
+            b.if_(Cond::Extent(last, Cmp::Ge, batch.clone()), |b| self.rows(b, x, &Rows { first, count: 1 }));
+        });
         self.leaf.b = b;
-        Ok(self.leaf.finish(batch))
+        Ok(self.leaf.finish(batch.ceildiv(&self.unit.into())))
     }
 
     fn input_position(&self) -> usize {
@@ -207,172 +243,281 @@ impl<'a> Walk<'a> {
         self.vecs * usize::from(self.lanes)
     }
 
-    fn area(&self, area: usize, index: &Extent) -> Extent {
-        Extent::from(area * self.padded) + index.clone()
+    /// Columns of the product over the input.
+    fn columns(&self) -> usize {
+        self.cell.gates() * self.padded
     }
 
-    /// One row of the batch over the whole sequence.
-    fn row(&self, b: &mut KernelBuilder, x: &Operand, row: &Extent) {
+    fn area(&self, row: usize, area: usize, index: &Extent) -> Extent {
+        Extent::from((row * AREAS + area) * self.padded) + index.clone()
+    }
+
+    /// The rows of a unit over the whole sequence.
+    fn rows(&self, b: &mut KernelBuilder, x: &Operand, rows: &Rows) {
         let steps = x.shape[0].clone();
-        self.start(b, row);
-        let length = match &self.lens {
-            None => steps.clone(),
-            Some((stream, stride)) => {
-                let at = stream.base.clone() + stride.clone() * row.clone();
-                let length = b.load_as(stream.param, at, Type::I64);
-                let length = b.index(length);
-                b.guard(Cond::Extent(length.clone(), Cmp::Ge, Extent::ZERO), status::INDEX_RANGE);
-                b.guard(Cond::Extent(length.clone(), Cmp::Le, steps.clone()), status::INDEX_RANGE);
-                length
-            }
-        };
+        self.start(b, rows);
+        let length = self.length(b, &steps, &rows.first);
         let reversed = self.cell.direction == Direction::Reverse || self.direction == 1;
-        b.loop_(Extent::ZERO, length.clone(), 1, |b, step| {
-            let time = if reversed { length.clone() - Extent::ONE - step } else { step };
-            let at = self.x.base.clone() + x.strides[0].clone() * time.clone() + x.strides[1].clone() * row.clone();
-            let at = bind(b, at);
-            self.step(b, &at, &x.shape[2], &x.strides[2]);
-            self.write(b, 0, STATE, |y| {
-                let offset = y.strides[1].clone() * self.direction.into() + y.strides[2].clone() * row.clone();
-                (offset + y.strides[0].clone() * time, y.strides[3].clone())
-            });
-        });
-        if let (Some(_), Some((stream, y))) = (&self.lens, &self.results[0]) {
-            b.loop_(length, steps, 1, |b, time| {
-                let at =
-                    stream.base.clone() + y.strides[0].clone() * time + y.strides[1].clone() * self.direction.into();
-                let at = at + y.strides[2].clone() * row.clone();
-                b.loop_(0, self.cell.hidden, 1, |b, j| {
-                    let zero = b.zero(Type::scalar(self.elem));
-                    b.store_as(stream.param, at + y.strides[3].clone() * j, zero);
+        b.loop_(Extent::ZERO, length.clone(), self.chunk as i64, |b, base| {
+            let (first, forward) = match reversed {
+                true => (length.clone() - Extent::ONE - base.clone(), -1),
+                false => (base.clone(), 1),
+            };
+            let count = bind(b, (length.clone() - base).minimum(&self.chunk.into()));
+            self.project(b, x, rows, (&first, forward), &count);
+            b.loop_(Extent::ZERO, count, 1, |b, step| {
+                let time = bind(b, first.clone() + step.clone() * forward.into());
+                let projected = bind(b, step * (self.unit * self.columns()).into());
+                self.step(b, rows.count, &projected);
+                self.write(b, rows, (0, STATE), |y| {
+                    let offset = y.strides[1].clone() * self.direction.into() + y.strides[0].clone() * time;
+                    (offset, y.strides[2].clone(), y.strides[3].clone())
                 });
             });
-        }
+        });
+        self.clear(b, rows, (&length, &steps));
         for (result, area) in [(1, STATE), (2, CELL)] {
-            self.write(b, result, area, |y| {
-                let offset = y.strides[0].clone() * self.direction.into() + y.strides[1].clone() * row.clone();
-                (offset, y.strides[2].clone())
+            self.write(b, rows, (result, area), |y| {
+                let offset = y.strides[0].clone() * self.direction.into();
+                (offset, y.strides[1].clone(), y.strides[2].clone())
             });
+        }
+    }
+
+    /// The number of steps of a row.
+    fn length(&self, b: &mut KernelBuilder, steps: &Extent, row: &Extent) -> Extent {
+        let Some((stream, stride)) = &self.lens else { return steps.clone() };
+        let at = stream.base.clone() + stride.clone() * row.clone();
+        let length = b.load_as(stream.param, at, Type::I64);
+        let length = b.index(length);
+        b.guard(Cond::Extent(length.clone(), Cmp::Ge, Extent::ZERO), status::INDEX_RANGE);
+        b.guard(Cond::Extent(length.clone(), Cmp::Le, steps.clone()), status::INDEX_RANGE);
+        length
+    }
+
+    /// Sets the results behind the end of a row to zero.
+    fn clear(&self, b: &mut KernelBuilder, rows: &Rows, (length, steps): (&Extent, &Extent)) {
+        let (Some(_), Some((stream, y))) = (&self.lens, &self.results[0]) else { return };
+        b.loop_(length.clone(), steps.clone(), 1, |b, time| {
+            let at = stream.base.clone() + y.strides[0].clone() * time + y.strides[1].clone() * self.direction.into();
+            let at = at + y.strides[2].clone() * rows.first.clone();
+            b.loop_(0, self.cell.hidden, 1, |b, j| {
+                let zero = b.zero(Type::scalar(self.elem));
+                b.store_as(stream.param, at + y.strides[3].clone() * j, zero);
+            });
+        });
+    }
+
+    /// Biases and sums over the input of `count` steps from time `first` on, `forward` per step.
+    fn project(
+        &self,
+        b: &mut KernelBuilder,
+        x: &Operand,
+        rows: &Rows,
+        (first, forward): (&Extent, i64),
+        count: &Extent,
+    ) {
+        let features = &x.shape[2];
+        let along = x.strides[0].clone() * forward.into();
+        let blocks = bind(b, count.floordiv(&self.tile.rows.into()) * self.tile.rows.into());
+        let start = bind(b, self.x.base.clone() + x.strides[0].clone() * first.clone());
+        b.loop_(0, self.columns(), self.tile.cols(), |b, column| {
+            let panel = bind(b, column.clone() * features.clone());
+            b.loop_(0, rows.count, 1, |b, row| {
+                let at = start.clone() + x.strides[1].clone() * (rows.first.clone() + row.clone());
+                let at = bind(b, at);
+                let block = |b: &mut KernelBuilder, step: Extent, tile: Block| {
+                    let from = bind(b, at.clone() + along.clone() * step.clone());
+                    let to = (step * self.unit.into() + row.clone()) * self.columns().into() + column.clone();
+                    let to = bind(b, to);
+                    self.project_block(b, tile, (&along, x), (from, panel.clone()), &column, &to);
+                };
+                b.loop_(0, blocks.clone(), self.tile.rows as i64, |b, step| block(b, step, self.tile));
+                if self.tile.rows > 1 {
+                    b.loop_(blocks.clone(), count.clone(), 1, |b, step| block(b, step, Block { rows: 1, ..self.tile }));
+                }
+            });
+        });
+    }
+
+    fn project_block(
+        &self,
+        b: &mut KernelBuilder,
+        tile: Block,
+        (along, x): (&Extent, &Operand),
+        (from, panel): (Extent, Extent),
+        column: &Extent,
+        to: &Extent,
+    ) {
+        let operands =
+            Operands { elem: self.elem, a: &self.x, b: &self.w, row_stride: along.clone(), col_stride: Extent::ONE };
+        let step = |vec: usize| Extent::from(vec * usize::from(self.lanes));
+        let biases: Vec<Value> =
+            (0..tile.vecs).map(|vec| b.load(self.bias.param, column.clone() + step(vec), self.lanes)).collect();
+        let inits = biases.repeat(tile.rows);
+        let (a, columns) = (x.strides[2].clone(), tile.cols().into());
+        let sum = Sum::Run { lo: Extent::ZERO, hi: x.shape[2].clone(), a, b: columns };
+        let sums = sum_block(b, &operands, tile, &sum, (from, panel), inits);
+        for (row, sums) in sums.chunks(tile.vecs).enumerate() {
+            for (vec, &sum) in sums.iter().enumerate() {
+                let at = to.clone() + (row * self.unit * self.columns()).into() + step(vec);
+                b.store(self.projected.param, at, sum);
+            }
         }
     }
 
     /// Sets the states to their initial values.
-    fn start(&self, b: &mut KernelBuilder, row: &Extent) {
+    fn start(&self, b: &mut KernelBuilder, rows: &Rows) {
         let width = i64::from(self.lanes);
-        b.loop_(0, AREAS * self.padded, width, |b, j| {
+        b.loop_(0, rows.count * AREAS * self.padded, width, |b, j| {
             let zero = b.zero(Type::vec(self.elem, self.lanes));
             b.store(self.memory.param, j, zero);
         });
         for (initial, area) in self.initial.iter().zip([STATE, CELL]) {
             let Some((stream, operand)) = initial else { continue };
-            let at = stream.base.clone()
-                + operand.strides[0].clone() * self.direction.into()
-                + operand.strides[1].clone() * row.clone();
             let lanes = if operand.strides[2] == Extent::ONE { self.lanes } else { 1 };
+            for row in 0..rows.count {
+                let at = stream.base.clone()
+                    + operand.strides[0].clone() * self.direction.into()
+                    + operand.strides[1].clone() * rows.at(row);
+                b.strips(0, self.cell.hidden, lanes, |b, j, lanes| {
+                    let from = at.clone() + operand.strides[2].clone() * j.clone();
+                    let value = b.load_as(stream.param, from, Type::vec(self.elem, lanes));
+                    b.store(self.memory.param, self.area(row, area, &j), value);
+                });
+            }
+        }
+    }
+
+    /// Writes an area of the working memory to a result, if there is one; `place` gives its offset and its strides from row
+    /// to row and from unit to unit.
+    fn write(
+        &self,
+        b: &mut KernelBuilder,
+        rows: &Rows,
+        (result, area): (usize, usize),
+        place: impl FnOnce(&Operand) -> (Extent, Extent, Extent),
+    ) {
+        let Some((stream, operand)) = &self.results[result] else { return };
+        let (at, row_stride, stride) = place(operand);
+        let lanes = if stride == Extent::ONE { self.lanes } else { 1 };
+        for row in 0..rows.count {
+            let at = bind(b, stream.base.clone() + at.clone() + row_stride.clone() * rows.at(row));
             b.strips(0, self.cell.hidden, lanes, |b, j, lanes| {
-                let from = at.clone() + operand.strides[2].clone() * j.clone();
-                let value = b.load_as(stream.param, from, Type::vec(self.elem, lanes));
-                b.store(self.memory.param, self.area(area, &j), value);
+                let value = b.load(self.memory.param, self.area(row, area, &j), lanes);
+                b.store_as(stream.param, at.clone() + stride.clone() * j, value);
             });
         }
     }
 
-    /// Writes an area of the working memory to a result, if there is one; `place` gives its offset and stride.
-    fn write(
-        &self,
-        b: &mut KernelBuilder,
-        result: usize,
-        area: usize,
-        place: impl FnOnce(&Operand) -> (Extent, Extent),
-    ) {
-        let Some((stream, operand)) = &self.results[result] else { return };
-        let (at, stride) = place(operand);
-        let at = stream.base.clone() + at;
-        let lanes = if stride == Extent::ONE { self.lanes } else { 1 };
-        b.strips(0, self.cell.hidden, lanes, |b, j, lanes| {
-            let value = b.load(self.memory.param, self.area(area, &j), lanes);
-            b.store_as(stream.param, at.clone() + stride.clone() * j, value);
-        });
-    }
-
-    /// One step of the sequence: the new state replaces the old one.
-    fn step(&self, b: &mut KernelBuilder, x: &Extent, features: &Extent, stride: &Extent) {
+    /// One step of the sequence: the new states replace the old ones. The step's sums over the input lie at `projected`.
+    fn step(&self, b: &mut KernelBuilder, rows: usize, projected: &Extent) {
         let width = self.width();
-        let two_passes = self.cell.kind == Kind::Gru { linear_before_reset: false };
+        let (gates, joint) = (self.cell.gates(), self.cell.joint_gates());
         b.loop_(0, self.padded, width as i64, |b, j| {
-            let gates = self.cell.gates();
-            let biases = self.biases(b, &j, 0, gates);
-            let sums = self.sum(b, (&self.x, x.clone(), stride), features, (&self.w, gates), &j, biases);
-            let joint = self.cell.joint_gates() * self.vecs;
-            let hidden = self.cell.hidden.into();
-            let state = (&self.memory, self.area(STATE, &Extent::ZERO), &Extent::ONE);
-            let first = sums[..joint].to_vec();
-            let mut gates = self.sum(b, state, &hidden, (&self.r, self.cell.joint_gates()), &j, first);
-            gates.extend_from_slice(&sums[joint..]);
-            match self.cell.kind {
-                Kind::Lstm { input_forget } => self.lstm(b, &j, &gates, input_forget),
-                Kind::Gru { linear_before_reset: true } => {
-                    let over_state = self.candidate_sum(b, &j, STATE);
-                    self.gru(b, &j, &gates, &over_state);
+            let over_input = |b: &mut KernelBuilder, gates: std::ops::Range<usize>| {
+                let mut values = Vec::with_capacity(rows * gates.len() * self.vecs);
+                for row in 0..rows {
+                    values.extend(self.over_input(b, row, gates.clone(), projected, &j));
                 }
-                Kind::Gru { .. } => self.gru_gates(b, &j, &gates),
-                Kind::Rnn => {
-                    for (vec, &sum) in gates.iter().enumerate() {
-                        let value = self.gate(b, 0, sum);
-                        self.put(b, NEXT, &j, vec, value);
+                values
+            };
+            let inits = over_input(b, 0..joint);
+            let sums = self.sum(b, rows, STATE, (&self.r, joint), &j, inits);
+            let rest = over_input(b, joint..gates);
+            let over_state = match self.cell.kind {
+                Kind::Gru { linear_before_reset: true } => self.candidate_sum(b, rows, &j, STATE),
+                _ => Vec::new(),
+            };
+            for row in 0..rows {
+                let mut own = sums[row * joint * self.vecs..][..joint * self.vecs].to_vec();
+                let rest_len = (gates - joint) * self.vecs;
+                own.extend_from_slice(&rest[row * rest_len..][..rest_len]);
+                match self.cell.kind {
+                    Kind::Lstm { input_forget } => self.lstm(b, row, &j, &own, input_forget),
+                    Kind::Gru { linear_before_reset: true } => {
+                        self.gru(b, row, &j, &own, &over_state[row * self.vecs..][..self.vecs]);
+                    }
+                    Kind::Gru { .. } => self.gru_gates(b, row, &j, &own),
+                    Kind::Rnn => {
+                        for (vec, &sum) in own.iter().enumerate() {
+                            let value = self.gate(b, 0, sum);
+                            self.put(b, (row, NEXT), &j, vec, value);
+                        }
                     }
                 }
             }
         });
-        if two_passes {
-            b.loop_(0, self.padded, width as i64, |b, j| self.gru_candidate(b, &j));
+        if self.cell.kind == (Kind::Gru { linear_before_reset: false }) {
+            b.loop_(0, self.padded, width as i64, |b, j| self.gru_candidate(b, rows, &j));
             return;
         }
-        b.loop_(0, self.padded, i64::from(self.lanes), |b, j| {
-            let value = b.load(self.memory.param, self.area(NEXT, &j), self.lanes);
-            b.store(self.memory.param, self.area(STATE, &j), value);
-        });
+        for row in 0..rows {
+            b.loop_(0, self.padded, i64::from(self.lanes), |b, j| {
+                let value = b.load(self.memory.param, self.area(row, NEXT, &j), self.lanes);
+                b.store(self.memory.param, self.area(row, STATE, &j), value);
+            });
+        }
     }
 
-    /// `gates` rows of biases from row `first` on.
-    fn biases(&self, b: &mut KernelBuilder, j: &Extent, first: usize, gates: usize) -> Vec<Value> {
-        let mut values = Vec::with_capacity(gates * self.vecs);
-        for gate in first..first + gates {
+    /// A row's sums over the input of some gates for the block at `j`.
+    fn over_input(
+        &self,
+        b: &mut KernelBuilder,
+        row: usize,
+        gates: std::ops::Range<usize>,
+        projected: &Extent,
+        j: &Extent,
+    ) -> Vec<Value> {
+        let mut values = Vec::with_capacity(gates.len() * self.vecs);
+        for gate in gates {
             for vec in 0..self.vecs {
-                let at = Extent::from(gate * self.padded + vec * usize::from(self.lanes)) + j.clone();
-                values.push(b.load(self.bias.param, at, self.lanes));
+                let fixed = row * self.columns() + gate * self.padded + vec * usize::from(self.lanes);
+                values.push(b.load(self.projected.param, projected.clone() + j.clone() + fixed.into(), self.lanes));
             }
         }
         values
     }
 
-    /// Adds weights times a vector, for all gates of the block at `j`.
+    /// Biases of one gate.
+    fn biases(&self, b: &mut KernelBuilder, j: &Extent, gate: usize) -> Vec<Value> {
+        let at = |vec: usize| Extent::from(gate * self.padded + vec * usize::from(self.lanes)) + j.clone();
+        (0..self.vecs).map(|vec| b.load(self.bias.param, at(vec), self.lanes)).collect()
+    }
+
+    /// Adds weights times an area of each row, for all gates of the block at `j`.
     fn sum(
         &self,
         b: &mut KernelBuilder,
-        (vector, at, stride): (&Stream, Extent, &Extent),
-        length: &Extent,
+        rows: usize,
+        area: usize,
         (weights, gates): (&Stream, usize),
         j: &Extent,
         inits: Vec<Value>,
     ) -> Vec<Value> {
+        let length: Extent = self.cell.hidden.into();
         let columns: Extent = (gates * self.width()).into();
-        let block = Block { rows: 1, vecs: gates * self.vecs, lanes: self.lanes, valid: self.lanes, exact: false };
-        let operands =
-            Operands { elem: self.elem, a: vector, b: weights, row_stride: Extent::ZERO, col_stride: Extent::ONE };
-        let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: stride.clone(), b: columns };
+        let block = Block { rows, vecs: gates * self.vecs, lanes: self.lanes, valid: self.lanes, exact: false };
+        let operands = Operands {
+            elem: self.elem,
+            a: &self.memory,
+            b: weights,
+            row_stride: (AREAS * self.padded).into(),
+            col_stride: Extent::ONE,
+        };
+        let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: Extent::ONE, b: columns };
         // Blocks lie one after the other, each `length` steps of all gates.
-        let from = bind(b, j.clone() * (length.clone() * gates.into()));
-        sum_block(b, &operands, block, &sum, (at, from), inits)
+        let from = bind(b, j.clone() * (length * gates.into()));
+        sum_block(b, &operands, block, &sum, (self.area(0, area, &Extent::ZERO), from), inits)
     }
 
-    fn get(&self, b: &mut KernelBuilder, area: usize, j: &Extent, vec: usize) -> Value {
-        let at = self.area(area, j) + (vec * usize::from(self.lanes)).into();
+    fn get(&self, b: &mut KernelBuilder, (row, area): (usize, usize), j: &Extent, vec: usize) -> Value {
+        let at = self.area(row, area, j) + (vec * usize::from(self.lanes)).into();
         b.load(self.memory.param, at, self.lanes)
     }
 
-    fn put(&self, b: &mut KernelBuilder, area: usize, j: &Extent, vec: usize, value: Value) {
-        let at = self.area(area, j) + (vec * usize::from(self.lanes)).into();
+    fn put(&self, b: &mut KernelBuilder, (row, area): (usize, usize), j: &Extent, vec: usize, value: Value) {
+        let at = self.area(row, area, j) + (vec * usize::from(self.lanes)).into();
         b.store(self.memory.param, at, value);
     }
 
@@ -411,10 +556,10 @@ impl<'a> Walk<'a> {
         multiply_add(b, weight, cell, sum)
     }
 
-    fn lstm(&self, b: &mut KernelBuilder, j: &Extent, gates: &[Value], input_forget: bool) {
+    fn lstm(&self, b: &mut KernelBuilder, row: usize, j: &Extent, gates: &[Value], input_forget: bool) {
         for vec in 0..self.vecs {
             let [gi, go, gf, gc] = [0, 1, 2, 3].map(|gate| gates[gate * self.vecs + vec]);
-            let before = self.get(b, CELL, j, vec);
+            let before = self.get(b, (row, CELL), j, vec);
             let i = self.peep(b, 0, j, vec, (gi, before));
             let i = self.gate(b, 0, i);
             let f = if input_forget {
@@ -427,62 +572,90 @@ impl<'a> Walk<'a> {
             let candidate = self.gate(b, 1, gc);
             let kept = b.mul(f, before);
             let now = multiply_add(b, i, candidate, kept);
-            self.put(b, CELL, j, vec, now);
+            self.put(b, (row, CELL), j, vec, now);
             let o = self.peep(b, 1, j, vec, (go, now));
             let o = self.gate(b, 0, o);
             let shown = self.function(b, 2, now);
             let state = b.mul(o, shown);
-            self.put(b, NEXT, j, vec, state);
+            self.put(b, (row, NEXT), j, vec, state);
         }
     }
 
-    /// The candidate's sum over an area, with its bias.
-    fn candidate_sum(&self, b: &mut KernelBuilder, j: &Extent, area: usize) -> Vec<Value> {
-        let biases = self.biases(b, j, 3, 1);
+    /// The candidate's sum over an area of each row, with its bias.
+    fn candidate_sum(&self, b: &mut KernelBuilder, rows: usize, j: &Extent, area: usize) -> Vec<Value> {
+        let biases = self.biases(b, j, 3).repeat(rows);
         let Some(weights) = &self.candidate else { return biases };
-        let vector = (&self.memory, self.area(area, &Extent::ZERO), &Extent::ONE);
-        self.sum(b, vector, &self.cell.hidden.into(), (weights, 1), j, biases)
+        self.sum(b, rows, area, (weights, 1), j, biases)
     }
 
-    fn gru(&self, b: &mut KernelBuilder, j: &Extent, gates: &[Value], over_state: &[Value]) {
+    fn gru(&self, b: &mut KernelBuilder, row: usize, j: &Extent, gates: &[Value], over_state: &[Value]) {
         for vec in 0..self.vecs {
             let z = self.gate(b, 0, gates[vec]);
             let r = self.gate(b, 0, gates[self.vecs + vec]);
             let sum = multiply_add(b, r, over_state[vec], gates[2 * self.vecs + vec]);
-            self.gru_update(b, j, vec, (z, sum), NEXT);
+            self.gru_update(b, (row, NEXT), j, vec, (z, sum));
         }
     }
 
     /// `(1 - z) · candidate + z · h`.
-    fn gru_update(&self, b: &mut KernelBuilder, j: &Extent, vec: usize, (z, sum): (Value, Value), to: usize) {
+    fn gru_update(
+        &self,
+        b: &mut KernelBuilder,
+        (row, to): (usize, usize),
+        j: &Extent,
+        vec: usize,
+        (z, sum): (Value, Value),
+    ) {
         let candidate = self.gate(b, 1, sum);
-        let state = self.get(b, STATE, j, vec);
+        let state = self.get(b, (row, STATE), j, vec);
         let difference = b.sub(state, candidate);
         let value = multiply_add(b, z, difference, candidate);
-        self.put(b, to, j, vec, value);
+        self.put(b, (row, to), j, vec, value);
     }
 
-    fn gru_gates(&self, b: &mut KernelBuilder, j: &Extent, gates: &[Value]) {
+    fn gru_gates(&self, b: &mut KernelBuilder, row: usize, j: &Extent, gates: &[Value]) {
         for vec in 0..self.vecs {
             let z = self.gate(b, 0, gates[vec]);
-            self.put(b, CELL, j, vec, z);
+            self.put(b, (row, CELL), j, vec, z);
             let r = self.gate(b, 0, gates[self.vecs + vec]);
-            let state = self.get(b, STATE, j, vec);
+            let state = self.get(b, (row, STATE), j, vec);
             let reset = b.mul(r, state);
-            self.put(b, NEXT, j, vec, reset);
-            self.put(b, CANDIDATE, j, vec, gates[2 * self.vecs + vec]);
+            self.put(b, (row, NEXT), j, vec, reset);
+            self.put(b, (row, CANDIDATE), j, vec, gates[2 * self.vecs + vec]);
         }
     }
 
-    fn gru_candidate(&self, b: &mut KernelBuilder, j: &Extent) {
-        let over_state = self.candidate_sum(b, j, NEXT);
-        for (vec, over_state) in over_state.into_iter().enumerate() {
-            let over_input = self.get(b, CANDIDATE, j, vec);
+    fn gru_candidate(&self, b: &mut KernelBuilder, rows: usize, j: &Extent) {
+        let over_state = self.candidate_sum(b, rows, j, NEXT);
+        for (index, over_state) in over_state.into_iter().enumerate() {
+            let (row, vec) = (index / self.vecs, index % self.vecs);
+            let over_input = self.get(b, (row, CANDIDATE), j, vec);
             let sum = b.add(over_state, over_input);
-            let z = self.get(b, CELL, j, vec);
-            self.gru_update(b, j, vec, (z, sum), STATE);
+            let z = self.get(b, (row, CELL), j, vec);
+            self.gru_update(b, (row, STATE), j, vec, (z, sum));
         }
     }
+}
+
+/// Rows of the batch that go through the sequence together.
+struct Rows {
+    first: Extent,
+    count: usize,
+}
+
+impl Rows {
+    fn at(&self, row: usize) -> Extent {
+        self.first.clone() + row.into()
+    }
+}
+
+/// Register block of the product over the input: whole blocks of `columns` elements.
+fn tile(chunk: usize, columns: usize, lanes: u16) -> Block {
+    let vectors = columns / usize::from(lanes);
+    // Few steps: wide blocks, since there are no rows to keep as many sums in flight.
+    let (rows, wanted) = if chunk < 4 { (1, 8) } else { (4, 2) };
+    let vecs = (1..=wanted).rev().find(|vecs| vectors.is_multiple_of(*vecs)).unwrap_or(1);
+    Block { rows, vecs, lanes, valid: lanes, exact: false }
 }
 
 fn constant<'a>(cx: &LeafCx<'a>, anchor: &Anchor<'_>, index: usize) -> Result<&'a Tensor, Unsupported> {
