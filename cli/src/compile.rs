@@ -3,20 +3,42 @@
 use std::path::{Path, PathBuf};
 
 use adze_compiler::Error;
-use adze_compiler::build::{BuildOptions, build};
+use adze_compiler::build::{BuildOptions, finish};
+use adze_compiler::link::{Linked, link};
 use adze_compiler::load::{load, supply_weights};
 use adze_compiler::package::{Package, WriteOptions, write_package};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::{Artifact, Stage, Trace};
-use adze_ir::graph::State;
+use adze_ir::graph::{Graph, State};
+use adze_passes::pipeline;
 use adze_targets::cpu::Machine;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 
 use crate::args::ModelArgs;
 use crate::diag::Failure;
 
+/// What is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Emit {
+    /// Object and static library
+    Object,
+    /// Also a shared library, through the system's linker
+    Shared,
+    /// Also a program that reads raw tensors from files and writes raw outputs, through the system's C compiler
+    Exe,
+}
+
 /// Arguments of `compile`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  adze compile model.onnx --target x86_64-linux -o out/           object, library, header, manifest
+  adze compile model.onnx --dim batch=1 --dim seq=1..32 -o out/   one object for all lengths up to 32
+  adze compile model.onnx --state h=h_out -o out/                 a state that is updated in place
+  adze compile model.onnx --emit exe -o out/                      a program that runs the model once
+  adze compile model.onnx --stop-after tile -o m.tile --weights-out m.npz
+  adze opt m.tile --weights m.npz -o out/                         the same package, from the text")]
 pub struct CompileArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -30,6 +52,9 @@ pub struct CompileArgs {
     /// With --stop-after: also write the constants that the text names by digest (.npz)
     #[arg(long, value_name = "FILE", requires = "stop_after")]
     weights_out: Option<PathBuf>,
+    /// What to make
+    #[arg(long, value_enum, default_value_t = Emit::Object)]
+    emit: Emit,
     #[command(flatten)]
     build: BuildArgs,
     /// Also write a Makefile rule that names every file the package depends on
@@ -80,7 +105,11 @@ impl BuildArgs {
     }
 }
 
-fn parse_bytes(text: &str) -> Result<u64, String> {
+/// A number of bytes, with `k` or `M` for KiB and MiB.
+///
+/// # Errors
+/// What was found and what is accepted.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.strip_suffix(['k', 'K', 'M']) {
         Some(number) if text.ends_with('M') => (number, 1 << 20),
         Some(number) => (number, 1 << 10),
@@ -94,7 +123,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// [`Error::Options`] for names that the model does not have.
-pub fn declare_states(graph: &mut adze_ir::graph::Graph, model: &ModelArgs) -> Result<(), Error> {
+pub fn declare_states(graph: &mut Graph, model: &ModelArgs) -> Result<(), Error> {
     for state in &model.states {
         let input = graph.inputs().iter().position(|&v| graph.value(v).name.as_deref() == Some(state.input.as_str()));
         let output = graph.outputs().iter().position(|o| *o.name == *state.output);
@@ -131,14 +160,37 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         return Ok(write_stage(&artifact, args.output.as_deref(), args.weights_out.as_deref())?);
     }
     let Some(folder) = &args.output else { return Err(Error::Options("--output: give a folder".into()).into()) };
-    let built = build(&loaded.graph, &options)?;
-    let write = WriteOptions { depfile: args.depfile.clone(), dependencies };
+    let mut trace = Trace::default();
+    let package = with_progress(loaded.graph, &options, &mut trace)?;
+    let linked = match args.emit {
+        Emit::Object => Vec::new(),
+        Emit::Shared => vec![link(&package, &options.machine, Linked::Shared)?],
+        Emit::Exe => vec![link(&package, &options.machine, Linked::Executable)?],
+    };
+    let write = WriteOptions { depfile: args.depfile.clone(), dependencies, linked };
     if args.verbose {
-        for note in &built.notes {
-            println!("note: {note}");
-        }
+        trace.notes.iter().for_each(|note| println!("note: {note}"));
+        trace.report.missed.iter().for_each(|missed| println!("note: {missed}"));
     }
-    write_files(&built.package, folder, &write, args.verbose)
+    write_files(&package, folder, &write, args.verbose)
+}
+
+/// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.
+fn with_progress(graph: Graph, options: &BuildOptions, trace: &mut Trace) -> Result<Package, Error> {
+    let bar = ProgressBar::new_spinner();
+    let mut artifact = Artifact::Graph(Box::new(graph), 0);
+    let passes = (1..=pipeline::DEFAULT.len()).map(|n| (Stage::Graph(n), pipeline::DEFAULT[n - 1]));
+    let later = [(Stage::Tile, "lowering"), (Stage::Planned, "planning memory"), (Stage::Kernel, "choosing kernels")];
+    for (stage, what) in passes.chain(later) {
+        bar.set_message(what);
+        bar.tick();
+        artifact = artifact.advance(stage, options, trace)?;
+    }
+    bar.set_message("making code");
+    bar.tick();
+    let package = finish(artifact, options, trace);
+    bar.finish_and_clear();
+    package
 }
 
 /// Writes the text of a stage to a file or standard output, and its weights if asked for.

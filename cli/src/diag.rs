@@ -50,7 +50,11 @@ impl Failure {
     /// Writes the diagnostics to standard error and gives the exit code.
     pub fn report(&self, format: MessageFormat) -> ExitCode {
         let Failure::Error(error) = self else { return ExitCode::from(3) };
-        for diagnostic in diagnostics(error) {
+        let reproducer = (error.kind() == ErrorKind::Bug).then(|| crate::bug::write_reproducer(&error.to_string()));
+        for mut diagnostic in diagnostics(error) {
+            if reproducer.is_some() {
+                diagnostic.help.clone_from(&reproducer);
+            }
             match format {
                 MessageFormat::Json => match serde_json::to_string(&diagnostic) {
                     Ok(line) => eprintln!("{line}"),
@@ -59,16 +63,7 @@ impl Failure {
                 MessageFormat::Text => eprint!("{}", render(&diagnostic, error)),
             }
         }
-        ExitCode::from(exit_code(error))
-    }
-}
-
-fn exit_code(error: &Error) -> u8 {
-    match (error, error.kind()) {
-        (Error::Options(_) | Error::Import(ImportError::Options(_)), _) => 2,
-        (_, ErrorKind::Model) => 1,
-        (_, ErrorKind::Unsupported) => 77,
-        (_, ErrorKind::Bug) => 70,
+        ExitCode::from(error.exit_code())
     }
 }
 
@@ -98,9 +93,16 @@ fn diagnostics(error: &Error) -> Vec<Diagnostic> {
         return issues.iter().map(one).collect();
     }
     let kind = kind_name(error.kind());
-    let help = (error.kind() == ErrorKind::Bug).then(|| "please report this with the model".to_owned());
     let message = error.to_string();
-    vec![Diagnostic { severity: "error", code: format!("{stage}::{kind}"), stage, kind, message, node: None, help }]
+    vec![Diagnostic {
+        severity: "error",
+        code: format!("{stage}::{kind}"),
+        stage,
+        kind,
+        message,
+        node: None,
+        help: None,
+    }]
 }
 
 fn render(diagnostic: &Diagnostic, error: &Error) -> String {

@@ -2,11 +2,14 @@
 
 mod args;
 mod bench;
+mod bug;
 mod check;
 mod compile;
 mod diag;
+mod fit;
 mod io;
 mod opt;
+mod report;
 mod run;
 mod show;
 mod targets;
@@ -22,7 +25,17 @@ use diag::{Failure, MessageFormat};
 /// Exit codes: 0 all is well; 1 broken model, data or I/O; 2 wrong arguments; 3 a comparison over its threshold;
 /// 77 valid but not supported yet; 70 a bug of adze.
 #[derive(Parser)]
-#[command(name = "adze", version, max_term_width = 120)]
+#[command(
+    name = "adze",
+    version,
+    max_term_width = 120,
+    after_help = "\
+Start here:
+  adze compile model.onnx --target x86_64-linux -o out/   compile
+  adze run model.onnx --input in.npz --top 5              run on this machine
+  adze check model.onnx --case recorded.npz               compare with recorded outputs
+  adze fit model.onnx --arena 256k                        does it fit, and why not"
+)]
 struct Cli {
     /// How diagnostics are written to standard error
     #[arg(long, global = true, value_enum, default_value_t = MessageFormat::Text)]
@@ -39,10 +52,16 @@ enum Command {
     Opt(opt::OptArgs),
     /// Run a model on inputs and print or write its outputs
     Run(run::RunArgs),
-    /// Print a model after import
+    /// Print a model at any stage, a node's neighbourhood, operator counts or the memory plan
     Show(show::ShowArgs),
-    /// Compare a model's outputs with recorded ones
+    /// Compare compiled code with recorded outputs or the interpreter, per output and per node
     Check(check::CheckArgs),
+    /// Say what a model takes on each target and what would make it fit; writes nothing
+    Fit(fit::FitArgs),
+    /// Report what a build costs, as stable text or JSON
+    Report(report::ReportArgs),
+    /// Compare two reports
+    Diff(report::DiffArgs),
     /// Time a compiled model on this machine
     Bench(bench::BenchArgs),
     /// List the machines that code can be made for
@@ -51,20 +70,27 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result: Result<(), Failure> = match &cli.command {
+    match bug::guard(|| run_command(&cli.command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => failure.report(cli.message_format),
+        Err(panic) => Failure::from(adze_compiler::Error::Bug(panic)).report(cli.message_format),
+    }
+}
+
+fn run_command(command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Run(args) => run::run(args),
         Command::Show(args) => show::show(args),
         Command::Check(args) => check::check(args),
         Command::Compile(args) => compile::compile(args),
         Command::Opt(args) => opt::opt(args),
+        Command::Fit(args) => fit::fit(args),
+        Command::Report(args) => report::report(args),
+        Command::Diff(args) => report::diff(args),
         Command::Bench(args) => bench::bench(args),
         Command::Targets => {
             targets::targets();
             Ok(())
         }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(cli.message_format),
     }
 }

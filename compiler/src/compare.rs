@@ -1,57 +1,9 @@
-//! Comparing tensors with a reference: the one place where tolerances stand.
+//! Comparing tensors with a reference. The numbers stand in [`adze_ir::exact`].
 
-use adze_ir::graph::Graph;
+use adze_ir::exact::largest;
 use adze_ir::tensor::Tensor;
-use adze_ir::types::DType;
 
-/// `|d| <= abs · max|reference| + rel · |reference|` for each element.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tolerance {
-    /// Share of the largest magnitude of the reference.
-    pub abs: f64,
-    /// Share of the element's own magnitude.
-    pub rel: f64,
-    /// Absolute difference that is accepted anyway: twice what another correct implementation shows on this case.
-    pub floor: f64,
-}
-
-impl Tolerance {
-    /// For results computed in `f32`.
-    pub const F32: Tolerance = Tolerance { abs: 1e-4, rel: 1e-3, floor: 0.0 };
-    /// For results computed in `f16` or `bf16`.
-    pub const F16: Tolerance = Tolerance { abs: 1e-2, rel: 1e-2, floor: 0.0 };
-    /// For integers and truth values: no difference.
-    pub const EXACT: Tolerance = Tolerance { abs: 0.0, rel: 0.0, floor: 0.0 };
-
-    /// The tolerance for results of a dtype.
-    pub fn of(dtype: DType) -> Tolerance {
-        match dtype {
-            DType::F16 | DType::Bf16 => Self::F16,
-            DType::F32 | DType::F64 => Self::F32,
-            _ => Self::EXACT,
-        }
-    }
-
-    /// The tolerance for results of a dtype that a graph computes: one that works in half floats anywhere is held to what
-    /// half floats can do, also where its outputs are wider.
-    pub fn of_graph(graph: &Graph, dtype: DType) -> Tolerance {
-        let half = |d: DType| matches!(d, DType::F16 | DType::Bf16);
-        let mut results = graph.nodes().flat_map(|(_, node)| &node.outputs);
-        if dtype.is_float() && results.any(|&v| half(graph.ty(v).dtype)) { Self::F16 } else { Self::of(dtype) }
-    }
-
-    /// The same, accepting at least `2 · difference`.
-    pub fn or_twice(self, difference: f64) -> Tolerance {
-        Tolerance { floor: 2.0 * difference, ..self }
-    }
-
-    /// The same, accepting one unit in small integers: what floats were quantized to, where two correct sums on either
-    /// side of a tie round apart.
-    pub fn or_unit(self, dtype: DType) -> Tolerance {
-        let unit = if dtype.is_int() && dtype.bits() <= 8 { 1.0 } else { 0.0 };
-        Tolerance { floor: self.floor.max(unit), ..self }
-    }
-}
+pub use adze_ir::exact::Tolerance;
 
 /// How far a tensor is from its reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +28,7 @@ pub fn compare(found: &Tensor, reference: &Tensor, tolerance: Tolerance) -> Opti
         return None;
     }
     let (found, reference) = (found.to_f64(), reference.to_f64());
-    let largest = reference.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
+    let largest = largest(&reference);
     let mut result =
         Difference { max_abs: 0.0, max_rel: 0.0, sqnr: f64::INFINITY, first: None, beyond: 0, elems: found.len() };
     let (mut signal, mut noise) = (0.0f64, 0.0f64);
@@ -93,7 +45,7 @@ pub fn compare(found: &Tensor, reference: &Tensor, tolerance: Tolerance) -> Opti
         }
         signal += b * b;
         noise += d * d;
-        if d > (tolerance.abs * largest + tolerance.rel * b.abs()).max(tolerance.floor) {
+        if !tolerance.accepts(a, b, largest) {
             result.beyond += 1;
             result.first.get_or_insert(index);
         }

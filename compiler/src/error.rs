@@ -65,6 +65,9 @@ pub enum Error {
     /// The model needs something that is valid but has no code yet.
     #[error("{0}")]
     Unsupported(String),
+    /// The system's linker is missing or failed.
+    #[error("{0}")]
+    Link(String),
     /// The package could not be written.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -84,6 +87,17 @@ impl Error {
         }
     }
 
+    /// What the command exits with: 2 for arguments, 1 for a broken model, data or I/O, 77 for what is not supported yet,
+    /// 70 for a bug of ours.
+    pub fn exit_code(&self) -> u8 {
+        match (self, self.kind()) {
+            (Error::Options(_) | Error::Import(ImportError::Options(_)), _) => 2,
+            (_, ErrorKind::Model) => 1,
+            (_, ErrorKind::Unsupported) => 77,
+            (_, ErrorKind::Bug) => 70,
+        }
+    }
+
     /// Where in the pipeline it happened, as a stable word for diagnostics: `import`, `read`, `verify`, ...
     pub fn stage(&self) -> &'static str {
         match self {
@@ -98,6 +112,7 @@ impl Error {
             Error::Eval(_) | Error::Values(_) => "eval",
             Error::Options(_) => "options",
             Error::Unsupported(_) => "codegen",
+            Error::Link(_) => "link",
             Error::Package(_) => "package",
             Error::Bug(_) => "bug",
         }

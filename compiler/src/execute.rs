@@ -82,6 +82,58 @@ impl<'a> Executable<'a> {
         format!("adze_{}_{function}", self.built.package.manifest.name)
     }
 
+    /// Puts new values into an input, or into a state.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for a position or a type that the model does not have under the call's dimensions.
+    pub fn feed(&self, call: &mut Call, index: usize, tensor: &Tensor) -> Result<(), Error> {
+        let program = self.program();
+        let Some(binding) = program.inputs.get(index) else {
+            return Err(Error::Options(format!("no input {index}, the model has {}", program.inputs.len())));
+        };
+        check_input(program, binding, tensor, &call.dims)?;
+        let (kind, index) = place(program, binding)?;
+        let lookup = |name: &str| call.dims.get(name).copied();
+        copy(program, binding, &lookup, &mut call.raw.tensors[kind][index], &mut tensor.bytes().to_vec(), true)
+    }
+
+    /// Gives a named dimension another value for the next runs. States stay as they are; inputs whose extents depend on
+    /// the dimension have to be fed again.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for a dimension that the model does not have, or one that a state's size depends on.
+    pub fn set_dim(&self, call: &mut Call, name: &str, value: i64) -> Result<(), Error> {
+        let program = self.program();
+        let Some(slot) = program.dims.keys().position(|dim| &**dim == name) else {
+            return Err(Error::Options(format!("no dimension `{name}`")));
+        };
+        let old = call.dims.insert(name.into(), value);
+        for buffer in program.buffers.values() {
+            let (kind, index) = match buffer.role {
+                Role::Input(i) => (0, i as usize),
+                Role::Output(i) => (1, i as usize),
+                Role::State(i) => (2, i as usize),
+                _ => continue,
+            };
+            let size = buffer.bytes().eval(&|name| call.dims.get(name).copied());
+            let size = size.and_then(|b| usize::try_from(b).ok()).unwrap_or(0);
+            let there = &mut call.raw.tensors[kind][index];
+            if size <= there.as_ref().len() {
+                continue;
+            }
+            if kind == 2 {
+                if let Some(old) = old {
+                    call.dims.insert(name.into(), old);
+                }
+                return Err(Error::Options(format!("the size of state `{}` depends on `{name}`", buffer.name)));
+            }
+            *there = Buffer::new(size);
+        }
+        call.raw.dims[slot] = value;
+        call.raw.refresh();
+        Ok(())
+    }
+
     /// Runs the call once.
     ///
     /// # Errors
@@ -150,24 +202,23 @@ fn bind(program: &Program, inputs: &[Tensor]) -> Result<BTreeMap<Sym, i64>, Erro
         }
     }
     for (binding, tensor) in program.inputs.iter().zip(inputs) {
-        let buffer = &program.buffers[binding.view.buffer];
-        let fits = buffer.dtype == tensor.dtype()
-            && binding.view.sizes.len() == tensor.shape().len()
-            && binding
-                .view
-                .sizes
-                .iter()
-                .zip(tensor.shape())
-                .all(|(extent, &found)| extent.eval(&|name| dims.get(name).copied()) == i64::try_from(found).ok());
-        if !fits {
-            let found = tensor.ty();
-            return Err(Error::Options(format!(
-                "input `{}`: found {found}, accepted: {:?}",
-                binding.name, binding.view.sizes
-            )));
-        }
+        check_input(program, binding, tensor, &dims)?;
     }
     Ok(dims)
+}
+
+fn check_input(program: &Program, binding: &Binding, tensor: &Tensor, dims: &BTreeMap<Sym, i64>) -> Result<(), Error> {
+    let sizes = &binding.view.sizes;
+    let is = |extent: &Extent, found: usize| {
+        extent.eval(&|name| dims.get(name).copied()).is_some_and(|e| i64::try_from(found) == Ok(e))
+    };
+    let fits = program.buffers[binding.view.buffer].dtype == tensor.dtype()
+        && sizes.len() == tensor.shape().len()
+        && sizes.iter().zip(tensor.shape()).all(|(extent, &found)| is(extent, found));
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Options(format!("input `{}`: found {}, accepted: {sizes:?}", binding.name, tensor.ty())))
 }
 
 /// Copies between dense bytes and the box that a binding shows of its buffer.

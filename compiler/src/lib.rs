@@ -5,11 +5,15 @@ pub mod compare;
 pub mod data;
 pub mod error;
 pub mod execute;
+pub mod fit;
+pub mod link;
 pub mod load;
 pub mod mapped;
+pub mod nodes;
 pub mod onnx;
 pub mod package;
 pub mod replay;
+pub mod report;
 pub mod stage;
 
 pub use error::Error;

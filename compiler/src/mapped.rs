@@ -1,14 +1,23 @@
 //! Files as memory: models, external weights and inputs are mapped, never read into the heap.
 //!
 //! One of the three modules that may use `unsafe`. A [`Bytes`] is a cheaply cloned window into a mapping (or into a
-//! heap buffer) and keeps it alive.
+//! heap buffer) and keeps it alive. Of the large windows of a mapping only the latest few stay resident, so that reading all
+//! weights of a model one after the other does not hold them all in memory.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, Range};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Windows from this size on, bytes, are given back once others have been read.
+const LARGE: usize = 4 << 20;
+
+/// Large windows of one mapping that stay resident: a node's operands, with room to spare.
+const RESIDENT: usize = 4;
 
 /// Immutable bytes, mapped or owned; cloning and slicing copy nothing.
 #[derive(Clone)]
@@ -20,7 +29,7 @@ pub struct Bytes {
 #[derive(Clone)]
 enum Backing {
     Heap(Arc<Vec<u8>>),
-    File(Arc<memmap2::Mmap>),
+    File(Arc<FileMap>),
 }
 
 impl Bytes {
@@ -38,8 +47,8 @@ impl Bytes {
         if metadata.len() == 0 {
             return Ok(Self::default());
         }
-        let map = Arc::new(map_file(&file)?);
-        let range = 0..map.len();
+        let map = Arc::new(FileMap::new(map_file(&file)?));
+        let range = 0..map.map.len();
         Ok(Self { backing: Backing::File(map), range })
     }
 
@@ -52,6 +61,56 @@ impl Bytes {
         Some(Self { backing: self.backing.clone(), range: start..start + range.len() })
     }
 }
+
+/// A mapped file and its large windows that may be resident.
+struct FileMap {
+    map: memmap2::Mmap,
+    /// Large windows in the order they were first read, oldest in front.
+    recent: Mutex<VecDeque<Range<usize>>>,
+    /// Start of the window read last: the common case needs no lock.
+    last: AtomicUsize,
+}
+
+impl FileMap {
+    fn new(map: memmap2::Mmap) -> Self {
+        Self { map, recent: Mutex::default(), last: AtomicUsize::new(usize::MAX) }
+    }
+
+    fn window(&self, range: &Range<usize>) -> &[u8] {
+        // The whole file is what everything else is cut from; only its parts are weights.
+        if range.len() >= LARGE && range.len() < self.map.len() && self.last.load(Ordering::Relaxed) != range.start {
+            self.enter(range);
+        }
+        &self.map[range.clone()]
+    }
+
+    /// Notes that a large window is read now and gives back the one that was entered `RESIDENT` windows ago.
+    fn enter(&self, range: &Range<usize>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        self.last.store(range.start, Ordering::Relaxed);
+        if recent.contains(range) {
+            return;
+        }
+        recent.push_back(range.clone());
+        if recent.len() > RESIDENT
+            && let Some(oldest) = recent.pop_front()
+        {
+            give_back(&self.map, oldest);
+        }
+    }
+}
+
+/// Lets the system drop the pages of a window; they are read from the file again when needed.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the advice would lose data in a mapping that can be written")]
+fn give_back(map: &memmap2::Mmap, window: Range<usize>) {
+    // SAFETY: the mapping is read-only and backed by its file, so a dropped page comes back with the same bytes, also for
+    // a reader that holds a slice of it. Failure only means that the pages stay.
+    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, window.start, window.len()) };
+}
+
+#[cfg(not(unix))]
+fn give_back(_: &memmap2::Mmap, _: Range<usize>) {}
 
 #[expect(unsafe_code, reason = "mapping a file is unsafe because another process could change it")]
 fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
@@ -68,7 +127,7 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match &self.backing {
             Backing::Heap(bytes) => &bytes[self.range.clone()],
-            Backing::File(map) => &map[self.range.clone()],
+            Backing::File(map) => map.window(&self.range),
         }
     }
 }
@@ -118,6 +177,24 @@ mod tests {
         assert_eq!(&*middle.slice(1..2).unwrap(), &[3]);
         assert!(middle.slice(1..3).is_none());
         assert!(middle.slice(3..3).is_none());
+    }
+
+    #[test]
+    fn windows_that_were_given_back_read_the_same() {
+        let path = std::env::temp_dir().join(format!("adze-windows-{}", std::process::id()));
+        let count = RESIDENT + 3;
+        let data: Vec<u8> = (0..count * LARGE + 1).map(|i| (i / LARGE) as u8 + 1).collect();
+        std::fs::write(&path, &data).unwrap();
+        let file = Bytes::map(&path).unwrap();
+        let windows: Vec<Bytes> = (0..count).map(|i| file.slice(i * LARGE..(i + 1) * LARGE).unwrap()).collect();
+        let held: &[u8] = &windows[0];
+        for _ in 0..2 {
+            for (i, window) in windows.iter().enumerate() {
+                assert!(window.iter().all(|&b| usize::from(b) == i + 1));
+            }
+        }
+        assert!(held.iter().all(|&b| b == 1));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

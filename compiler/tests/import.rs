@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::data;
 use adze_compiler::onnx::{self, ErrorKind, ImportOptions, Imported, InputValue};
 use adze_ir::extent::{DimRange, Extent};
@@ -77,19 +78,14 @@ fn uses_half(imported: &Imported) -> bool {
     values.into_iter().any(|&value| matches!(graph.ty(value).dtype, DType::F16 | DType::Bf16))
 }
 
-/// The first element that differs by more than `1e-4 · max|ref| + 1e-3 · |ref|`, or `1e-2` of each for half precision.
+/// What is beyond the tolerance of `f32`, or of half precision.
 fn difference(found: &Tensor, expected: &Tensor, half: bool) -> Option<String> {
-    let (of_scale, of_value) = if half { (1e-2, 1e-2) } else { (1e-4, 1e-3) };
-    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+    let tolerance = if half { Tolerance::F16 } else { Tolerance::F32 }.or_zero();
+    let Some(difference) = compare(found, expected, tolerance) else {
         return Some(format!("{} instead of {}", found.ty(), expected.ty()));
-    }
-    let (found, expected) = (found.to_f64(), expected.to_f64());
-    let scale = expected.iter().filter(|v| v.is_finite()).fold(0.0f64, |max, v| max.max(v.abs()));
-    let tolerance = if scale == 0.0 { 1e-6 } else { of_scale * scale };
-    found.iter().zip(&expected).enumerate().find_map(|(index, (&a, &b))| {
-        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance + of_value * b.abs();
-        (!same).then(|| format!("element {index}: {a} instead of {b}"))
-    })
+    };
+    let index = difference.first?;
+    Some(format!("element {index}: {} instead of {}", found.to_f64()[index], expected.to_f64()[index]))
 }
 
 #[test]

@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::load::load;
 use adze_compiler::onnx::ImportOptions;
+use adze_ir::egraph::{Region, saturate};
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
+use adze_ir::ops::Op;
 use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 use adze_passes::pass::PassOptions;
 use adze_passes::pipeline::{DEFAULT, Report, Runner};
+use adze_passes::rules::rules;
 
 fn optimise(graph: &mut Graph) -> Report {
     let options = PassOptions::default();
@@ -52,12 +56,9 @@ fn check(path: &Path, evaluate: bool) -> Option<Report> {
     if evaluate && let Some(inputs) = inputs(&graph) {
         let (expected, found) = (eval_graph(&graph, &inputs).unwrap(), eval_graph(&after, &inputs).unwrap());
         for (e, f) in expected.iter().zip(&found) {
-            assert_eq!((e.dtype(), e.shape()), (f.dtype(), f.shape()));
-            let (e, f) = (e.to_f64(), f.to_f64());
-            let largest = e.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            let worst = e.iter().zip(&f).fold(0.0f64, |m, (e, f)| m.max((e - f).abs()));
-            println!("  largest {largest}, worst difference {worst}");
-            assert!(worst <= 1e-4 * largest, "{}: {worst} of {largest}", path.display());
+            let difference = compare(f, e, Tolerance::of(e.dtype())).expect("the same type");
+            println!("  {difference:?}");
+            assert_eq!(difference.beyond, 0, "{}: {difference:?}", path.display());
         }
     }
     Some(report)
@@ -99,5 +100,22 @@ fn shared_models() {
         // Evaluation in the interpreter takes seconds per model: small ones only.
         let small = std::fs::metadata(&path).unwrap().len() < 1_000_000;
         check(&path, small);
+    }
+}
+
+/// How much the rules add to the digits models: a rule that starts to multiply forms is seen here.
+#[test]
+fn the_rules_stay_small_on_the_shipped_models() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/models");
+    for name in ["digits_cnn.onnx", "digits_mlp.onnx"] {
+        let graph = load(&folder.join(name), &ImportOptions::default()).unwrap().graph;
+        let nodes: Vec<_> = graph.nodes().filter(|(_, n)| !matches!(n.op, Op::Constant(_))).map(|(id, _)| id).collect();
+        let outputs: Vec<_> = graph.outputs().iter().map(|output| output.value).collect();
+        let mut region = Region::new(&graph, &nodes, &outputs, graph.consts.clone());
+        let source = region.egraph.total_size();
+        let (_, stats) = saturate(std::mem::take(&mut region.egraph), &rules(), 12, 100_000);
+        println!("{name}: {source} e-nodes, {stats:?}");
+        assert!(stats.saturated, "{name}: {stats:?}");
+        assert!(stats.nodes <= 3 * source, "{name}: {source} e-nodes became {}", stats.nodes);
     }
 }

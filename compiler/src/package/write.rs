@@ -1,5 +1,6 @@
 //! Writing a package: the folder is written whole or not at all.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use super::{Package, c_identifier, header, static_library};
 pub struct WriteOptions {
     /// A Makefile rule that names these files as what the package depends on.
     pub depfile: Option<PathBuf>,
+    /// Further files of the folder, by name: what the system's linker made.
+    pub linked: Vec<(String, Vec<u8>)>,
     /// The files read while compiling.
     pub dependencies: Vec<PathBuf>,
 }
@@ -37,22 +40,25 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> PackageError + '_ {
     move |source| PackageError::Io { path: path.to_owned(), source }
 }
 
+/// A file's name and what it holds.
+type NamedFile<'a> = (String, Cow<'a, [u8]>);
+
 /// The files of a package by name.
-fn files(package: &Package) -> Result<Vec<(String, Vec<u8>)>, PackageError> {
+fn files(package: &Package) -> Result<Vec<NamedFile<'_>>, PackageError> {
     let name = c_identifier(&package.manifest.name);
     let object = format!("{name}.o");
     let library = static_library(&object, &package.object).map_err(io_error(Path::new(&object)))?;
     let json = serde_json::to_string_pretty(&package.manifest)
         .map_err(|e| PackageError::Io { path: format!("{name}.json").into(), source: io::Error::other(e) })?;
     let mut files = vec![
-        (object, package.object.clone()),
-        (format!("lib{name}.a"), library),
-        (format!("{name}.h"), header(&package.manifest).into_bytes()),
-        (format!("{name}.manifest"), package.manifest.encode_to_vec()),
-        (format!("{name}.json"), format!("{json}\n").into_bytes()),
+        (object, Cow::from(&package.object)),
+        (format!("lib{name}.a"), library.into()),
+        (format!("{name}.h"), header(&package.manifest).into_bytes().into()),
+        (format!("{name}.manifest"), package.manifest.encode_to_vec().into()),
+        (format!("{name}.json"), format!("{json}\n").into_bytes().into()),
     ];
     if let Some(weights) = &package.weights {
-        files.push((format!("{name}.weights"), weights.clone()));
+        files.push((format!("{name}.weights"), Cow::from(weights)));
     }
     Ok(files)
 }
@@ -64,7 +70,8 @@ fn files(package: &Package) -> Result<Vec<(String, Vec<u8>)>, PackageError> {
 /// # Errors
 /// [`PackageError`]; the folder is untouched then.
 pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -> Result<Vec<PathBuf>, PackageError> {
-    let files = files(package)?;
+    let mut files = files(package)?;
+    files.extend(options.linked.iter().map(|(name, bytes)| (name.clone(), Cow::Borrowed(bytes.as_slice()))));
     check_replaceable(folder, &files)?;
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -86,7 +93,7 @@ pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -
     Ok(paths)
 }
 
-fn check_replaceable(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), PackageError> {
+fn check_replaceable(folder: &Path, files: &[NamedFile<'_>]) -> Result<(), PackageError> {
     if !folder.exists() {
         return Ok(());
     }
@@ -106,11 +113,17 @@ fn check_replaceable(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), P
     Ok(())
 }
 
-fn write_files(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), PackageError> {
+fn write_files(folder: &Path, files: &[NamedFile<'_>]) -> Result<(), PackageError> {
     fs::create_dir(folder).map_err(io_error(folder))?;
     for (name, bytes) in files {
         let path = folder.join(name);
         fs::write(&path, bytes).map_err(io_error(&path))?;
+        #[cfg(unix)]
+        if !name.contains('.') {
+            // Of all files of a package only an executable has no extension.
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io_error(&path))?;
+        }
     }
     Ok(())
 }

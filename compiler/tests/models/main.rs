@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 mod cross;
+mod dynamic;
+mod memory;
 mod recorded;
+mod replay;
 mod seeded;
 mod shared;

@@ -18,3 +18,6 @@ pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate};
 
 /// egg's e-graph over our e-nodes and facts.
 pub type EGraph = egg::EGraph<ENode, Known>;
+
+#[cfg(test)]
+mod brute;

@@ -97,6 +97,8 @@ pub struct LeafEvent<'a> {
     pub leaf: &'a Leaf,
     /// Values of named dimensions and of the loop variables around it.
     pub symbols: &'a BTreeMap<Sym, i64>,
+    /// The operands as it read them, fill values included.
+    pub inputs: &'a [Option<Tensor>],
     /// The results.
     pub results: &'a [Tensor],
 }
@@ -382,7 +384,7 @@ impl<'a> Machine<'a> {
             }
             self.write(view, tensor, &what())?;
         }
-        observe(LeafEvent { leaf, symbols: &self.symbols, results: &results });
+        observe(LeafEvent { leaf, symbols: &self.symbols, inputs: &inputs, results: &results });
         Ok(())
     }
 

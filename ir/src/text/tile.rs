@@ -408,7 +408,9 @@ fn parse_tag(cursor: &mut Cursor) -> Parsed<u32> {
 
 fn parse_role(cursor: &mut Cursor) -> Parsed<Role> {
     let Token::Word(word) = cursor.peek().clone() else { return Ok(Role::Temp) };
-    if !matches!(word.as_str(), "input" | "output" | "state" | "weight") {
+    // After the last buffer, the same words without a parenthesis begin the bindings.
+    let is_role = matches!(word.as_str(), "input" | "output" | "state" | "weight");
+    if !is_role || *cursor.peek2() != Token::Punct('(') {
         return Ok(Role::Temp);
     }
     cursor.bump();

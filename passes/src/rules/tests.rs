@@ -181,23 +181,8 @@ fn inputs(graph: &Graph, special: bool, random: &mut fastrand::Rng) -> BTreeMap<
     graph.inputs().iter().map(&mut tensor).collect()
 }
 
-fn agree(exactness: Exactness, a: &Tensor, b: &Tensor) -> bool {
-    let (a, b) = (a.to_f64(), b.to_f64());
-    let largest = a.iter().filter(|v| v.is_finite()).fold(1.0f64, |m, v| m.max(v.abs()));
-    let eps = f64::from(f32::EPSILON);
-    let bound = |v: f64| match exactness {
-        Exactness::Exact => 0.0,
-        Exactness::Ulp(n) => f64::from(n) * eps * v.abs(),
-        // The longest sum here has 18 terms.
-        Exactness::Norm(c) => f64::from(c) * eps * 18.0 * largest,
-        Exactness::Lsb(_) | Exactness::Approx => f64::INFINITY,
-    };
-    a.len() == b.len()
-        && a.iter().zip(&b).all(|(x, y)| {
-            let same = if exactness == Exactness::Exact { x.to_bits() == y.to_bits() } else { x == y };
-            same || (x.is_nan() && y.is_nan()) || (x - y).abs() <= bound(*x)
-        })
-}
+/// The longest sum in the cases has that many terms.
+const TERMS: usize = 18;
 
 fn with_rule(graph: &Graph, rule: &'static Rule) -> (EGraph, usize) {
     let nodes: Vec<_> = graph.order().to_vec();
@@ -238,7 +223,7 @@ fn check(egraph: &EGraph, values: &BTreeMap<u32, Tensor>, rule: &Rule) {
         for (node, value) in members.iter().skip(1) {
             let (first, expected) = &members[0];
             assert!(
-                agree(rule.exactness, expected, value),
+                rule.exactness.holds(value, expected, TERMS, 1.0),
                 "rule {}: {first} and {node} differ:\n{expected:?}\n{value:?}",
                 rule.name
             );

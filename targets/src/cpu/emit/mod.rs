@@ -91,6 +91,19 @@ impl Emitter {
         }
         Ok(KernelCode { bytes: code.code_buffer().to_vec(), align: code.buffer.alignment.max(32) })
     }
+
+    /// The instructions of a verified kernel as text, with virtual labels; for reading only.
+    ///
+    /// # Errors
+    /// Those of [`Emitter::compile`].
+    pub fn asm(&mut self, kernel: &Kernel) -> Result<String, CodegenError> {
+        let failed = |problem: String| CodegenError::Generator { function: kernel.name.clone(), problem };
+        let mut context = Context::for_function(self.clif(kernel)?);
+        context.set_disasm(true);
+        let code =
+            context.compile(&*self.isa, &mut ControlPlane::default()).map_err(|e| failed(format!("{:?}", e.inner)))?;
+        code.vcode.clone().ok_or_else(|| failed("no listing".into()))
+    }
 }
 
 /// Lanes of a value as CLIF values; see [`lanes::Shape`].
