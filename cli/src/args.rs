@@ -15,7 +15,8 @@ pub struct ModelArgs {
     /// Bind a named dimension: `batch=1`, or a range `seq=1..32` for code that serves all of it
     #[arg(long = "dim", value_name = "NAME=N|LO..HI", value_parser = parse_dim)]
     pub dims: Vec<(String, DimRange)>,
-    /// Bind the shape of an input; extents are integers or names of dimensions: `input=1x3x224x224`
+    /// Bind the shape of an input: `input=1x3x224x224`; extents are integers, names of dimensions or expressions of them,
+    /// separated by `x`, or by `,` where a name has an `x` in it: `audio=batch,2*hop_x`
     #[arg(long = "shape", value_name = "INPUT=AxBx..", value_parser = parse_shape)]
     pub shapes: Vec<(String, Vec<Extent>)>,
     /// Make an input a constant: `sr=16000` puts the number into every element
@@ -72,17 +73,31 @@ fn parse_dim(text: &str) -> Result<(String, DimRange), String> {
 
 fn parse_shape(text: &str) -> Result<(String, Vec<Extent>), String> {
     let (name, value) = split(text)?;
-    let extent = |part: &str| match part.parse::<i64>() {
-        Ok(number) if number >= 0 => Ok(Extent::from(number)),
-        _ if part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && part.starts_with(|c: char| !c.is_ascii_digit()) =>
-        {
-            Ok(Extent::sym(part))
-        }
-        _ => Err(format!("found extent `{part}`, accepted: an integer or a name")),
-    };
-    let shape = if value == "scalar" { Ok(Vec::new()) } else { value.split(['x', ',']).map(extent).collect() };
+    let shape = if value == "scalar" { Ok(Vec::new()) } else { parse_extents(value) };
     Ok((name.to_owned(), shape?))
+}
+
+/// Extents separated by `,`, or by `x` where what stands between are extents: an `x` in a name (`max`) is none.
+fn parse_extents(text: &str) -> Result<Vec<Extent>, String> {
+    let extent = |part: &str| {
+        let extent = part.parse::<Extent>().ok().filter(|e| e.as_const().is_none_or(|n| n >= 0));
+        extent.ok_or_else(|| format!("found extent `{part}`, accepted: an integer, a name or an expression of names"))
+    };
+    if text.contains(',') {
+        return text.split(',').map(extent).collect();
+    }
+    let mut extents = Vec::new();
+    let mut start = 0;
+    // The shortest piece that is an extent, as long as the next one can start with what follows the `x`.
+    for (at, _) in text.match_indices('x') {
+        let next = text[at + 1..].chars().next();
+        if extent(&text[start..at]).is_ok() && next.is_some_and(|c| c.is_ascii_alphanumeric() || "_(-".contains(c)) {
+            extents.push(extent(&text[start..at])?);
+            start = at + 1;
+        }
+    }
+    extents.push(extent(&text[start..])?);
+    Ok(extents)
 }
 
 fn parse_value(text: &str) -> Result<(String, f64), String> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use adze_compiler::data::test_data;
 use adze_compiler::{Error, data};
 use adze_ir::extent::DimRange;
 use adze_ir::graph::Graph;
@@ -42,12 +43,11 @@ impl InputArgs {
     pub fn read(&self) -> Result<Given, Error> {
         let mut given = Given::default();
         if let Some(folder) = &self.folder {
-            for index in 0.. {
-                let path = folder.join(format!("input_{index}.pb"));
-                if !path.exists() {
-                    break;
+            // A model without inputs has a folder without files.
+            if folder.join("input_0.pb").exists() {
+                for (index, (_, tensor)) in test_data::read_inputs(folder)?.into_iter().enumerate() {
+                    given.add(Key::Position(index), tensor);
                 }
-                given.add(Key::Position(index), read_one(&path)?);
             }
         }
         let mut next = 0;
@@ -74,11 +74,6 @@ impl InputArgs {
         }
         Ok(given)
     }
-}
-
-fn read_one(path: &Path) -> Result<Tensor, Error> {
-    let mut tensors = data::read(path)?;
-    tensors.pop().map(|(_, t)| t).ok_or_else(|| Error::Options(format!("`{}` holds no tensor", path.display())))
 }
 
 impl Given {
@@ -156,11 +151,8 @@ fn random_tensor(random: &mut fastrand::Rng, dtype: adze_ir::types::DType, shape
 /// # Errors
 /// [`Error`] when the folder or a file cannot be written.
 pub fn write_folder(folder: &Path, names: &[String], outputs: &[Tensor]) -> Result<(), Error> {
-    std::fs::create_dir_all(folder).map_err(|source| Error::Read { path: folder.into(), source })?;
-    for (index, (name, tensor)) in names.iter().zip(outputs).enumerate() {
-        data::write(&folder.join(format!("output_{index}.pb")), &[(name.clone(), tensor.clone())])?;
-    }
-    Ok(())
+    let named: Vec<(String, Tensor)> = names.iter().cloned().zip(outputs.iter().cloned()).collect();
+    Ok(test_data::write_outputs(folder, &named)?)
 }
 
 /// Writes to standard output; a reader that has seen enough ends the program quietly.

@@ -42,8 +42,12 @@ pub struct RunArgs {
 /// # Errors
 /// What loading or reading the inputs gives.
 pub fn load_bound(model: &ModelArgs, input: &InputArgs) -> Result<(Graph, Vec<Tensor>), Error> {
-    let given = input.read()?;
     let mut options = model.import_options();
+    let given = input.read().or_else(|error| {
+        // Values of kinds that no supported model has are not broken: say what the model needs.
+        load(&model.model, &options)?;
+        Err(error)
+    })?;
     let names = input_names(model)?;
     let given = given.by_name(&names)?;
     for (name, shape) in shapes_of(&given) {

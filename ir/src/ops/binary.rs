@@ -24,7 +24,7 @@ word_enum! {
         Min = "min",
         /// The larger; NaN wins.
         Max = "max",
-        /// Remainder with the divisor's sign; integers only; by zero gives 0.
+        /// Remainder with the divisor's sign; integers by zero give 0.
         Mod = "mod",
         /// Remainder with the dividend's sign (C's `fmod`).
         Fmod = "fmod",
@@ -79,8 +79,7 @@ impl BinaryFn {
         match self {
             Self::Equal => true,
             Self::And | Self::Or | Self::Xor => dtype == DType::Bool,
-            Self::Mod | Self::BitAnd | Self::BitOr | Self::BitXor => dtype.is_int(),
-            Self::ShiftLeft | Self::ShiftRight => matches!(dtype.int_range(), Some((0, hi)) if hi > 1),
+            Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => dtype.is_int(),
             _ => dtype != DType::Bool,
         }
     }
@@ -89,8 +88,7 @@ impl BinaryFn {
         match self {
             Self::Equal => "any type",
             Self::And | Self::Or | Self::Xor => "bool",
-            Self::Mod | Self::BitAnd | Self::BitOr | Self::BitXor => "an integer type",
-            Self::ShiftLeft | Self::ShiftRight => "an unsigned integer type",
+            Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => "an integer type",
             _ => "a floating-point or integer type",
         }
     }
@@ -106,7 +104,8 @@ impl BinaryFn {
             Self::Pow => a.powf(b),
             Self::Min => a.smaller(b),
             Self::Max => a.larger(b),
-            Self::Mod | Self::Fmod => a % b,
+            Self::Mod => floor_rem(a, b),
+            Self::Fmod => a % b,
             Self::Equal => truth(a == b),
             Self::Less => truth(a < b),
             Self::LessOrEqual => truth(a <= b),
@@ -139,7 +138,9 @@ impl BinaryFn {
             Self::LessOrEqual => i128::from(a <= b),
             Self::Greater => i128::from(a > b),
             Self::GreaterOrEqual => i128::from(a >= b),
-            Self::ShiftLeft | Self::ShiftRight if b >= bits => 0,
+            // Bits that fall out at either end, or a count outside of the width, leave the sign or nothing.
+            Self::ShiftRight if !(0..bits).contains(&b) => -i128::from(a < 0),
+            Self::ShiftLeft if !(0..bits).contains(&b) => 0,
             Self::ShiftLeft => a << b,
             Self::ShiftRight => a >> b,
         }
@@ -150,6 +151,18 @@ impl BinaryFn {
 fn floor_mod(a: i128, b: i128) -> i128 {
     let rest = a.checked_rem(b).unwrap_or(0);
     if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
+}
+
+/// Remainder with the divisor's sign, also for zero, as NumPy's `mod`.
+fn floor_rem(a: f64, b: f64) -> f64 {
+    let rest = a % b;
+    if rest == 0.0 {
+        0f64.copysign(b)
+    } else if (rest < 0.0) != (b < 0.0) {
+        rest + b
+    } else {
+        rest
+    }
 }
 
 /// `a^b` modulo 2^128; negative exponents give the truncated quotient (0 for a base of 0).

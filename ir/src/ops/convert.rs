@@ -8,8 +8,8 @@ use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
 
 op! {
-    /// Converts elements: float to integer truncates (out of range saturates; NaN gives 0), integer to narrower integer
-    /// wraps, anything to `bool` is `x != 0`, to a float rounds to nearest even. Source: ONNX `Cast`.
+    /// Converts elements: float to integer truncates (out of range saturates, or wraps to four bits; NaN gives 0), integer to
+    /// narrower integer wraps, anything to `bool` is `x != 0`, to a float rounds to nearest even. Source: ONNX `Cast`.
     pub struct Cast = "cast" (1..=1) {
         /// Dtype of the result.
         to: DType,
@@ -40,6 +40,11 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Tensor {
     match (from.is_float(), to.is_float()) {
         (true, true) => Tensor::from_f64(to, shape, &x.to_f64()),
         (true, false) if to == DType::Bool => Tensor::from_f64(to, shape, &x.to_f64()),
+        // Four bits wrap, as the operator's specification says; wider integers saturate.
+        (true, false) if to.bits() < 8 => {
+            let limit = |v: i128| v.clamp(i32::MIN.into(), i32::MAX.into());
+            Tensor::from_ints_wrapping(to, shape, &x.to_ints().into_iter().map(limit).collect::<Vec<_>>())
+        }
         (true, false) => Tensor::from_ints(to, shape, &x.to_ints()),
         // One rounding: by way of `f64` a 64-bit integer would be rounded twice.
         (false, true) if to == DType::F32 => {
@@ -82,7 +87,7 @@ mod tests {
         let cases: &[(DType, [i128; 8])] = &[
             (DType::I8, [1, -1, 0, 127, -128, 0, 127, 0]),
             (DType::U8, [1, 0, 0, 255, 0, 0, 255, 0]),
-            (DType::I4, [1, -1, 0, 7, -8, 0, 7, 0]),
+            (DType::I4, [1, -1, 0, -1, 0, 0, -4, 0]),
             (DType::I64, [1, -1, 0, i64::MAX as i128, i64::MIN as i128, 0, 300, 0]),
             (DType::Bool, [1, 1, 1, 1, 1, 0, 1, 1]),
         ];

@@ -4,7 +4,7 @@
 //! then add the bias and requantize once.
 
 use super::linear::{Conv, convolve, infer_conv, infer_product, multiply};
-use super::quantize::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul};
+use super::quantize::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul, SCALES, is_scale};
 use super::shape::{Around, broadcast_strides, concrete, mismatch, need_dtype, need_shape, show, walk};
 use super::{EvalError, OpDef, Operands, TypeError};
 
@@ -96,21 +96,21 @@ fn need_quantized(inputs: Operands<'_, TensorType>, x: usize, along: Along) -> R
     need_shifted(inputs, x, x + 2, along)?;
     let scale = inputs.need(x + 1)?;
     inputs.need(x + 2)?;
-    need_dtype(x + 1, scale, |d| d == DType::F32, "f32")?;
+    need_dtype(x + 1, scale, is_scale, SCALES)?;
     need_parameter(x + 1, scale, inputs.need(x)?, along)
 }
 
 /// Checks the scale and zero point of the result, and gives its dtype.
 fn need_result(inputs: Operands<'_, TensorType>) -> Result<DType, TypeError> {
     let (scale, zero) = (inputs.need(6)?, inputs.need(7)?);
-    need_dtype(6, scale, |d| d == DType::F32, "f32")?;
+    need_dtype(6, scale, is_scale, SCALES)?;
     need_bytes(7, zero)?;
     need_parameter(6, scale, scale, Along::Nothing)?;
     need_parameter(7, zero, zero, Along::Nothing)?;
     Ok(zero.dtype)
 }
 
-/// The `f32` elements, rounded from nothing: the type rule has found them to be `f32`.
+/// The scales as `f32`, exactly: none is wider.
 fn scales(tensor: &Tensor) -> Vec<f32> {
     tensor.to_f64().into_iter().map(|v| v as f32).collect()
 }

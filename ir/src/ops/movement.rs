@@ -130,6 +130,8 @@ op! {
     pub struct SpaceToDepth = "space_to_depth" (1..=1) {
         /// `b`.
         block: i64,
+        /// Channel order column-row-depth (`CRD`) instead of depth-column-row (`DCR`).
+        crd: bool,
     }
 }
 
@@ -491,7 +493,11 @@ impl OpDef for SpaceToDepth {
         let (x, shape, block) = (inputs.need(0)?, concrete(&types[0])?, self.block as usize);
         let [n, c, h, w] = [shape[0], x.shape()[1], shape[2], shape[3]];
         let split = x.reshaped(&[n, c, h, block, w, block]);
-        let y = transposed(&split, &[0, 3, 5, 1, 2, 4], &[n, block, block, c, h, w]);
+        let y = if self.crd {
+            transposed(&split, &[0, 1, 3, 5, 2, 4], &[n, c, block, block, h, w])
+        } else {
+            transposed(&split, &[0, 3, 5, 1, 2, 4], &[n, block, block, c, h, w])
+        };
         Ok(vec![y.reshaped(&shape)])
     }
 }

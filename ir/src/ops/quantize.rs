@@ -151,9 +151,9 @@ fn is_quantized(dtype: DType) -> bool {
 }
 
 const QUANTIZED: &str = "an integer of at most 16 bits";
-const SCALES: &str = "f16, bf16 or f32";
+pub(super) const SCALES: &str = "f16, bf16 or f32";
 
-fn is_scale(dtype: DType) -> bool {
+pub(super) fn is_scale(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::Bf16 | DType::F32)
 }
 

@@ -106,6 +106,7 @@ pub fn emit(mut module: Module, machine: &Machine, prefix: &str) -> Result<CodeO
 /// All constant data, each entry freed once it is copied.
 fn concatenate(constants: Vec<(i64, ConstEntry)>, bytes: u64) -> Result<Vec<u8>, BackendError> {
     let mut all = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+    let some = !constants.is_empty();
     for (offset, entry) in constants {
         let Some(data) = entry.data() else {
             return Err(BackendError::Module(vec![format!(
@@ -115,6 +116,10 @@ fn concatenate(constants: Vec<(i64, ConstEntry)>, bytes: u64) -> Result<Vec<u8>,
         };
         all.resize(usize::try_from(offset).unwrap_or(0), 0);
         all.extend_from_slice(data.bytes());
+    }
+    if some && all.is_empty() {
+        // Empty constants have an address too.
+        all.push(0);
     }
     Ok(all)
 }

@@ -408,8 +408,9 @@ fn depth_to_space(cx: &mut NodeCx<'_, '_>) -> Outputs {
 fn space_to_depth(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(1)?;
     let x: Value = cx.input(0)?;
+    let crd = cx.attrs.word("mode", "DCR", &[("DCR", false), ("CRD", true)])?;
     let block = block(cx)?;
-    Ok(vec![cx.emit1(SpaceToDepth { block }, &[&x])?])
+    Ok(vec![cx.emit1(SpaceToDepth { block, crd }, &[&x])?])
 }
 
 fn trilu(cx: &mut NodeCx<'_, '_>) -> Outputs {

@@ -95,9 +95,9 @@ fn space_and_depth() {
     assert_eq!(dcr.to_i64(), [0, 4, 1, 5, 8, 12, 9, 13, 2, 6, 3, 7, 10, 14, 11, 15]);
     let crd = run1(DepthToSpace { block: 2, crd: true }, &[&x]);
     assert_eq!(crd.to_i64(), [0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15]);
-    assert_eq!(run1(SpaceToDepth { block: 2 }, &[&dcr]), x);
+    assert_eq!(run1(SpaceToDepth { block: 2, crd: false }, &[&dcr]), x);
     assert!(run(DepthToSpace { block: 3, crd: false }, &[&x]).is_err());
-    assert!(run(SpaceToDepth { block: 0 }, &[&x]).is_err());
+    assert!(run(SpaceToDepth { block: 0, crd: false }, &[&x]).is_err());
 }
 
 #[test]

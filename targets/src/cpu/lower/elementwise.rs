@@ -398,7 +398,10 @@ fn emit_binary(b: &mut KernelBuilder, op: &Op, function: BinaryFn, x: Lane, y: L
         F::BitAnd if !float => b.bin(BinOp::And, v, w),
         F::BitOr if !float => b.bin(BinOp::Or, v, w),
         F::BitXor if !float => b.bin(BinOp::Xor, v, w),
-        F::ShiftLeft | F::ShiftRight if b.ty(v).is_scalar() => functions::shift(b, v, w, function == F::ShiftLeft),
+        F::ShiftLeft | F::ShiftRight if b.ty(v).is_scalar() => {
+            functions::shift(b, v, w, function == F::ShiftLeft, is_signed)
+        }
+        F::Mod if elem == Elem::F32 => functions::floor_rem(b, v, w),
         F::Fmod if elem == Elem::F32 => functions::fmod(b, v, w),
         _ => return unsupported(op, x.dtype),
     })
@@ -465,6 +468,11 @@ pub fn cast(b: &mut KernelBuilder, x: Lane, to: DType) -> Value {
         let ty = Type::vec(elem, from.lanes);
         let (one, zero) = if elem.is_float() { (b.number(1.0, ty), b.zero(ty)) } else { (b.int(1, ty), b.zero(ty)) };
         return b.select(mask, one, zero);
+    }
+    if from.elem.is_float() && is_nibble(to) {
+        let wide = b.convert(x.value, true, Elem::I32);
+        let low = b.convert(wide, true, elem);
+        return nibble::wrap(b, low, to);
     }
     if from.elem.is_float()
         && let Some((lo, hi)) = to.int_range().filter(|_| elem.bits() < 32)

@@ -295,13 +295,31 @@ pub(super) fn int_pow(b: &mut KernelBuilder, x: Value, y: Value, signs: (bool, b
     b.select(negative, inverse, power)
 }
 
-/// A scalar shifted by a scalar; by its width or more, 0.
-pub(super) fn shift(b: &mut KernelBuilder, x: Value, by: Value, left: bool) -> Value {
+/// The remainder of `f32` lanes with the sign of `y`, also for zero.
+pub(super) fn floor_rem(b: &mut KernelBuilder, x: Value, y: Value) -> Value {
+    let rest = fmod(b, x, y);
+    let zero = b.zero(b.ty(x));
+    let (below, down) = (b.cmp(Cmp::Lt, rest, zero), b.cmp(Cmp::Lt, y, zero));
+    let opposite = b.bin(BinOp::Xor, below, down);
+    let moved = b.add(rest, y);
+    let moved = b.select(opposite, moved, rest);
+    let none = b.cmp(Cmp::Eq, rest, zero);
+    let signed_zero = with_sign(b, zero, y);
+    b.select(none, signed_zero, moved)
+}
+
+/// A scalar shifted by a scalar; by a count outside of its width only the sign (to the right) or nothing is left.
+pub(super) fn shift(b: &mut KernelBuilder, x: Value, by: Value, left: bool, signed: bool) -> Value {
     let ty: Type = b.ty(x);
     let width = b.int(i64::from(ty.elem.bits()), ty);
     let inside = b.cmp(Cmp::LtU, by, width);
     let amount = b.convert(by, false, Elem::I32);
-    let shifted = b.shift_by(if left { Shift::Left } else { Shift::RightU }, x, amount);
-    let nothing = b.zero(ty);
-    b.select(inside, shifted, nothing)
+    let way = match (left, signed) {
+        (true, _) => Shift::Left,
+        (false, true) => Shift::RightS,
+        (false, false) => Shift::RightU,
+    };
+    let shifted = b.shift_by(way, x, amount);
+    let rest = if way == Shift::RightS { b.shift(way, x, ty.elem.bits() - 1) } else { b.zero(ty) };
+    b.select(inside, shifted, rest)
 }

@@ -46,7 +46,7 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Pad(op) if op.mode == PadMode::Constant => Ok(pad_constant(cx, &op.before, &op.after)),
         Op::Reshape(_) => Ok(vec![reshape(cx)]),
         Op::DepthToSpace(op) => Ok(vec![depth_to_space(cx, op.block, op.crd)]),
-        Op::SpaceToDepth(op) => Ok(vec![space_to_depth(cx, op.block)]),
+        Op::SpaceToDepth(op) => Ok(vec![space_to_depth(cx, op.block, op.crd)]),
         _ => computed(cx),
     }
 }
@@ -238,8 +238,8 @@ fn depth_to_space(cx: &LeafCx<'_>, block: i64, crd: bool) -> Lowered {
     copy_shape(cx, "depth_to_space", 0, &shape, from, to, 0, Extent::ZERO, Extent::ZERO)
 }
 
-/// The inverse of the depth-column-row form.
-fn space_to_depth(cx: &LeafCx<'_>, block: i64) -> Lowered {
+/// The inverse of [`depth_to_space`].
+fn space_to_depth(cx: &LeafCx<'_>, block: i64, crd: bool) -> Lowered {
     let x = cx.inputs[0].as_ref().expect("the type rule asks for it");
     let out = &cx.outputs[0];
     let (side, channels) = (Extent::from(block), x.shape[1].clone());
@@ -255,14 +255,11 @@ fn space_to_depth(cx: &LeafCx<'_>, block: i64) -> Lowered {
         w.clone() * side.clone(),
     ];
     let c = &out.strides[1];
-    let to = vec![
-        out.strides[0].clone(),
-        c.clone() * channels.clone() * side,
-        c.clone() * channels,
-        c.clone(),
-        out.strides[2].clone(),
-        out.strides[3].clone(),
-    ];
+    let (row, column, depth) = match crd {
+        true => (c.clone() * side.clone(), c.clone(), c.clone() * side.clone() * side),
+        false => (c.clone() * side * channels.clone(), c.clone() * channels, c.clone()),
+    };
+    let to = vec![out.strides[0].clone(), row, column, depth, out.strides[2].clone(), out.strides[3].clone()];
     copy_shape(cx, "space_to_depth", 0, &shape, from, to, 0, Extent::ZERO, Extent::ZERO)
 }
 
