@@ -1,4 +1,5 @@
 //! The default pipeline on whole models: verified after each pass, and the interpreter agrees before and after.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
