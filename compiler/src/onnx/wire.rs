@@ -1,6 +1,6 @@
 //! A bounded walk over protobuf bytes, before any decoder sees them.
 //!
-//! The walk follows the known ONNX messages ([`super::schema`]) and writes a *skeleton*: the same model with unknown
+//! The walk follows the known ONNX messages (`super::schema`) and writes a *skeleton*: the same model with unknown
 //! fields and documentation left out and with every tensor's payload replaced by the index of its [`Payload`], the
 //! ranges of the payload's bytes in the walked buffer. The skeleton is small, whatever the weights, and harmless to the
 //! decoder of the `protobuf` crate, which recurses without bound into unknown groups.
@@ -82,7 +82,7 @@ pub struct Piece {
     pub range: Range<usize>,
 }
 
-/// What [`walk`] found.
+/// What `walk` found.
 #[derive(Clone, Debug, Default)]
 pub struct Skeleton {
     /// The message without payloads. `raw_data` of tensor `i` holds `i` as eight little-endian bytes.

@@ -1,6 +1,6 @@
 //! The operator table: one vocabulary for graph, e-graph, tile IR, text and interpreter.
 //!
-//! Each family file holds, per operator: its attributes ([`op!`]), type rule and reference evaluation ([`OpDef`]).
+//! Each family file holds, per operator: its attributes (`op!`), type rule and reference evaluation ([`OpDef`]).
 //! A new operator is that, plus a row in the table at the end of this file.
 
 mod activation;
@@ -164,7 +164,7 @@ impl<'a, T> Operands<'a, T> {
     }
 }
 
-/// Attributes of an operator in their general form; written by [`op!`].
+/// Attributes of an operator in their general form; written by `op!`.
 pub trait OpAttrs: Sized {
     /// Spelling in the text format.
     const NAME: &'static str;
@@ -224,7 +224,7 @@ macro_rules! op {
 }
 pub(crate) use op;
 
-/// Reads one attribute for [`op!`].
+/// Reads one attribute for `op!`.
 fn take_attr<T: crate::attrs::Attribute>(attrs: &mut AttrMap, name: &'static str) -> Result<T, TypeError> {
     let found = attrs.remove(name);
     let value = match &found {
