@@ -229,6 +229,16 @@ fn to_planned(program: Program, options: &BuildOptions, trace: &mut Trace) -> Re
 }
 
 fn verified(program: Program) -> Result<Program, Error> {
+    let wide = |b: &&adze_ir::tile::Buffer| b.bytes().upper(&program.dims) > adze_ir::extent::LIMIT;
+    if let Some(buffer) = program.buffers.values().find(wide).filter(|_| !program.dims.is_empty()) {
+        let ranges = program.dims.iter().map(|(name, r)| format!("{name} in {}..{}", r.lo, r.hi));
+        return Err(Error::Options(format!(
+            "tensor `{}` would take {} bytes with {}: narrow the named dimensions with --dim",
+            buffer.name,
+            buffer.bytes(),
+            ranges.collect::<Vec<_>>().join(", ")
+        )));
+    }
     match verify_program(&program) {
         Ok(()) => Ok(program),
         Err(violations) => {

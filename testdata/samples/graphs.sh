@@ -25,6 +25,8 @@ one() {
     "BUILD=$build" >"$log" 2>&1
   if grep -q 'Error 77' "$log"; then
     echo unsupported
+  elif grep -q 'narrow the named dimensions' "$log"; then
+    echo dynamic
   elif [ -f "$build/model/$(basename "$graph").h" ] && ! grep -q '_DIMS 0u' "$build/model/$(basename "$graph").h"; then
     echo dynamic
   elif make -s -f "$here/freestanding/Makefile" standalone run "ADZE=$adze" "MODEL=$graph.onnx" "CASE=$graph.ort.npz" "ISA=$isa" \
