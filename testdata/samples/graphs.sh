@@ -25,7 +25,7 @@ one() {
     "BUILD=$build" >"$log" 2>&1
   if grep -q 'Error 77' "$log"; then
     echo unsupported
-  elif grep -q 'narrow the named dimensions' "$log"; then
+  elif grep -q ' would take ' "$log"; then
     echo dynamic
   elif [ -f "$build/model/$(basename "$graph").h" ] && ! grep -q '_DIMS 0u' "$build/model/$(basename "$graph").h"; then
     echo dynamic
