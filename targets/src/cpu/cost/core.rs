@@ -70,7 +70,9 @@ impl Core {
             Arch::Riscv64 => "riscv64",
         };
         let cores = Core::table(TABLE).expect("the table of cores is well formed");
-        let found = cores.get(machine.name).or_else(|| cores.get(name));
+        // Dot products are all that machines of one name differ in.
+        let plain = machine.name.trim_end_matches("-vnni");
+        let found = cores.get(machine.name).or_else(|| cores.get(plain)).or_else(|| cores.get(name));
         found.cloned().expect("every instruction set has a row")
     }
 

@@ -2,8 +2,10 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 use adze_ir::types::DType;
 
+use super::blocking::{choose_window, window_rows, window_schedule};
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, lanes_of, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
@@ -42,6 +44,12 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let mut leaf = Leaf::new(cx, anchor.op.name());
     let stream = leaf.input(at)?;
     Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish })?])
+}
+
+/// The schedules that make sense for a pool.
+pub(super) fn schedules(cx: &LeafCx<'_>) -> Vec<Schedule> {
+    let rows = cx.outputs.first().and_then(|y| y.shape.last());
+    rows.map_or_else(Vec::new, |rows| window_rows(cx, rows).into_iter().map(window_schedule).collect())
 }
 
 /// What a sliding window is made of.
@@ -101,7 +109,7 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
     let slide = Slide {
         elem,
         lanes: if vectors { lanes_of(leaf.cx, elem) } else { 1 },
-        mr: usize::try_from(rows.extent.as_const().unwrap_or(8).clamp(1, 8)).unwrap_or(1),
+        mr: choose_window(leaf.cx, &rows.extent)?,
         x: Stream { base, ..stream },
         y: target,
         start: start.map(|s| s.0),

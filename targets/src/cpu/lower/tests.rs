@@ -220,7 +220,7 @@ impl Case {
         let inputs: Vec<Option<Operand>> = self.inputs.iter().map(|g| g.as_ref().map(Given::operand)).collect();
         let outputs: Vec<Operand> = results.iter().map(Given::operand).collect();
         let dims: Dims = self.dims.keys().map(|&name| (name.into(), DimRange { lo: 1, hi: 1000 })).collect();
-        let cx = LeafCx { op: &self.op, inputs: &inputs, outputs: &outputs, dims: &dims, machine };
+        let cx = LeafCx { op: &self.op, inputs: &inputs, outputs: &outputs, dims: &dims, machine, schedule: None };
         lower_leaf(&cx).unwrap_or_else(|e| panic!("{}: {e}", self.op))
     }
 
