@@ -149,32 +149,39 @@ fn load(machine: &Machine, kernel: &Kernel) -> Loaded {
     Loaded::new(&object.finish().expect("the object is complete")).expect("the host runs its own objects")
 }
 
-/// Multiply-adds per second of twelve sums in registers.
+/// Multiply-adds per second of twelve sums in registers as wide as the machine's.
 fn peak(machine: &Machine) -> f64 {
+    let lanes = u16::try_from(machine.vector_bytes / 4).expect("few lanes").max(1);
     let mut b = KernelBuilder::new("peak");
     let y = b.param("y", DType::F32, Access::InOut);
-    let sums: Vec<_> = (0..12).map(|i| b.load(y, i * 4, 4)).collect();
+    let sums: Vec<_> = (0..12).map(|i| b.load(y, i * i64::from(lanes), lanes)).collect();
     let (lo, hi) = b.range();
     let sums = b.for_(lo, hi, 1, &sums, |b, _, sums| sums.iter().map(|&s| b.muladd(s, s, s)).collect());
     for (i, &sum) in sums.iter().enumerate() {
-        b.store(y, i, sum);
+        b.store(y, i as i64 * i64::from(lanes), sum);
     }
     let kernel = b.finish();
     let loaded = load(machine, &kernel);
-    let mut buffers = [Buffer::new(12 * 16)];
+    let mut buffers = [Buffer::new(12 * 4 * usize::from(lanes))];
     let turns = 100_000;
     let seconds = fastest(|| {
         loaded.call_kernel("peak", &mut buffers, &[], 0, turns).expect("the kernel is there");
     });
-    turns as f64 * 48.0 / seconds
+    turns as f64 * 12.0 * f64::from(lanes) / seconds
 }
 
 fn main() {
-    let Some(machine) = Machine::host() else { return };
+    // ADZE_CPU: another machine than the best one, such as `x86_64-v3`.
+    let wanted = std::env::var("ADZE_CPU").ok();
+    let machine = match &wanted {
+        Some(name) => Machine::runnable().into_iter().find(|m| m.name == name),
+        None => Machine::host(),
+    };
+    let Some(machine) = machine else { return };
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
     let mut rng = fastrand::Rng::with_seed(1);
     let top = peak(&machine);
-    println!("peak {:.1} GFLOP/s", top * 2e-9);
+    println!("{}: peak {:.1} GFLOP/s", machine.name, top * 2e-9);
     for layer in layers().into_iter().filter(|l| l.name.contains(&filter)) {
         let w = random(&mut rng, layer.dtype, &layer.w);
         let place = |shape: &[usize]| operand(layer.dtype, shape, None, !layer.plain);

@@ -7,7 +7,7 @@ use adze_ir::types::DType;
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, lanes_of, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
-use super::slide::{Finish, Slide, Step};
+use super::slide::{Finish, Slide, Step, held_weights};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::Elem;
 
@@ -98,10 +98,14 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
     }
     let rows = outer.pop().ok_or_else(|| unsupported("no spatial axis", "one or more"))?;
     let base = windows.iter().fold(stream.base.clone(), |base, w| base - w.step.clone() * w.pad.into());
+    // One for the element read, one more to compute with.
+    let registers = leaf.cx.machine.vector_registers as usize - 2;
+    let most = (registers - held_weights(&step, &windows)).min(8) as i64;
     let slide = Slide {
         elem,
         lanes: if vectors { lanes_of(leaf.cx, elem) } else { 1 },
-        mr: usize::try_from(rows.extent.as_const().unwrap_or(8).clamp(1, 8)).unwrap_or(1),
+        mr: usize::try_from(rows.extent.as_const().unwrap_or(most).clamp(1, most)).unwrap_or(1),
+        registers,
         x: Stream { base, ..stream },
         y: target,
         start: start.map(|s| s.0),

@@ -2,11 +2,11 @@
 
 use cranelift_codegen::ir::{self as clif, InstBuilder, types};
 
+use super::lanes::scalar_type;
+use super::{Body, Val};
 use crate::cpu::kernel::ir::{BinOp, Cmp, Cvt, Shift};
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::Arch;
-use super::lanes::scalar_type;
-use super::{Body, Val};
 
 impl Body<'_, '_> {
     pub(super) fn cvt(&mut self, cvt: Cvt, a: &Val, to: Type) -> Val {

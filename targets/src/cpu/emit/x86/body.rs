@@ -131,14 +131,8 @@ impl Code_ {
 
 /// Instructions for a kernel.
 pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError> {
-    let code = Code_ {
-        insts: Vec::new(),
-        regs: PrimaryMap::new(),
-        depth: 0,
-        labels: 0,
-        pool: Vec::new(),
-        pooled: Vec::new(),
-    };
+    let code =
+        Code_ { insts: Vec::new(), regs: PrimaryMap::new(), depth: 0, labels: 0, pool: Vec::new(), pooled: Vec::new() };
     let mut body = Body {
         kernel,
         cpu,
@@ -247,7 +241,9 @@ impl<'a> Body<'a> {
         }
         self.scopes.open();
         for dim in &self.kernel.dims {
-            let Ok(disp) = i32::try_from(u64::from(dim.slot) * 8) else { return self.no("a dimension slot that large") };
+            let Ok(disp) = i32::try_from(u64::from(dim.slot) * 8) else {
+                return self.no("a dimension slot that large");
+            };
             let value = self.load_gpr(args[1], disp);
             self.scopes.define(dim.name.clone(), Gp::Reg(value));
         }
@@ -591,7 +587,11 @@ impl<'a> Body<'a> {
 
     /// The instruction for that width.
     pub fn pick(&self, codes: &Codes, width: Width) -> Code {
-        if self.cpu.evex { codes.evex[width.index()] } else { codes.vex.get(width.index()).copied().unwrap_or(Code::INVALID) }
+        if self.cpu.evex {
+            codes.evex[width.index()]
+        } else {
+            codes.vex.get(width.index()).copied().unwrap_or(Code::INVALID)
+        }
     }
 
     /// A part in a register that must not be written.
