@@ -64,6 +64,7 @@ fn habit(op: &Op) -> Habit {
         | Op::Binary(_)
         | Op::Where(_)
         | Op::Cast(_)
+        | Op::BitCast(_)
         | Op::Clip(_)
         | Op::LeakyRelu(_)
         | Op::Elu(_)
