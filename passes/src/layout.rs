@@ -63,6 +63,7 @@ fn habit(op: &Op) -> Habit {
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
         op if is_elementwise(op) => Habit::Keeps,
         Op::Cast(_)
+        | Op::BitCast(_)
         | Op::IsInf(_)
         | Op::Quantize(_)
         | Op::Dequantize(_)

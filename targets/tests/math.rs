@@ -141,6 +141,11 @@ fn log() {
 }
 
 #[test]
+fn log1p() {
+    check("log1p", |b, x, _| math::log1p(b, x), |x, _| x.ln_1p(), math::LOG1P_ULP, any);
+}
+
+#[test]
 fn tanh() {
     check("tanh", |b, x, _| math::tanh(b, x), |x, _| x.tanh(), math::TANH_ULP, any);
 }

@@ -14,7 +14,7 @@ use crate::cpu::kernel::Elem;
 /// Lowers a pool, alone or with epilogues.
 ///
 /// # Errors
-/// [`Unsupported`] for dtypes without kernels, `LpPool` with `p` other than 1 and 2, and epilogues that are not elementwise.
+/// [`Unsupported`] for dtypes without kernels, and epilogues that are not elementwise.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let at = anchor.need(0)?;
@@ -26,17 +26,14 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let (geometry, step) = match anchor.op {
         Op::MaxPool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Max { signed }),
         Op::AveragePool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Sum),
-        Op::LpPool(op) if op.p == 1 || op.p == 2 => {
-            (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Power(op.p))
-        }
-        Op::LpPool(op) => return Err(unsupported(format!("`lp_pool` with p = {}", op.p), "p = 1 or 2")),
+        Op::LpPool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Power(op.p)),
         other => return Err(unsupported(format!("`{}`", other.name()), "a pool")),
     };
     let windows = Window::all(x, y.shape.get(2..).unwrap_or_default(), &geometry, cx.dims)?;
     let finish = match anchor.op {
         Op::AveragePool(op) if op.count_include_pad => Finish::Average(padded(&windows, x, &op.pads)),
         Op::AveragePool(_) => Finish::Average(windows.clone()),
-        Op::LpPool(op) if op.p == 2 => Finish::Root,
+        Op::LpPool(op) if op.p > 1 => Finish::Root(op.p),
         _ => Finish::None,
     };
     let mut leaf = Leaf::new(cx, anchor.op.name());

@@ -12,7 +12,7 @@ use super::micro::{load_lanes, multiply_add};
 use super::operand::{Lowered, Unsupported};
 use super::product::{EXTRA, LEFT, RESULT, RIGHT, START};
 use super::window::Window;
-use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value};
+use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value, math};
 
 /// Window rows up to this length are written out, so that neighbouring outputs share what is read.
 const WRITTEN_OUT: i64 = 5;
@@ -38,8 +38,8 @@ pub(super) enum Finish {
     None,
     /// Divided by the number of elements that these windows have.
     Average(Vec<Window>),
-    /// The square root.
-    Root,
+    /// The root of that degree.
+    Root(i64),
 }
 
 /// A sliding window.
@@ -385,9 +385,9 @@ impl Slide<'_> {
     ) -> Result<Vec<Value>, Unsupported> {
         match &self.finish {
             Finish::None => {}
-            Finish::Root => {
+            Finish::Root(degree) => {
                 for value in &mut values {
-                    *value = b.un(crate::cpu::kernel::UnOp::Sqrt, *value);
+                    *value = root(b, *value, *degree);
                 }
             }
             Finish::Average(windows) => {
@@ -477,4 +477,13 @@ fn larger(b: &mut KernelBuilder, best: Value, element: Value, signed: bool) -> V
     let larger = b.bin(BinOp::MaxSel, best, element);
     let was_nan = b.cmp(Cmp::Ne, best, best);
     b.select(was_nan, best, larger)
+}
+
+/// The root of a magnitude, by a constant degree.
+fn root(b: &mut KernelBuilder, x: Value, degree: i64) -> Value {
+    if degree == 2 {
+        return b.un(crate::cpu::kernel::UnOp::Sqrt, x);
+    }
+    let exponent = b.number(1.0 / degree as f64, b.ty(x));
+    math::pow(b, x, exponent)
 }
