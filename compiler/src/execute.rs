@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use adze_ir::extent::{Extent, Sym};
 use adze_ir::tensor::Tensor;
 use adze_ir::tile::{Binding, Program, Role};
+use adze_targets::cpu::backend::Code;
 use adze_targets::cpu::driver::status;
 use adze_targets::cpu::exec::{Buffer, Loaded, RawCall};
 
 use crate::build::Built;
 use crate::error::Error;
+use crate::link::compile_source;
 
 /// A built model in executable memory.
 pub struct Executable<'a> {
@@ -28,12 +30,16 @@ fn bug(error: impl std::fmt::Display) -> Error {
 }
 
 impl<'a> Executable<'a> {
-    /// Places the object in memory.
+    /// Places the object in memory; source is compiled by the system's C compiler first.
     ///
     /// # Errors
-    /// [`Error`] when it is for another machine.
+    /// [`Error`] when it is for another machine, or there is no C compiler.
     pub fn new(built: &'a Built) -> Result<Self, Error> {
-        let loaded = Loaded::new(&built.package.object).map_err(|e| Error::Options(e.to_string()))?;
+        let loaded = match &built.package.code {
+            Code::Object(bytes) => Loaded::new(bytes),
+            Code::Source(_) => Loaded::new(&compile_source(&built.package)?),
+        };
+        let loaded = loaded.map_err(|e| Error::Options(e.to_string()))?;
         Ok(Self { built, loaded })
     }
 

@@ -53,6 +53,8 @@ pub enum Arch {
     Aarch64,
     /// 64-bit RISC-V.
     Riscv64,
+    /// Source text for whatever a C compiler knows (see [`super::c99`]).
+    C99,
 }
 
 /// A CPU that code is made for.
@@ -102,6 +104,8 @@ const MACHINES: &[Row] = &[
     ("aarch64", Arch::Aarch64, "aarch64-unknown-linux-gnu", &[], 16, 32, true),
     ("riscv64gc", Arch::Riscv64, "riscv64gc-unknown-linux-gnu", RV64GC, 0, 32, true),
     ("riscv64gcv", Arch::Riscv64, "riscv64gc-unknown-linux-gnu", RV64GCV, 16, 32, true),
+    ("c99", Arch::C99, "unknown-unknown-unknown", &[], 0, 16, false),
+    ("c99-simd", Arch::C99, "unknown-unknown-unknown", &[], 32, 16, false),
 ];
 
 const ALIASES: &[(&str, &str)] = &[
@@ -114,7 +118,8 @@ const ALIASES: &[(&str, &str)] = &[
 
 impl Machine {
     /// Names that [`Machine::from_name`] accepts, without aliases.
-    pub const NAMES: &'static [&'static str] = &["x86_64-v2", "x86_64-v3", "aarch64", "riscv64gc", "riscv64gcv"];
+    pub const NAMES: &'static [&'static str] =
+        &["x86_64-v2", "x86_64-v3", "aarch64", "riscv64gc", "riscv64gcv", "c99", "c99-simd"];
 
     /// Looks a machine up by name or alias (`x86_64-linux`).
     ///
@@ -146,6 +151,11 @@ impl Machine {
         {
             None
         }
+    }
+
+    /// What a package says it is for: the triple of objects, the language of source.
+    pub fn target(&self) -> String {
+        if self.arch == Arch::C99 { "c99".to_owned() } else { self.triple.to_string() }
     }
 
     /// Calling convention of kernels: the emitters know one per instruction set.
