@@ -16,3 +16,4 @@ mod rebuild;
 pub mod registry;
 pub mod rules;
 pub mod saturate;
+pub mod schedule;

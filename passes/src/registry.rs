@@ -1,7 +1,7 @@
 //! All passes by name.
 
 use crate::pass::{Pass, PassError};
-use crate::{canonicalize, dead, decompose, fold, fuse, layout, saturate};
+use crate::{canonicalize, dead, decompose, fold, fuse, layout, saturate, schedule};
 
 /// Every pass, in the order of the pipeline.
 pub const PASSES: &[&dyn Pass] = &[
@@ -12,6 +12,7 @@ pub const PASSES: &[&dyn Pass] = &[
     &fuse::Fuse,
     &dead::DeadCode,
     &layout::AssignLayouts,
+    &schedule::ChooseSchedules,
 ];
 
 /// The pass of that name.

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod c99;
+pub mod cost;
 pub mod driver;
 pub mod emit;
 pub mod exec;
@@ -10,5 +11,7 @@ pub mod lower;
 pub mod machine;
 pub mod module;
 pub mod object;
+pub mod propose;
 
 pub use machine::{Arch, CodegenError, Machine};
+pub use propose::CpuModel;
