@@ -11,6 +11,7 @@ use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, NodeId, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{Op, Relayout, TypeError};
+use adze_ir::tile::is_elementwise;
 use adze_ir::types::{Layout, TensorType};
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -61,22 +62,9 @@ fn habit(op: &Op) -> Habit {
         Op::Fused(fused) => habit(&fused.anchor().op),
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
         op if is_integer_conv(op) => Habit::Window,
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Where(_)
-        | Op::Cast(_)
-        | Op::Clip(_)
-        | Op::LeakyRelu(_)
-        | Op::Elu(_)
-        | Op::Celu(_)
-        | Op::Selu(_)
-        | Op::HardSigmoid(_)
-        | Op::Gelu(_)
-        | Op::Swish(_)
-        | Op::ThresholdedRelu(_)
-        | Op::Shrink(_)
+        op if is_elementwise(op) => Habit::Keeps,
+        Op::Cast(_)
         | Op::IsInf(_)
-        | Op::PRelu(_)
         | Op::Quantize(_)
         | Op::Dequantize(_)
         | Op::BatchNorm(_)

@@ -52,28 +52,8 @@ pub fn number(b: &mut KernelBuilder, number: f64, dtype: DType, lanes: u16) -> L
 
 /// Whether the operator is elementwise, so that [`emit`] has code for it.
 pub fn is_elementwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Where(_)
-            | Op::Cast(_)
-            | Op::Clip(_)
-            | Op::LeakyRelu(_)
-            | Op::Elu(_)
-            | Op::Celu(_)
-            | Op::Selu(_)
-            | Op::HardSigmoid(_)
-            | Op::Gelu(_)
-            | Op::Swish(_)
-            | Op::ThresholdedRelu(_)
-            | Op::Shrink(_)
-            | Op::IsInf(_)
-            | Op::PRelu(_)
-            | Op::Quantize(_)
-            | Op::Dequantize(_)
-            | Op::BatchNorm(_)
-    )
+    let plain = !matches!(op, Op::Fused(_)) && adze_ir::tile::is_elementwise(op);
+    plain || matches!(op, Op::Cast(_) | Op::IsInf(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::BatchNorm(_))
 }
 
 fn signed(dtype: DType) -> bool {

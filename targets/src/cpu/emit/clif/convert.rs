@@ -2,9 +2,9 @@
 
 use cranelift_codegen::ir::{self as clif, InstBuilder, types};
 
-use super::super::kernel::ir::{BinOp, Cmp, Cvt, Shift};
-use super::super::kernel::types::{Elem, Type};
-use super::super::machine::Arch;
+use crate::cpu::kernel::ir::{BinOp, Cmp, Cvt, Shift};
+use crate::cpu::kernel::types::{Elem, Type};
+use crate::cpu::machine::Arch;
 use super::lanes::scalar_type;
 use super::{Body, Val};
 
