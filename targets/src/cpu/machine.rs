@@ -146,7 +146,8 @@ impl Machine {
         let Some(&(name, triple, features, vector_bytes, vector_registers, has_fma, has_dot)) = row else {
             return Err(CodegenError::Target { found: name.into(), accepted: Self::NAMES.join(", ") });
         };
-        let unknown = || CodegenError::Target { found: triple.into(), accepted: "a triple that Cranelift knows".into() };
+        let unknown =
+            || CodegenError::Target { found: triple.into(), accepted: "a triple that Cranelift knows".into() };
         let triple: Triple = triple.parse().map_err(|_| unknown())?;
         let arch = match triple.architecture {
             Architecture::X86_64 => Arch::X86_64,

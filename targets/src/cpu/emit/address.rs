@@ -223,11 +223,7 @@ impl<'a, V: Copy> Scopes<'a, V> {
 
     /// Prepares a loop, before its first iteration: computes what its body needs and does not change, and the start and
     /// step of what moves with the loop variable.
-    pub(super) fn plan_loop<C: Scalars<Value = V>>(
-        &mut self,
-        c: &mut C,
-        f: &For,
-    ) -> Result<LoopPlan<V>, CodegenError> {
+    pub(super) fn plan_loop<C: Scalars<Value = V>>(&mut self, c: &mut C, f: &For) -> Result<LoopPlan<V>, CodegenError> {
         let mut needs = Needs::default();
         needs.block(&f.body);
         for extent in &needs.extents {

@@ -408,7 +408,14 @@ fn load_quad(b: &mut KernelBuilder, a: &Stream, at: Extent, (bytes, lanes): (u16
         }
         four
     };
-    let all = b.shuffle(four, four, (0..4 * lanes).map(|lane| lane % 4).collect());
+    // A number in every lane is what machines repeat best, straight from memory.
+    let all = if lanes == 1 {
+        four
+    } else {
+        let scalar = b.bitcast(four, Type::scalar(Elem::F32));
+        let numbers = b.splat(scalar, lanes);
+        b.bitcast(numbers, ty.with_lanes(4 * lanes))
+    };
     if !quads.raised {
         return all;
     }

@@ -19,10 +19,10 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_entity::{EntityRef, SecondaryMap};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
-use crate::cpu::kernel::ir::{Block, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
-use crate::cpu::kernel::types::Type;
 use super::KernelCode;
 use super::address::{self, Scalars, Scopes};
+use crate::cpu::kernel::ir::{Block, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
+use crate::cpu::kernel::types::Type;
 use crate::cpu::machine::{CodegenError, Machine};
 
 /// Emits kernels for one machine.

@@ -10,7 +10,7 @@ use super::inst::{Base, Cc, Class, Inst, Mem, Op as Machine, Operand, Width};
 use super::scalar::Gp;
 use super::table::{self, Codes};
 use super::{Cpu, Selected, info, runs};
-use crate::cpu::kernel::ir::{Block, Cmp, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
+use crate::cpu::kernel::ir::{Block, Cmp, Cond, Cvt, For, HI, Kernel, LO, Op, Stmt, Value};
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;
 
@@ -131,14 +131,8 @@ impl Code_ {
 
 /// Instructions for a kernel.
 pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError> {
-    let code = Code_ {
-        insts: Vec::new(),
-        regs: PrimaryMap::new(),
-        depth: 0,
-        labels: 0,
-        pool: Vec::new(),
-        pooled: Vec::new(),
-    };
+    let code =
+        Code_ { insts: Vec::new(), regs: PrimaryMap::new(), depth: 0, labels: 0, pool: Vec::new(), pooled: Vec::new() };
     let mut body = Body {
         kernel,
         cpu,
@@ -212,8 +206,8 @@ impl<'a> Body<'a> {
                     });
                     match op {
                         Op::Load(_) => made[*result] = at + 1,
-                        // As old as what it repeats.
-                        Op::Splat(a) if self.deferred[*a] => made[*result] = oldest,
+                        // As old as what it repeats, or reads as something else.
+                        Op::Splat(a) | Op::Cvt(Cvt::Bits, a) if self.deferred[*a] => made[*result] = oldest,
                         _ => {}
                     }
                 }
@@ -247,7 +241,9 @@ impl<'a> Body<'a> {
         }
         self.scopes.open();
         for dim in &self.kernel.dims {
-            let Ok(disp) = i32::try_from(u64::from(dim.slot) * 8) else { return self.no("a dimension slot that large") };
+            let Ok(disp) = i32::try_from(u64::from(dim.slot) * 8) else {
+                return self.no("a dimension slot that large");
+            };
             let value = self.load_gpr(args[1], disp);
             self.scopes.define(dim.name.clone(), Gp::Reg(value));
         }
@@ -535,6 +531,14 @@ impl<'a> Body<'a> {
             }
             Op::Cvt(cvt, a) => {
                 let a = self.take(*a);
+                // Some bytes in memory as a float there.
+                let float = *cvt == Cvt::Bits && ty.is_scalar() && ty.elem.is_float() && !a.ty.elem.is_mask();
+                if let [Part::Load(mem)] = a.parts[..]
+                    && float
+                    && self.deferred[result]
+                {
+                    return Ok(vec![Part::Scalar(mem)]);
+                }
                 self.cvt(*cvt, &a, ty)?
             }
             Op::Reduce(op, a) => {
@@ -591,7 +595,11 @@ impl<'a> Body<'a> {
 
     /// The instruction for that width.
     pub fn pick(&self, codes: &Codes, width: Width) -> Code {
-        if self.cpu.evex { codes.evex[width.index()] } else { codes.vex.get(width.index()).copied().unwrap_or(Code::INVALID) }
+        if self.cpu.evex {
+            codes.evex[width.index()]
+        } else {
+            codes.vex.get(width.index()).copied().unwrap_or(Code::INVALID)
+        }
     }
 
     /// A part in a register that must not be written.

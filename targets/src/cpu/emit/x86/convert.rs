@@ -309,8 +309,7 @@ impl Body<'_> {
             (_, false) => Code::VEX_Vcvtsi2sd_xmm_xmm_rm64,
             (_, true) => Code::EVEX_Vcvtsi2sd_xmm_xmm_rm64_er,
         };
-        let operands =
-            vec![Operand::Reg(reg, Width::X), Operand::Reg(zero, Width::X), Operand::Reg(from, Width::B8)];
+        let operands = vec![Operand::Reg(reg, Width::X), Operand::Reg(zero, Width::X), Operand::Reg(from, Width::B8)];
         self.code.op(code, operands);
         Ok(vec![Part::Reg(reg)])
     }

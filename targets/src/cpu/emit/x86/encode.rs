@@ -133,8 +133,7 @@ struct Out {
 
 impl Out {
     fn put(&mut self, instruction: &Instruction) -> Result<(), String> {
-        let length =
-            self.encoder.encode(instruction, self.at).map_err(|e| format!("{:?}: {e}", instruction.code()))?;
+        let length = self.encoder.encode(instruction, self.at).map_err(|e| format!("{:?}: {e}", instruction.code()))?;
         self.at += length as u64;
         Ok(())
     }

@@ -135,17 +135,28 @@ pub(super) struct Op {
 pub(super) enum Inst {
     Op(Op),
     /// One register to another of its class.
-    Copy { to: Reg, from: Reg, width: Width },
+    Copy {
+        to: Reg,
+        from: Reg,
+        width: Width,
+    },
     /// Zeroes a vector register.
     Zero(Reg),
     /// The function's arguments arrive.
     Args([Reg; 4]),
     /// A place to jump to; `hot` ones are aligned.
-    Label { label: u32, hot: bool },
+    Label {
+        label: u32,
+        hot: bool,
+    },
     Jump(u32),
     Branch(Cc, u32),
     /// `to = a / b`, signed, towards zero; `b` is positive.
-    Div { to: Reg, a: Reg, b: Reg },
+    Div {
+        to: Reg,
+        a: Reg,
+        b: Reg,
+    },
     /// Leaves the function with that status.
     Return(i64),
 }

@@ -291,8 +291,8 @@ impl Body<'_> {
             let mut joined = Vec::new();
             for pair in pieces.chunks(2) {
                 let to = self.code.reg(Class::Vec);
-                let code =
-                    self.by_encoding(Code::VEX_Vpunpcklqdq_xmm_xmm_xmmm128, Code::EVEX_Vpunpcklqdq_xmm_k1z_xmm_xmmm128b64);
+                let code = self
+                    .by_encoding(Code::VEX_Vpunpcklqdq_xmm_xmm_xmmm128, Code::EVEX_Vpunpcklqdq_xmm_k1z_xmm_xmmm128b64);
                 let second = pair.last().copied().unwrap_or(pair[0]);
                 self.code.op(code, [to, pair[0], second].map(|r| Operand::Reg(r, Width::X)).to_vec());
                 joined.push(to);

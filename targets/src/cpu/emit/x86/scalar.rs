@@ -322,5 +322,4 @@ impl Body<'_> {
         let (zero, mask) = (self.code.gp_reg(zero), self.code.gp_reg(mask));
         self.code.alu(Code::Sub_r64_rm64, zero, mask)
     }
-
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::{Case, Given, random};
 use crate::cpu::Machine;
+use crate::cpu::emit::x86;
 
 fn bytes(rng: &mut fastrand::Rng, dtype: DType, shape: &[usize]) -> Tensor {
     let (lo, hi) = dtype.int_range().unwrap();
@@ -201,5 +202,22 @@ fn sums_of_bytes_on_every_machine() {
         conv(&mut rng, &dense, flags).check_everywhere(0.0);
         let depthwise = Conv { channels: (13, 13), group: 13, kernel: (3, 3), strides: 2, dilation: 1, pads: 1 };
         conv(&mut rng, &depthwise, flags).check_everywhere(0.0);
+    }
+}
+
+/// Wide registers are the point of these kernels: no operation may send one of them to the emitter of 128-bit code.
+#[test]
+fn sums_of_bytes_have_wide_code() {
+    let mut rng = fastrand::Rng::with_seed(22);
+    for name in Machine::NAMES {
+        let machine = Machine::from_name(name).unwrap();
+        let Some(cpu) = x86::Cpu::of(&machine) else { continue };
+        for (channels, group, kernel) in [((7, 50), 1, (3, 3)), ((33, 33), 33, (3, 3)), ((16, 32), 1, (1, 1))] {
+            let case = Conv { channels, group, kernel, strides: 1, dilation: 1, pads: 0 };
+            let case = conv(&mut rng, &case, 0);
+            for lowered in case.lower(&machine, &case.results()) {
+                x86::compile(&lowered.kernel, cpu).unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
     }
 }
