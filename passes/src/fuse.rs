@@ -43,7 +43,7 @@ impl Pass for Fuse {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
         let plan = Plan::new(graph, cx);
-        if plan.groups.iter().all(|group| group.len() < 2) {
+        if plan.groups.iter().all(|group| with_operands(graph, group).len() < 2) {
             return Ok(Changed::No);
         }
         *graph = plan.build(graph)?;
@@ -134,7 +134,7 @@ impl Plan {
                 }
             }
             let members = &self.groups[self.group_of[&site.id]];
-            if members.len() < 2 || members.last() != Some(&site.id) {
+            if with_operands(graph, members).len() < 2 || members.last() != Some(&site.id) {
                 return Ok(Rewrite::Keep);
             }
             let (op, operands, loc) = body(graph, members);
@@ -198,9 +198,9 @@ fn is_anchor(op: &Op) -> bool {
     is_sum(op) || is_elementwise(op)
 }
 
-/// Operators that keep their results in registers until all that follows is done.
+/// Sums that stay in registers until all that follows is done.
 fn is_sum(op: &Op) -> bool {
-    let float = matches!(op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_));
+    let float = matches!(op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_) | Op::AveragePool(_));
     float || matches!(op, Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_))
 }
 
