@@ -162,6 +162,8 @@ impl<'a> Conv<'a> {
             right: kind,
             start,
             scale: None,
+            quads: None,
+            start_times: None,
             chunk: Some(blocking.chunk(cx, self.elem, &depth)),
             panels_first: panels_first(cx, self.elem, &Extent::product(&self.x.shape), &Extent::ONE),
             outer,
@@ -211,12 +213,13 @@ impl<'a> Conv<'a> {
             step: Step::Weighted(weights, strides),
             start,
             finish: Finish::None,
+            stored: None,
         };
         slide(leaf, anchor, parts)
     }
 
     /// The axis whose outputs are the rows of a block: the last one.
-    fn row_window(&self) -> Window {
+    pub fn row_window(&self) -> Window {
         let none = Window {
             outputs: Extent::ONE,
             kernel: 1,
@@ -232,7 +235,7 @@ impl<'a> Conv<'a> {
     }
 
     /// Elements from element 0 of the first window to index 0 of the input.
-    fn padding_offset(&self) -> Extent {
+    pub fn padding_offset(&self) -> Extent {
         self.windows.iter().fold(Extent::ZERO, |sum, w| sum + w.step.clone() * w.pad.into())
     }
 
@@ -251,7 +254,7 @@ impl<'a> Conv<'a> {
     }
 
     /// Outer axes (group, image, all spatial axes but the last), rows and columns.
-    fn axes(&self, kind: Right, nr: usize, sum_depth: i64, others: &[Vec<Extent>]) -> (Vec<Axis>, Axis, Axis) {
+    pub fn axes(&self, kind: Right, nr: usize, sum_depth: i64, others: &[Vec<Extent>]) -> (Vec<Axis>, Axis, Axis) {
         let axis = |extent: Extent, left: Extent, right: Extent, at: usize, factor: i64| {
             let rest = others.iter().map(|s| s[at].clone() * factor.into());
             Axis { extent, strides: [left, right].into_iter().chain(rest).collect() }

@@ -7,6 +7,7 @@ use adze_ir::types::DType;
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, lanes_of, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
+use super::requantize::Requantized;
 use super::slide::{Finish, Slide, Step, held_weights};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::Elem;
@@ -38,7 +39,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     };
     let mut leaf = Leaf::new(cx, anchor.op.name());
     let stream = leaf.input(at)?;
-    Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish })?])
+    Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish, stored: None })?])
 }
 
 /// What a sliding window is made of.
@@ -59,16 +60,21 @@ pub(super) struct Parts<'a> {
     pub start: Option<(Stream, Extent)>,
     /// What is done with results.
     pub finish: Finish,
+    /// The zero point of the input and how results are stored, for floats that stand for bytes.
+    pub stored: Option<(i64, Requantized)>,
 }
 
 /// Writes the kernel of a sliding window.
 pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -> Result<Lowered, Unsupported> {
-    let Parts { x, y, stream, elem, windows, step, start, finish } = parts;
+    let Parts { x, y, stream, elem, windows, step, start, finish, stored } = parts;
     if windows.is_empty() || y.rank() != x.rank() {
         return Err(unsupported(format!("rank {}", x.rank()), "rank 3 or more"));
     }
     let target = leaf.output(0)?;
-    let epilogue = Epilogue::of(&mut leaf, anchor, x.dtype, y)?;
+    let (zero, epilogue) = match &stored {
+        None => (None, Epilogue::of(&mut leaf, anchor, x.dtype, y)?),
+        Some((zero, stored)) => (Some(*zero), Epilogue::requantizing(&mut leaf, anchor, y, 1, stored)?),
+    };
     let weights = matches!(step, Step::Weighted(..));
     let axis = |at: usize, extent: &Extent, left: Extent| {
         let channel = at == 1;
@@ -112,6 +118,7 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         windows,
         first_spatial,
         step,
+        zero: zero.filter(|zero| *zero != 0),
         finish,
         epilogue,
     };

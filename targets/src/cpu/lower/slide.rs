@@ -70,6 +70,8 @@ pub(super) struct Slide<'a> {
     pub first_spatial: usize,
     /// What is done with elements.
     pub step: Step,
+    /// Subtracted from every element of the input.
+    pub zero: Option<i64>,
     /// What is done with the result.
     pub finish: Finish,
     /// Steps before the store.
@@ -360,7 +362,10 @@ impl Slide<'_> {
     fn element(&self, b: &mut KernelBuilder, block: Block, vec: usize, at: &Extent) -> Value {
         let stride = &self.channels.strides[LEFT];
         let at = at.clone() + vec_offset(block, vec, stride);
-        load_lanes(b, &self.x, at, stride, (block.lanes, block.lanes), self.elem)
+        let element = load_lanes(b, &self.x, at, stride, (block.lanes, block.lanes), self.elem);
+        let Some(zero) = self.zero else { return element };
+        let zero = b.number(zero as f64, b.ty(element));
+        b.sub(element, zero)
     }
 
     fn accumulate(&self, b: &mut KernelBuilder, value: Value, element: Value, weight: Option<Value>) -> Value {
