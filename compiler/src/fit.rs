@@ -111,7 +111,7 @@ pub fn fit(graph: &Graph, machine: &Machine, budget: Budget) -> Result<Fit, Erro
         let package = finish(planned, &options, &mut trace)?;
         fit.arena_bytes = Some(package.manifest.arena_bytes);
         fit.weights_bytes = Some(package.manifest.weights_bytes);
-        fit.code_bytes = Some(code_bytes(&package.object)?);
+        fit.code_bytes = package.code.object().map(code_bytes).transpose()?;
         judge(&mut fit, &unplanned, &trace, budget);
     }
     Ok(fit)

@@ -34,8 +34,8 @@ pub struct Report {
     pub bound_bytes: u64,
     /// Constant data, bytes.
     pub weights_bytes: u64,
-    /// Machine code, bytes.
-    pub code_bytes: u64,
+    /// Machine code, bytes; nothing for source.
+    pub code_bytes: Option<u64>,
     /// Estimated cycles of a call on one core, from the proposals of the target.
     pub estimated_cycles: u64,
     /// Operators of the optimised graph.
@@ -91,7 +91,7 @@ pub fn report(graph: &Graph, options: &BuildOptions) -> Result<Report, Error> {
         tensors_bytes: u64::try_from(trace.plan.bytes(memory::ARENA)).unwrap_or(0),
         bound_bytes: u64::try_from(bound).unwrap_or(0),
         weights_bytes: manifest.weights_bytes,
-        code_bytes: code_bytes(&package.object)?,
+        code_bytes: package.code.object().map(code_bytes).transpose()?,
         estimated_cycles: cost.cycles,
         ops,
         kernels,
@@ -144,7 +144,9 @@ impl fmt::Display for Report {
             kib(self.bound_bytes)
         )?;
         writeln!(f, "  weights   {:>8} KiB", kib(self.weights_bytes))?;
-        writeln!(f, "  code      {:>8} KiB", kib(self.code_bytes))?;
+        if let Some(code_bytes) = self.code_bytes {
+            writeln!(f, "  code      {:>8} KiB", kib(code_bytes))?;
+        }
         writeln!(f, "  cycles    {:>8} thousand, estimated", self.estimated_cycles.div_ceil(1000))?;
         writeln!(f, "operators")?;
         self.ops.iter().try_for_each(|(name, count)| writeln!(f, "  {count:>5} {name}"))?;
@@ -177,7 +179,7 @@ pub fn diff(a: &Report, b: &Report) -> String {
         ("tensors bytes", a.tensors_bytes, b.tensors_bytes),
         ("bound bytes", a.bound_bytes, b.bound_bytes),
         ("weights bytes", a.weights_bytes, b.weights_bytes),
-        ("code bytes", a.code_bytes, b.code_bytes),
+        ("code bytes", a.code_bytes.unwrap_or(0), b.code_bytes.unwrap_or(0)),
         ("estimated cycles", a.estimated_cycles, b.estimated_cycles),
     ] {
         let change = if before == 0 {

@@ -212,6 +212,10 @@ fn to_planned(program: Program, options: &BuildOptions, trace: &mut Trace) -> Re
         return verified(program);
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    if limit <= ARENA_HEADER_BYTES {
+        let header = ARENA_HEADER_BYTES;
+        return Err(Error::Options(format!("arena limit: found {limit} bytes, accepted: over {header}, its header")));
+    }
     let mut goal = limit - ARENA_HEADER_BYTES;
     // Another plan can have other scratch sizes, but they shrink with the strips: a few rounds settle it.
     for _ in 0..4 {

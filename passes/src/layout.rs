@@ -61,8 +61,10 @@ fn habit(op: &Op) -> Habit {
     match op {
         Op::Fused(fused) => habit(&fused.anchor().op),
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
+        op if is_integer_conv(op) => Habit::Window,
         op if is_elementwise(op) => Habit::Keeps,
         Op::Cast(_)
+        | Op::BitCast(_)
         | Op::IsInf(_)
         | Op::Quantize(_)
         | Op::Dequantize(_)
@@ -93,7 +95,8 @@ pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
         let main = node.inputs.first().copied().flatten();
         match habit(&node.op) {
             Habit::Window => {
-                if let Some(x) = main.filter(|&x| many_channels(graph.ty(x))) {
+                let sums_bytes = is_integer_conv(&node.op);
+                if let Some(x) = main.filter(|&x| sums_bytes || many_channels(graph.ty(x))) {
                     let last = Layout::channels_last(rank(x));
                     copies.use_as(graph, id, 0, x, last)?;
                 }
@@ -125,6 +128,14 @@ pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
         found: format!("a cycle through {} nodes", nodes.len()),
         accepted: "a graph without cycles".into(),
     })
+}
+
+/// Convolutions whose kernels sum neighbouring bytes: however few channels there are, they come last.
+fn is_integer_conv(op: &Op) -> bool {
+    match op {
+        Op::Fused(fused) => is_integer_conv(&fused.anchor().op),
+        op => matches!(op, Op::ConvInteger(_) | Op::QLinearConv(_)),
+    }
 }
 
 fn many_channels(ty: &TensorType) -> bool {

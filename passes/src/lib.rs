@@ -7,6 +7,7 @@ pub mod dead;
 pub mod decompose;
 pub mod fold;
 pub mod fuse;
+pub mod integers;
 pub mod layout;
 pub mod lower;
 pub mod memory;

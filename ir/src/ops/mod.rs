@@ -296,11 +296,11 @@ op_table! {
     // sources
     Constant, ExtentValue, Iota,
     // elementwise
-    Unary, Binary, Where, Cast, Clip, LeakyRelu, Elu, Celu, Selu, HardSigmoid, Gelu, Swish, ThresholdedRelu, Shrink, IsInf, PRelu,
+    Unary, Binary, Where, Cast, BitCast, Clip, LeakyRelu, Elu, Celu, Selu, HardSigmoid, Gelu, Swish, ThresholdedRelu, Shrink, IsInf, PRelu,
     // linear
     Conv, ConvTranspose, MatMul, Gemm, Einsum,
     // pooling and reductions
-    MaxPool, AveragePool, LpPool, Reduce, ArgReduce, CumSum, TopK,
+    MaxPool, AveragePool, LpPool, Reduce, ArgReduce, CumSum, CumProd, TopK,
     // normalisation and rows
     Softmax, LogSoftmax, Hardmax, BatchNorm, LayerNorm, RmsNorm, InstanceNorm, GroupNorm, LpNorm, Lrn,
     // movement

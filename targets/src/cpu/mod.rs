@@ -1,6 +1,7 @@
 //! Native code for CPUs: vector kernel IR, its emitters, objects, in-process execution.
 
 pub mod backend;
+pub mod c99;
 pub mod cost;
 pub mod driver;
 pub mod emit;

@@ -68,6 +68,7 @@ impl Core {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
             Arch::Riscv64 => "riscv64",
+            Arch::C99 => "c99",
         };
         let cores = Core::table(TABLE).expect("the table of cores is well formed");
         // Dot products are all that machines of one name differ in.

@@ -21,8 +21,12 @@ const PANELS_FIRST_BYTES: i64 = 700 << 10;
 /// Blocks that are offered, each with both orders of loops where that matters.
 const MAX_BLOCKS: usize = 4;
 
+/// Larger extents cost alike.
+const MOST: i64 = 1 << 20;
+/// Most rows of a block.
+const MAX_ROWS: usize = 28;
 /// Largest parameter of a schedule: beyond, no machine has the registers.
-const MAX_PARAM: i64 = 16;
+const MAX_PARAM: i64 = 28;
 
 /// What blocks of a sum of products depend on.
 pub(super) struct Shape {
@@ -127,47 +131,55 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
     let wanted = shape.cols.as_const().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(1));
     let wanted = wanted.div_ceil(usize::from(lanes)).max(1);
     let spare = if cx.machine.arch == Arch::X86_64 && cx.machine.vector_bytes <= 16 { 3 } else { 1 };
-    let mut blocks: Vec<(f64, Blocking)> = Vec::new();
-    let most_vecs = if shape.rows == Extent::ONE { (registers / 2).min(MAX_PARAM as usize) } else { 4 };
+    let most_vecs = if shape.rows == Extent::ONE { registers / 2 } else { 6 };
+    let mut blocks: Vec<(i64, Blocking)> = Vec::new();
     for vecs in 1..=wanted.min(most_vecs) {
-        let fit = ((registers - spare).saturating_sub(vecs) / vecs).clamp(1, 14);
-        let fit = small(&shape.rows, fit);
-        let divides = |mr: &usize| shape.rows.as_const().is_some_and(|n| n % *mr as i64 == 0);
-        let even = (fit.div_ceil(2)..fit).rev().find(divides);
-        for mr in std::iter::once(fit).chain(even) {
-            blocks.push((promise(shape, cx, mr, vecs, wanted), block(mr, vecs, lanes)));
-        }
+        let most = small(&shape.rows, ((registers - spare).saturating_sub(vecs) / vecs).clamp(1, MAX_ROWS));
+        let candidates = (1..=most).rev().map(|mr| block(mr, vecs, lanes));
+        // The best one of every width: others of the same width are much alike.
+        blocks.extend(candidates.map(|block| (all_cycles(cx, shape, &block), block)).min_by_key(|(cycles, _)| *cycles));
     }
-    blocks.sort_by(|a, b| a.0.total_cmp(&b.0));
+    blocks.sort_by_key(|(cycles, _)| *cycles);
     blocks.into_iter().map(|(_, block)| block).collect()
 }
 
-/// Cycles per row and vector of columns that a block takes, roughly: multiply-adds, loads and latency of a step, the
-/// start and end of a block, and what rows and columns leave over.
-fn promise(shape: &Shape, cx: &LeafCx<'_>, mr: usize, vecs: usize, wanted: usize) -> f64 {
-    let (m, v) = (mr as f64, vecs as f64);
-    let depth = shape.depth.upper(cx.dims).clamp(1, 1 << 20) as f64;
-    let step = (m * v / 2.0).max((m + v) / 2.0).max(4.0 / if mr * vecs < 6 { 2.0 } else { 1.0 });
-    let cycles = depth * step + 25.0 + 1.5 * m * v;
-    let left_over = |all: Option<usize>, block: usize| match all {
-        Some(all) if all > 0 => (all.div_ceil(block) * block) as f64 / all as f64,
-        _ => 1.0,
-    };
-    // Rows that are left over have a block of their own, which only uses the registers less well.
-    let rows = shape.rows.as_const().and_then(|n| usize::try_from(n).ok());
-    let rows = 1.0 + (left_over(rows, mr) - 1.0) / 2.0;
-    let cols = left_over(Some(wanted).filter(|w| *w != usize::MAX), vecs);
-    cycles / (m * v) * rows * cols
+/// Half cycles of all blocks of the result, what is left over of rows and columns included.
+fn all_cycles(cx: &LeafCx<'_>, shape: &Shape, block: &Blocking) -> i64 {
+    let [rows, cols, depth] = [&shape.rows, &shape.cols, &shape.depth].map(|e| e.upper(cx.dims).clamp(1, MOST));
+    let (mr, nr, lanes) = (block.mr as i64, block.nr as i64, i64::from(block.lanes));
+    let panels = [(cols / nr, nr / lanes), (1, (cols % nr + lanes - 1) / lanes)];
+    let blocks = [(rows / mr, mr), (1, rows % mr)];
+    let each = panels.iter().flat_map(|p| blocks.iter().map(move |b| (p.0 * b.0, b.1, p.1)));
+    each.map(|(count, mr, vecs)| count * block_cycles(mr, vecs, depth)).sum()
 }
 
-/// Rows of a sliding window's block, most promising first.
-pub(super) fn window_rows(cx: &LeafCx<'_>, rows: &Extent) -> Vec<usize> {
-    let most = if cx.machine.vector_registers >= 32 { 14 } else { 8 };
+/// Half cycles of a block: per step of the sum two multiply-adds or two loads start each cycle, and a sum waits four for its
+/// last addition; then what comes before and after.
+fn block_cycles(mr: i64, vecs: i64, depth: i64) -> i64 {
+    if mr == 0 || vecs == 0 {
+        return 0;
+    }
+    let step = (mr * vecs).max(mr + vecs).max(8);
+    depth * step + 50 + 3 * mr * vecs
+}
+
+/// Registers that a sliding window's results and weights may take: one for the element read, one more to compute with.
+pub(super) fn window_registers(cx: &LeafCx<'_>) -> usize {
+    cx.machine.vector_registers as usize - 2
+}
+
+/// Rows of a sliding window's block beside so many weights, most promising first.
+pub(super) fn window_rows(cx: &LeafCx<'_>, rows: &Extent, held: usize) -> Vec<usize> {
+    let most = window_registers(cx).saturating_sub(held).clamp(1, MAX_PARAM as usize);
     let divides = |mr: &usize| rows.as_const().is_some_and(|n| n % *mr as i64 == 0);
     let even = (5..=most).rev().find(divides);
-    let mut list: Vec<usize> = even.into_iter().chain([8, 4, most]).map(|mr| small(rows, mr)).collect();
-    let mut seen = Vec::new();
-    list.retain(|mr| !seen.contains(mr) && (seen.push(*mr), true).1);
+    let listed = even.into_iter().chain([8, 4, 14, most]).map(|mr| small(rows, mr.min(most)));
+    let mut list = Vec::new();
+    for mr in listed {
+        if !list.contains(&mr) {
+            list.push(mr);
+        }
+    }
     list
 }
 
@@ -175,10 +187,11 @@ pub(super) fn window_rows(cx: &LeafCx<'_>, rows: &Extent) -> Vec<usize> {
 ///
 /// # Errors
 /// [`Unsupported`] for a schedule that is none of a sliding window.
-pub(super) fn choose_window(cx: &LeafCx<'_>, rows: &Extent) -> Result<usize, Unsupported> {
-    let Some(schedule) = cx.schedule else { return Ok(window_rows(cx, rows)[0]) };
+pub(super) fn choose_window(cx: &LeafCx<'_>, rows: &Extent, held: usize) -> Result<usize, Unsupported> {
+    let Some(schedule) = cx.schedule else { return Ok(window_rows(cx, rows, held)[0]) };
     let [mr] = params(schedule, WINDOW, ["mr"])?;
-    Ok(small(rows, usize::try_from(mr).unwrap_or(1)))
+    let most = window_registers(cx).saturating_sub(held).max(1);
+    Ok(small(rows, usize::try_from(mr).unwrap_or(1).min(most)))
 }
 
 /// The schedule of a block of so many rows.

@@ -20,7 +20,7 @@ use super::operand::{LeafCx, Lowered, Operand, Unsupported};
 use super::pack::{Source, pack_panels, pack_rows};
 use super::pool::{Parts, slide};
 use super::product::{Product, RIGHT, Right};
-use super::slide::{Finish, Step};
+use super::slide::{Finish, Step, weights_held};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::{Elem, KernelBuilder};
 
@@ -42,8 +42,9 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
 pub(super) fn schedules(cx: &LeafCx<'_>) -> Result<Vec<Schedule>, Unsupported> {
     let conv = Conv::new(cx, &Anchor::of(cx)?)?;
     if conv.is_depthwise() && conv.constant.is_some() {
-        let rows = conv.row_window().outputs;
-        return Ok(window_rows(cx, &rows).into_iter().map(window_schedule).collect());
+        let window = conv.row_window();
+        let held = weights_held(&window);
+        return Ok(window_rows(cx, &window.outputs, held).into_iter().map(window_schedule).collect());
     }
     let shape = conv.shape();
     Ok(Blocking::list(cx, &shape).iter().map(|block| block.schedule(shape.right)).collect())
@@ -148,7 +149,7 @@ impl<'a> Conv<'a> {
         epilogue.thin(&self.phases);
         strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
-        let sum_depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
+        let sum_depth = self.sum_depth();
         let (mut outer, rows, cols) = self.axes(kind, blocking.nr, sum_depth, &strides);
         let mut rows = rows;
         let mut borders = Borders::default();
@@ -176,6 +177,8 @@ impl<'a> Conv<'a> {
             right: kind,
             start,
             scale: None,
+            quads: None,
+            start_times: None,
             chunk: Some(blocking.chunk(cx, self.elem, &depth)),
             panels_first: blocking.panels_first,
             outer,
@@ -192,15 +195,19 @@ impl<'a> Conv<'a> {
         self.windows.iter().any(|w| w.clipped)
     }
 
+    /// Steps of the sum.
+    fn sum_depth(&self) -> i64 {
+        self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth
+    }
+
     /// What register blocks depend on.
     fn shape(&self) -> Shape {
         let rows = if self.clipped() { self.row_window().outputs } else { Extent::product(&self.y.shape[2..]) };
-        let depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
         Shape {
             elem: self.elem,
             rows,
             cols: self.columns.into(),
-            depth: depth.into(),
+            depth: self.sum_depth().into(),
             left: Extent::product(&self.x.shape),
             right: if self.constant.is_some() { Right::Packed } else { Right::Strided },
         }
@@ -243,12 +250,13 @@ impl<'a> Conv<'a> {
             step: Step::Weighted(weights, strides),
             start,
             finish: Finish::None,
+            stored: None,
         };
         slide(leaf, anchor, parts)
     }
 
     /// The axis whose outputs are the rows of a block: the last one.
-    fn row_window(&self) -> Window {
+    pub fn row_window(&self) -> Window {
         let none = Window {
             outputs: Extent::ONE,
             kernel: 1,
@@ -264,7 +272,7 @@ impl<'a> Conv<'a> {
     }
 
     /// Elements from element 0 of the first window to index 0 of the input.
-    fn padding_offset(&self) -> Extent {
+    pub fn padding_offset(&self) -> Extent {
         self.windows.iter().fold(Extent::ZERO, |sum, w| sum + w.step.clone() * w.pad.into())
     }
 
@@ -283,7 +291,7 @@ impl<'a> Conv<'a> {
     }
 
     /// Outer axes (group, image, all spatial axes but the last), rows and columns.
-    fn axes(&self, kind: Right, nr: usize, sum_depth: i64, others: &[Vec<Extent>]) -> (Vec<Axis>, Axis, Axis) {
+    pub fn axes(&self, kind: Right, nr: usize, sum_depth: i64, others: &[Vec<Extent>]) -> (Vec<Axis>, Axis, Axis) {
         let axis = |extent: Extent, left: Extent, right: Extent, at: usize, factor: i64| {
             let rest = others.iter().map(|s| s[at].clone() * factor.into());
             Axis { extent, strides: [left, right].into_iter().chain(rest).collect() }

@@ -69,6 +69,8 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         streams: [left_stream, right_stream, target],
         right: kind,
         start,
+        quads: None,
+        start_times: None,
         scale: (alpha != 1.0 || beta != 1.0).then_some(Scale { alpha, beta }),
         chunk: Some(blocking.chunk(cx, elem, &depth)),
         panels_first: blocking.panels_first,

@@ -67,7 +67,7 @@ pub(super) fn pack_rows(source: &Source<'_>, dtype: DType) -> PackedWeight {
 }
 
 /// Offsets of all index tuples in row-major order.
-fn offsets(axes: &[(usize, usize)]) -> Vec<usize> {
+pub(super) fn offsets(axes: &[(usize, usize)]) -> Vec<usize> {
     axes.iter().fold(vec![0], |all, &(count, stride)| {
         all.iter().flat_map(|base| (0..count).map(move |i| base + i * stride)).collect()
     })

@@ -10,7 +10,7 @@ use super::inst::{Base, Cc, Class, Inst, Mem, Op as Machine, Operand, Width};
 use super::scalar::Gp;
 use super::table::{self, Codes};
 use super::{Cpu, Selected, info, runs};
-use crate::cpu::kernel::ir::{Block, Cmp, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
+use crate::cpu::kernel::ir::{Block, Cmp, Cond, Cvt, For, HI, Kernel, LO, Op, Stmt, Value};
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;
 
@@ -206,8 +206,8 @@ impl<'a> Body<'a> {
                     });
                     match op {
                         Op::Load(_) => made[*result] = at + 1,
-                        // As old as what it repeats.
-                        Op::Splat(a) if self.deferred[*a] => made[*result] = oldest,
+                        // As old as what it repeats, or reads as something else.
+                        Op::Splat(a) | Op::Cvt(Cvt::Bits, a) if self.deferred[*a] => made[*result] = oldest,
                         _ => {}
                     }
                 }
@@ -531,6 +531,14 @@ impl<'a> Body<'a> {
             }
             Op::Cvt(cvt, a) => {
                 let a = self.take(*a);
+                // Some bytes in memory as a float there.
+                let float = *cvt == Cvt::Bits && ty.is_scalar() && ty.elem.is_float() && !a.ty.elem.is_mask();
+                if let [Part::Load(mem)] = a.parts[..]
+                    && float
+                    && self.deferred[result]
+                {
+                    return Ok(vec![Part::Scalar(mem)]);
+                }
                 self.cvt(*cvt, &a, ty)?
             }
             Op::Reduce(op, a) => {
