@@ -42,6 +42,11 @@ impl Ops {
         self.0[class as usize] += count;
     }
 
+    /// Number of all.
+    pub fn total(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
     /// Number of a class.
     pub fn get(&self, class: Class) -> f64 {
         self.0[class as usize]

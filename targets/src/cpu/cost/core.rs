@@ -28,6 +28,8 @@ pub struct Core {
     pub issue: f64,
     /// Factor of the latencies that loops carry.
     pub chain: f64,
+    /// Operations that the core looks ahead; 1 in order.
+    pub window: f64,
     /// The end of a loop that is not foreseen.
     pub entry: f64,
     /// A branch.
@@ -89,6 +91,7 @@ impl Core {
         "int",
         "issue",
         "chain",
+        "window",
         "entry",
         "branch",
         "start",
@@ -114,6 +117,7 @@ impl Core {
             "int" => &mut self.int,
             "issue" => &mut self.issue,
             "chain" => &mut self.chain,
+            "window" => &mut self.window,
             "entry" => &mut self.entry,
             "branch" => &mut self.branch,
             "start" => &mut self.start,

@@ -22,6 +22,8 @@ pub(super) struct Node {
     pub children: Vec<Child>,
     /// Executions, once the tree was walked.
     pub times: f64,
+    /// Operations of the loop that this is the body of, from entering it to leaving it, over all executions.
+    pub span: f64,
 }
 
 /// A load or store.
