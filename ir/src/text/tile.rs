@@ -22,7 +22,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use super::common::{
     parse_extent, parse_float, parse_loc, parse_op_attrs, parse_params, parse_schedule, parse_type, print_op,

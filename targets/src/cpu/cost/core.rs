@@ -67,7 +67,8 @@ impl Core {
         let name = match machine.arch {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
-            Arch::Riscv64 => "riscv64",
+            // Small cores that issue in order are where C goes.
+            Arch::Riscv64 | Arch::C99 => "riscv64",
         };
         let cores = Core::table(TABLE).expect("the table of cores is well formed");
         let found = cores.get(machine.name).or_else(|| cores.get(name));

@@ -37,7 +37,9 @@ impl Blocking {
         let broad = cx.machine.vector_bytes > 16 && right != Right::Dot && *rows != Extent::ONE;
         let narrow = cols.as_const().is_some_and(|n| right == Right::Strided && n < i64::from(lanes));
         if broad && !narrow {
-            return Self::cheapest(cx, lanes, [rows, cols, depth].map(|e| e.upper(cx.dims).clamp(1, MOST)));
+            // Products of bytes without an instruction of their own take registers for their halves.
+            let held = if elem.is_int() && !cx.machine.has_dot { 5 } else { 1 };
+            return Self::cheapest(cx, (lanes, held), [rows, cols, depth].map(|e| e.upper(cx.dims).clamp(1, MOST)));
         }
         if right == Right::Dot {
             let (mr, nr) = if many { (4, 4) } else { (2, 4) };
@@ -63,10 +65,10 @@ impl Blocking {
 
     /// The block with the least cycles over all blocks of the result, for machines whose multiply-add leaves its factors
     /// alone: sums, the vectors of columns and one broadcast share the registers.
-    fn cheapest(cx: &LeafCx<'_>, lanes: u16, [rows, cols, depth]: [i64; 3]) -> Self {
+    fn cheapest(cx: &LeafCx<'_>, (lanes, held): (u16, i64), [rows, cols, depth]: [i64; 3]) -> Self {
         let registers = i64::from(cx.machine.vector_registers);
         let candidates = (1..=6).flat_map(|vecs| {
-            let most = ((registers - vecs - 1) / vecs).min(28);
+            let most = ((registers - vecs - held) / vecs).min(28);
             (1..=most).rev().map(move |mr| (mr, vecs))
         });
         let cost = |&(mr, vecs): &(i64, i64)| {
