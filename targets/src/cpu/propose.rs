@@ -44,31 +44,10 @@ impl CpuModel {
         let ways = schedules_of(op, facts, &self.machine);
         let weigh = |schedule: Option<Schedule>| {
             let draft = Draft::new(op, facts, &self.machine, schedule.as_ref()).ok()?;
-            Some(self.weigh(&draft, facts, schedule))
+            let cost = draft.cost(&self.core);
+            Some(Proposal { schedule, cost, scratch_bytes: draft.scratch_bytes })
         };
         best(ways.into_iter().filter_map(weigh).collect())
-    }
-
-    fn weigh(&self, draft: &Draft, facts: &OpFacts<'_>, schedule: Option<Schedule>) -> Proposal {
-        let cycles = draft.profile.cycles(&self.core);
-        let (mut scratch, mut packed) = (0, 0);
-        for part in &draft.lowered {
-            let mut own = 0;
-            for role in &part.pointers {
-                match role {
-                    PtrRole::Packed(weight) => packed += weight.bytes() as u64,
-                    PtrRole::Scratch(bytes) => own += u64::try_from(bytes.upper(facts.dims)).unwrap_or(0),
-                    PtrRole::Input(_) | PtrRole::Output(_) => {}
-                }
-            }
-            scratch = scratch.max(own);
-        }
-        // Constants are stored packed in place of what they were: only what packing adds is new.
-        let constants = facts.inputs.iter().enumerate().filter(|(index, _)| facts.is_fixed(*index));
-        let bytes = constants.filter_map(|(_, ty)| u64::try_from(ty.as_ref()?.max_bytes(facts.dims)).ok());
-        let bytes = bytes.fold(0, u64::saturating_add);
-        let cost = Cost { cycles: cycles.round() as u64, bytes: 0, rodata: packed.saturating_sub(bytes) };
-        Proposal { schedule, cost, scratch_bytes: scratch }
     }
 }
 
@@ -91,30 +70,35 @@ pub fn lower_best(cx: &LeafCx<'_>, core: &Core) -> Result<Vec<Lowered>, Unsuppor
     if cx.schedule.is_some() {
         return lower_leaf(cx);
     }
-    let mut best: Option<(f64, Vec<Lowered>)> = None;
+    let mut best: Option<(u64, Vec<Lowered>)> = None;
     for schedule in ways(cx) {
-        let lowered = lower_leaf(&LeafCx { schedule: schedule.as_ref(), ..*cx })?;
+        let cx = LeafCx { schedule: schedule.as_ref(), ..*cx };
         if schedule.is_none() {
-            return Ok(lowered);
+            return lower_leaf(&cx);
         }
-        let cycles = Profile::of(&lowered, cx).cycles(core);
-        if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
-            best = Some((cycles, lowered));
+        let draft = Draft::of(&cx)?;
+        let weight = draft.cost(core).weight();
+        if best.as_ref().is_none_or(|(least, _)| weight < *least) {
+            best = Some((weight, draft.lowered));
         }
     }
     Ok(best.map(|(_, lowered)| lowered).unwrap_or_default())
 }
 
-/// An operator lowered for its cost: every byte of its constants is zero.
+/// An operator lowered for its cost.
 pub struct Draft {
     /// Its kernels.
     pub lowered: Vec<Lowered>,
     /// What they do.
     pub profile: Profile,
+    /// Bytes of working memory of the kernel that takes most.
+    pub scratch_bytes: u64,
+    /// Bytes that packing adds to the constants, which are stored packed in place of what they were.
+    padding_bytes: u64,
 }
 
 impl Draft {
-    /// Lowers an operator.
+    /// Lowers an operator of a graph; every byte of its constants is zero.
     ///
     /// # Errors
     /// [`Unsupported`] when the machine has no kernel for it.
@@ -126,10 +110,38 @@ impl Draft {
     ) -> Result<Draft, Unsupported> {
         let blocked = || Unsupported { found: "a blocked layout".into(), accepted: "a permutation of the axes".into() };
         let (inputs, outputs) = operands(op, facts).ok_or_else(blocked)?;
-        let cx = LeafCx { op, inputs: &inputs, outputs: &outputs, dims: facts.dims, machine, schedule };
-        let lowered = lower_leaf(&cx)?;
-        let profile = Profile::of(&lowered, &cx);
-        Ok(Draft { lowered, profile })
+        Draft::of(&LeafCx { op, inputs: &inputs, outputs: &outputs, dims: facts.dims, machine, schedule })
+    }
+
+    /// Lowers a leaf.
+    ///
+    /// # Errors
+    /// [`Unsupported`] when the machine has no kernel for it.
+    pub fn of(cx: &LeafCx<'_>) -> Result<Draft, Unsupported> {
+        let lowered = lower_leaf(cx)?;
+        let profile = Profile::of(&lowered, cx);
+        let (mut scratch_bytes, mut packed) = (0, 0);
+        for part in &lowered {
+            let mut own = 0;
+            for role in &part.pointers {
+                match role {
+                    PtrRole::Packed(weight) => packed += weight.bytes() as u64,
+                    PtrRole::Scratch(bytes) => own += u64::try_from(bytes.upper(cx.dims)).unwrap_or(0),
+                    PtrRole::Input(_) | PtrRole::Output(_) => {}
+                }
+            }
+            scratch_bytes = scratch_bytes.max(own);
+        }
+        let constants = cx.inputs.iter().flatten().filter_map(|o| o.constant.as_ref());
+        let given: u64 = constants.map(|c| c.dtype().bytes_for(c.elems()) as u64).sum();
+        Ok(Draft { lowered, profile, scratch_bytes, padding_bytes: packed.saturating_sub(given) })
+    }
+
+    /// What it costs on a core.
+    pub fn cost(&self, core: &Core) -> Cost {
+        let rodata = self.padding_bytes.saturating_add(self.profile.code_bytes());
+        // The time of the traffic is in the cycles.
+        Cost { cycles: self.profile.cycles(core).round() as u64, bytes: 0, rodata }
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Splat(_) if ty.lanes == 1 => {}
         Op::Splat(_) => ops.add(Class::Shuffle, 1.0),
         Op::Load(_) => ops.add(Class::Load, count),
-        Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, count),
+        Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, 1.5 * count),
         Op::Un(..) => ops.add(class, count),
         Op::Bin(BinOp::Div | BinOp::DivS | BinOp::DivU | BinOp::RemS | BinOp::RemU, ..) => {
             // Vectors of integers are divided lane by lane.
@@ -99,7 +99,7 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Fma(..) | Op::MulAdd(..) => ops.add(Class::Fma, count),
         Op::Cvt(Cvt::Bits, _) => {}
         Op::Cvt(Cvt::FromF16 | Cvt::ToF16 | Cvt::FromBf16 | Cvt::ToBf16, from) => {
-            let each = if wide { 1.5 } else { 8.0 };
+            let each = if wide { 2.0 } else { 8.0 };
             ops.add(Class::Convert, each * count.max(parts(of(*from), machine)));
         }
         Op::Cvt(Cvt::ToS | Cvt::ToU, _) => ops.add(Class::Convert, 5.0 * count),

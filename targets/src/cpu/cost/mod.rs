@@ -23,6 +23,9 @@ use super::kernel::ir::{HI, LO};
 use super::lower::{LeafCx, Lowered, PtrRole};
 use super::machine::Machine;
 
+/// Bytes of a machine operation, on vectors with addresses.
+const BYTES_PER_OPERATION: f64 = 6.0;
+
 /// What a kernel does over its whole tile range; no property of the core is in it but its registers.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
@@ -32,6 +35,8 @@ pub struct Profile {
     surprises: f64,
     /// Number of kernels.
     kernels: f64,
+    /// Machine operations in the code.
+    code: f64,
 }
 
 /// A block of straight code.
@@ -68,11 +73,13 @@ impl Profile {
         walk::count(&mut tree, 1.0, &mut symbols, 0);
         let traffic = memory::traffic(&tree, &mut symbols, sizes);
         self.traffic.once += traffic.once;
+        self.traffic.different += traffic.different;
         self.traffic.reuses.extend(traffic.reuses);
         self.collect(&tree);
     }
 
     fn collect(&mut self, node: &Node) {
+        self.code += node.ops.total();
         if node.times > 0.0 {
             let span = node.span / node.times;
             self.blocks.push(Block { times: node.times, ops: node.ops, chain: node.chain, span });
@@ -97,10 +104,15 @@ impl Profile {
         busy.max(waits) + core.overlap * busy.min(waits) + core.start * self.kernels
     }
 
+    /// Bytes of code, roughly.
+    pub fn code_bytes(&self) -> u64 {
+        (self.code * BYTES_PER_OPERATION) as u64
+    }
+
     /// Cycles that the memory takes to bring the bytes that are not in the first cache.
     fn memory(&self, core: &Core) -> f64 {
         let reuse: f64 = self.traffic.reuses.iter().map(|r| r.bytes * core.byte_cycles(r.distance)).sum();
-        reuse + self.traffic.once * core.byte_cycles(self.traffic.once)
+        reuse + self.traffic.once * core.byte_cycles(self.traffic.different)
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Access {
     pub elem_bytes: i64,
     /// Elements.
     pub elems: i64,
+    /// Whether it is a store.
+    pub writes: bool,
 }
 
 /// A statement with control flow.
@@ -96,7 +98,7 @@ impl Reducer<'_> {
                 Stmt::Store { addr, value } => {
                     let ty = self.kernel.values[*value];
                     node.ops.add(Class::Store, parts(ty, self.machine));
-                    self.access(addr, ty.lanes.into(), &mut node);
+                    self.access(addr, ty.lanes.into(), true, &mut node);
                 }
                 Stmt::Bind { sym, value } => {
                     node.children.push(Child::Bind(sym.clone(), self.extents.get(value).cloned()));
@@ -150,13 +152,14 @@ impl Reducer<'_> {
                 self.extents.insert(result, extent.clone());
             }
             Op::Load(addr) => {
-                self.access(addr, ty.lanes.into(), node);
+                self.access(addr, ty.lanes.into(), false, node);
                 self.loaded.insert(result);
             }
             _ => {}
         }
-        // A scalar from memory in every lane is one load where we emit the code.
-        let broadcast = matches!(op, Op::Splat(v) if self.loaded.contains(v)) && has_own_emitter(self.machine);
+        // A word from memory in every lane is one load where we emit the code.
+        let word = ty.elem.bits() >= 32 && has_own_emitter(self.machine);
+        let broadcast = word && matches!(op, Op::Splat(v) if self.loaded.contains(v));
         if !broadcast {
             classify(op, ty, &|v| self.kernel.values[v], self.machine, &mut node.ops);
         }
@@ -188,13 +191,14 @@ impl Reducer<'_> {
         node.children.push(Child::Loop(Box::new(Loop { var, lo, hi, step: f.step, varies, body, surprises: 0.0 })));
     }
 
-    fn access(&self, addr: &Addr, elems: i64, node: &mut Node) {
+    fn access(&self, addr: &Addr, elems: i64, writes: bool, node: &mut Node) {
         let bits = i64::from(self.kernel.params[addr.param].dtype.bits());
         node.accesses.push(Access {
             param: addr.param.as_u32() as usize,
             offset: addr.offset.clone(),
             elem_bytes: (bits / 8).max(1),
             elems,
+            writes,
         });
     }
 }

@@ -177,10 +177,11 @@ pub(super) fn window_registers(cx: &LeafCx<'_>) -> usize {
 
 /// Rows of a sliding window's block beside so many weights, most promising first.
 pub(super) fn window_rows(cx: &LeafCx<'_>, rows: &Extent, held: usize) -> Vec<usize> {
-    let most = window_registers(cx).saturating_sub(held).clamp(1, MAX_PARAM as usize);
+    // Longer blocks were never faster: their code is long, and what they save is little.
+    let most = window_registers(cx).saturating_sub(held).clamp(1, 8);
     let divides = |mr: &usize| rows.as_const().is_some_and(|n| n % *mr as i64 == 0);
     let even = (5..=most).rev().find(divides);
-    let listed = even.into_iter().chain([8, 4, 14, most]).map(|mr| small(rows, mr.min(most)));
+    let listed = even.into_iter().chain([most, 4]).map(|mr| small(rows, mr.min(most)));
     let mut list = Vec::new();
     for mr in listed {
         if !list.contains(&mr) {
