@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use crate::minifloat::Minifloat;
 use crate::types::{DType, TensorType};
 
 /// Bytes that can be shared and may be mapped from a file: anything that lends a byte slice.
@@ -124,10 +125,13 @@ impl Tensor {
             DType::F32 => Self::pack(dtype, shape, values, |v| (v as f32).to_le_bytes()),
             DType::F64 => Self::pack(dtype, shape, values, f64::to_le_bytes),
             DType::Bool => Self::pack(dtype, shape, values, |v| [u8::from(v != 0.0)]),
-            _ => {
-                let ints: Vec<i128> = values.iter().map(|v| v.round_ties_even() as i128).collect();
-                Self::from_ints(dtype, shape, &ints)
-            }
+            _ => match Minifloat::of(dtype) {
+                Some(format) => Self::pack(dtype, shape, values, |v| [format.encode(v)]),
+                None => {
+                    let ints: Vec<i128> = values.iter().map(|v| v.round_ties_even() as i128).collect();
+                    Self::from_ints(dtype, shape, &ints)
+                }
+            },
         }
     }
 
@@ -226,7 +230,10 @@ impl Tensor {
             DType::Bf16 => self.unpack(|b| bf16::from_le_bytes(b).to_f64()),
             DType::F32 => self.unpack(|b| f32::from_le_bytes(b).into()),
             DType::F64 => self.unpack(f64::from_le_bytes),
-            _ => self.to_ints().into_iter().map(|v| v as f64).collect(),
+            _ => match Minifloat::of(self.dtype) {
+                Some(format) => self.unpack(|[b]| format.decode(b)),
+                None => self.to_ints().into_iter().map(|v| v as f64).collect(),
+            },
         }
     }
 

@@ -10,10 +10,18 @@ use crate::quant::QuantParams;
 use crate::word_enum;
 
 word_enum! {
-    /// Element type. The list is open for `f8`, `f4` and `i2` forms.
+    /// Element type. The list is open for `f4` and `i2` forms.
     pub enum DType {
         /// IEEE 754 binary16.
         F16 = "f16",
+        /// 8-bit float of 4 exponent bits, without infinity; storage only, see [`crate::minifloat`].
+        F8E4m3fn = "f8e4m3fn",
+        /// 8-bit float of 4 exponent bits, one zero and no infinity; storage only.
+        F8E4m3fnuz = "f8e4m3fnuz",
+        /// 8-bit float of 5 exponent bits; storage only.
+        F8E5m2 = "f8e5m2",
+        /// 8-bit float of 5 exponent bits, one zero and no infinity; storage only.
+        F8E5m2fnuz = "f8e5m2fnuz",
         /// bfloat16.
         Bf16 = "bf16",
         /// IEEE 754 binary32.
@@ -51,6 +59,7 @@ impl DType {
         match self {
             Self::I4 | Self::U4 => 4,
             Self::I8 | Self::U8 | Self::Bool => 8,
+            Self::F8E4m3fn | Self::F8E4m3fnuz | Self::F8E5m2 | Self::F8E5m2fnuz => 8,
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 16,
             Self::F32 | Self::I32 | Self::U32 => 32,
             Self::F64 | Self::I64 | Self::U64 => 64,
@@ -62,14 +71,19 @@ impl DType {
         (elems * self.bits() as usize).div_ceil(8)
     }
 
-    /// Whether it is a floating-point type.
+    /// Whether it is a floating-point type that is computed with.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
     }
 
     /// Whether it is an integer type (`bool` is none).
     pub fn is_int(self) -> bool {
-        !self.is_float() && self != Self::Bool
+        self != Self::Bool && self.int_range().is_some()
+    }
+
+    /// Whether it is computed with: neither `bool` nor a format for storage only.
+    pub fn is_number(self) -> bool {
+        self.is_float() || self.is_int()
     }
 
     /// Smallest and largest value of an integer type (`bool`: 0 and 1); `None` for floating point.

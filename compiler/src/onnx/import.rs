@@ -10,6 +10,7 @@ use std::sync::Arc;
 use adze_ir::extent::{Dims, Extent, LIMIT};
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
+use adze_ir::minifloat::Minifloat;
 use adze_ir::ops::{ExtentValue, Op, Reshape, TypeError};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::TensorType;
@@ -487,6 +488,12 @@ pub(super) fn type_fault(error: TypeError) -> Fault {
 
 /// [`type_fault`], with another verdict where dimensions are open: the model may be right for the values they really have.
 fn infer_fault(error: TypeError, types: &[Option<&TensorType>]) -> Fault {
+    // Formats for storage only: ONNX lets more operators take them.
+    let stored = types.iter().flatten().any(|ty| Minifloat::of(ty.dtype).is_some());
+    if stored && matches!(error, TypeError::DType { .. }) {
+        let fault = type_fault(error);
+        return Fault::unsupported(fault.found, fault.accepted);
+    }
     let open = types.iter().flatten().any(|ty| ty.shape.iter().any(|dim| dim.as_const().is_none()));
     let about_shapes = matches!(error, TypeError::Shape { .. });
     let fault = type_fault(error);

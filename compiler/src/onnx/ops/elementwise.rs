@@ -1,6 +1,7 @@
 //! Functions of single elements, with broadcasting.
 
 use adze_ir::attrs::F64;
+use adze_ir::minifloat::Minifloat;
 use adze_ir::ops::{
     Binary, BinaryFn, BitCast, Cast, Celu, Clip, Elu, Gelu, HardSigmoid, IsInf, LeakyRelu, Op, PRelu, Selu, Shrink,
     Swish, ThresholdedRelu, Unary, UnaryFn, Where,
@@ -185,9 +186,6 @@ fn swiglu(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 fn cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    // Only conversions to 8-bit floats saturate or round by choice.
-    cx.attrs.ignore("saturate");
-    cx.attrs.ignore("round_mode");
     let missing = || Fault::model("no attribute `to`", "an element type");
     let code = if cx.opset < 6 {
         let name = cx.attrs.string("to")?.ok_or_else(missing)?;
@@ -196,9 +194,22 @@ fn cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
         i32::try_from(cx.attrs.int("to")?.ok_or_else(missing)?).unwrap_or(-1)
     };
     let to = dtype_of(code)?;
+    saturating(cx, to)?;
     cx.at_most(1)?;
     let x = cx.input(0)?;
     Ok(vec![cast_to(cx, x, to)?])
+}
+
+/// What is beyond the largest 8-bit float becomes the largest; other dtypes have no choice.
+fn saturating(cx: &NodeCx<'_, '_>, to: DType) -> Result<(), Fault> {
+    cx.attrs.ignore("round_mode");
+    match Minifloat::of(to) {
+        Some(_) => cx.attrs.expect_int("saturate", 1, 1),
+        None => {
+            cx.attrs.ignore("saturate");
+            Ok(())
+        }
+    }
 }
 
 fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -208,9 +219,8 @@ fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 fn cast_like(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    cx.attrs.ignore("saturate");
-    cx.attrs.ignore("round_mode");
     let (x, like) = (cx.input(0)?, cx.input(1)?);
+    saturating(cx, like.ty.dtype)?;
     Ok(vec![cast_to(cx, x, like.ty.dtype)?])
 }
 

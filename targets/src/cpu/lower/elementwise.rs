@@ -1,5 +1,6 @@
 //! Elementwise functions as kernel code: one value per operand in, one out. Also the epilogues of fused leaves.
 
+use adze_ir::minifloat::Minifloat;
 use adze_ir::ops::{BinaryFn, Op, UnaryFn};
 use adze_ir::types::DType;
 
@@ -24,6 +25,7 @@ pub struct Lane {
 pub fn compute_elem(dtype: DType) -> Option<Elem> {
     match dtype {
         DType::F16 | DType::Bf16 | DType::F32 => Some(Elem::F32),
+        dtype if Minifloat::of(dtype).is_some() => Some(Elem::F32),
         DType::F64 => Some(Elem::F64),
         // As wide as the floats it is mostly used with.
         DType::Bool => Some(Elem::M32),
