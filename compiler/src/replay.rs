@@ -90,7 +90,7 @@ pub fn write_weights(artifact: &Artifact, path: &Path) -> Result<(), Error> {
         let Some(data) = entry.data() else {
             return Err(Error::Options(format!("constant `{}` {digest} has no bytes: give --weights", entry.name)));
         };
-        let other = matches!(data.dtype(), DType::Bf16 | DType::I4 | DType::U4);
+        let other = matches!(data.dtype(), DType::Bf16 | DType::I2 | DType::U2 | DType::I4 | DType::U4);
         let known = !other && Minifloat::of(data.dtype()).is_none();
         let tensor = if known {
             data.clone()

@@ -52,10 +52,14 @@ impl Minifloat {
         sign * (hidden + fraction) * 2f64.powi(exponent.max(1) - self.bias - self.mantissa as i32)
     }
 
-    /// The code of the nearest number, ties to the even one; what is beyond the largest becomes the largest.
+    /// The code of the nearest number, ties to the even one. What is finite beyond the largest becomes the largest; so does
+    /// infinity where it has no code.
     pub fn encode(self, value: f64) -> u8 {
         if value.is_nan() {
             return self.nan;
+        }
+        if let Some(code) = self.infinity.filter(|_| value.is_infinite()) {
+            return code | if value < 0.0 { 0x80 } else { 0 };
         }
         let magnitude = value.abs().min(self.decode(self.largest));
         // The nearest multiple of the distance between neighbours; codes count those from zero on.
@@ -80,7 +84,7 @@ mod tests {
             for code in 0..=255u8 {
                 let value = format.decode(code);
                 let back = format.encode(value);
-                let same = if value.is_finite() { back == code } else { back == format.nan || value.is_infinite() };
+                let same = if value.is_nan() { back == format.nan } else { back == code };
                 assert!(same, "{format:?}: {code:#x} is {value}, which is {back:#x}");
             }
         }
@@ -98,7 +102,7 @@ mod tests {
             let format = Minifloat::of(dtype).unwrap();
             assert_eq!((format.decode(format.largest), format.decode(1)), (largest, smallest), "{dtype}");
             assert_eq!(format.encode(1e9), format.largest);
-            assert_eq!(format.encode(f64::NEG_INFINITY), format.largest | 0x80);
+            assert_eq!(format.encode(f64::NEG_INFINITY), format.infinity.unwrap_or(format.largest) | 0x80);
             assert!(format.decode(format.encode(f64::NAN)).is_nan());
         }
     }

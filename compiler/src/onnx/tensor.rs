@@ -124,8 +124,8 @@ const ELEM_TYPES: &[(i32, &str, Option<DType>, u32)] = &[
     (22, "INT4", Some(DType::I4), 5),
     (23, "FLOAT4E2M1", None, 5),
     (24, "FLOAT8E8M0", None, 5),
-    (25, "UINT2", None, 5),
-    (26, "INT2", None, 5),
+    (25, "UINT2", Some(DType::U2), 5),
+    (26, "INT2", Some(DType::I2), 5),
     (27, "FLOAT6E2M3", None, 5),
     (28, "FLOAT6E3M2", None, 5),
 ];
@@ -244,7 +244,7 @@ impl TensorReader {
         self.file.slice(piece.range.clone()).unwrap_or_default()
     }
 
-    /// Decodes varints into elements of `dtype`; each 4-bit pair is one value.
+    /// Decodes varints into elements of `dtype`; each byte of 2- or 4-bit elements is one value.
     fn varints(&self, pieces: &[&Piece], dtype: DType, expected: usize) -> Result<Bytes, TensorError> {
         let width = dtype.bytes_for(1);
         let available: usize = pieces.iter().map(|piece| piece.range.len()).sum();

@@ -50,7 +50,10 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Tensor {
     match (from.is_float(), to.is_float()) {
         // By way of a number that holds all of theirs.
         _ if Minifloat::of(from).is_some() => cast(&Tensor::from_f64(DType::F32, shape, &x.to_f64()), to),
-        _ if Minifloat::of(to).is_some() => Tensor::from_f64(to, shape, &x.to_f64()),
+        _ if Minifloat::of(to).is_some() => {
+            let finite: Vec<f64> = x.to_f64().into_iter().map(|v| v.clamp(f64::MIN, f64::MAX)).collect();
+            Tensor::from_f64(to, shape, &finite)
+        }
         (true, true) => Tensor::from_f64(to, shape, &x.to_f64()),
         (true, false) if to == DType::Bool => Tensor::from_f64(to, shape, &x.to_f64()),
         // Four bits wrap, as the operator's specification says; wider integers saturate.

@@ -194,22 +194,36 @@ fn cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
         i32::try_from(cx.attrs.int("to")?.ok_or_else(missing)?).unwrap_or(-1)
     };
     let to = dtype_of(code)?;
-    saturating(cx, to)?;
     cx.at_most(1)?;
     let x = cx.input(0)?;
-    Ok(vec![cast_to(cx, x, to)?])
+    Ok(vec![cast_as_asked(cx, x, to)?])
 }
 
-/// What is beyond the largest 8-bit float becomes the largest; other dtypes have no choice.
-fn saturating(cx: &NodeCx<'_, '_>, to: DType) -> Result<(), Fault> {
+/// [`cast_to`], or for an 8-bit float without `saturate` infinity or NaN where a number rounds beyond the largest.
+fn cast_as_asked(cx: &mut NodeCx<'_, '_>, x: Value, to: DType) -> Result<Value, Fault> {
+    // Of the dtypes that are read, only these have the choice; none has that of a rounding mode.
+    let saturate = cx.attrs.flag("saturate", true)?;
     cx.attrs.ignore("round_mode");
-    match Minifloat::of(to) {
-        Some(_) => cx.attrs.expect_int("saturate", 1, 1),
-        None => {
-            cx.attrs.ignore("saturate");
-            Ok(())
+    let nearest = cast_to(cx, x.clone(), to)?;
+    let format = match Minifloat::of(to) {
+        Some(format) if !saturate && x.ty.dtype.is_float() => format,
+        _ => return Ok(nearest),
+    };
+    // Half a step beyond the largest, a tie that goes to it only if its code is even.
+    let (largest, below) = (format.decode(format.largest), format.decode(format.largest - 1));
+    let tie = largest + (largest - below) / 2.0;
+    let function = if format.largest % 2 == 0 { BinaryFn::Greater } else { BinaryFn::GreaterOrEqual };
+    let size = cx.unary(UnaryFn::Abs, &x)?;
+    let beyond = cx.with_number(function, &size, tie)?;
+    let outside = match format.infinity {
+        None => cx.scalar(to, f64::NAN),
+        Some(_) => {
+            let negative = cx.with_number(BinaryFn::Less, &x, 0.0)?;
+            let (low, high) = (cx.scalar(to, f64::NEG_INFINITY), cx.scalar(to, f64::INFINITY));
+            cx.where_(&negative, &low, &high)?
         }
-    }
+    };
+    cx.where_(&beyond, &outside, &nearest)
 }
 
 fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -220,8 +234,7 @@ fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
 
 fn cast_like(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let (x, like) = (cx.input(0)?, cx.input(1)?);
-    saturating(cx, like.ty.dtype)?;
-    Ok(vec![cast_to(cx, x, like.ty.dtype)?])
+    Ok(vec![cast_as_asked(cx, x, like.ty.dtype)?])
 }
 
 /// The value with another dtype; itself when it has it.

@@ -54,7 +54,8 @@ pub fn decode(b: &mut KernelBuilder, code: Value, format: Minifloat) -> Value {
     value
 }
 
-/// The codes of the nearest numbers, ties to the even one; what is beyond the largest becomes the largest.
+/// The codes of the nearest numbers, ties to the even one. What is finite beyond the largest becomes the largest; so does
+/// infinity where it has no code.
 pub fn encode(b: &mut KernelBuilder, x: Value, format: Minifloat) -> Value {
     let float = b.ty(x);
     let int = float.with_elem(Elem::I32);
@@ -80,7 +81,13 @@ pub fn encode(b: &mut KernelBuilder, x: Value, format: Minifloat) -> Value {
     let subnormal = b.sub(sum, base);
     let limit = power(b, magnitude, least);
     let is_small = b.cmp(Cmp::Lt, magnitude, limit);
-    let code = b.select(is_small, subnormal, normal);
+    let mut code = b.select(is_small, subnormal, normal);
+    if let Some(infinity) = format.infinity {
+        let (infinity, size) = (b.int(infinity.into(), int), b.un(UnOp::Abs, x));
+        let endless = b.number(f64::INFINITY, float);
+        let is_infinite = b.cmp(Cmp::Eq, size, endless);
+        code = b.select(is_infinite, infinity, code);
+    }
     let sign = b.bitcast(x, int);
     let sign = b.shift(Shift::RightU, sign, 24);
     let top = b.int(0x80, int);

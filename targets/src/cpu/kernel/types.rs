@@ -96,7 +96,7 @@ impl Elem {
             DType::F8E4m3fn | DType::F8E4m3fnuz | DType::F8E5m2 | DType::F8E5m2fnuz => Self::I8,
             DType::I32 | DType::U32 => Self::I32,
             DType::I64 | DType::U64 => Self::I64,
-            DType::I4 | DType::U4 => return None,
+            DType::I2 | DType::U2 | DType::I4 | DType::U4 => return None,
         })
     }
 }

@@ -13,7 +13,7 @@ use super::super::super::node::{NodeCx, fixed_dim};
 use super::super::super::value::Value;
 
 /// Most elements of a matrix.
-const MAX_ELEMS: usize = 1 << 24;
+const MAX_ELEMS: i64 = 1 << 20;
 
 /// Elements and their weights.
 type Taps = Vec<(i64, f64)>;
@@ -33,6 +33,10 @@ impl Axis {
                 format!("dimension {from} resized to {to}"),
                 "fixed dimensions of 1 or more",
             ));
+        }
+        if from * to > MAX_ELEMS {
+            let found = format!("dimension {from} resized to {to}");
+            return Err(Fault::unsupported(found, format!("a product of up to {MAX_ELEMS}")));
         }
         Ok(Self { from, to })
     }
@@ -162,9 +166,8 @@ fn pick(mode: NearestMode, at: f64) -> f64 {
 fn product(cx: &mut NodeCx<'_, '_>, x: &Value, axis: usize, extents: &Axis, rows: Vec<Taps>) -> Result<Value, Fault> {
     let size = |extent: i64| usize::try_from(extent).unwrap_or(usize::MAX);
     let (from, to) = (size(extents.from), size(extents.to));
-    if !x.ty.dtype.is_float() || from.saturating_mul(to) > MAX_ELEMS {
-        let found = format!("{} of dimension {from} resized to {to}", x.ty.dtype);
-        return Err(Fault::unsupported(found, format!("floats, and up to {MAX_ELEMS} weights")));
+    if !x.ty.dtype.is_float() {
+        return Err(Fault::unsupported(format!("{} resampled with weights", x.ty.dtype), "floats"));
     }
     let mut matrix = vec![0.0; from * to];
     for (column, taps) in rows.iter().enumerate() {
@@ -172,7 +175,7 @@ fn product(cx: &mut NodeCx<'_, '_>, x: &Value, axis: usize, extents: &Axis, rows
             matrix[size(row).min(from - 1) * to + column] += weight;
         }
     }
-    let matrix = Value::tensor(Tensor::from_f64(x.ty.dtype, &[from, to], &matrix), "", cx.loc.clone());
+    let matrix = cx.made(x.ty.dtype, &[from, to], &matrix)?;
     let last = x.rank() - 1;
     let mut perm: Vec<usize> = (0..x.rank()).collect();
     perm.swap(axis, last);
