@@ -5,6 +5,8 @@ from onnx import TensorProto, helper
 
 from onnx_cases import BOOL, I64, Case
 
+F64 = np.dtype(np.float64)
+
 
 def losses():
     c = Case("nll_loss_weights_ignore", opset=13)
@@ -178,6 +180,15 @@ def movement():
     c.out("any", "all", dtype=BOOL)
 
 
+def double():
+    c = Case("double_functions", opset=17)
+    x = c.x("x", [3, 7], F64, data=np.random.default_rng(8).uniform(0.1, 4.0, (3, 7)))
+    for op in ("Exp", "Log", "Tanh", "Sigmoid", "Sin", "Cos", "Softmax"):
+        c.n(op, [x], op.lower())
+    c.n("Pow", [x, c.w("p", -1.7, F64)], "pow")
+    c.out("exp", "log", "tanh", "sigmoid", "sin", "cos", "softmax", "pow", dtype=F64)
+
+
 def float8():
     c = Case("cast_float8", opset=19)
     x = c.x("x", [6, 9], data=np.random.default_rng(6).standard_normal((6, 9)) * 10.0 ** np.arange(-3, 6).reshape(1, 9))
@@ -213,5 +224,5 @@ def before_opset_7():
 
 
 def define():
-    for family in (losses, normalisation, signal, sampling, resampling, control, attention, movement, float8, recurrent, before_opset_7):
+    for family in (losses, normalisation, signal, sampling, resampling, control, attention, movement, double, float8, recurrent, before_opset_7):
         family()

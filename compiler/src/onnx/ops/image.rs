@@ -17,12 +17,14 @@ pub(super) const ROWS: &[Row] =
 const MODES: &[(&str, ResizeMode)] =
     &[("nearest", ResizeMode::Nearest), ("linear", ResizeMode::Linear), ("cubic", ResizeMode::Cubic)];
 
-const COORDS: &[(&str, CoordMode)] = &[
-    ("half_pixel", CoordMode::HalfPixel),
-    ("half_pixel_symmetric", CoordMode::HalfPixelSymmetric),
-    ("pytorch_half_pixel", CoordMode::PytorchHalfPixel),
-    ("align_corners", CoordMode::AlignCorners),
-    ("asymmetric", CoordMode::Asymmetric),
+/// Coordinate transformations; none where a region is cut out.
+const COORDS: &[(&str, Option<CoordMode>)] = &[
+    ("half_pixel", Some(CoordMode::HalfPixel)),
+    ("half_pixel_symmetric", Some(CoordMode::HalfPixelSymmetric)),
+    ("pytorch_half_pixel", Some(CoordMode::PytorchHalfPixel)),
+    ("align_corners", Some(CoordMode::AlignCorners)),
+    ("asymmetric", Some(CoordMode::Asymmetric)),
+    ("tf_crop_and_resize", None),
 ];
 
 const NEAREST: &[(&str, NearestMode)] = &[
@@ -175,11 +177,9 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(4)?;
     let x = cx.input(0)?;
     let mode = cx.attrs.word("mode", "nearest", MODES)?;
-    let crop = cx.attrs.string("coordinate_transformation_mode")? == Some("tf_crop_and_resize");
-    let coords = match crop {
-        true => CoordMode::AlignCorners,
-        false => cx.attrs.word("coordinate_transformation_mode", "half_pixel", COORDS)?,
-    };
+    let coords = cx.attrs.word("coordinate_transformation_mode", "half_pixel", COORDS)?;
+    let crop = coords.is_none();
+    let coords = coords.unwrap_or(CoordMode::AlignCorners);
     let nearest = cx.attrs.word("nearest_mode", "round_prefer_floor", NEAREST)?;
     let outside = cx.attrs.float("extrapolation_value")?.unwrap_or(0.0);
     let cubic_a = cx.f64("cubic_coeff_a", -0.75)?;
