@@ -6,11 +6,13 @@ use adze_ir::extent::{Extent, Sym};
 use adze_ir::tensor::Tensor;
 use adze_ir::tile::{Binding, Program, Role};
 use adze_ir::types::TensorType;
+use adze_targets::cpu::backend::Code;
 use adze_targets::cpu::driver::status;
 use adze_targets::cpu::exec::{Buffer, Loaded, RawCall};
 
 use crate::build::Built;
 use crate::error::Error;
+use crate::link::compile_source;
 
 /// Most memory that a call in this process is given: more is a dimension bound to a number that was not meant.
 pub const MAX_CALL_BYTES: usize = 16 << 30;
@@ -32,12 +34,16 @@ fn bug(error: impl std::fmt::Display) -> Error {
 }
 
 impl<'a> Executable<'a> {
-    /// Places the object in memory.
+    /// Places the object in memory; source is compiled by the system's C compiler first.
     ///
     /// # Errors
-    /// [`Error`] when it is for another machine.
+    /// [`Error`] when it is for another machine, or there is no C compiler.
     pub fn new(built: &'a Built) -> Result<Self, Error> {
-        let loaded = Loaded::new(&built.package.object).map_err(|e| Error::Options(e.to_string()))?;
+        let loaded = match &built.package.code {
+            Code::Object(bytes) => Loaded::new(bytes),
+            Code::Source(_) => Loaded::new(&compile_source(&built.package)?),
+        };
+        let loaded = loaded.map_err(|e| Error::Options(e.to_string()))?;
         Ok(Self { built, loaded })
     }
 

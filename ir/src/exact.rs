@@ -21,6 +21,10 @@ pub enum Exactness {
     Approx,
 }
 
+/// How far integers of a quantized network may be apart on average in two correct engines, in units: a rounding early on
+/// moves a few later ones.
+pub const MEAN_UNITS: f64 = 0.05;
+
 /// Constant of [`Exactness::Norm`] for linear operators.
 pub const NORM_LINEAR: u32 = 4;
 /// Constant of [`Exactness::Norm`] for operators with transcendental functions.

@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod binary;
+mod choice;
 mod convert;
 mod decompose;
 mod elems;
@@ -37,6 +38,7 @@ use crate::types::TensorType;
 pub use activation::*;
 pub use attention::*;
 pub use binary::*;
+pub use choice::*;
 pub use convert::*;
 pub use decompose::{DECOMPOSED, decompose};
 pub use fused::*;
@@ -311,6 +313,8 @@ op_table! {
     Quantize, Dequantize, DynamicQuantize, MatMulInteger, ConvInteger, QLinearConv, QLinearMatMul,
     // recurrent and attention
     Lstm, Gru, Rnn, Attention, RotaryEmbedding,
+    // one of several
+    Choice,
     // fusion
     Fused,
 }

@@ -14,6 +14,7 @@ mod loss;
 mod movement;
 mod norm;
 mod pool;
+mod qlinear;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -58,6 +59,9 @@ const FAMILIES: &[&[Row]] = &[
     source::ROWS,
 ];
 
+/// Tables of ONNX Runtime's domain.
+const CONTRIB: &[&[Row]] = &[contrib::ROWS, qlinear::ROWS];
+
 /// What the tables say about an operator.
 pub(super) enum Found {
     /// It is read by this function.
@@ -84,7 +88,7 @@ pub(super) fn find(domain: &str, op_type: &str, opset: i64) -> Found {
 fn rows_of(domain: &str) -> impl Iterator<Item = &'static Row> {
     let families: &[&[Row]] = match domain {
         "" => FAMILIES,
-        "com.microsoft" => &[contrib::ROWS],
+        "com.microsoft" => CONTRIB,
         _ => &[],
     };
     families.iter().flat_map(|rows| rows.iter())
@@ -94,7 +98,7 @@ fn rows_of(domain: &str) -> impl Iterator<Item = &'static Row> {
 pub(super) fn summary(domain: &str) -> String {
     match domain {
         "" => "the operators of docs/onnx-ops.md".into(),
-        "com.microsoft" => contrib::ROWS.iter().map(|row| format!("`{}`", row.0)).collect::<Vec<_>>().join(", "),
+        "com.microsoft" => rows_of(domain).map(|row| format!("`{}`", row.0)).collect::<Vec<_>>().join(", "),
         _ => "operators of the domains `ai.onnx` and `com.microsoft`, functions of the model".into(),
     }
 }

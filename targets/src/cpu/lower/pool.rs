@@ -7,7 +7,8 @@ use adze_ir::types::DType;
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, lanes_of, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
-use super::slide::{Finish, Slide, Step};
+use super::requantize::Requantized;
+use super::slide::{Finish, Slide, Step, held_weights};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::Elem;
 
@@ -38,7 +39,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     };
     let mut leaf = Leaf::new(cx, anchor.op.name());
     let stream = leaf.input(at)?;
-    Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish })?])
+    Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish, stored: None })?])
 }
 
 /// What a sliding window is made of.
@@ -59,16 +60,21 @@ pub(super) struct Parts<'a> {
     pub start: Option<(Stream, Extent)>,
     /// What is done with results.
     pub finish: Finish,
+    /// The zero point of the input and how results are stored, for floats that stand for bytes.
+    pub stored: Option<(i64, Requantized)>,
 }
 
 /// Writes the kernel of a sliding window.
 pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -> Result<Lowered, Unsupported> {
-    let Parts { x, y, stream, elem, windows, step, start, finish } = parts;
+    let Parts { x, y, stream, elem, windows, step, start, finish, stored } = parts;
     if windows.is_empty() || y.rank() != x.rank() {
         return Err(unsupported(format!("rank {}", x.rank()), "rank 3 or more"));
     }
     let target = leaf.output(0)?;
-    let epilogue = Epilogue::of(&mut leaf, anchor, x.dtype, y)?;
+    let (zero, epilogue) = match &stored {
+        None => (None, Epilogue::of(&mut leaf, anchor, x.dtype, y)?),
+        Some((zero, stored)) => (Some(*zero), Epilogue::requantizing(&mut leaf, anchor, y, 1, stored)?),
+    };
     let weights = matches!(step, Step::Weighted(..));
     let axis = |at: usize, extent: &Extent, left: Extent| {
         let channel = at == 1;
@@ -95,10 +101,14 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
     }
     let rows = outer.pop().ok_or_else(|| unsupported("no spatial axis", "one or more"))?;
     let base = windows.iter().fold(stream.base.clone(), |base, w| base - w.step.clone() * w.pad.into());
+    // One for the element read, one more to compute with.
+    let registers = leaf.cx.machine.vector_registers as usize - 2;
+    let most = (registers - held_weights(&step, &windows)).min(8) as i64;
     let slide = Slide {
         elem,
         lanes: if vectors { lanes_of(leaf.cx, elem) } else { 1 },
-        mr: usize::try_from(rows.extent.as_const().unwrap_or(8).clamp(1, 8)).unwrap_or(1),
+        mr: usize::try_from(rows.extent.as_const().unwrap_or(most).clamp(1, most)).unwrap_or(1),
+        registers,
         x: Stream { base, ..stream },
         y: target,
         start: start.map(|s| s.0),
@@ -108,6 +118,7 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         windows,
         first_spatial,
         step,
+        zero: zero.filter(|zero| *zero != 0),
         finish,
         epilogue,
     };
