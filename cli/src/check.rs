@@ -39,7 +39,7 @@ pub struct CheckArgs {
     #[arg(long)]
     per_node: bool,
     /// Accept twice this absolute difference whatever the dtype's tolerance says
-    #[arg(long, value_name = "D", default_value_t = 0.0)]
+    #[arg(long, value_name = "D", default_value_t = 0.0, value_parser = parse_difference)]
     accept_twice: f64,
     /// Hold the reference interpreter against the recorded case instead of compiled code
     #[arg(long, requires = "cases")]
@@ -47,6 +47,12 @@ pub struct CheckArgs {
     /// Print one JSON object per comparison
     #[arg(long)]
     json: bool,
+}
+
+/// A difference that can be compared with: NaN would accept everything.
+fn parse_difference(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|d| *d >= 0.0 && d.is_finite());
+    number.ok_or_else(|| format!("found `{text}`, accepted: zero or a positive number"))
 }
 
 /// A comparison, as it is printed.

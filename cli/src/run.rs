@@ -64,9 +64,7 @@ pub fn load_bound(model: &ModelArgs, input: &InputArgs) -> Result<(Graph, Vec<Te
     }
     options.shapes.retain(|name, _| !options.values.contains_key(name));
     let mut loaded = load(&model.model, &options)?;
-    if let Some(weights) = &model.weights {
-        adze_compiler::load::supply_weights(&mut loaded.graph, weights)?;
-    }
+    adze_compiler::load::supply_weights(&mut loaded.graph, model.weights.as_deref())?;
     let inputs = complete(&loaded.graph, &given, input.seed)?;
     Ok((loaded.graph, inputs))
 }
