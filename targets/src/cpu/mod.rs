@@ -10,5 +10,7 @@ pub mod lower;
 pub mod machine;
 pub mod module;
 pub mod object;
+pub mod peak;
+pub mod work;
 
 pub use machine::{Arch, CodegenError, Machine};
