@@ -16,7 +16,7 @@ use adze_targets::cpu::exec::{Buffer, Loaded};
 use adze_targets::cpu::kernel::{Access, Kernel, KernelBuilder};
 use adze_targets::cpu::lower::{Lowered, PtrRole, Unsupported};
 use adze_targets::cpu::object::ObjectBuilder;
-use adze_targets::cpu::propose::Draft;
+use adze_targets::cpu::propose::{Draft, schedules_of};
 
 /// An operator on operands of these shapes, the second and later ones of which are constants if they are said to be.
 pub struct Layer {
@@ -71,8 +71,17 @@ impl Layer {
         let dims = Dims::new();
         let given: Vec<Option<&TensorType>> = self.inputs.iter().map(Some).collect();
         let facts = OpFacts { inputs: &given, fixed: &self.fixed, outputs: &self.outputs, dims: &dims };
-        let _ = schedule;
-        Draft::new(&self.op, &facts, machine)
+        Draft::new(&self.op, &facts, machine, schedule)
+    }
+
+    /// The ways to compute it, by name.
+    pub fn schedules(&self, machine: &Machine) -> Vec<(String, Option<Schedule>)> {
+        let dims = Dims::new();
+        let given: Vec<Option<&TensorType>> = self.inputs.iter().map(Some).collect();
+        let facts = OpFacts { inputs: &given, fixed: &self.fixed, outputs: &self.outputs, dims: &dims };
+        let named =
+            |schedule: Option<Schedule>| (schedule.as_ref().map_or_else(String::new, ToString::to_string), schedule);
+        schedules_of(&self.op, &facts, machine).into_iter().map(named).collect()
     }
 
     /// The kernels of a schedule, with random operands.

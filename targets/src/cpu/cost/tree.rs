@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::extent::{Extent, Sym};
 
-use super::classes::{Class, Ops, classify, latency, parts};
+use super::classes::{Class, Ops, classify, has_own_emitter, latency, parts};
 use crate::cpu::Machine;
 use crate::cpu::kernel::ir::{Addr, Block, Cond, For, Kernel, Op, Stmt, Value};
 
@@ -22,6 +22,8 @@ pub(super) struct Node {
     pub children: Vec<Child>,
     /// Executions, once the tree was walked.
     pub times: f64,
+    /// Operations of the loop that this is the body of, from entering it to leaving it, over all executions.
+    pub span: f64,
 }
 
 /// A load or store.
@@ -69,7 +71,7 @@ pub(super) struct Loop {
 
 /// Reduces a kernel.
 pub(super) fn reduce(kernel: &Kernel, machine: &Machine) -> Node {
-    let mut reducer = Reducer { kernel, machine, extents: BTreeMap::new() };
+    let mut reducer = Reducer { kernel, machine, extents: BTreeMap::new(), loaded: BTreeSet::new() };
     reducer.block(&kernel.body, &[], &[]).0
 }
 
@@ -78,6 +80,8 @@ struct Reducer<'a> {
     machine: &'a Machine,
     /// Values that are extents.
     extents: BTreeMap<Value, Extent>,
+    /// Values that come from memory as they are.
+    loaded: BTreeSet<Value>,
 }
 
 impl Reducer<'_> {
@@ -145,10 +149,17 @@ impl Reducer<'_> {
                 extent.symbols(reads);
                 self.extents.insert(result, extent.clone());
             }
-            Op::Load(addr) => self.access(addr, ty.lanes.into(), node),
+            Op::Load(addr) => {
+                self.access(addr, ty.lanes.into(), node);
+                self.loaded.insert(result);
+            }
             _ => {}
         }
-        classify(op, ty, &|v| self.kernel.values[v], self.machine, &mut node.ops);
+        // A scalar from memory in every lane is one load where we emit the code.
+        let broadcast = matches!(op, Op::Splat(v) if self.loaded.contains(v)) && has_own_emitter(self.machine);
+        if !broadcast {
+            classify(op, ty, &|v| self.kernel.values[v], self.machine, &mut node.ops);
+        }
         let mut from: Option<f64> = None;
         op.for_each_operand(|v| {
             if let Some(&cycles) = reach.get(&v) {
