@@ -8,7 +8,9 @@ use adze_ir::attrs::F64;
 use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_const, add_op};
 use adze_ir::exact::Exactness;
 use adze_ir::extent::Extent;
-use adze_ir::ops::{Clip, Dequantize, MaxPool, Op, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Transpose};
+use adze_ir::ops::{
+    Clip, Dequantize, MatMulStored, MaxPool, Op, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Transpose,
+};
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
@@ -151,6 +153,19 @@ pub(super) const RULES: &[Rule] = &[
         sound: "every element is quantized by itself",
         helps: "bytes are padded, or the padding joins a convolution",
         make: make_pad,
+    },
+    Rule {
+        name: "matmul-of-stored-weights",
+        left: &["(matmul ?a ?x (dequantize ?e ?w ?s ?z))"],
+        right: "(matmul_stored ?x ?w ?s ?z)",
+        conditions: &[
+            Condition { name: "a constant matrix of at most 8 bits", holds: stored_matrix },
+            Condition { name: "whole blocks along the sum, or a scale per column", holds: blocks_along_sum },
+        ],
+        exactness: Exactness::Exact,
+        sound: "the definition",
+        helps: "weights stay small in the object, and are dequantized in registers",
+        make: make_stored,
     },
     Rule {
         name: "pad-into-integer-conv",
@@ -385,6 +400,37 @@ fn make_pad(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     let fill = add_const(egraph, Tensor::from_ints(quantize.to, &[], &[fill]));
     let quantized = add_op(egraph, quantize, &[x, s, z])?;
     add_op(egraph, op(egraph, subst, "a"), &[quantized, fill])
+}
+
+fn stored_matrix(m: &Match<'_>) -> bool {
+    let plain = matches!(m.op("a"), Op::MatMul(product) if !product.trans_a);
+    let matrix = m.data("w").is_some_and(|w| w.shape().len() == 2 && w.dtype().bits() <= 8);
+    plain && matrix && m.data("s").is_some() && m.data("z").is_some() && m.ty("x").is_some_and(is_float)
+}
+
+fn is_float(ty: &TensorType) -> bool {
+    ty.dtype == DType::F32 && ty.rank() >= 2
+}
+
+fn blocks_along_sum(m: &Match<'_>) -> bool {
+    let (Op::Dequantize(scales), Some(w)) = (m.op("e"), m.data("w")) else { return false };
+    let sum = usize::from(columns_first(m));
+    let depth = w.shape()[sum];
+    match m.ty("s").map_or(0, TensorType::rank) {
+        0 => true,
+        // Two values of 4 bits share a byte.
+        2 => scales.axis == sum && scales.block % 2 == 0 && scales.block > 0 && depth % scales.block == 0,
+        _ => scales.axis != sum,
+    }
+}
+
+fn make_stored(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let (Op::MatMul(product), Op::Dequantize(scales)) = (op(egraph, subst, "a"), op(egraph, subst, "e")) else {
+        return None;
+    };
+    let operands = ["x", "w", "s", "z"].map(|name| id(egraph, subst, name));
+    let (axis, block) = (scales.axis, scales.block);
+    add_op(egraph, MatMulStored { trans_b: product.trans_b, axis, block }, &operands)
 }
 
 fn adds_zero_points(m: &Match<'_>) -> bool {

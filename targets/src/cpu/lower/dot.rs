@@ -17,9 +17,9 @@ use super::blocking::{Blocking, panels_first};
 use super::conv::Conv;
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
-use super::integer::Form;
+use super::integer::IntegerSum;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, join_axes, output};
-use super::micro::{Quads, Sum, SumAxis};
+use super::micro::{Form, Quads, Sum, SumAxis};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
 use super::pack::{Source, offsets, pack_rows};
 use super::pool::{Parts, slide};
@@ -38,7 +38,11 @@ const EXACT_F32: i64 = 1 << 24;
 ///
 /// # Errors
 /// [`Unsupported`] for epilogues that are not elementwise.
-pub(super) fn lower(cx: &LeafCx<'_>, anchor: &Anchor<'_>, form: &Form<'_>) -> Result<Option<Lowered>, Unsupported> {
+pub(super) fn lower(
+    cx: &LeafCx<'_>,
+    anchor: &Anchor<'_>,
+    form: &IntegerSum<'_>,
+) -> Result<Option<Lowered>, Unsupported> {
     let Some(parts) = Known::of(cx, anchor, form)? else { return Ok(None) };
     match &form.window {
         None => parts.product(cx, anchor),
@@ -69,7 +73,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(cx: &LeafCx<'a>, anchor: &Anchor<'_>, form: &Form<'_>) -> Result<Option<Self>, Unsupported> {
+    fn of(cx: &LeafCx<'a>, anchor: &Anchor<'_>, form: &IntegerSum<'_>) -> Result<Option<Self>, Unsupported> {
         let at = anchor.need(form.operands[0])?;
         let x = input(cx, at)?;
         let w = input(cx, anchor.need(form.operands[1])?)?;
@@ -206,7 +210,7 @@ impl<'a> Known<'a> {
             right: Right::Packed,
             start: Some(start),
             scale: None,
-            quads: Some(quads),
+            form: Form::Quads(quads),
             start_times,
             chunk: Some(blocking.chunk(cx, Elem::I32, &words)),
             panels_first: panels_first(cx, Elem::I32, &rows.extent, &words),
@@ -298,7 +302,7 @@ impl<'a> Known<'a> {
             right: Right::Packed,
             start: Some(start),
             scale: None,
-            quads: Some(quads),
+            form: Form::Quads(quads),
             start_times,
             chunk: Some(blocking.chunk(cx, Elem::I32, &words)),
             // A quarter of the elements are words.
