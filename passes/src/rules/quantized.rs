@@ -275,15 +275,16 @@ fn sum_scales(m: &Match<'_>, count: Option<i64>) -> Vec<f64> {
 /// Part of a float bias that may be missing from a multiple of the sums' unit: a rounding of the scale and one of the
 /// product.
 const BIAS_ROUNDINGS: f64 = 4.0 * f32::EPSILON as f64;
-/// Biases and sums up to this stay in 32 bits together.
-const LARGEST_SUM: f64 = (1u32 << 30) as f64;
+/// Biases and sums stay below this together.
+const LARGEST_SUM: f64 = i32::MAX as f64;
 
 /// The bias in units of the sums, none where there is no bias; nothing when it is no multiple of them, or sums may
 /// leave 32 bits.
 fn units(m: &Match<'_>, scales: &[f64]) -> Option<Option<Tensor>> {
     let w = m.ty("w")?;
     let terms = w.elems().as_const()? as f64 / scales.len().max(1) as f64;
-    if terms * 255.0 * 255.0 > LARGEST_SUM {
+    let room = LARGEST_SUM - terms * 255.0 * 255.0;
+    if room < 0.0 {
         return None;
     }
     let Some(bias) = m.find("b") else { return Some(None) };
@@ -301,7 +302,7 @@ fn units(m: &Match<'_>, scales: &[f64]) -> Option<Option<Tensor>> {
             let value = values[if values.len() == 1 { 0 } else { i }];
             let units = (value / scale).round_ties_even();
             let near = (units * scale - value).abs() <= value.abs() * BIAS_ROUNDINGS;
-            (near && units.abs() <= LARGEST_SUM).then_some(units as i128)
+            (near && units.abs() <= room).then_some(units as i128)
         })
         .collect();
     Some(Some(Tensor::from_ints(DType::I32, &[scales.len()], &whole?)))

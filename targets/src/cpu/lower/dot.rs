@@ -32,6 +32,8 @@ use crate::cpu::machine::Arch;
 
 /// Sums up to this are exact in `f32`.
 const EXACT_F32: i64 = 1 << 24;
+/// Multiples of this up to 2^31 are exact in `f32`.
+const SMALL_BIAS: i64 = 1 << 8;
 
 /// The kernel of an integer sum with constant weights, alone or with epilogues; nothing when its operands are others
 /// than this file knows.
@@ -361,12 +363,21 @@ impl<'a> Known<'a> {
         let taps = self.weights.len() / channels.max(1);
         let largest =
             conv.x.dtype.int_range().map_or(0, |(lo, hi)| (lo as i64 - zero).abs().max((hi as i64 - zero).abs()));
+        let sum = |weights: &[i8]| weights.iter().map(|w| i64::from(*w).abs() * largest).sum::<i64>();
+        let sums: Vec<i64> = self.weights.chunks_exact(taps.max(1)).map(sum).collect();
         let bias = |channel: usize| self.bias.as_ref().map_or(0, |bias| bias[channel]);
-        let bound = |(channel, weights): (usize, &[i8])| {
-            weights.iter().map(|w| i64::from(*w).abs() * largest).sum::<i64>() + bias(channel).abs()
-        };
-        if !self.weights.chunks_exact(taps.max(1)).enumerate().map(bound).all(|sum| sum <= EXACT_F32) {
+        let wraps = |(channel, sum): (usize, &i64)| sum + bias(channel).abs() > i64::from(i32::MAX);
+        if sums.iter().any(|sum| sum + SMALL_BIAS > EXACT_F32) || sums.iter().enumerate().any(wraps) {
             return Ok(None);
+        }
+        // A large bias in two parts: a small one, and multiples that `f32` holds.
+        let large = sums.iter().enumerate().any(|(channel, sum)| sum + bias(channel).abs() > EXACT_F32);
+        let mut stored = stored.clone();
+        let parts =
+            |bias: i64| if large { (bias.rem_euclid(SMALL_BIAS), bias.div_euclid(SMALL_BIAS)) } else { (bias, 0) };
+        let starts: Option<Vec<f32>> = self.bias.as_ref().map(|b| b.iter().map(|&v| parts(v).0 as f32).collect());
+        if large {
+            stored.bias = self.bias.as_ref().map(|b| b.iter().map(|&v| (parts(v).1 * SMALL_BIAS) as f32).collect());
         }
         let mut leaf = Leaf::new(cx, "depthwise_integer");
         let stream = leaf.input(self.x.1)?;
@@ -385,9 +396,8 @@ impl<'a> Known<'a> {
         for axis in (0..conv.windows.len() - 1).rev() {
             strides[axis] = strides[axis + 1].clone() * conv.windows[axis + 1].kernel.into();
         }
-        let start = self.bias.as_ref().map(|bias| {
-            let values: Vec<f32> = bias.iter().map(|&v| v as f32).collect();
-            let data = Tensor::from_f32(&[channels], &values);
+        let start = starts.map(|starts| {
+            let data = Tensor::from_f32(&[channels], &starts);
             (leaf.packed(PackedWeight { transform: "bias_f32".into(), data }), Extent::ONE)
         });
         let parts = Parts {
@@ -399,7 +409,7 @@ impl<'a> Known<'a> {
             step: Step::Weighted(weights, strides),
             start,
             finish: Finish::None,
-            stored: Some((zero, stored.clone())),
+            stored: Some((zero, stored)),
         };
         slide(leaf, anchor, parts).map(Some)
     }
@@ -437,7 +447,7 @@ fn requantized(columns: usize, parameters: [Option<&Operand>; 4]) -> Option<Requ
         return None;
     }
     let scales = w.into_iter().map(|w| x * w / y).collect();
-    Some(Requantized { scales, zero: first(zero.constant.as_ref()?), dtype: zero.dtype })
+    Some(Requantized { scales, bias: None, zero: first(zero.constant.as_ref()?), dtype: zero.dtype })
 }
 
 /// Weights along their sum: number and elements from one to the next, per axis.

@@ -36,7 +36,9 @@ fn scales(rng: &mut fastrand::Rng, channels: usize, terms: usize) -> Option<Give
 }
 
 fn bias(rng: &mut fastrand::Rng, channels: usize) -> Option<Given> {
-    let values: Vec<i128> = (0..channels).map(|_| i128::from(rng.i32(-9000..9000))).collect();
+    // Channels without weights may have any bias.
+    let range = if rng.u8(..4) == 0 { -1_400_000_000..1_400_000_000 } else { -9000..9000 };
+    let values: Vec<i128> = (0..channels).map(|_| i128::from(rng.i32(range.clone()))).collect();
     Some(Given::constant(Tensor::from_ints(DType::I32, &[channels], &values)))
 }
 
