@@ -80,9 +80,9 @@ pub fn finish(artifact: Artifact, options: &BuildOptions, trace: &mut Trace) -> 
     }
     let manifest = manifest_of(&module, &options.machine);
     let prefix = format!("adze_{}", manifest.name);
-    let CodeObject { object, weights, .. } =
+    let CodeObject { code, weights, .. } =
         backend::emit(*module, &options.machine, &prefix).map_err(|e| Error::Bug(e.to_string()))?;
-    Ok(Package { manifest, object, weights })
+    Ok(Package { manifest, code, weights })
 }
 
 fn manifest_of(module: &Module, machine: &Machine) -> Manifest {
@@ -98,7 +98,7 @@ fn manifest_of(module: &Module, machine: &Machine) -> Manifest {
     Manifest {
         version: MANIFEST_VERSION,
         name: name.clone(),
-        target: machine.triple.to_string(),
+        target: machine.target(),
         cpu: machine.name.to_owned(),
         dims: dims.iter().map(|(n, r)| Dim { name: n.to_string(), lo: r.lo, hi: r.hi }).collect(),
         inputs: ports(&module.inputs),

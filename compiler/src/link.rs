@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use adze_targets::cpu::backend::Code;
 use adze_targets::cpu::{Arch, Machine};
 
 use crate::error::Error;
@@ -33,46 +34,71 @@ pub fn link(package: &Package, machine: &Machine, what: Linked) -> Result<(Strin
         return Err(Error::Options("an executable holds its weights: raise --inline-weights".into()));
     }
     let scratch = Scratch::new(name)?;
-    let object = scratch.write(&format!("{name}.o"), &package.object)?;
+    let object = scratch.code(package)?;
     let output = match what {
         Linked::Shared => format!("lib{name}.so"),
         Linked::Executable => name.clone(),
     };
-    let compiler = compiler(machine);
-    let mut command = Command::new(&compiler);
+    let mut command = Command::new(compiler(machine.arch));
     command.current_dir(&scratch.0).arg("-Wl,--build-id=none").arg("-o").arg(&output);
+    if let Code::Source(_) = &package.code {
+        command.args(SOURCE_FLAGS);
+    }
     match what {
         Linked::Shared => {
             command.args(["-shared", "-nostdlib"]).arg(format!("-Wl,-soname,{output}")).arg(&object);
         }
         Linked::Executable => {
-            scratch.write(&format!("{name}.h"), header(&package.manifest).as_bytes())?;
             let main = scratch.write("main.c", main_source(&package.manifest).as_bytes())?;
             command.args(["-O1", "-std=c99"]).arg(&main).arg(&object);
         }
     }
-    let found = command.output().map_err(|error| {
-        Error::Link(format!("cannot run the linker `{compiler}`: {error}; install a C compiler or set CC to one"))
-    })?;
-    if !found.status.success() {
-        let said = String::from_utf8_lossy(&found.stderr);
-        return Err(Error::Link(format!("`{compiler}` failed ({}): {}", found.status, said.trim())));
-    }
-    let path = scratch.0.join(&output);
-    let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+    run(command)?;
+    let bytes = scratch.read(&output)?;
     Ok((output, bytes))
 }
 
-fn compiler(machine: &Machine) -> String {
+/// An object for this machine, made of a package's source by the system's C compiler. It has no undefined symbols.
+///
+/// # Errors
+/// [`Error::Link`] when there is no compiler or it fails.
+pub fn compile_source(package: &Package) -> Result<Vec<u8>, Error> {
+    let scratch = Scratch::new(&package.manifest.name)?;
+    let source = scratch.code(package)?;
+    let mut command = Command::new(compiler(Arch::C99));
+    command.current_dir(&scratch.0).args(SOURCE_FLAGS).args(["-fno-asynchronous-unwind-tables", "-c", "-o", "model.o"]);
+    command.arg(&source);
+    run(command)?;
+    scratch.read("model.o")
+}
+
+/// How generated source is compiled: an object that the loader of `exec` takes, with what the machine has.
+const SOURCE_FLAGS: &[&str] =
+    &["-std=c99", "-O3", "-fPIC", "-ffreestanding", "-fno-stack-protector", "-fcf-protection=none"];
+
+fn run(mut command: Command) -> Result<(), Error> {
+    let compiler = command.get_program().to_string_lossy().into_owned();
+    let found = command.output().map_err(|error| {
+        Error::Link(format!("cannot run the linker `{compiler}`: {error}; install a C compiler or set CC to one"))
+    })?;
+    if found.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&found.stderr);
+    Err(Error::Link(format!("`{compiler}` failed ({}): {}", found.status, said.trim())))
+}
+
+fn compiler(arch: Arch) -> String {
     if let Ok(cc) = std::env::var("CC")
         && !cc.is_empty()
     {
         return cc;
     }
-    let (here, cross) = match machine.arch {
+    let (here, cross) = match arch {
         Arch::X86_64 => (cfg!(target_arch = "x86_64"), "x86_64-linux-gnu-gcc"),
         Arch::Aarch64 => (cfg!(target_arch = "aarch64"), "aarch64-linux-gnu-gcc"),
         Arch::Riscv64 => (cfg!(target_arch = "riscv64"), "riscv64-linux-gnu-gcc"),
+        Arch::C99 => (true, "cc"),
     };
     if here { "cc" } else { cross }.to_owned()
 }
@@ -85,6 +111,21 @@ impl Scratch {
         let path = std::env::temp_dir().join(format!("adze-link-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).map_err(|source| Error::Write { path: path.clone(), source })?;
         Ok(Self(path))
+    }
+
+    /// Writes object or source, and the header; gives the first one's name.
+    fn code(&self, package: &Package) -> Result<String, Error> {
+        let name = &package.manifest.name;
+        self.write(&format!("{name}.h"), header(&package.manifest).as_bytes())?;
+        match &package.code {
+            Code::Object(bytes) => self.write(&format!("{name}.o"), bytes),
+            Code::Source(text) => self.write(&format!("{name}.c"), text.as_bytes()),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let path = self.0.join(name);
+        std::fs::read(&path).map_err(|source| Error::Read { path, source })
     }
 
     /// Writes a file and gives its name in the folder.

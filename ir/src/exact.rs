@@ -64,6 +64,7 @@ impl Exactness {
             | Op::AveragePool(_)
             | Op::Reduce(_)
             | Op::CumSum(_)
+            | Op::CumProd(_)
             | Op::BatchNorm(_)
             | Op::Resize(_) => Exactness::Norm(NORM_LINEAR),
             Op::Elu(_)

@@ -64,6 +64,7 @@ fn habit(op: &Op) -> Habit {
         op if is_integer_conv(op) => Habit::Window,
         op if is_elementwise(op) => Habit::Keeps,
         Op::Cast(_)
+        | Op::BitCast(_)
         | Op::IsInf(_)
         | Op::Quantize(_)
         | Op::Dequantize(_)

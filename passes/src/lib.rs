@@ -17,3 +17,4 @@ mod rebuild;
 pub mod registry;
 pub mod rules;
 pub mod saturate;
+pub mod schedule;

@@ -27,8 +27,10 @@ pub const DEFAULT: &[&str] = &[
     // Use counts are final now.
     "fuse",
     "dead-code",
-    // Last on the graph: it sees what runs together.
+    // It sees what runs together.
     "layout",
+    // Last on the graph: it sees operands as they lie.
+    "schedule",
 ];
 
 /// What one pass did.

@@ -1,7 +1,7 @@
 //! All passes by name.
 
 use crate::pass::{Pass, PassError};
-use crate::{canonicalize, dead, decompose, fold, fuse, integers, layout, saturate};
+use crate::{canonicalize, dead, decompose, fold, fuse, integers, layout, saturate, schedule};
 
 /// Every pass, in the order of the pipeline.
 pub const PASSES: &[&dyn Pass] = &[
@@ -13,6 +13,7 @@ pub const PASSES: &[&dyn Pass] = &[
     &fuse::Fuse,
     &dead::DeadCode,
     &layout::AssignLayouts,
+    &schedule::ChooseSchedules,
 ];
 
 /// The pass of that name.

@@ -1,6 +1,6 @@
 //! The e-graph stage: regions of the graph, rules until nothing changes, the cheapest form back.
 
-use adze_ir::egraph::{Built, Region, Rule, RuleStats, extract, saturate};
+use adze_ir::egraph::{Built, Goal, Region, Rule, RuleStats, extract, saturate};
 use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::graph::{Graph, NodeId, ValueId};
 use adze_ir::ops::Op;
@@ -71,7 +71,9 @@ pub(crate) fn rewrite_all(
             let node = *part.nodes.first().expect("regions have nodes");
             cx.missed(graph, node, format!("region left as it was: {what}"));
         }
-        if !report.applied.is_empty() {
+        // A choice is made here, whether a rule applied or not.
+        let chooses = part.nodes.iter().any(|&id| matches!(graph.node(id).op, Op::Choice(_)));
+        if chooses || !report.applied.is_empty() {
             changed = Changed::Yes;
         }
         if !report.saturated {
@@ -123,6 +125,7 @@ fn rewrite(
     let (options, costs) = (cx.options, cx.costs);
     let broken = |error: adze_ir::egraph::RegionError| PassError::Rule { pass, what: error.to_string() };
     let source = || Region::new(graph, &part.nodes, &part.outputs, out.consts.clone());
+    let goal = Goal { costs, error_weight: options.error_weight };
     let mut region = source();
     let limit = options.growth_limit.saturating_mul(part.nodes.len()).max(1000);
     let egraph = std::mem::take(&mut region.egraph);
@@ -130,14 +133,14 @@ fn rewrite(
     region.egraph = egraph;
     let bug = region.egraph.analysis.bugs.first().map(|bug| format!("rule `{}` {}", bug.rule, bug.what));
     if bug.is_none()
-        && let Some(choice) = extract(&region.egraph, region.root(), costs)
+        && let Some(choice) = extract(&region.egraph, region.root(), &goal)
     {
         region.emit(&choice, out, built).map_err(broken)?;
         return Ok((stats, None));
     }
     let bug = bug.or_else(|| Some("the choice has a cycle".to_owned()));
     let region = source();
-    let choice = extract(&region.egraph, region.root(), costs);
+    let choice = extract(&region.egraph, region.root(), &goal);
     let choice = choice.ok_or_else(|| PassError::Rule { pass, what: "a source region has a cycle".into() })?;
     region.emit(&choice, out, built).map_err(broken)?;
     Ok((RuleStats::default(), bug))

@@ -1,6 +1,7 @@
 //! Random kernels: interpreter and native code agree bit for bit (NaN equals NaN), on every machine the host can run.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod cc;
 mod qemu;
 
 use adze_ir::extent::Extent;
@@ -435,5 +436,35 @@ fn wide_emitters_take_most_kernels() {
             })
             .count();
         assert!(taken >= 40, "{name}: {taken} of 200; refused: {refused:#?}");
+    }
+}
+
+/// How C is compiled: as it will be, with undefined behaviour stopping the program, and as a compiler without GNU's
+/// extensions sees it.
+const COMPILERS: [&[&str]; 3] = [
+    &["-O2", "-fstrict-aliasing", "-Wall", "-Wextra", "-Werror"],
+    &["-O1", "-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"],
+    &["-O2", "-U__GNUC__"],
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2,
+        max_shrink_iters: 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn c99_agrees(seeds in prop::collection::vec(any::<u64>(), 20)) {
+        let cases = seeds.iter().map(|&seed| case(seed)).collect::<Result<Vec<_>, _>>()?;
+        let machine = Machine::from_name("c99").unwrap();
+        for flags in COMPILERS {
+            let Some(after) = cc::run(&cases, RANGE, flags) else { return Ok(()) };
+            for ((kernel, before), (status, after)) in cases.iter().zip(&after) {
+                prop_assert_eq!(*status, 0, "{:?}\n{}", flags, text::print(kernel));
+                compare(&machine, kernel, before, after)?;
+            }
+        }
     }
 }

@@ -5,6 +5,8 @@ mod header;
 mod manifest;
 mod write;
 
+use adze_targets::cpu::backend::Code;
+
 pub use archive::static_library;
 pub use header::{c_identifier, header};
 pub use manifest::{Dim, MANIFEST_VERSION, Manifest, NodeInfo, Phase, StateInfo, TensorInfo};
@@ -18,8 +20,8 @@ pub const ARENA_ALIGN: u64 = 64;
 pub struct Package {
     /// How it is called and what it holds.
     pub manifest: Manifest,
-    /// ELF object.
-    pub object: Vec<u8>,
+    /// The model as an object or as source.
+    pub code: Code,
     /// Constant data when it is not in the object.
     pub weights: Option<Vec<u8>>,
 }

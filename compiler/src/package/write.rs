@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
+use adze_targets::cpu::backend::Code;
+
 use super::{Package, c_identifier, header, static_library};
 
 /// What is written beside object, library, header and manifest.
@@ -46,17 +48,21 @@ type NamedFile<'a> = (String, Cow<'a, [u8]>);
 /// The files of a package by name.
 fn files(package: &Package) -> Result<Vec<NamedFile<'_>>, PackageError> {
     let name = c_identifier(&package.manifest.name);
-    let object = format!("{name}.o");
-    let library = static_library(&object, &package.object).map_err(io_error(Path::new(&object)))?;
     let json = serde_json::to_string_pretty(&package.manifest)
         .map_err(|e| PackageError::Io { path: format!("{name}.json").into(), source: io::Error::other(e) })?;
-    let mut files = vec![
-        (object, Cow::from(&package.object)),
-        (format!("lib{name}.a"), library.into()),
+    let mut files: Vec<NamedFile<'_>> = match &package.code {
+        Code::Object(bytes) => {
+            let object = format!("{name}.o");
+            let library = static_library(&object, bytes).map_err(io_error(Path::new(&object)))?;
+            vec![(object, Cow::from(bytes)), (format!("lib{name}.a"), library.into())]
+        }
+        Code::Source(text) => vec![(format!("{name}.c"), text.as_bytes().into())],
+    };
+    files.extend([
         (format!("{name}.h"), header(&package.manifest).into_bytes().into()),
         (format!("{name}.manifest"), package.manifest.encode_to_vec().into()),
         (format!("{name}.json"), format!("{json}\n").into_bytes().into()),
-    ];
+    ]);
     if let Some(weights) = &package.weights {
         files.push((format!("{name}.weights"), Cow::from(weights)));
     }
@@ -102,9 +108,8 @@ fn check_replaceable(folder: &Path, files: &[NamedFile<'_>]) -> Result<(), Packa
         let name = entry.map_err(io_error(folder))?.file_name();
         let known = files.iter().any(|(file, _)| *file == *name.to_string_lossy());
         // A weights file of an earlier build with another limit is ours too.
-        let stale = files.first().is_some_and(|(object, _)| {
-            Path::new(&name).file_stem() == Path::new(object).file_stem()
-                && name.to_string_lossy().ends_with(".weights")
+        let stale = files.first().is_some_and(|(code, _)| {
+            Path::new(&name).file_stem() == Path::new(code).file_stem() && name.to_string_lossy().ends_with(".weights")
         });
         if !known && !stale {
             return Err(PackageError::Foreign(folder.to_owned()));

@@ -144,7 +144,7 @@ fn run(
     recorded: &[Tensor],
     folder: &Path,
 ) -> Result<Vec<Tensor>, String> {
-    std::fs::write(folder.join("model.o"), &package.object).unwrap();
+    std::fs::write(folder.join("model.o"), package.code.object().expect("an object")).unwrap();
     std::fs::write(folder.join("model.h"), header(&package.manifest)).unwrap();
     compile_runner(&package.manifest, target, inputs, recorded, folder)?;
     let link = ["-nostdlib", "-static", "--fatal-warnings", "-z", "noexecstack", "-o", "app", "runner.o", "model.o"];

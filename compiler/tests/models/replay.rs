@@ -76,5 +76,5 @@ fn through_text(name: &str, artifact: &Artifact, options: &BuildOptions) -> Resu
 }
 
 fn same(a: &Package, b: &Package) -> bool {
-    a.object == b.object && a.weights == b.weights && a.manifest == b.manifest
+    a.code == b.code && a.weights == b.weights && a.manifest == b.manifest
 }

@@ -389,7 +389,13 @@ impl<'a> Lowering<'a> {
         };
         let (op, inputs) = pads_to_views(&op, inputs, &dtype);
         let outputs = self.results(node);
-        self.program.body.push(Stmt::Leaf(Leaf { op, inputs, outputs, schedule: None, loc: node.loc.clone() }));
+        self.program.body.push(Stmt::Leaf(Leaf {
+            op,
+            inputs,
+            outputs,
+            schedule: node.schedule.clone(),
+            loc: node.loc.clone(),
+        }));
     }
 
     /// Lowers a node that only renames bytes; `false` when it has to be computed.

@@ -12,10 +12,12 @@ use adze_ir::tile::{self, Binding, BufferId, For, Leaf, Program, RecipeError, Ro
 use adze_ir::types::{DType, TensorType};
 use cranelift_frontend::FunctionBuilderContext;
 
+use super::c99;
 use super::driver::{self, ARENA_HEADER_BYTES, Base, BuildContext, Driver, Imports, Pointer, Step};
+use super::emit::entry_code;
 use super::kernel::{Kernel, text};
 use super::lower::{Bounds, LeafCx, Operand, PtrRole, Unsupported, lower_leaf};
-use super::machine::{CodegenError, Machine};
+use super::machine::{Arch, CodegenError, Machine};
 use super::module::{Module, Port};
 use super::object::{KernelId, ObjectBuilder};
 
@@ -31,11 +33,30 @@ pub struct CodegenOptions {
     pub inline_weights_limit: usize,
 }
 
-/// Machine code of a model and what a package has to say about it.
+/// What code is made as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// ELF object.
+    Object(Vec<u8>),
+    /// C99.
+    Source(String),
+}
+
+impl Code {
+    /// The object, unless it is source.
+    pub fn object(&self) -> Option<&[u8]> {
+        match self {
+            Self::Object(bytes) => Some(bytes),
+            Self::Source(_) => None,
+        }
+    }
+}
+
+/// Code of a model and what a package has to say about it.
 #[derive(Clone, Debug)]
 pub struct CodeObject {
-    /// ELF object.
-    pub object: Vec<u8>,
+    /// The code.
+    pub code: Code,
     /// Constant data when it is not in the object.
     pub weights: Option<Vec<u8>>,
     /// Bytes of constant data.
@@ -77,7 +98,7 @@ pub fn select(program: &Program, machine: &Machine, options: &CodegenOptions) ->
     backend.finish(steps, options)
 }
 
-/// Makes machine code of a module. The exported functions are `<prefix>_init`, `<prefix>_step` and `<prefix>_run`.
+/// Makes code of a module. The exported functions are `<prefix>_init`, `<prefix>_step` and `<prefix>_run`.
 ///
 /// Takes the module apart, so that constant data are not held twice.
 ///
@@ -90,17 +111,26 @@ pub fn emit(mut module: Module, machine: &Machine, prefix: &str) -> Result<CodeO
         return Err(BackendError::Module(violations));
     }
     let weights_bytes = module.weights_bytes() as u64;
+    let places = module.constants.iter().map(|(offset, entry)| (*offset, entry.ty())).collect();
     let weights = concatenate(std::mem::take(&mut module.constants), weights_bytes)?;
-    let mut object = ObjectBuilder::new(machine)?;
-    let kernels: Vec<KernelId> = module.kernels.iter().map(|k| object.add_kernel(k)).collect::<Result<_, _>>()?;
     let (inside, outside) = if module.driver.external_weights { (Vec::new(), Some(weights)) } else { (weights, None) };
-    define_functions(&mut object, &module.driver, &kernels, inside, prefix)?;
+    let code = match machine.arch {
+        Arch::C99 => Code::Source(c99::source(&module, prefix, &c99::Data { bytes: inside, places })?),
+        _ => Code::Object(object(&module, machine, inside, prefix)?),
+    };
     Ok(CodeObject {
-        object: object.finish()?,
+        code,
         weights: outside,
         weights_bytes,
         arena_bytes: u64::try_from(module.arena_bytes).unwrap_or(u64::MAX),
     })
+}
+
+fn object(module: &Module, machine: &Machine, weights: Vec<u8>, prefix: &str) -> Result<Vec<u8>, BackendError> {
+    let mut object = ObjectBuilder::new(machine)?;
+    let kernels: Vec<KernelId> = module.kernels.iter().map(|k| object.add_kernel(k)).collect::<Result<_, _>>()?;
+    define_functions(&mut object, &module.driver, &kernels, weights, prefix)?;
+    Ok(object.finish()?)
 }
 
 /// All constant data, each entry freed once it is copied.
@@ -136,6 +166,7 @@ fn define_functions(
     let init = object.declare_function(&format!("{prefix}_init"), &driver::run_signature(conv), true)?;
     let step = object.declare_function(&format!("{prefix}_step"), &driver::step_signature(conv), true)?;
     let run = object.declare_function(&format!("{prefix}_run"), &driver::run_signature(conv), true)?;
+    let enter = entry_code(object.machine()).map(|code| object.add_function("enter", &code)).transpose()?;
     let context = |refs: &super::object::Refs<'_>| BuildContext {
         builder: FunctionBuilderContext::new(),
         config: refs.frontend_config(),
@@ -149,12 +180,14 @@ fn define_functions(
             kernels: kernels.iter().map(|k| refs.kernel(func, *k)).collect(),
             weights: data.map(|d| refs.data(func, d)),
             step: None,
+            enter: enter.map(|f| refs.function(func, f)),
         };
         driver::build_step(func, &mut context(refs), plan, &imports);
         Ok(())
     })?;
     object.define_function(run, |func, refs| {
-        let imports = Imports { kernels: Vec::new(), weights: None, step: Some(refs.function(func, step)) };
+        let imports =
+            Imports { kernels: Vec::new(), weights: None, step: Some(refs.function(func, step)), enter: None };
         driver::build_run(func, &mut context(refs), &imports);
         Ok(())
     })?;

@@ -53,6 +53,8 @@ pub enum Arch {
     Aarch64,
     /// 64-bit RISC-V.
     Riscv64,
+    /// Source text for whatever a C compiler knows (see [`super::c99`]).
+    C99,
 }
 
 /// A CPU that code is made for.
@@ -113,6 +115,8 @@ const MACHINES: &[Row] = &[
     ("aarch64", ARM_LINUX, &[], 16, 32, true, false),
     ("riscv64gc", RISCV_LINUX, RV64GC, 0, 32, true, false),
     ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 32, true, false),
+    ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
+    ("c99-simd", "unknown-unknown-unknown", &[], 32, 16, false, false),
 ];
 
 const ALIASES: &[(&str, &str)] = &[
@@ -134,6 +138,8 @@ impl Machine {
         "aarch64",
         "riscv64gc",
         "riscv64gcv",
+        "c99",
+        "c99-simd",
     ];
 
     /// Looks a machine up by name or alias (`x86_64-linux`).
@@ -153,6 +159,7 @@ impl Machine {
             Architecture::X86_64 => Arch::X86_64,
             Architecture::Aarch64(_) => Arch::Aarch64,
             Architecture::Riscv64(_) => Arch::Riscv64,
+            Architecture::Unknown => Arch::C99,
             _ => return Err(unknown()),
         };
         Ok(Machine { name, arch, triple, features, vector_bytes, vector_registers, has_fma, has_dot })
@@ -183,6 +190,11 @@ impl Machine {
     /// The machine this program runs on; `None` when it is none of ours.
     pub fn host() -> Option<Machine> {
         Self::runnable().pop()
+    }
+
+    /// What a package says it is for: the triple of objects, the language of source.
+    pub fn target(&self) -> String {
+        if self.arch == Arch::C99 { "c99".to_owned() } else { self.triple.to_string() }
     }
 
     /// Calling convention of kernels: the emitters know one per instruction set.

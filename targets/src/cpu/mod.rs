@@ -1,6 +1,8 @@
 //! Native code for CPUs: vector kernel IR, its emitters, objects, in-process execution.
 
 pub mod backend;
+pub mod c99;
+pub mod cost;
 pub mod driver;
 pub mod emit;
 pub mod exec;
@@ -9,5 +11,7 @@ pub mod lower;
 pub mod machine;
 pub mod module;
 pub mod object;
+pub mod propose;
 
 pub use machine::{Arch, CodegenError, Machine};
+pub use propose::CpuModel;

@@ -1,12 +1,16 @@
 //! ONNX operators by family: each file opens with its table of rows (operator, opsets, function).
 
 mod attention;
+mod compose;
 mod contrib;
 mod control;
 mod elementwise;
 mod image;
 mod index;
+mod legacy;
 mod linear;
+mod linear_attention;
+mod loss;
 mod movement;
 mod norm;
 mod pool;
@@ -14,6 +18,8 @@ mod qlinear;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod sample;
+mod signal;
 mod source;
 
 use std::ops::RangeInclusive;
@@ -27,7 +33,7 @@ pub(super) type OpFn = fn(&mut NodeCx<'_, '_>) -> Outputs;
 type Row = (&'static str, RangeInclusive<i64>, OpFn);
 
 /// The oldest opset that is read.
-const OLDEST: i64 = 7;
+const OLDEST: i64 = 1;
 
 /// The newest opset that the tables were checked against (ONNX 1.23).
 const NEWEST: i64 = 28;
@@ -40,12 +46,16 @@ const FAMILIES: &[&[Row]] = &[
     image::ROWS,
     index::ROWS,
     linear::ROWS,
+    linear_attention::ROWS,
+    loss::ROWS,
     movement::ROWS,
     norm::ROWS,
     pool::ROWS,
     quantize::ROWS,
     recurrent::ROWS,
     reduce::ROWS,
+    sample::ROWS,
+    signal::ROWS,
     source::ROWS,
 ];
 

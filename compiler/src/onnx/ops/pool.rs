@@ -12,9 +12,9 @@ use super::{NEWEST, OLDEST, Row};
 pub(super) const ROWS: &[Row] = &[
     ("AveragePool", OLDEST..=NEWEST, average_pool),
     ("GlobalAveragePool", OLDEST..=NEWEST, |cx| global(cx, ReduceFn::Mean)),
-    ("GlobalLpPool", OLDEST..=NEWEST, global_lp),
+    ("GlobalLpPool", 2..=NEWEST, global_lp),
     ("GlobalMaxPool", OLDEST..=NEWEST, |cx| global(cx, ReduceFn::Max)),
-    ("LpPool", OLDEST..=NEWEST, lp_pool),
+    ("LpPool", 2..=NEWEST, lp_pool),
     ("MaxPool", OLDEST..=NEWEST, max_pool),
 ];
 

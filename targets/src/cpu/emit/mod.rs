@@ -23,6 +23,13 @@ pub struct KernelCode {
     pub align: u32,
 }
 
+/// A function without parameters that has to run before other code of an object, if the machine needs one: callers may
+/// leave the upper halves of vector registers in use, which slows mixed code down by orders of magnitude.
+pub fn entry_code(machine: &Machine) -> Option<KernelCode> {
+    // vzeroupper; ret
+    x86::Cpu::of(machine).map(|_| KernelCode { bytes: vec![0xc5, 0xf8, 0x77, 0xc3], align: 16 })
+}
+
 /// Emits kernels for one machine.
 pub struct Emitter {
     machine: Machine,

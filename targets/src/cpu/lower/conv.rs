@@ -118,7 +118,8 @@ impl<'a> Conv<'a> {
 
         let rows_hint = if clipped { self.row_window().outputs } else { Extent::product(&self.y.shape[2..]) };
         let columns: Extent = self.columns.into();
-        let blocking = Blocking::choose(cx, self.elem, &rows_hint, &columns, kind);
+        let sum_depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
+        let blocking = Blocking::choose(cx, self.elem, [&rows_hint, &columns, &sum_depth.into()], kind);
         let right = match &self.constant {
             Some(tensor) => self.pack(&mut leaf, tensor, blocking.nr),
             None => leaf.input(anchor.need(1)?)?,
@@ -134,7 +135,6 @@ impl<'a> Conv<'a> {
         epilogue.thin(&self.phases);
         strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
-        let sum_depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
         let (mut outer, rows, cols) = self.axes(kind, blocking.nr, sum_depth, &strides);
         let mut rows = rows;
         let mut borders = Borders::default();

@@ -175,7 +175,7 @@ impl<'a> Known<'a> {
         }
         let quads = self.quads(cx);
         let rows_hint = Extent::product(&x.shape[..rank - 1]);
-        let blocking = Blocking::choose(cx, Elem::I32, &rows_hint, &columns.into(), Right::Packed);
+        let blocking = Blocking::choose(cx, Elem::I32, [&rows_hint, &columns.into(), &depth.div_ceil(4).into()], Right::Packed);
         let mut leaf = Leaf::new(cx, &format!("{}_{}x{}", anchor.op.name(), blocking.mr, blocking.nr));
         let left = leaf.input(at)?;
         let run = Runs { groups: (1, 0), cols: (columns, 1), outer: Vec::new(), run: vec![(depth, columns)] };
@@ -269,7 +269,9 @@ impl<'a> Known<'a> {
     fn dense(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, conv: &Conv<'_>) -> Result<Lowered, Unsupported> {
         let quads = self.quads(cx);
         let rows_hint = Extent::product(&conv.y.shape[2..]);
-        let blocking = Blocking::choose(cx, Elem::I32, &rows_hint, &conv.columns.into(), Right::Packed);
+        let depth = conv.windows.iter().map(|w| w.kernel).product::<i64>() * conv.depth;
+        let sizes = [&rows_hint, &conv.columns.into(), &Extent::from(depth).ceildiv(&4.into())];
+        let blocking = Blocking::choose(cx, Elem::I32, sizes, Right::Packed);
         let mut leaf = Leaf::new(cx, "conv_integer");
         let left = leaf.input(self.x.1)?;
         let left = Stream { base: left.base - conv.padding_offset(), ..left };

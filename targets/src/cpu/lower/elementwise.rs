@@ -313,15 +313,13 @@ fn emit_unary(b: &mut KernelBuilder, op: &Op, function: UnaryFn, x: Lane) -> Res
     })
 }
 
-/// `max(x, 0) + log(1 + exp(-|x|))`.
+/// `max(x, 0) + log1p(exp(-|x|))`.
 fn softplus(b: &mut KernelBuilder, x: Value) -> Value {
-    let ty = b.ty(x);
-    let (zero, one) = (b.zero(ty), b.number(1.0, ty));
+    let zero = b.zero(b.ty(x));
     let magnitude = b.un(UnOp::Abs, x);
     let minus = b.un(UnOp::Neg, magnitude);
     let e = math::exp(b, minus);
-    let sum = b.add(e, one);
-    let l = math::log(b, sum);
+    let l = math::log1p(b, e);
     let positive = b.bin(BinOp::MaxSel, zero, x);
     b.add(positive, l)
 }

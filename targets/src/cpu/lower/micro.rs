@@ -276,11 +276,13 @@ pub(super) fn load_lanes(
 ) -> Value {
     let ty = Type::vec(elem, lanes);
     if *stride == Extent::ZERO {
-        let scalar = b.load_as(stream.param, at, ty.with_lanes(1));
-        return b.splat(scalar, lanes);
+        return b.splat_as(stream.param, at, ty);
     }
     if lanes == 1 || (valid == lanes && *stride == Extent::ONE) {
         return b.load_as(stream.param, at, ty);
+    }
+    if *stride == Extent::ONE {
+        return load_part(b, stream, &at, (lanes, valid), elem);
     }
     let mut vector = b.zero(ty);
     for lane in 0..valid {
@@ -289,6 +291,33 @@ pub(super) fn load_lanes(
         vector = b.insert(vector, lane, scalar);
     }
     vector
+}
+
+/// Reads the first `valid` of `lanes` neighbours: halves that are there, joined; what is missing holds anything.
+fn load_part(b: &mut KernelBuilder, stream: &Stream, at: &Extent, (lanes, valid): (u16, u16), elem: Elem) -> Value {
+    let ty = Type::vec(elem, lanes);
+    if valid == lanes {
+        return b.load_as(stream.param, at.clone(), ty);
+    }
+    let half = lanes / 2;
+    let low = load_part(b, stream, at, (half, valid.min(half)), elem);
+    if half == 1 {
+        return b.splat(low, 2);
+    }
+    if valid <= half {
+        return b.shuffle(low, low, (0..half).chain(0..half).collect());
+    }
+    let high = load_part(b, stream, &(at.clone() + i64::from(half).into()), (half, valid - half), elem);
+    b.shuffle(low, high, (0..lanes).collect())
+}
+
+/// The powers of two that make up `valid` lanes, largest first, each with its first lane.
+pub(super) fn pieces(valid: u16) -> impl Iterator<Item = (u16, u16)> {
+    let mut from = 0;
+    (0..16).rev().map(|bit| 1u16 << bit).filter(move |size| valid & size != 0).map(move |size| {
+        from += size;
+        (from - size, size)
+    })
 }
 
 /// Emits the sum for one block. `a` and `bb` are the offsets of its first row and column, `inits` one value per row and
@@ -511,8 +540,7 @@ impl Emit<'_> {
                 }
                 continue;
             }
-            let scalar = b.load_as(operands.a.param, at, Type::scalar(operands.elem));
-            let left = b.splat(scalar, block.lanes);
+            let left = b.splat_as(operands.a.param, at, Type::vec(operands.elem, block.lanes));
             for (vec, &column) in columns.iter().enumerate() {
                 let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];
                 *slot = multiply_add(b, left, column, *slot);

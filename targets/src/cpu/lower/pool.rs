@@ -8,14 +8,14 @@ use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, lanes_of, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
 use super::requantize::Requantized;
-use super::slide::{Finish, Slide, Step};
+use super::slide::{Finish, Slide, Step, held_weights};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::Elem;
 
 /// Lowers a pool, alone or with epilogues.
 ///
 /// # Errors
-/// [`Unsupported`] for dtypes without kernels, `LpPool` with `p` other than 1 and 2, and epilogues that are not elementwise.
+/// [`Unsupported`] for dtypes without kernels, and epilogues that are not elementwise.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let at = anchor.need(0)?;
@@ -27,17 +27,14 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let (geometry, step) = match anchor.op {
         Op::MaxPool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Max { signed }),
         Op::AveragePool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Sum),
-        Op::LpPool(op) if op.p == 1 || op.p == 2 => {
-            (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Power(op.p))
-        }
-        Op::LpPool(op) => return Err(unsupported(format!("`lp_pool` with p = {}", op.p), "p = 1 or 2")),
+        Op::LpPool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Power(op.p)),
         other => return Err(unsupported(format!("`{}`", other.name()), "a pool")),
     };
     let windows = Window::all(x, y.shape.get(2..).unwrap_or_default(), &geometry, cx.dims)?;
     let finish = match anchor.op {
         Op::AveragePool(op) if op.count_include_pad => Finish::Average(padded(&windows, x, &op.pads)),
         Op::AveragePool(_) => Finish::Average(windows.clone()),
-        Op::LpPool(op) if op.p == 2 => Finish::Root,
+        Op::LpPool(op) if op.p > 1 => Finish::Root(op.p),
         _ => Finish::None,
     };
     let mut leaf = Leaf::new(cx, anchor.op.name());
@@ -104,10 +101,14 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
     }
     let rows = outer.pop().ok_or_else(|| unsupported("no spatial axis", "one or more"))?;
     let base = windows.iter().fold(stream.base.clone(), |base, w| base - w.step.clone() * w.pad.into());
+    // One for the element read, one more to compute with.
+    let registers = leaf.cx.machine.vector_registers as usize - 2;
+    let most = (registers - held_weights(&step, &windows)).min(8) as i64;
     let slide = Slide {
         elem,
         lanes: if vectors { lanes_of(leaf.cx, elem) } else { 1 },
-        mr: usize::try_from(rows.extent.as_const().unwrap_or(8).clamp(1, 8)).unwrap_or(1),
+        mr: usize::try_from(rows.extent.as_const().unwrap_or(most).clamp(1, most)).unwrap_or(1),
+        registers,
         x: Stream { base, ..stream },
         y: target,
         start: start.map(|s| s.0),

@@ -396,7 +396,8 @@ impl Body<'_> {
 
     /// `f32` to `i32`, where nothing is left to saturate but what `vcvttps2dq` answers with the smallest integer.
     pub fn saturated_ints(&mut self, ty: Type, x: &Part) -> Part {
-        let int = ty.with_elem(Elem::I32);
+        // Of two lanes or more: scalar integers are elsewhere.
+        let int = Type::vec(Elem::I32, ty.lanes.max(2));
         let x = Part::Reg(self.reg(x, ty));
         let raw = self.unary(&table::CVTTPS2DQ, ty, &x);
         let limit = self.splat_bits(ty, u64::from(2147483648f32.to_bits()));

@@ -496,6 +496,9 @@ impl Body<'_> {
             return self.no("shuffle of more than two registers");
         }
         let bytes = elem.bytes();
+        if let Some(reg) = self.part_or_whole(sources, bytes, width, lanes)? {
+            return Ok(reg);
+        }
         if width == Width::X && !(self.cpu.evex && sources.len() == 2 && bytes >= 2) {
             return Ok(self.shuffle_bytes(sources, bytes, lanes));
         }
@@ -506,6 +509,28 @@ impl Body<'_> {
             return self.no("shuffle of narrow lanes across 256 bits");
         }
         self.shuffle_ymm(sources, bytes, lanes)
+    }
+
+    /// A stretch of one register, or two registers side by side.
+    fn part_or_whole(
+        &mut self,
+        sources: &[Reg],
+        bytes: u32,
+        width: Width,
+        lanes: &[(usize, u32)],
+    ) -> Result<Option<Reg>, CodegenError> {
+        let total = bytes * lanes.len() as u32;
+        let start = lanes[0].1;
+        let runs = |lanes: &[(usize, u32)], from: u32| lanes.iter().zip(from..).all(|(l, i)| l.1 == i);
+        if sources.len() == 1 && runs(lanes, start) && start * bytes % total == 0 && total >= 4 {
+            return Ok(Some(self.chunk(sources[0], width, start * bytes, total)));
+        }
+        let (low, high) = lanes.split_at(lanes.len() / 2);
+        let apart = low.iter().all(|l| l.0 == 0) && high.iter().all(|l| l.0 == 1);
+        if sources.len() == 2 && apart && runs(low, 0) && runs(high, 0) && matches!(total, 16 | 32 | 64) {
+            return Ok(Some(self.combine(sources, total / 2)?));
+        }
+        Ok(None)
     }
 
     /// Within 128 bits, without AVX-512: one byte shuffle each, zeros where the other one goes.
