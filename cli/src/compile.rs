@@ -148,10 +148,11 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     let options = args.build.options()?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     let mut dependencies = loaded.files.clone();
-    if let Some(weights) = &args.model.weights {
-        supply_weights(&mut loaded.graph, weights)?;
-        dependencies.push(weights.clone());
+    // The text of a stage names its constants; code needs their bytes.
+    if args.model.weights.is_some() || args.stop_after.is_none() {
+        supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     }
+    dependencies.extend(args.model.weights.clone());
     declare_states(&mut loaded.graph, &args.model)?;
     if let Some(name) = &args.stop_after {
         let stage = Stage::from_name(name)?;

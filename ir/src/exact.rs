@@ -58,6 +58,7 @@ impl Exactness {
             Op::Conv(_)
             | Op::ConvTranspose(_)
             | Op::MatMul(_)
+            | Op::MatMulStored(_)
             | Op::Gemm(_)
             | Op::Einsum(_)
             | Op::AveragePool(_)

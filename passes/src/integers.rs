@@ -23,8 +23,8 @@ impl Pass for Integers {
 
     fn docs(&self) -> &'static str {
         "Turns an operator between `dequantize` and `quantize` into its integer form, and moves `dequantize` down and \
-         `quantize` up through what only moves elements, so that integers travel between operators. Every requantize \
-         carries its contract (`f32_rne`). Stands before constants are folded, while weights are still integers."
+         `quantize` up through what only moves elements, so that integers travel between operators. Products with \
+         quantized weights keep them as they are. Every requantize carries its contract (`f32_rne`). Stands before constants are folded, while weights are still integers."
     }
 
     fn exactness(&self) -> Exactness {
@@ -32,7 +32,7 @@ impl Pass for Integers {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        if !graph.nodes().any(|(_, node)| matches!(node.op, Op::Quantize(_))) {
+        if !graph.nodes().any(|(_, node)| matches!(node.op, Op::Quantize(_) | Op::Dequantize(_))) {
             return Ok(Changed::No);
         }
         let mut close = beside_users(graph)?;

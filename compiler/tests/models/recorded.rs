@@ -7,6 +7,9 @@ use adze_compiler::Error;
 use adze_compiler::build::Built;
 use adze_compiler::compare::{Tolerance, compare};
 use adze_ir::exact::MEAN_UNITS;
+use adze_ir::graph::Graph;
+use adze_ir::ops::Op;
+use adze_ir::tile::Role;
 use adze_ir::types::DType;
 
 use crate::shared::{Case, Model, build_here, models, run};
@@ -19,6 +22,8 @@ struct Outcome {
     /// Cases that agree, or why there is none.
     cases: Result<Vec<(String, Agreement)>, String>,
     arithmetic: &'static str,
+    /// Of a quantized model: what runs on bytes.
+    shares: Option<String>,
     arena_bytes: u64,
 }
 
@@ -37,23 +42,27 @@ fn recorded_cases() {
         return;
     }
     let mut table = String::new();
-    let mut status = String::new();
+    let (mut status, mut quantized) = (String::new(), String::new());
     let mut passed = 0;
     for model in &models {
         let outcome = outcome(model);
         passed += usize::from(outcome.passes());
         outcome.print(model, &mut table);
         let _ = writeln!(status, "{:<34} {}", model.name, outcome.status());
+        if let Some(shares) = &outcome.shares {
+            let _ = writeln!(quantized, "{:<34} {shares}", model.name);
+        }
     }
     eprintln!("{table}{passed} of {} models pass", models.len());
     insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("status", status);
+        insta::assert_snapshot!("quantized", quantized);
     });
     assert!(passed >= BAR, "{passed} of {} models pass, the bar is {BAR}", models.len());
 }
 
 fn outcome(model: &Model) -> Outcome {
-    let mut outcome = Outcome { cases: Ok(Vec::new()), arithmetic: "", arena_bytes: 0 };
+    let mut outcome = Outcome { cases: Ok(Vec::new()), arithmetic: "", shares: None, arena_bytes: 0 };
     for case in &model.cases {
         match (check(model, case, &mut outcome), &mut outcome.cases) {
             (Ok(agreement), Ok(cases)) => cases.push((case.case.clone(), agreement)),
@@ -68,7 +77,7 @@ fn check(model: &Model, case: &Case, outcome: &mut Outcome) -> Result<Agreement,
     let (inputs, recorded) = model.tensors(case);
     let (graph, inputs) = model.graph_for(&inputs).map_err(|e| reason(&e))?;
     let built = build_here(&graph).map_err(|e| reason(&e))?;
-    outcome.arithmetic = arithmetic(&built);
+    (outcome.arithmetic, outcome.shares) = (arithmetic(&built), shares(&graph, &built));
     outcome.arena_bytes = outcome.arena_bytes.max(built.package.manifest.arena_bytes);
     let outputs = run(&built, &inputs).map_err(|e| reason(&e))?;
     let mut worst =
@@ -126,6 +135,52 @@ fn arithmetic(built: &Built) -> &'static str {
         (0, _, true) => "float, from QDQ",
         (_, 0, _) => "integer",
         _ => "integer and float",
+    }
+}
+
+/// Whether the model came with integers, or operators that make them.
+fn is_quantized(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, node)| {
+        matches!(
+            node.op,
+            Op::Quantize(_) | Op::Dequantize(_) | Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_)
+        )
+    })
+}
+
+/// How many convolutions, products and other kernels of a quantized model read and write nothing wider than bytes but
+/// constants and sums.
+fn shares(graph: &Graph, built: &Built) -> Option<String> {
+    if !is_quantized(graph) {
+        return None;
+    }
+    let mut counts = [("convolutions", 0, 0), ("products", 0, 0), ("others", 0, 0)];
+    let program = &built.program;
+    program.for_each_leaf(&mut |leaf| {
+        let op = match &leaf.op {
+            Op::Fused(fused) => fused.steps.iter().map(|s| &s.op).find(|op| kind(op) < 2).unwrap_or(&fused.anchor().op),
+            op => op,
+        };
+        let views = leaf.inputs.iter().flatten().chain(&leaf.outputs).map(|view| &program.buffers[view.buffer]);
+        let mut moving = views.filter(|buffer| !matches!(buffer.role, Role::Weight(_)));
+        let in_bytes = match kind(op) {
+            2 => moving.all(|buffer| buffer.dtype.bits() <= 8),
+            _ => moving.next().is_some_and(|first| first.dtype.bits() <= 8),
+        };
+        let count = &mut counts[kind(op)];
+        count.1 += usize::from(in_bytes);
+        count.2 += 1;
+    });
+    let text = counts.iter().filter(|c| c.2 > 0).map(|(what, bytes, all)| format!("{bytes} of {all} {what}"));
+    Some(text.collect::<Vec<_>>().join(", ") + " in bytes")
+}
+
+/// 0 for convolutions, 1 for products, 2 for the rest.
+fn kind(op: &Op) -> usize {
+    match op.name() {
+        "conv" | "conv_transpose" | "conv_integer" | "qlinear_conv" => 0,
+        "matmul" | "gemm" | "matmul_integer" | "qlinear_matmul" | "attention" => 1,
+        _ => 2,
     }
 }
 

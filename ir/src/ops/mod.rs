@@ -311,6 +311,7 @@ op_table! {
     Resize,
     // quantization
     Quantize, Dequantize, DynamicQuantize, MatMulInteger, ConvInteger, QLinearConv, QLinearMatMul,
+    MatMulStored,
     // recurrent and attention
     Lstm, Gru, Rnn, Attention, RotaryEmbedding,
     // one of several

@@ -1,7 +1,7 @@
 //! Integer forms; scales and zero points are operands and may be computed.
 
-use super::shape::{Around, attribute, need_axis, need_dtype, need_shape};
-use super::{EvalError, OpDef, Operands, TypeError, op};
+use super::shape::{Around, attribute, need_axis, need_dtype, need_rank, need_rank_from, need_shape};
+use super::{EvalError, MatMul, Op, OpDef, Operands, TypeError, op};
 
 use crate::extent::Extent;
 use crate::quant::Requantize;
@@ -80,6 +80,29 @@ op! {
     pub struct QLinearMatMul = "qlinear_matmul" (8..=9) {
         /// How the accumulator is requantized.
         contract: Requantize,
+    }
+}
+
+op! {
+    /// `A · dequantize(W)` with weights that stay as they are stored; operands `a, w, scale, zero_point?`.
+    ///
+    /// - `a`: `T[..., m, k]`, `w`: integers `[k, n]`, scale and zero point on it as for [`Dequantize`]; result `T[..., m, n]`.
+    ///
+    /// Source: ONNX `DequantizeLinear` before `MatMul`; `MatMulNBits` of `com.microsoft`.
+    pub struct MatMulStored = "matmul_stored" (3..=4) {
+        /// `w` is `[n, k]`.
+        trans_b: bool,
+        /// Axis of the scales (irrelevant per tensor).
+        axis: usize,
+        /// Elements that share a scale along the axis; 0 when not blocked.
+        block: usize,
+    }
+}
+
+impl MatMulStored {
+    fn parts(&self) -> (Dequantize, MatMul) {
+        let product = MatMul { trans_a: false, trans_b: self.trans_b };
+        (Dequantize { axis: self.axis, block: self.block }, product)
     }
 }
 
@@ -186,6 +209,23 @@ impl OpDef for Quantize {
             .map(|(value, at)| quantize(value / scales[at], zeros[at], self.to))
             .collect();
         Ok(vec![Tensor::from_ints(self.to, x.shape(), &values)])
+    }
+}
+
+impl OpDef for MatMulStored {
+    fn infer(&self, inputs: Operands<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
+        let (dequantize, product) = self.parts();
+        let (a, w) = (inputs.need(0)?, inputs.need(1)?);
+        need_rank(1, w, 2)?;
+        need_rank_from(0, a, 1)?;
+        let real = dequantize.infer(Operands(&[Some(w), Some(inputs.need(2)?), inputs.get(3)]))?;
+        product.infer(Operands(&[Some(a), real.first()]))
+    }
+
+    fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
+        let (dequantize, product) = self.parts();
+        let real = Op::from(dequantize).eval(&[inputs.get(1), inputs.get(2), inputs.get(3)], &|_| None)?;
+        product.eval(Operands(&[inputs.get(0), real.first()]), types)
     }
 }
 

@@ -124,17 +124,17 @@ pub(super) fn border(graph: &Graph, node: &Node) -> Option<(Border, Op)> {
     };
     let value = |index: usize| node.inputs.get((*inputs.get(index)?)?).copied().flatten();
     let mut unpadded = anchor.clone();
-    let (pads, weights) = match &mut unpadded {
-        Op::QLinearConv(op) => (&mut op.pads, value(3)?),
-        Op::ConvInteger(op) => (&mut op.pads, value(1)?),
+    let (pads, group, weights) = match &mut unpadded {
+        Op::QLinearConv(op) => (&mut op.pads, op.group, value(3)?),
+        Op::ConvInteger(op) => (&mut op.pads, op.group, value(1)?),
         _ => return None,
     };
     let given = pads.clone();
     pads.fill(0);
-    let depth = graph.ty(weights).shape.get(1).and_then(Extent::as_const)?;
+    let depthwise = graph.ty(weights).shape.first() == Some(&group.into());
     let operand = ((*inputs.first()?)?, value(0)?);
     let read_once = node.inputs.iter().filter(|v| **v == Some(operand.1)).count() == 1;
-    if depth == 1 || !read_once || given.iter().all(|p| *p == 0) || given.iter().any(|p| *p < 0) {
+    if depthwise || !read_once || given.iter().all(|p| *p == 0) || given.iter().any(|p| *p < 0) {
         return None;
     }
     let border = Border { operand, zero: value(2)?, pads: given };

@@ -8,7 +8,9 @@ use adze_ir::attrs::F64;
 use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_const, add_op};
 use adze_ir::exact::Exactness;
 use adze_ir::extent::Extent;
-use adze_ir::ops::{Clip, Dequantize, MaxPool, Op, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Transpose};
+use adze_ir::ops::{
+    Clip, Dequantize, MatMulStored, MaxPool, Op, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Transpose,
+};
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
@@ -153,6 +155,19 @@ pub(super) const RULES: &[Rule] = &[
         make: make_pad,
     },
     Rule {
+        name: "matmul-of-stored-weights",
+        left: &["(matmul ?a ?x (dequantize ?e ?w ?s ?z))"],
+        right: "(matmul_stored ?x ?w ?s ?z)",
+        conditions: &[
+            Condition { name: "a constant matrix of at most 8 bits", holds: stored_matrix },
+            Condition { name: "whole blocks along the sum, or a scale per column", holds: blocks_along_sum },
+        ],
+        exactness: Exactness::Exact,
+        sound: "the definition",
+        helps: "weights stay small in the object, and are dequantized in registers",
+        make: make_stored,
+    },
+    Rule {
         name: "pad-into-integer-conv",
         left: &[
             "(qlinear_conv ?a (pad ?p ?x ?v) ?xs ?xz ?w ?ws ?wz ?ys ?yz)",
@@ -260,15 +275,16 @@ fn sum_scales(m: &Match<'_>, count: Option<i64>) -> Vec<f64> {
 /// Part of a float bias that may be missing from a multiple of the sums' unit: a rounding of the scale and one of the
 /// product.
 const BIAS_ROUNDINGS: f64 = 4.0 * f32::EPSILON as f64;
-/// Biases and sums up to this stay in 32 bits together.
-const LARGEST_SUM: f64 = (1u32 << 30) as f64;
+/// Biases and sums stay below this together.
+const LARGEST_SUM: f64 = i32::MAX as f64;
 
 /// The bias in units of the sums, none where there is no bias; nothing when it is no multiple of them, or sums may
 /// leave 32 bits.
 fn units(m: &Match<'_>, scales: &[f64]) -> Option<Option<Tensor>> {
     let w = m.ty("w")?;
     let terms = w.elems().as_const()? as f64 / scales.len().max(1) as f64;
-    if terms * 255.0 * 255.0 > LARGEST_SUM {
+    let room = LARGEST_SUM - terms * 255.0 * 255.0;
+    if room < 0.0 {
         return None;
     }
     let Some(bias) = m.find("b") else { return Some(None) };
@@ -286,7 +302,7 @@ fn units(m: &Match<'_>, scales: &[f64]) -> Option<Option<Tensor>> {
             let value = values[if values.len() == 1 { 0 } else { i }];
             let units = (value / scale).round_ties_even();
             let near = (units * scale - value).abs() <= value.abs() * BIAS_ROUNDINGS;
-            (near && units.abs() <= LARGEST_SUM).then_some(units as i128)
+            (near && units.abs() <= room).then_some(units as i128)
         })
         .collect();
     Some(Some(Tensor::from_ints(DType::I32, &[scales.len()], &whole?)))
@@ -385,6 +401,37 @@ fn make_pad(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     let fill = add_const(egraph, Tensor::from_ints(quantize.to, &[], &[fill]));
     let quantized = add_op(egraph, quantize, &[x, s, z])?;
     add_op(egraph, op(egraph, subst, "a"), &[quantized, fill])
+}
+
+fn stored_matrix(m: &Match<'_>) -> bool {
+    let plain = matches!(m.op("a"), Op::MatMul(product) if !product.trans_a);
+    let matrix = m.data("w").is_some_and(|w| w.shape().len() == 2 && w.dtype().bits() <= 8);
+    plain && matrix && m.data("s").is_some() && m.data("z").is_some() && m.ty("x").is_some_and(is_float)
+}
+
+fn is_float(ty: &TensorType) -> bool {
+    ty.dtype == DType::F32 && ty.rank() >= 2
+}
+
+fn blocks_along_sum(m: &Match<'_>) -> bool {
+    let (Op::Dequantize(scales), Some(w)) = (m.op("e"), m.data("w")) else { return false };
+    let sum = usize::from(columns_first(m));
+    let depth = w.shape()[sum];
+    match m.ty("s").map_or(0, TensorType::rank) {
+        0 => true,
+        // Two values of 4 bits share a byte.
+        2 => scales.axis == sum && scales.block % 2 == 0 && scales.block > 0 && depth % scales.block == 0,
+        _ => scales.axis != sum,
+    }
+}
+
+fn make_stored(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let (Op::MatMul(product), Op::Dequantize(scales)) = (op(egraph, subst, "a"), op(egraph, subst, "e")) else {
+        return None;
+    };
+    let operands = ["x", "w", "s", "z"].map(|name| id(egraph, subst, name));
+    let (axis, block) = (scales.axis, scales.block);
+    add_op(egraph, MatMulStored { trans_b: product.trans_b, axis, block }, &operands)
 }
 
 fn adds_zero_points(m: &Match<'_>) -> bool {

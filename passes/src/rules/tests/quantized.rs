@@ -85,6 +85,12 @@ pub(super) const CASES: Cases = &[
          %4 = pad %0 {mode=reflect, before=[0,1], after=[1,0]} : f32[3,4];
          %5 = quantize %4, %1, %2 {axis=1, block=0, to=i8} : i8[3,4]; output \"y\" = %5",
     ]),
+    ("matmul-of-stored-weights", &[
+        "input %0 \"x\" : f32[2,3,4]; %1 = random i8[4,5]; %2 = random f32[2,5]; %3 = const \"\" [0,1,2,3,4,5,6,7,8,9] : i8[2,5];
+         %4 = dequantize %1, %2, %3 {axis=0, block=2} : f32[4,5]; %5 = matmul %0, %4 : f32[2,3,5]; output \"y\" = %5",
+        "input %0 \"x\" : f32[3,4]; %1 = random u8[5,4]; %2 = random f32[5]; %3 = const \"\" [0,1,2,3,4] : u8[5];
+         %4 = dequantize %1, %2, %3 {axis=0, block=0} : f32[5,4]; %5 = matmul %0, %4 {trans_b=true} : f32[3,5]; output \"y\" = %5",
+    ]),
     ("pad-into-integer-conv", &[
         "input %0 \"x\" : i8[1,2,4,5]; %1 = random i8[3,2,2,3]; %2 = const \"\" [0.05] : f32[]; %3 = const \"\" [9] : i8[];
          %4 = const \"\" [0.02] : f32[]; %5 = const \"\" [0] : i8[]; %6 = const \"\" [0.2] : f32[]; %7 = const \"\" [-3] : i8[];
@@ -117,6 +123,10 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          %4 = const \"\" [0.25] : f32[]; %5 = const \"\" [0] : i8[]; %6 = const \"\" [9.0] : f32[]; %7 = const \"\" [3] : i8[];
          %11 = dequantize %0, %1, %2 {axis=0, block=0} : f32[3,5]; %12 = dequantize %3, %4, %5 {axis=0, block=0} : f32[5,4];
          %14 = matmul %11, %12 : f32[3,4]; %16 = quantize %14, %6, %7 {axis=0, block=0, to=i8} : i8[3,4]; output \"y\" = %16"),
+    // A block that is not whole.
+    ("matmul-of-stored-weights",
+        "input %0 \"x\" : f32[3,5]; %1 = random i8[5,4]; %2 = random f32[2,4]; %3 = const \"\" [0,1,2,3,4,5,6,7] : i8[2,4];
+         %4 = dequantize %1, %2, %3 {axis=0, block=4} : f32[5,4]; %5 = matmul %0, %4 : f32[3,4]; output \"y\" = %5"),
     // Another zero point.
     ("quantize-of-dequantize",
         "input %0 \"x\" : i8[3,7]; %1 = const \"\" [0.0123] : f32[]; %2 = const \"\" [5] : i8[]; %5 = const \"\" [6] : i8[];

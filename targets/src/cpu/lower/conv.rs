@@ -15,7 +15,7 @@ use super::borders::{Borders, CLIPPED, INSIDE};
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
 use super::leaf::{Anchor, Axis, Leaf, Stream, compute_elem, elem_dtype, input, join_axes, output, unsupported};
-use super::micro::{Sum, SumAxis};
+use super::micro::{Form, Sum, SumAxis};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
 use super::pack::{Source, pack_panels, pack_rows};
 use super::pool::{Parts, slide};
@@ -177,7 +177,7 @@ impl<'a> Conv<'a> {
             right: kind,
             start,
             scale: None,
-            quads: None,
+            form: Form::Plain,
             start_times: None,
             chunk: Some(blocking.chunk(cx, self.elem, &depth)),
             panels_first: blocking.panels_first,

@@ -17,9 +17,9 @@ use super::blocking::{Blocking, Shape};
 use super::conv::Conv;
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
-use super::integer::Form;
+use super::integer::IntegerSum;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, join_axes, output};
-use super::micro::{Quads, Sum, SumAxis};
+use super::micro::{Form, Quads, Sum, SumAxis};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
 use super::pack::{Source, offsets, pack_rows};
 use super::pool::{Parts, slide};
@@ -32,13 +32,19 @@ use crate::cpu::machine::Arch;
 
 /// Sums up to this are exact in `f32`.
 const EXACT_F32: i64 = 1 << 24;
+/// Multiples of this up to 2^31 are exact in `f32`.
+const SMALL_BIAS: i64 = 1 << 8;
 
 /// The kernel of an integer sum with constant weights, alone or with epilogues; nothing when its operands are others
 /// than this file knows.
 ///
 /// # Errors
 /// [`Unsupported`] for epilogues that are not elementwise.
-pub(super) fn lower(cx: &LeafCx<'_>, anchor: &Anchor<'_>, form: &Form<'_>) -> Result<Option<Lowered>, Unsupported> {
+pub(super) fn lower(
+    cx: &LeafCx<'_>,
+    anchor: &Anchor<'_>,
+    form: &IntegerSum<'_>,
+) -> Result<Option<Lowered>, Unsupported> {
     let Some(parts) = Known::of(cx, anchor, form)? else { return Ok(None) };
     match &form.window {
         None => parts.product(cx, anchor),
@@ -74,7 +80,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(cx: &LeafCx<'a>, anchor: &Anchor<'_>, form: &Form<'_>) -> Result<Option<Self>, Unsupported> {
+    fn of(cx: &LeafCx<'a>, anchor: &Anchor<'_>, form: &IntegerSum<'_>) -> Result<Option<Self>, Unsupported> {
         let at = anchor.need(form.operands[0])?;
         let x = input(cx, at)?;
         let w = input(cx, anchor.need(form.operands[1])?)?;
@@ -210,7 +216,7 @@ impl<'a> Known<'a> {
             right: Right::Packed,
             start: Some(start),
             scale: None,
-            quads: Some(quads),
+            form: Form::Quads(quads),
             start_times,
             chunk: Some(blocking.chunk(cx, Elem::I32, &words)),
             panels_first: blocking.panels_first,
@@ -306,7 +312,7 @@ impl<'a> Known<'a> {
             right: Right::Packed,
             start: Some(start),
             scale: None,
-            quads: Some(quads),
+            form: Form::Quads(quads),
             start_times,
             chunk: Some(blocking.chunk(cx, Elem::I32, &words)),
             panels_first: blocking.panels_first,
@@ -364,12 +370,21 @@ impl<'a> Known<'a> {
         let taps = self.weights.len() / channels.max(1);
         let largest =
             conv.x.dtype.int_range().map_or(0, |(lo, hi)| (lo as i64 - zero).abs().max((hi as i64 - zero).abs()));
+        let sum = |weights: &[i8]| weights.iter().map(|w| i64::from(*w).abs() * largest).sum::<i64>();
+        let sums: Vec<i64> = self.weights.chunks_exact(taps.max(1)).map(sum).collect();
         let bias = |channel: usize| self.bias.as_ref().map_or(0, |bias| bias[channel]);
-        let bound = |(channel, weights): (usize, &[i8])| {
-            weights.iter().map(|w| i64::from(*w).abs() * largest).sum::<i64>() + bias(channel).abs()
-        };
-        if !self.weights.chunks_exact(taps.max(1)).enumerate().map(bound).all(|sum| sum <= EXACT_F32) {
+        let wraps = |(channel, sum): (usize, &i64)| sum + bias(channel).abs() > i64::from(i32::MAX);
+        if sums.iter().any(|sum| sum + SMALL_BIAS > EXACT_F32) || sums.iter().enumerate().any(wraps) {
             return Ok(None);
+        }
+        // A large bias in two parts: a small one, and multiples that `f32` holds.
+        let large = sums.iter().enumerate().any(|(channel, sum)| sum + bias(channel).abs() > EXACT_F32);
+        let mut stored = stored.clone();
+        let parts =
+            |bias: i64| if large { (bias.rem_euclid(SMALL_BIAS), bias.div_euclid(SMALL_BIAS)) } else { (bias, 0) };
+        let starts: Option<Vec<f32>> = self.bias.as_ref().map(|b| b.iter().map(|&v| parts(v).0 as f32).collect());
+        if large {
+            stored.bias = self.bias.as_ref().map(|b| b.iter().map(|&v| (parts(v).1 * SMALL_BIAS) as f32).collect());
         }
         let mut leaf = Leaf::new(cx, "depthwise_integer");
         let stream = leaf.input(self.x.1)?;
@@ -388,9 +403,8 @@ impl<'a> Known<'a> {
         for axis in (0..conv.windows.len() - 1).rev() {
             strides[axis] = strides[axis + 1].clone() * conv.windows[axis + 1].kernel.into();
         }
-        let start = self.bias.as_ref().map(|bias| {
-            let values: Vec<f32> = bias.iter().map(|&v| v as f32).collect();
-            let data = Tensor::from_f32(&[channels], &values);
+        let start = starts.map(|starts| {
+            let data = Tensor::from_f32(&[channels], &starts);
             (leaf.packed(PackedWeight { transform: "bias_f32".into(), data }), Extent::ONE)
         });
         let parts = Parts {
@@ -402,7 +416,7 @@ impl<'a> Known<'a> {
             step: Step::Weighted(weights, strides),
             start,
             finish: Finish::None,
-            stored: Some((zero, stored.clone())),
+            stored: Some((zero, stored)),
         };
         slide(leaf, anchor, parts).map(Some)
     }
@@ -440,7 +454,7 @@ fn requantized(columns: usize, parameters: [Option<&Operand>; 4]) -> Option<Requ
         return None;
     }
     let scales = w.into_iter().map(|w| x * w / y).collect();
-    Some(Requantized { scales, zero: first(zero.constant.as_ref()?), dtype: zero.dtype })
+    Some(Requantized { scales, bias: None, zero: first(zero.constant.as_ref()?), dtype: zero.dtype })
 }
 
 /// Weights along their sum: number and elements from one to the next, per axis.

@@ -21,8 +21,8 @@ pub(super) struct Epilogue<'a> {
     /// Streams that the steps read and their strides, one per axis of the result.
     pub streams: Vec<(Stream, Vec<Extent>)>,
     dtypes: Vec<DType>,
-    /// What comes first: the stream of the scales and how sums are stored.
-    stored: Option<(usize, Requantized)>,
+    /// What comes first: the streams of the scales and of the bias, and how sums are stored.
+    stored: Option<(usize, Option<usize>, Requantized)>,
     /// Dtype of the anchor's result and of the last step's.
     results: (DType, DType),
 }
@@ -74,15 +74,19 @@ impl<'a> Epilogue<'a> {
         stored: &Requantized,
     ) -> Result<Self, Unsupported> {
         let mut epilogue = Self::of(leaf, anchor, stored.dtype, y)?;
-        let scales = Tensor::from_f32(&[stored.scales.len()], &stored.scales);
-        let stream = leaf.packed(PackedWeight { transform: "requantize_scales".into(), data: scales });
-        let mut strides = vec![Extent::ZERO; y.rank()];
-        if stored.scales.len() > 1 {
-            strides[axis] = Extent::ONE;
-        }
-        epilogue.stored = Some((epilogue.streams.len(), stored.clone()));
-        epilogue.streams.push((stream, strides));
-        epilogue.dtypes.push(DType::F32);
+        let mut parameter = |leaf: &mut Leaf<'_>, transform: &str, data: Tensor| {
+            let mut strides = vec![Extent::ZERO; y.rank()];
+            if data.elems() > 1 {
+                strides[axis] = Extent::ONE;
+            }
+            epilogue.dtypes.push(data.dtype());
+            epilogue.streams.push((leaf.packed(PackedWeight { transform: transform.into(), data }), strides));
+            epilogue.streams.len() - 1
+        };
+        let scales = parameter(leaf, "requantize_scales", Tensor::from_f32(&[stored.scales.len()], &stored.scales));
+        let bias = stored.bias.as_ref();
+        let bias = bias.map(|bias| parameter(leaf, "bias_f32", Tensor::from_f32(&[bias.len()], bias)));
+        epilogue.stored = Some((scales, bias, stored.clone()));
         Ok(epilogue)
     }
 
@@ -133,7 +137,9 @@ impl<'a> Epilogue<'a> {
     pub fn apply(&self, b: &mut KernelBuilder, value: Value, operands: &[Lane]) -> Result<Value, Unsupported> {
         let value = match &self.stored {
             None => value,
-            Some((scales, stored)) => stored.emit(b, value, operands[*scales].value),
+            Some((scales, bias, stored)) => {
+                stored.emit(b, value, operands[*scales].value, bias.map(|bias| operands[bias].value))
+            }
         };
         let ty = b.ty(value);
         let mut results = vec![Lane { value, dtype: self.results.0, constant: None }];

@@ -13,7 +13,7 @@ use super::epilogue::Epilogue;
 use super::leaf::{
     Anchor, Axis, Leaf, Stream, broadcast_strides, compute_elem, elem_dtype, input, join_axes, output, unsupported,
 };
-use super::micro::{Sum, SumAxis};
+use super::micro::{Form, Sum, SumAxis};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
 use super::pack::{Source, pack_panels};
 use super::product::{Product, RIGHT, Right, Scale};
@@ -69,7 +69,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         streams: [left_stream, right_stream, target],
         right: kind,
         start,
-        quads: None,
+        form: Form::Plain,
         start_times: None,
         scale: (alpha != 1.0 || beta != 1.0).then_some(Scale { alpha, beta }),
         chunk: Some(blocking.chunk(cx, elem, &depth)),

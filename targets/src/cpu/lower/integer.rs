@@ -22,7 +22,7 @@ use crate::cpu::kernel::{Elem, KernelBuilder, Type, Value};
 /// [`Unsupported`] for requantize contracts without code and epilogues that are not elementwise.
 pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
-    let form = Form::of(&anchor)?;
+    let form = IntegerSum::of(&anchor)?;
     let lowered = match (dot::lower(cx, &anchor, &form)?, &form.window) {
         (Some(lowered), _) => lowered,
         (None, Some(window)) => convolution(cx, &anchor, &form, window)?,
@@ -32,7 +32,7 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
 }
 
 /// An integer sum taken apart: positions among the operands of its operator.
-pub(super) struct Form<'a> {
+pub(super) struct IntegerSum<'a> {
     /// Both factors; their scales come next to them in a quantized form.
     pub operands: [usize; 2],
     /// Their zero points.
@@ -43,7 +43,7 @@ pub(super) struct Form<'a> {
     pub window: Option<Window<'a>>,
 }
 
-impl<'a> Form<'a> {
+impl<'a> IntegerSum<'a> {
     fn of(anchor: &Anchor<'a>) -> Result<Self, Unsupported> {
         let (contract, window) = match anchor.op {
             Op::MatMulInteger(_) => (None, None),
@@ -75,7 +75,7 @@ struct Finish<'a> {
 }
 
 impl<'a> Finish<'a> {
-    fn of(leaf: &mut Leaf<'a>, anchor: &Anchor<'a>, form: &Form<'_>) -> Result<Self, Unsupported> {
+    fn of(leaf: &mut Leaf<'a>, anchor: &Anchor<'a>, form: &IntegerSum<'_>) -> Result<Self, Unsupported> {
         let dtype = form.dtype(leaf.cx, anchor)?;
         let mut source = |index: usize| Source::input(leaf, anchor.need(index)?);
         let quantized = if form.quantized { Some([source(1)?, source(4)?, source(6)?, source(7)?]) } else { None };
@@ -155,7 +155,7 @@ fn optional<'a>(leaf: &mut Leaf<'a>, anchor: &Anchor<'_>, index: usize) -> Resul
 }
 
 /// `Σ (a - a_zero) · (b - b_zero)` over every pair of rows and columns.
-fn product<'a>(cx: &'a LeafCx<'a>, anchor: &Anchor<'a>, form: &Form<'_>) -> Result<Lowered, Unsupported> {
+fn product<'a>(cx: &'a LeafCx<'a>, anchor: &Anchor<'a>, form: &IntegerSum<'_>) -> Result<Lowered, Unsupported> {
     let mut leaf = Leaf::new(cx, anchor.op.name());
     let y = Source::output(&mut leaf, 0)?;
     let [a, b] = form.operands;
@@ -232,7 +232,7 @@ impl<'a> Window<'a> {
 fn convolution<'a>(
     cx: &'a LeafCx<'a>,
     anchor: &Anchor<'a>,
-    form: &Form<'_>,
+    form: &IntegerSum<'_>,
     window: &Window<'_>,
 ) -> Result<Lowered, Unsupported> {
     let mut leaf = Leaf::new(cx, anchor.op.name());

@@ -5,6 +5,7 @@ use std::ops::Range;
 use adze_ir::extent::Extent;
 
 use super::leaf::{Stream, bind};
+use crate::cpu::kernel::ir::Shift;
 use crate::cpu::kernel::{BinOp, Elem, KernelBuilder, Type, Value};
 
 /// The loops of a sum, outermost first. `a` and `b` are the elements that the operands move per index.
@@ -38,6 +39,18 @@ pub(super) enum Sum {
     },
     /// One step of so many bytes of the left operand, fewer than four; see [`Quads`].
     Rest(u16),
+    /// Blocks, each summed by itself and then scaled; the right operand has the block's scales and zero points in front
+    /// of its weights ([`Stored`]).
+    Scaled {
+        /// Number of blocks.
+        count: i64,
+        /// Movement of the left operand.
+        a: Extent,
+        /// Movement of the right operand.
+        b: Extent,
+        /// The sum of a block.
+        body: Box<Sum>,
+    },
 }
 
 /// A part of a sum that only some rows of the block take part in.
@@ -164,8 +177,42 @@ pub(super) struct Operands<'a> {
     pub row_stride: Extent,
     /// Elements of the right operand from column to column.
     pub col_stride: Extent,
+    /// How a step of the sum lies in them.
+    pub form: Form,
+}
+
+/// How a step of a sum lies in its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An element of the left operand, a vector of columns of the right one.
+    Plain,
     /// Both operands are bytes, summed four at a time in `i32`.
-    pub quads: Option<Quads>,
+    Quads(Quads),
+    /// The right operand is stored integers in blocks; see [`Sum::Scaled`].
+    Stored(Stored),
+}
+
+/// Stored weights that are dequantized in registers: bytes, or two of 4 bits, those of the earlier step in the low half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Whether a byte holds two steps of the sum.
+    pub nibbles: bool,
+    /// Whether a block has zero points.
+    pub zeros: bool,
+    /// Columns of a panel.
+    pub nr: usize,
+}
+
+impl Stored {
+    /// Bytes before the weights of a block: scales of the panel's columns, then zero points, in `f32`.
+    pub fn header_bytes(&self) -> usize {
+        4 * self.nr * if self.zeros { 2 } else { 1 }
+    }
+
+    /// Bytes of a block of so many steps.
+    pub fn block_bytes(&self, steps: usize) -> usize {
+        self.header_bytes() + steps * self.nr / if self.nibbles { 2 } else { 1 }
+    }
 }
 
 /// How four neighbouring bytes of the left operand meet those of the right one, which are signed.
@@ -290,7 +337,7 @@ pub(super) fn sum_block(
     while sums.len() < chains * per_chain {
         sums.push(b.zero(ty));
     }
-    let mut emit = Emit { operands, block, per_chain };
+    let mut emit = Emit { operands, block, per_chain, zeros: Vec::new() };
     let sums = emit.sum(b, sum, &a, &bb, 0..block.rows, sums);
     fold_chains(b, sums, per_chain)
 }
@@ -313,6 +360,8 @@ struct Emit<'a> {
     operands: &'a Operands<'a>,
     block: Block,
     per_chain: usize,
+    /// Zero points of the current block of [`Stored`] weights, per vector.
+    zeros: Vec<Value>,
 }
 
 impl Emit<'_> {
@@ -344,7 +393,82 @@ impl Emit<'_> {
                 let run = Run { a: &Extent::ZERO, b: &Extent::ZERO, at_a, at_b, rows, bytes: *bytes };
                 self.step(b, &run, Extent::ZERO, 0, sums)
             }
+            Sum::Scaled { count, a, b: step_b, body } => b.for_(0, *count, 1, &sums, |b, i, sums| {
+                let at_a = at_a.clone() + a.clone() * i.clone();
+                let at_b = at_b.clone() + step_b.clone() * i;
+                self.scaled(b, body, (&at_a, &at_b), rows, sums.to_vec())
+            }),
         }
+    }
+
+    /// One block of stored weights, added to the sums of the first chain.
+    fn scaled(
+        &mut self,
+        b: &mut KernelBuilder,
+        body: &Sum,
+        (at_a, at_b): (&Extent, &Extent),
+        rows: Range<usize>,
+        mut sums: Vec<Value>,
+    ) -> Vec<Value> {
+        let Form::Stored(stored) = self.operands.form else { return sums };
+        let ty = Type::vec(self.operands.elem, self.block.lanes);
+        let (vecs, lanes) = (self.block.vecs, self.block.lanes);
+        let param = self.operands.b.param;
+        let mut header = |at: usize| -> Vec<Value> {
+            let place = |vec: usize| at_b.clone() + Extent::from(4 * (at + vec * usize::from(lanes)));
+            let load = |vec: usize| {
+                let bytes = b.load(param, place(vec), 4 * lanes);
+                b.bitcast(bytes, ty)
+            };
+            (0..vecs).map(load).collect()
+        };
+        let scales = header(0);
+        self.zeros = if stored.zeros { header(stored.nr) } else { Vec::new() };
+        let zero = b.zero(ty);
+        let weights = at_b.clone() + stored.header_bytes().into();
+        let block = self.sum(b, body, at_a, &weights, rows, vec![zero; sums.len()]);
+        let block = fold_chains(b, block, self.per_chain);
+        for (index, value) in block.into_iter().enumerate() {
+            sums[index] = b.muladd(value, scales[index % vecs], sums[index]);
+        }
+        sums
+    }
+
+    /// A step of stored weights: the columns of one element of the left operand, or of two.
+    fn stored_step(
+        &self,
+        b: &mut KernelBuilder,
+        stored: Stored,
+        run: &Run<'_>,
+        at_b: &Extent,
+        k: &Extent,
+    ) -> Vec<(Extent, Vec<Value>)> {
+        let (operands, block) = (self.operands, self.block);
+        let at_a = run.at_a.clone() + run.a.clone() * k.clone();
+        let number = |b: &mut KernelBuilder, int: Value, vec: usize| {
+            let float = b.convert(int, true, operands.elem);
+            self.zeros.get(vec).map_or(float, |&zero| b.sub(float, zero))
+        };
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for vec in 0..block.vecs {
+            let at = at_b.clone() + vec_step(&block, vec, &Extent::ONE);
+            let raw = b.load(operands.b.param, at, block.lanes);
+            if !stored.nibbles {
+                let int = b.convert(raw, true, Elem::I32);
+                first.push(number(b, int, vec));
+                continue;
+            }
+            let both = b.convert(raw, false, Elem::I32);
+            let mask = b.int(15, b.ty(both));
+            let (low, high) = (b.bin(BinOp::And, both, mask), b.shift(Shift::RightU, both, 4));
+            first.push(number(b, low, vec));
+            second.push(number(b, high, vec));
+        }
+        if !stored.nibbles {
+            return vec![(at_a, first)];
+        }
+        let half = run.a.floordiv(&2.into());
+        vec![(at_a.clone(), first), (at_a + half, second)]
     }
 
     fn run(&self, b: &mut KernelBuilder, lo: &Extent, hi: &Extent, run: &Run<'_>, sums: Vec<Value>) -> Vec<Value> {
@@ -382,10 +506,24 @@ impl Emit<'_> {
             return sums;
         }
         let at_b = run.at_b.clone() + run.b.clone() * k.clone();
+        if let Form::Stored(stored) = operands.form {
+            for (at_a, columns) in self.stored_step(b, stored, run, &at_b, &k) {
+                for row in run.rows.clone() {
+                    let at = at_a.clone() + operands.row_stride.clone() * row.into();
+                    let scalar = b.load_as(operands.a.param, at, Type::scalar(operands.elem));
+                    let left = b.splat(scalar, block.lanes);
+                    for (vec, &column) in columns.iter().enumerate() {
+                        let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];
+                        *slot = multiply_add(b, left, column, *slot);
+                    }
+                }
+            }
+            return sums;
+        }
         let columns: Vec<Value> = (0..block.vecs)
             .map(|vec| {
                 let at = at_b.clone() + vec_step(&block, vec, &operands.col_stride);
-                if operands.quads.is_some() {
+                if matches!(operands.form, Form::Quads(_)) {
                     return b.load(operands.b.param, at, 4 * block.lanes);
                 }
                 let valid = if block.exact { block.valid_lanes(vec) } else { block.lanes };
@@ -394,7 +532,7 @@ impl Emit<'_> {
             .collect();
         for row in run.rows.clone() {
             let at = run.at_a.clone() + run.a.clone() * k.clone() + operands.row_stride.clone() * row.into();
-            if let Some(quads) = operands.quads {
+            if let Form::Quads(quads) = operands.form {
                 let left = load_quad(b, operands.a, at, (run.bytes, block.lanes), quads);
                 for (vec, &column) in columns.iter().enumerate() {
                     let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];

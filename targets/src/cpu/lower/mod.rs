@@ -36,6 +36,7 @@ mod scatter;
 mod select;
 mod slide;
 mod store;
+mod stored;
 mod walk;
 mod window;
 
@@ -102,6 +103,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Einsum(_) => einsum::lower(cx),
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
+        Op::MatMulStored(_) => stored::lower(cx),
         Op::Conv(_) => conv::lower(cx),
         Op::ConvTranspose(_) => conv_transpose::lower(cx),
         Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => recurrent::lower(cx),

@@ -8,7 +8,7 @@ use adze_ir::extent::Extent;
 
 use super::epilogue::Epilogue;
 use super::leaf::{Axis, Leaf, Stream, bind, decode};
-use super::micro::{Block, Operands, Quads, Sum, dot_block, load_lanes, multiply_add, sum_block, vec_step};
+use super::micro::{Block, Form, Operands, Sum, dot_block, load_lanes, multiply_add, sum_block, vec_step};
 use super::operand::{Lowered, Unsupported};
 use crate::cpu::kernel::{Cmp, Cond, Elem, KernelBuilder, Type, UnOp, Value};
 
@@ -77,8 +77,8 @@ pub(super) struct Product<'a> {
     pub start: Option<Stream>,
     /// Factors of the sums and of what they start at, which is then added at the end.
     pub scale: Option<Scale>,
-    /// Both operands are bytes, the right one in panels by four.
-    pub quads: Option<Quads>,
+    /// How steps of the sum lie in the operands.
+    pub form: Form,
     /// A stored number by which the start is multiplied, after so much is added to it, and negated.
     pub start_times: Option<(Stream, i64)>,
     /// Outer axes.
@@ -298,7 +298,7 @@ impl Product<'_> {
 
     fn block(&self, b: &mut KernelBuilder, block: Block, sum: &Sum, place: &Place) -> Result<(), Unsupported> {
         let right_stride = match self.right {
-            Right::Packed if self.quads.is_some() => 4.into(),
+            Right::Packed if matches!(self.form, Form::Quads(_)) => 4.into(),
             Right::Packed => Extent::ONE,
             Right::Strided | Right::Dot => self.cols.strides[RIGHT].clone(),
         };
@@ -308,7 +308,7 @@ impl Product<'_> {
             b: &self.streams[RIGHT],
             row_stride: self.rows.strides[LEFT].clone(),
             col_stride: right_stride,
-            quads: self.quads,
+            form: self.form,
         };
         let ty = Type::vec(self.elem, block.lanes);
         let starts = match (&self.start, self.scale) {

@@ -12,7 +12,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::leaf::{Anchor, Leaf, Stream, bind, compute_elem, elem_dtype, input, lanes_of, unsupported};
-use super::micro::{Block, Operands, Sum, multiply_add, sum_block};
+use super::micro::{Block, Form, Operands, Sum, multiply_add, sum_block};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
 use super::pack::{pack_gate_panels, pack_gates, pack_vectors};
 use crate::cpu::driver::status;
@@ -355,7 +355,7 @@ impl<'a> Walk<'a> {
             b: &self.w,
             row_stride: along.clone(),
             col_stride: Extent::ONE,
-            quads: None,
+            form: Form::Plain,
         };
         let step = |vec: usize| Extent::from(vec * usize::from(self.lanes));
         let biases: Vec<Value> =
@@ -510,7 +510,7 @@ impl<'a> Walk<'a> {
             b: weights,
             row_stride: (AREAS * self.padded).into(),
             col_stride: Extent::ONE,
-            quads: None,
+            form: Form::Plain,
         };
         let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: Extent::ONE, b: columns };
         // Blocks lie one after the other, each `length` steps of all gates.

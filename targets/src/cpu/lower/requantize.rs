@@ -10,6 +10,9 @@ use crate::cpu::kernel::{BinOp, Elem, KernelBuilder, Value};
 pub(super) struct Requantized {
     /// Scale of the sum over that of the result: one, or one per column or channel.
     pub scales: Vec<f32>,
+    /// What is added to sums in `f32` before all else, per column or channel: the part of a large bias that they could not
+    /// start with exactly. That addition rounds as converting the whole sum would.
+    pub bias: Option<Vec<f32>>,
     /// Zero point of the result.
     pub zero: i64,
     /// Dtype of the result.
@@ -18,8 +21,9 @@ pub(super) struct Requantized {
 
 impl Requantized {
     /// The stored integers as `i32` lanes for sums in `i32`, or in `f32` where that is exact.
-    pub fn emit(&self, b: &mut KernelBuilder, sum: Value, scale: Value) -> Value {
+    pub fn emit(&self, b: &mut KernelBuilder, sum: Value, scale: Value, bias: Option<Value>) -> Value {
         let real = b.convert(sum, true, Elem::F32);
+        let real = bias.map_or(real, |bias| b.add(real, bias));
         let scaled = b.mul(real, scale);
         saturate(b, scaled, Zero::Known(self.zero), self.dtype.int_range().unwrap_or((0, 0)))
     }

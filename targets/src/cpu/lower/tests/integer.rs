@@ -1,7 +1,8 @@
 //! Sums of bytes: always the reference's bits.
 
 use adze_ir::ops::{
-    Binary, BinaryFn, BodyRef, BodyStep, Cast, Clip, ConvInteger, Fused, MatMulInteger, Op, QLinearConv, QLinearMatMul,
+    Binary, BinaryFn, BodyRef, BodyStep, Cast, Clip, ConvInteger, Fused, MatMulInteger, MatMulStored, Op, QLinearConv,
+    QLinearMatMul,
 };
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
@@ -35,7 +36,9 @@ fn scales(rng: &mut fastrand::Rng, channels: usize, terms: usize) -> Option<Give
 }
 
 fn bias(rng: &mut fastrand::Rng, channels: usize) -> Option<Given> {
-    let values: Vec<i128> = (0..channels).map(|_| i128::from(rng.i32(-9000..9000))).collect();
+    // Channels without weights may have any bias.
+    let range = if rng.u8(..4) == 0 { -1_400_000_000..1_400_000_000 } else { -9000..9000 };
+    let values: Vec<i128> = (0..channels).map(|_| i128::from(rng.i32(range.clone()))).collect();
     Some(Given::constant(Tensor::from_ints(DType::I32, &[channels], &values)))
 }
 
@@ -177,6 +180,30 @@ proptest! {
         case.check(0.0);
     }
 
+    /// Weights that stay as they are stored.
+    #[test]
+    fn products_of_stored_weights_agree(seed: u64, m in 1usize..6, n in 1usize..40, half in 1usize..7, blocks in 1usize..4, which in 0usize..5, trans_b: bool, grain in 0usize..3) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let dtype = [DType::U4, DType::I4, DType::I8, DType::U8, DType::U8][which];
+        let (block, depth) = (2 * half, 2 * half * blocks);
+        let turned = |k: usize| if trans_b { vec![n, k] } else { vec![k, n] };
+        let shape = [Vec::new(), vec![n], turned(blocks)][grain].clone();
+        let zeros = match which {
+            3 => Tensor::from_ints(dtype, &shape, &vec![128; shape.iter().product()]),
+            _ => bytes(&mut rng, dtype, &shape),
+        };
+        let scales: Vec<f32> = (0..shape.iter().product()).map(|_| rng.f32() + 0.1).collect();
+        let axis = usize::from(trans_b) ^ usize::from(grain == 1);
+        let op = MatMulStored { trans_b, axis, block: if grain == 2 { block } else { 0 } };
+        let inputs = vec![
+            Some(Given::plain(random(&mut rng, DType::F32, &[m, depth]))),
+            Some(Given::constant(bytes(&mut rng, dtype, &turned(depth)))),
+            Some(Given::constant(Tensor::from_f32(&shape, &scales))),
+            Some(Given::constant(zeros)),
+        ];
+        Case::new(op, inputs).check(64.0);
+    }
+
     /// Operands that have no fast kernel: computed weights, zero points per row, weights that fill nine bits.
     #[test]
     fn other_operands_agree(seed: u64, m in 1usize..5, n in 1usize..7, k in 1usize..9, which in 0usize..3) {
@@ -197,6 +224,18 @@ proptest! {
 #[test]
 fn sums_of_bytes_on_every_machine() {
     let mut rng = fastrand::Rng::with_seed(21);
+    for (k, blocks) in [(6, 3), (5, 1)] {
+        let op = MatMulStored { trans_b: true, axis: 1, block: k };
+        let weights = bytes(&mut rng, DType::U4, &[19, k * blocks]);
+        let scales = Tensor::from_f32(&[19, blocks], &vec![0.25; 19 * blocks]);
+        let inputs = vec![
+            Some(Given::plain(random(&mut rng, DType::F32, &[3, k * blocks]))),
+            Some(Given::constant(weights)),
+            Some(Given::constant(scales)),
+            Some(Given::constant(bytes(&mut rng, DType::U4, &[19, blocks]))),
+        ];
+        Case::new(op, inputs).check_everywhere(64.0);
+    }
     for flags in [0, 1, 2 + 4, 3 + 16] {
         let dense = Conv { channels: (7, 18), group: 1, kernel: (3, 2), strides: 1, dilation: 1, pads: 0 };
         conv(&mut rng, &dense, flags).check_everywhere(0.0);

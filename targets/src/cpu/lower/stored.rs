@@ -1,0 +1,215 @@
+//! Matrix products whose constant weights stay as they are stored: 4 or 8 bits, with scales per tensor, column or block.
+//!
+//! The sum of a block runs over whole numbers, `Σ a · (w - z)`, and is scaled once at its end, so that a step costs a
+//! conversion and, where zero points differ, a subtraction. Everything that a panel of columns needs lies in one stream: per
+//! block its scales, its zero points, its weights.
+
+use adze_ir::extent::Extent;
+use adze_ir::ops::{MatMulStored, Op};
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+
+use super::blocking::{Blocking, panels_first};
+use super::epilogue::Epilogue;
+use super::leaf::{Anchor, Axis, Leaf, compute_elem, input, join_axes, output, unsupported};
+use super::micro::{Form, Stored, Sum};
+use super::operand::{LeafCx, Lowered, PackedWeight, Unsupported};
+use super::product::{Product, Right};
+use crate::cpu::kernel::Elem;
+
+/// Lowers a product of stored weights, alone or with epilogues.
+///
+/// # Errors
+/// [`Unsupported`] for weights or scales that are computed, blocks that are not whole, dtypes without kernels and epilogues
+/// that are not elementwise.
+pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
+    let anchor = Anchor::of(cx)?;
+    let Op::MatMulStored(op) = anchor.op else {
+        return Err(unsupported(format!("`{}`", anchor.op.name()), "`matmul_stored`"));
+    };
+    let (at, y) = (anchor.need(0)?, output(cx, 0)?);
+    let x = input(cx, at)?;
+    let (elem, rank) = (compute_elem(x.dtype)?, x.rank());
+    if elem != Elem::F32 || rank < 2 {
+        return Err(unsupported(format!("{} of rank {rank}", x.dtype), "f16, bf16 or f32 of rank 2 or more"));
+    }
+    let weights = Weights::of(cx, &anchor, op)?;
+    let rows_hint = Extent::product(&x.shape[..rank - 1]);
+    let columns: Extent = weights.columns.into();
+    let blocking = Blocking::choose(cx, elem, &rows_hint, &columns, Right::Packed);
+    let mut leaf = Leaf::new(cx, &format!("matmul_stored_{}x{}", blocking.mr, blocking.nr));
+    let left = leaf.input(at)?;
+    let stored = weights.form(blocking.nr);
+    let right = leaf.packed(weights.pack(&stored));
+    let target = leaf.output(0)?;
+    let epilogue = Epilogue::of(&mut leaf, &anchor, x.dtype, y)?;
+    let none = vec![Extent::ZERO; rank];
+    let others: Vec<&[Extent]> =
+        [y.strides.as_slice(), &none].into_iter().chain(epilogue.streams.iter().map(|s| s.1.as_slice())).collect();
+    let axis = |at: usize, left: Extent, right: Extent| {
+        let strides = [left, right].into_iter().chain(others.iter().map(|s| s[at].clone())).collect();
+        Axis { extent: y.shape[at].clone(), strides }
+    };
+    let panel_bytes = weights.blocks * stored.block_bytes(weights.len);
+    let cols = axis(rank - 1, Extent::ZERO, (panel_bytes / stored.nr).into());
+    let outer = (0..rank - 1).map(|a| {
+        let stride = if x.shape[a] == Extent::ONE { Extent::ZERO } else { x.strides[a].clone() };
+        axis(a, stride, Extent::ZERO)
+    });
+    let mut outer = join_axes(outer.collect());
+    let one = || Axis { extent: Extent::ONE, strides: vec![Extent::ZERO; cols.strides.len()] };
+    let rows = outer.pop().unwrap_or_else(one);
+    let sum = weights.sum(&stored, &x.strides[rank - 1]);
+    let depth: Extent = (weights.blocks * weights.len).into();
+    let product = Product {
+        elem,
+        lanes: blocking.lanes,
+        mr: blocking.mr,
+        nr: blocking.nr,
+        streams: [left, right, target],
+        right: Right::Packed,
+        start: None,
+        scale: None,
+        form: Form::Stored(stored),
+        start_times: None,
+        chunk: Some(blocking.chunk(cx, elem, &depth)),
+        panels_first: panels_first(cx, elem, &rows.extent, &depth),
+        outer,
+        rows,
+        cols,
+        row_parts: Vec::new(),
+        sum: &|_, _, _, _| sum.clone(),
+        epilogue,
+    };
+    Ok(vec![product.emit(leaf)?])
+}
+
+/// The weights as numbers `[block][step][column]`, with scales and zero points `[block][column]`.
+struct Weights {
+    columns: usize,
+    blocks: usize,
+    /// Steps of a block.
+    len: usize,
+    values: Vec<i32>,
+    scales: Vec<f32>,
+    zeros: Vec<i32>,
+    /// Whether every value is that of 4 bits, from 0 on.
+    four_bits: bool,
+}
+
+impl Weights {
+    fn of(cx: &LeafCx<'_>, anchor: &Anchor<'_>, op: &MatMulStored) -> Result<Self, Unsupported> {
+        let constant = |index: usize| -> Result<&Tensor, Unsupported> {
+            let operand = input(cx, anchor.need(index)?)?;
+            operand.constant.as_ref().ok_or_else(|| unsupported("weights that are computed", "constants"))
+        };
+        let (w, scale) = (constant(1)?, constant(2)?);
+        let zero = if anchor.position(3).is_some() { Some(constant(3)?) } else { None };
+        let (depth, columns) = if op.trans_b { (w.shape()[1], w.shape()[0]) } else { (w.shape()[0], w.shape()[1]) };
+        let blocked = scale.shape().len() == 2;
+        let len = if blocked { op.block } else { depth };
+        if w.dtype().bits() > 8 || len == 0 || depth % len != 0 || (blocked && op.axis != usize::from(op.trans_b)) {
+            let found = format!("{} in blocks of {len} along axis {} of {:?}", w.dtype(), op.axis, w.shape());
+            return Err(unsupported(found, "at most 8 bits in whole blocks along the sum"));
+        }
+        if scale.shape().len() == 1 && scale.elems() != 1 && op.axis == usize::from(op.trans_b) {
+            return Err(unsupported("scales per step of the sum", "scales per column"));
+        }
+        let blocks = depth / len;
+        let at = |block: usize, column: usize| match scale.shape().len() {
+            2 if op.trans_b => column * blocks + block,
+            2 => block * columns + column,
+            1 if scale.elems() > 1 => column,
+            _ => 0,
+        };
+        // From 0 on, so that halves of bytes need no sign.
+        let four_bits = w.dtype().bits() == 4 && len % 2 == 0;
+        let offset = if w.dtype() == DType::I4 { 8 } else { 0 };
+        let number = |v: i128| i32::try_from(v).unwrap_or(0) + offset;
+        let (ints, scales) = (w.to_ints(), scale.to_f64());
+        let zeros = zero.map(Tensor::to_ints);
+        let mut weights =
+            Weights { columns, blocks, len, values: Vec::new(), scales: Vec::new(), zeros: Vec::new(), four_bits };
+        for block in 0..blocks {
+            for column in 0..columns {
+                weights.scales.push(scales[at(block, column)] as f32);
+                weights.zeros.push(number(zeros.as_ref().map_or(0, |zeros| zeros[at(block, column)])));
+            }
+            for step in block * len..(block + 1) * len {
+                let place = |column: usize| if op.trans_b { column * depth + step } else { step * columns + column };
+                weights.values.extend((0..columns).map(|column| number(ints[place(column)])));
+            }
+        }
+        if !four_bits {
+            weights.shift();
+        }
+        Ok(weights)
+    }
+
+    /// Takes the zero points out where bytes still hold the rest; otherwise only moves both into the range of bytes.
+    fn shift(&mut self) {
+        let zero = |me: &Self, at: usize| me.zeros[at / (me.len * me.columns) * me.columns + at % me.columns];
+        let rest: Vec<i32> = (0..self.values.len()).map(|at| self.values[at] - zero(self, at)).collect();
+        if rest.iter().all(|v| i8::try_from(*v).is_ok()) {
+            self.values = rest;
+            self.zeros.fill(0);
+        } else if self.values.iter().any(|v| *v > 127) {
+            self.values.iter_mut().chain(&mut self.zeros).for_each(|v| *v -= 128);
+        }
+    }
+
+    fn form(&self, nr: usize) -> Stored {
+        Stored { nibbles: self.four_bits, zeros: self.zeros.iter().any(|zero| *zero != 0), nr }
+    }
+
+    /// The sum over all blocks; elements of the left operand along it are `stride` apart.
+    fn sum(&self, stored: &Stored, stride: &Extent) -> Sum {
+        let (steps, at_once) = if stored.nibbles { (self.len / 2, 2) } else { (self.len, 1) };
+        let run =
+            Sum::Run { lo: Extent::ZERO, hi: steps.into(), a: stride.clone() * at_once.into(), b: stored.nr.into() };
+        Sum::Scaled {
+            count: self.blocks as i64,
+            a: stride.clone() * self.len.into(),
+            b: stored.block_bytes(self.len).into(),
+            body: Box::new(run),
+        }
+    }
+
+    /// Packs to `[column / nr][block]` of scales, zero points and weights `[step][nr]`, filled up with zeros.
+    fn pack(&self, stored: &Stored) -> PackedWeight {
+        let nr = stored.nr;
+        let mut bytes = Vec::new();
+        for panel in 0..self.columns.div_ceil(nr) {
+            let lanes = |row: &[i32]| -> Vec<i32> {
+                let from = panel * nr;
+                let mut lanes = row[from..(from + nr).min(self.columns)].to_vec();
+                lanes.resize(nr, 0);
+                lanes
+            };
+            for block in 0..self.blocks {
+                let header = block * self.columns..(block + 1) * self.columns;
+                let scales = &self.scales[header.clone()][panel * nr..];
+                (0..nr).for_each(|lane| bytes.extend(scales.get(lane).copied().unwrap_or(0.0).to_le_bytes()));
+                if stored.zeros {
+                    lanes(&self.zeros[header]).iter().for_each(|zero| bytes.extend((*zero as f32).to_le_bytes()));
+                }
+                let at = |step: usize| {
+                    let row = (block * self.len + step) * self.columns;
+                    lanes(&self.values[row..row + self.columns])
+                };
+                if stored.nibbles {
+                    for pair in 0..self.len / 2 {
+                        let (low, high) = (at(2 * pair), at(2 * pair + 1));
+                        bytes.extend(low.iter().zip(high).map(|(low, high)| (low | high << 4) as u8));
+                    }
+                } else {
+                    (0..self.len).for_each(|step| bytes.extend(at(step).iter().map(|v| *v as u8)));
+                }
+            }
+        }
+        let shape = vec![bytes.len()];
+        let data = Tensor::new(DType::I8, shape, bytes).unwrap_or_else(|_| Tensor::zeros(DType::I8, &[0]));
+        let bits = if stored.nibbles { 4 } else { 8 };
+        PackedWeight { transform: format!("pack_blocks{bits}n{nr}"), data }
+    }
+}
