@@ -55,9 +55,10 @@ def signal():
     c.out("y")
 
     c = Case("windows_mel", opset=17)
-    size = c.w("n", 9, I64)
+    x, size = c.x("x", [2, 9]), c.w("n", 9, I64)
     for name in ("Hann", "Hamming", "Blackman"):
-        c.n(f"{name}Window", [size], name.lower(), periodic=int(name == "Hann"))
+        window = c.n(f"{name}Window", [size], f"{name}_window", periodic=int(name == "Hann"))
+        c.n("Mul", [x, window], name.lower())
     c.n("MelWeightMatrix", [c.w("bands", 5, I64), c.w("points", 32, I64), c.w("rate", 8000, I64),
                             c.w("low", 100.0), c.w("high", 4000.0)], "mel")
     c.out("hann", "hamming", "blackman", "mel")
@@ -180,13 +181,22 @@ def movement():
     c.out("any", "all", dtype=BOOL)
 
 
+def convolution():
+    c = Case("conv_transpose_output_larger", opset=11)
+    c.n("ConvTranspose", [c.x("x", [1, 2, 3, 3]), c.w("w", (2, 3, 3, 3))], strides=[3, 2], output_shape=[10, 8])
+    c.out("y")
+
+
 def double():
     c = Case("double_functions", opset=17)
     x = c.x("x", [3, 7], F64, data=np.random.default_rng(8).uniform(0.1, 4.0, (3, 7)))
     for op in ("Exp", "Log", "Tanh", "Sigmoid", "Sin", "Cos", "Softmax"):
-        c.n(op, [x], op.lower())
-    c.n("Pow", [x, c.w("p", -1.7, F64)], "pow")
-    c.out("exp", "log", "tanh", "sigmoid", "sin", "cos", "softmax", "pow", dtype=F64)
+        c.n(op, [x], f"{op}_64")
+    c.n("Pow", [x, c.w("p", -1.7, F64)], "Pow_64")
+    names = ("Exp", "Log", "Tanh", "Sigmoid", "Sin", "Cos", "Softmax", "Pow")
+    for name in names:
+        c.n("Cast", [f"{name}_64"], name.lower(), to=1)
+    c.out(*(name.lower() for name in names))
 
 
 def float8():
@@ -224,5 +234,5 @@ def before_opset_7():
 
 
 def define():
-    for family in (losses, normalisation, signal, sampling, resampling, control, attention, movement, double, float8, recurrent, before_opset_7):
+    for family in (losses, normalisation, signal, sampling, resampling, control, attention, movement, convolution, double, float8, recurrent, before_opset_7):
         family()
