@@ -44,10 +44,9 @@ pub fn inputs(graph: &Graph) -> Result<Vec<Tensor>, String> {
 /// An upper bound of the number of terms in any sum that the graph computes: operations per element of a result.
 pub fn terms(graph: &Graph) -> usize {
     let of = |node: &adze_ir::graph::Node| {
-        let inputs: Vec<Option<&TensorType>> = node.inputs.iter().map(|v| v.map(|v| graph.ty(v))).collect();
         let outputs: Vec<TensorType> = node.outputs.iter().map(|&v| graph.ty(v).clone()).collect();
-        let facts = OpFacts { inputs: &inputs, outputs: &outputs, dims: &graph.dims };
-        let cycles = PlainMachine.cost(&node.op, &facts).map_or(0, |cost| cost.cycles);
+        let cost = OpFacts::in_graph(graph, &node.inputs, &outputs, |facts| PlainMachine.cost(&node.op, facts));
+        let cycles = cost.map_or(0, |cost| cost.cycles);
         let elems = outputs.iter().map(|ty| ty.elems().upper(&graph.dims)).max().unwrap_or(1).max(1);
         usize::try_from(cycles).unwrap_or(usize::MAX) / usize::try_from(elems).unwrap_or(1)
     };

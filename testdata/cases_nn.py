@@ -290,6 +290,47 @@ def quantized():
     c.n("DequantizeLinear", [a, t, z])
     c.out("y")
 
+    c = Case("qlinear_activations", opset=13)
+    c.domains = {"com.microsoft": 1}
+    s, z, t, u = c.w("s", 0.03), c.w("z", 3, I8), c.w("t", 0.01), c.w("u", -4, I8)
+    a = c.n("QuantizeLinear", [c.x("x", [3, 7]), s, z], "a")
+    b = c.n("QLinearSigmoid", [a, s, z, t, u], "b", **ms)
+    d = c.n("QLinearLeakyRelu", [a, s, z, t, u], "d", alpha=0.2, **ms)
+    e = c.n("QLinearConcat", [s, z, b, t, u, a, s, z, d, t, u], "e", axis=1, **ms)
+    m = c.n("QLinearMul", [e, s, z, e, s, z, t, u], "m", **ms)
+    c.n("DequantizeLinear", [m, t, u])
+    c.out("y")
+
+    c = Case("qlinear_pools", opset=13)
+    c.domains = {"com.microsoft": 1}
+    s, z, t, u = c.w("s", 0.03), c.w("z", 130, U8), c.w("t", 0.01), c.w("u", 120, U8)
+    a = c.n("QuantizeLinear", [c.x("x", [1, 3, 6, 5]), s, z], "a")
+    a = c.n("QLinearAveragePool", [a, s, z, t, u], "p", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], **ms)
+    a = c.n("QLinearGlobalAveragePool", [a, t, u, s, z], "r", channels_last=0, **ms)
+    c.n("DequantizeLinear", [a, s, z])
+    c.out("y")
+
+    c = Case("qlinear_softmax_where", opset=13)
+    c.domains = {"com.microsoft": 1}
+    s, z, t, u = c.w("s", 0.03), c.w("z", 130, U8), c.w("t", 0.00390625), c.w("u", 0, U8)
+    a = c.n("QuantizeLinear", [c.x("x", [3, 7]), s, z], "a")
+    p = c.n("QLinearSoftmax", [a, s, z, t, u], "p", axis=1, opset=13, **ms)
+    a = c.n("QLinearWhere", [c.x("c", [3, 1], BOOL), a, s, z, p, t, u, s, z], "w", **ms)
+    c.n("DequantizeLinear", [a, s, z])
+    c.out("y")
+
+    c = Case("dynamic_quantize_matmul_contrib", opset=13)
+    c.domains = {"com.microsoft": 1}
+    c.inits["w"] = c.rng.integers(0, 256, (8, 5)).astype(np.uint8)
+    c.n("DynamicQuantizeMatMul", [c.x("x", [3, 8]), "w", c.w("s", [0.01]), c.w("z", [128], U8), c.w("b", (5,))], **ms)
+    c.out("y")
+
+    c = Case("matmul_integer_to_float", opset=13)
+    c.domains = {"com.microsoft": 1}
+    c.inits["w"] = c.rng.integers(-127, 128, (8, 5)).astype(np.int8)
+    c.n("MatMulIntegerToFloat", [c.x("x", [3, 8], U8), "w", c.w("s", [0.02]), c.w("t", (5,)), c.w("z", [7], U8), c.w("u", [0] * 5, I8), c.w("b", (5,))], **ms)
+    c.out("y")
+
     c = Case("matmul_nbits", opset=17)
     c.domains = {"com.microsoft": 1}
     c.inits["b"] = c.rng.integers(0, 256, (3, 2, 8)).astype(np.uint8)

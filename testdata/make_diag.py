@@ -46,7 +46,7 @@ def diagnostics():
         [("x", F, [1, 1, 4, 4])], [("y", F, [1, 1, 6, 6])],
         [constant("roi", np.float32([0, 0, 0, 0, 1, 1, 1, 1])), constant("sizes", np.int64([1, 1, 6, 6]))],
     )  # fmt: skip
-    yield "unsupported_opset", graph([node("Relu", ["x"], ["y"], "relu")], opset=4)
+    yield "unsupported_opset", graph([node("Mish", ["x"], ["y"], "mish")], opset=17)
     yield "unsupported_domain_opset_missing", graph([node("Gelu", ["x"], ["y"], "g", domain="com.microsoft")])
     yield "unsupported_dtype_string", graph([node("Identity", ["x"], ["y"], "id")], [("x", TensorProto.STRING, [2])],
                                             [("y", TensorProto.STRING, [2])])

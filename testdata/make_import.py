@@ -18,6 +18,7 @@ from onnx import TensorProto
 
 import cases_graph
 import cases_nn
+import cases_rare
 from onnx_cases import CASES, record
 
 IMPORT = pathlib.Path(__file__).resolve().parent / "import"
@@ -59,6 +60,7 @@ def main(wanted):
     IMPORT.mkdir(exist_ok=True)
     cases_nn.define()
     cases_graph.define()
+    cases_rare.define()
     unrecorded = []
     for name, case in CASES.items():
         if not wanted or name in wanted:

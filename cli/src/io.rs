@@ -43,6 +43,7 @@ impl InputArgs {
     pub fn read(&self) -> Result<Given, Error> {
         let mut given = Given::default();
         if let Some(folder) = &self.folder {
+            std::fs::read_dir(folder).map_err(|source| Error::Read { path: folder.clone(), source })?;
             // A model without inputs has a folder without files.
             if folder.join("input_0.pb").exists() {
                 for (index, (_, tensor)) in test_data::read_inputs(folder)?.into_iter().enumerate() {
@@ -102,7 +103,7 @@ impl Given {
 /// A value for every input of the graph: given ones, random ones for the rest.
 ///
 /// # Errors
-/// [`Error::Options`] when a random input's extent is not bound.
+/// [`Error::Options`] when a random input's extent is not bound, or too large.
 pub fn complete(graph: &Graph, given: &[(String, Tensor)], seed: u64) -> Result<Vec<Tensor>, Error> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut dims: std::collections::BTreeMap<String, i64> = Default::default();
@@ -129,10 +130,19 @@ pub fn complete(graph: &Graph, given: &[(String, Tensor)], seed: u64) -> Result<
                     "input `{name}` is {ty}: give it with --input, or bind it with --dim"
                 )));
             };
+            let bytes = shape.iter().try_fold(ty.dtype.bytes_for(1), |bytes, &dim| bytes.checked_mul(dim));
+            if bytes.is_none_or(|bytes| bytes > MAX_RANDOM_BYTES) {
+                return Err(Error::Options(format!(
+                    "input `{name}` of {shape:?} elements without a file, accepted: up to {MAX_RANDOM_BYTES} random bytes"
+                )));
+            }
             Ok(random_tensor(&mut random, ty.dtype, &shape))
         })
         .collect()
 }
+
+/// Most bytes of an input that no file gives.
+const MAX_RANDOM_BYTES: usize = 1 << 30;
 
 /// Floats in -1..1, small integers, both truth values.
 fn random_tensor(random: &mut fastrand::Rng, dtype: adze_ir::types::DType, shape: &[usize]) -> Tensor {

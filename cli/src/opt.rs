@@ -8,6 +8,7 @@ use adze_compiler::package::WriteOptions;
 use adze_compiler::replay::{read_stage, supply};
 use adze_compiler::stage::{Artifact, Stage, Trace, run_pass};
 use adze_passes::pipeline;
+use adze_targets::cpu::CpuModel;
 use clap::Args;
 
 use crate::compile::{BuildArgs, write_files, write_stage};
@@ -57,9 +58,9 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
                 "--passes: found no graph, accepted: a graph (tile programs and kernels go on with --stop-after)";
             return Err(Error::Options(found.into()).into());
         };
-        let mut graph = *graph;
+        let (mut graph, model) = (*graph, CpuModel::new(options.machine.clone()));
         for name in passes {
-            graph = run_pass(&graph, name, &mut trace)?;
+            graph = run_pass(&graph, name, &model, &mut trace)?;
         }
         print_trace(&trace, args.verbose);
         let next = pipeline::DEFAULT

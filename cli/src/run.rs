@@ -53,6 +53,15 @@ pub fn load_bound(model: &ModelArgs, input: &InputArgs) -> Result<(Graph, Vec<Te
     })?;
     let names = input_names(model)?;
     let given = given.by_name(&names)?;
+    // A folder stands for the whole case: what it lacks is not made up.
+    if let Some(folder) = &input.folder {
+        let fixed = |name: &String| model.values.iter().any(|(value, _)| value == name);
+        let is_given = |name: &String| given.iter().any(|(given, _)| given == name);
+        if let Some(index) = names.iter().position(|name| !is_given(name) && !fixed(name)) {
+            let name = &names[index];
+            return Err(Error::Options(format!("`{}` has no `input_{index}.pb` for input `{name}`", folder.display())));
+        }
+    }
     for (name, shape) in shapes_of(&given) {
         options.shapes.entry(name).or_insert(shape);
     }

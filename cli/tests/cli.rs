@@ -99,6 +99,51 @@ fn exit_codes() {
     assert_eq!(code(&["show", unsupported.to_str().unwrap()]), Some(77));
 }
 
+/// Inputs, options and places that do not go together end in a message and the documented code, never in made-up values.
+#[test]
+fn what_is_wrong_is_said() {
+    let at = folder("wrong");
+    let (cnn, mlp) = (model(), model().with_file_name("digits_mlp.onnx"));
+    let (cnn, mlp) = (cnn.to_str().unwrap(), mlp.to_str().unwrap());
+    fs::write(at.join("empty.npy"), b"").unwrap();
+    fs::write(at.join("file"), b"").unwrap();
+    fs::create_dir(at.join("nothing")).unwrap();
+    let image = |shape: &[usize], dtype| Tensor::zeros(dtype, shape);
+    let write = |name: &str, tensor: Tensor| data::write(&at.join(name), &[("image".into(), tensor)]).unwrap();
+    write("double.npy", image(&[1, 1, 8, 8], adze_ir::types::DType::F64));
+    write("scalar.npy", image(&[], adze_ir::types::DType::F32));
+    write("image.npy", image(&[1, 1, 8, 8], adze_ir::types::DType::F32));
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["run", cnn, "--input", "absent.npy"], 1, "absent.npy"),
+        (&["run", cnn, "--input", "empty.npy"], 1, "empty.npy"),
+        (&["run", cnn, "--input", "file"], 2, ".npy, .npz, .pb"),
+        (&["run", cnn, "--input", "double.npy"], 2, "accepted: f32[1,1,8,8]"),
+        (&["run", cnn, "--input", "scalar.npy"], 2, "found scalar, accepted: 1x1x8x8"),
+        (&["run", cnn, "--input", "mask=image.npy"], 2, "no input `mask`"),
+        (&["run", cnn, "--inputs", "absent"], 1, "absent"),
+        (&["run", cnn, "--inputs", "nothing"], 2, "no `input_0.pb` for input `image`"),
+        (&["run", cnn, "--input", "image.npy", "--output", "x.txt"], 2, ".npy, .npz, .pb"),
+        (&["run", cnn, "--input", "image.npy", "--outputs", "file"], 1, "file"),
+        (&["run", mlp, "--dim", "batch=1000000000"], 2, "random bytes"),
+        (&["show", cnn, "--dim", "batch=2"], 2, "no dimension `batch`"),
+        (&["show", mlp, "--dim", "batch=5..1"], 2, "lo..hi"),
+        (&["show", cnn, "--shape", "image=1x1x9x9"], 2, "accepted: 1x1x8x8"),
+        (&["show", cnn, "--state", "image=logits"], 2, "becomes"),
+        (&["compile", cnn, "-o", "file"], 1, "file"),
+        (&["compile", cnn, "-o", "out", "--target", "z80"], 2, "x86_64-v3"),
+        (&["compile", cnn, "-o", "out", "--threads", "0"], 2, "1 to 1024"),
+        (&["compile", cnn, "-o", "out", "--arena-limit", "0"], 2, "accepted: over 64"),
+        (&["check", cnn, "--case", "image.npy"], 2, "out_0"),
+    ];
+    for (args, code, said) in cases {
+        let output = adze(&at, args);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {message}");
+        assert!(message.contains(said), "{args:?}: {message}");
+        assert!(!at.join("out").exists(), "{args:?}");
+    }
+}
+
 #[test]
 fn reports_are_stable_and_comparable() {
     let at = folder("report");

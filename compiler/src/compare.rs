@@ -10,6 +10,8 @@ pub use adze_ir::exact::Tolerance;
 pub struct Difference {
     /// Largest `|d|`.
     pub max_abs: f64,
+    /// Mean `|d|`.
+    pub mean_abs: f64,
     /// Largest `|d| / |reference|` where the reference is not zero.
     pub max_rel: f64,
     /// Signal to noise ratio in dB; infinite when equal.
@@ -29,9 +31,16 @@ pub fn compare(found: &Tensor, reference: &Tensor, tolerance: Tolerance) -> Opti
     }
     let (found, reference) = (found.to_f64(), reference.to_f64());
     let largest = largest(&reference);
-    let mut result =
-        Difference { max_abs: 0.0, max_rel: 0.0, sqnr: f64::INFINITY, first: None, beyond: 0, elems: found.len() };
-    let (mut signal, mut noise) = (0.0f64, 0.0f64);
+    let mut result = Difference {
+        max_abs: 0.0,
+        mean_abs: 0.0,
+        max_rel: 0.0,
+        sqnr: f64::INFINITY,
+        first: None,
+        beyond: 0,
+        elems: found.len(),
+    };
+    let (mut signal, mut noise, mut total) = (0.0f64, 0.0f64, 0.0f64);
     for (index, (&a, &b)) in found.iter().zip(&reference).enumerate() {
         if a == b || (a.is_nan() && b.is_nan()) {
             signal += if b.is_finite() { b * b } else { 0.0 };
@@ -40,6 +49,7 @@ pub fn compare(found: &Tensor, reference: &Tensor, tolerance: Tolerance) -> Opti
         let d = (a - b).abs();
         let d = if d.is_nan() { f64::INFINITY } else { d };
         result.max_abs = result.max_abs.max(d);
+        total += d;
         if b != 0.0 {
             result.max_rel = result.max_rel.max(d / b.abs());
         }
@@ -50,6 +60,7 @@ pub fn compare(found: &Tensor, reference: &Tensor, tolerance: Tolerance) -> Opti
             result.first.get_or_insert(index);
         }
     }
+    result.mean_abs = total / result.elems.max(1) as f64;
     if noise > 0.0 {
         result.sqnr = 10.0 * (signal / noise).log10();
     }

@@ -91,7 +91,10 @@ impl Error {
     /// 70 for a bug of ours.
     pub fn exit_code(&self) -> u8 {
         match (self, self.kind()) {
-            (Error::Options(_) | Error::Import(ImportError::Options(_)), _) => 2,
+            (
+                Error::Options(_) | Error::Import(ImportError::Options(_)) | Error::Data(DataError::Extension { .. }),
+                _,
+            ) => 2,
             (_, ErrorKind::Model) => 1,
             (_, ErrorKind::Unsupported) => 77,
             (_, ErrorKind::Bug) => 70,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use adze_ir::extent::{Extent, Sym};
 use adze_ir::tensor::Tensor;
 use adze_ir::tile::{Binding, Program, Role};
+use adze_ir::types::TensorType;
 use adze_targets::cpu::backend::Code;
 use adze_targets::cpu::driver::status;
 use adze_targets::cpu::exec::{Buffer, Called, Loaded, RawCall};
@@ -13,6 +14,9 @@ use adze_targets::cpu::module::Module;
 use crate::build::Built;
 use crate::error::Error;
 use crate::link::compile_source;
+
+/// Most memory that a call in this process is given: more is a dimension bound to a number that was not meant.
+pub const MAX_CALL_BYTES: usize = 16 << 30;
 
 /// A built model in executable memory.
 pub struct Executable<'a> {
@@ -57,6 +61,16 @@ impl<'a> Executable<'a> {
         let dims = bind(program, inputs)?;
         let lookup = |name: &str| dims.get(name).copied();
         let size = |extent: Extent| extent.eval(&lookup).and_then(|b| usize::try_from(b).ok()).unwrap_or(0);
+        let arena = usize::try_from(self.built.package.manifest.arena_bytes).map_err(bug)?;
+        let needed = program
+            .buffers
+            .values()
+            .filter(|b| matches!(b.role, Role::Input(_) | Role::Output(_) | Role::State(_)))
+            .fold(arena, |sum, buffer| sum.saturating_add(size(buffer.bytes())));
+        if needed > MAX_CALL_BYTES {
+            let found = format!("a call of {needed} bytes of arena, inputs and outputs");
+            return Err(Error::Options(format!("{found}, accepted in this process: up to {MAX_CALL_BYTES}")));
+        }
         let mut tensors: [Vec<Buffer>; 3] = Default::default();
         for buffer in program.buffers.values() {
             let (kind, index) = match buffer.role {
@@ -76,7 +90,7 @@ impl<'a> Executable<'a> {
             copy(program, binding, &lookup, &mut tensors[kind][index], &mut tensor.bytes().to_vec(), true)?;
         }
         let weights = self.built.package.weights.as_ref().map(|bytes| Buffer::from_bytes(bytes));
-        let arena = Buffer::new(usize::try_from(self.built.package.manifest.arena_bytes).map_err(bug)?);
+        let arena = Buffer::new(arena);
         let values = program.dims.keys().map(|name| dims.get(name).copied().unwrap_or(0)).collect();
         let extents = program.outputs.iter().map(|o| o.view.sizes.len()).sum();
         let mut raw = RawCall::new(tensors, weights, arena, values, extents);
@@ -158,6 +172,19 @@ impl<'a> Executable<'a> {
         self.loaded.walk(&module.driver, &module.kernels, &mut call.raw, observe).map_err(bug)
     }
 
+    /// Runs the call once on so many threads, at most [`BuildOptions::max_threads`](crate::build::BuildOptions::max_threads).
+    ///
+    /// # Errors
+    /// [`Error::Options`] naming the node and what went wrong; that of the first thread that has one.
+    pub fn run_on(&self, call: &mut Call, threads: u32) -> Result<(), Error> {
+        for phase in 0..self.built.package.manifest.phases.len() {
+            let phase = u32::try_from(phase).map_err(bug)?;
+            let codes = self.loaded.call_step(&self.symbol("step"), &mut call.raw, phase, threads).map_err(bug)?;
+            codes.into_iter().try_for_each(|code| self.check(i64::from(code), &call.raw))?;
+        }
+        Ok(())
+    }
+
     fn check(&self, code: i64, raw: &RawCall) -> Result<(), Error> {
         let nodes = &self.built.package.manifest.nodes;
         let node = nodes.get(raw.node() as usize).map(|n| n.source.join(", ")).unwrap_or_default();
@@ -233,7 +260,9 @@ fn check_input(program: &Program, binding: &Binding, tensor: &Tensor, dims: &BTr
     if fits {
         return Ok(());
     }
-    Err(Error::Options(format!("input `{}`: found {}, accepted: {sizes:?}", binding.name, tensor.ty())))
+    let dtype = program.buffers[binding.view.buffer].dtype;
+    let accepted = TensorType::new(dtype, sizes.clone());
+    Err(Error::Options(format!("input `{}`: found {}, accepted: {accepted}", binding.name, tensor.ty())))
 }
 
 /// Copies between dense bytes and the box that a binding shows of its buffer.

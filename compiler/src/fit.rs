@@ -6,9 +6,9 @@ use adze_ir::graph::Graph;
 use adze_ir::tile::{Program, memory};
 use adze_ir::types::DType;
 use adze_passes::memory::{LimitError, plan_within};
-use adze_targets::cpu::Machine;
 use adze_targets::cpu::backend::{self, BackendError, CodegenOptions};
 use adze_targets::cpu::driver::ARENA_HEADER_BYTES;
+use adze_targets::cpu::{CpuModel, Machine};
 use serde::Serialize;
 
 use crate::build::{BuildOptions, finish};
@@ -42,7 +42,7 @@ pub struct Fit {
     pub code_bytes: Option<u64>,
     /// Constant data, bytes.
     pub weights_bytes: Option<u64>,
-    /// Estimated cycles of a call, from the cost model that passes use.
+    /// Estimated cycles of a call, from the proposals of the target.
     pub estimated_cycles: u64,
     /// What would make it fit, or how.
     pub advice: Vec<String>,
@@ -80,7 +80,7 @@ pub fn fit(graph: &Graph, machine: &Machine, budget: Budget) -> Result<Fit, Erro
     let imported = Artifact::Graph(Box::new(graph.clone()), 0);
     let optimised = imported.advance(Stage::OPTIMISED, &options, &mut trace)?;
     let estimated_cycles = match &optimised {
-        Artifact::Graph(graph, _) => estimate(graph).cycles,
+        Artifact::Graph(graph, _) => estimate(graph, &CpuModel::new(machine.clone())).cycles,
         _ => 0,
     };
     let tile = optimised.advance(Stage::Tile, &options, &mut trace)?;

@@ -7,10 +7,11 @@ use std::fmt::{self, Write as _};
 
 use adze_ir::graph::Graph;
 use adze_ir::ops::Op;
-use adze_ir::propose::{Cost, CostModel, OpFacts, PlainMachine};
+use adze_ir::propose::{Cost, CostModel, OpFacts};
 use adze_ir::text::Spelling as _;
 use adze_ir::tile::memory;
 use adze_ir::types::TensorType;
+use adze_targets::cpu::CpuModel;
 use object::{Object as _, ObjectSection as _, SectionKind};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ pub struct Report {
     pub weights_bytes: u64,
     /// Machine code, bytes; nothing for source.
     pub code_bytes: Option<u64>,
-    /// Estimated cycles of a call on one core, from the cost model that passes use.
+    /// Estimated cycles of a call on one core, from the proposals of the target.
     pub estimated_cycles: u64,
     /// Operators of the optimised graph.
     pub ops: BTreeMap<String, u64>,
@@ -69,7 +70,7 @@ pub fn report(graph: &Graph, options: &BuildOptions) -> Result<Report, Error> {
     let Artifact::Graph(graph, _) = &optimised else {
         return Err(Error::Bug("a stage of graphs holds a graph".into()));
     };
-    let (ops, cost) = (count_ops(graph), estimate(graph));
+    let (ops, cost) = (count_ops(graph), estimate(graph, &CpuModel::new(options.machine.clone())));
     let package = finish(optimised, options, &mut trace)?;
     let manifest = &package.manifest;
     let mut kernels = BTreeMap::new();
@@ -107,14 +108,13 @@ fn count_ops(graph: &Graph) -> BTreeMap<String, u64> {
     ops
 }
 
-/// Cost of all nodes by the cost model of the passes, at the upper ends of the declared ranges.
-pub fn estimate(graph: &Graph) -> Cost {
+/// Cost of all nodes, each by its cheapest proposal, at the upper ends of the declared ranges.
+pub fn estimate(graph: &Graph, costs: &dyn CostModel) -> Cost {
     let mut sum = Cost::default();
     for (_, node) in graph.nodes() {
-        let inputs: Vec<Option<&TensorType>> = node.inputs.iter().map(|v| v.map(|v| graph.ty(v))).collect();
         let outputs: Vec<TensorType> = node.outputs.iter().map(|&v| graph.ty(v).clone()).collect();
-        let facts = OpFacts { inputs: &inputs, outputs: &outputs, dims: &graph.dims };
-        sum = sum + PlainMachine.cost(&node.op, &facts).unwrap_or_default();
+        let cost = OpFacts::in_graph(graph, &node.inputs, &outputs, |facts| costs.cost(&node.op, facts));
+        sum = sum + cost.unwrap_or_default();
     }
     sum
 }

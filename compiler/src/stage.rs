@@ -6,13 +6,14 @@
 use std::fmt;
 
 use adze_ir::graph::{ConstEntry, Graph};
-use adze_ir::propose::PlainMachine;
+use adze_ir::propose::CostModel;
 use adze_ir::tile::{Program, Role, memory};
 use adze_ir::verify::verify_program;
 use adze_passes::lower::{LowerOptions, lower};
 use adze_passes::memory::{LimitError, Plan, plan, plan_within};
 use adze_passes::pass::{PassError, PassOptions};
 use adze_passes::pipeline::{self, Report, Runner};
+use adze_targets::cpu::CpuModel;
 use adze_targets::cpu::backend::{self, BackendError, CodegenOptions};
 use adze_targets::cpu::driver::ARENA_HEADER_BYTES;
 use adze_targets::cpu::module::Module;
@@ -129,10 +130,11 @@ impl Artifact {
     /// # Errors
     /// [`Error`] of the stages on the way.
     pub fn advance(mut self, until: Stage, options: &BuildOptions, trace: &mut Trace) -> Result<Artifact, Error> {
+        let model = CpuModel::new(options.machine.clone());
         while self.stage() < until {
             self = match self {
                 Artifact::Graph(graph, done) => match pipeline::DEFAULT.get(done) {
-                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, trace)?), done + 1),
+                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, &model, trace)?), done + 1),
                     None => Artifact::Tile(Box::new(to_tile(&graph, trace)?)),
                 },
                 Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, options, trace)?)),
@@ -179,14 +181,14 @@ pub fn passes_done(text: &str) -> Result<Option<usize>, Error> {
     )))
 }
 
-/// Runs one pass on the compact form of a graph.
+/// Runs one pass on the compact form of a graph, at the costs of a machine.
 ///
 /// # Errors
 /// [`Error::Options`] for an unknown pass, [`Error::Bug`] for what it breaks.
-pub fn run_pass(graph: &Graph, name: &str, trace: &mut Trace) -> Result<Graph, Error> {
+pub fn run_pass(graph: &Graph, name: &str, costs: &dyn CostModel, trace: &mut Trace) -> Result<Graph, Error> {
     let mut graph = graph.compact();
     let options = PassOptions::default();
-    let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after: None };
+    let runner = Runner { options: &options, costs, verify: true, stop_after: None };
     let report = runner.run(&mut graph, &[name], &mut |_, _| {}).map_err(|error| match error {
         PassError::Unknown { .. } => Error::Options(error.to_string()),
         _ => Error::Bug(error.to_string()),
@@ -210,6 +212,10 @@ fn to_planned(program: Program, options: &BuildOptions, trace: &mut Trace) -> Re
         return verified(program);
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    if limit <= ARENA_HEADER_BYTES {
+        let header = ARENA_HEADER_BYTES;
+        return Err(Error::Options(format!("arena limit: found {limit} bytes, accepted: over {header}, its header")));
+    }
     let mut goal = limit - ARENA_HEADER_BYTES;
     // Another plan can have other scratch sizes, but they shrink with the strips: a few rounds settle it.
     for _ in 0..4 {

@@ -88,8 +88,8 @@ fn epsilon(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 2f64.powi(-10),
         DType::Bf16 => 2f64.powi(-7),
-        // Transcendental functions of `f64` are computed in `f32`.
-        DType::F32 | DType::F64 => f64::from(f32::EPSILON),
+        DType::F32 => f64::from(f32::EPSILON),
+        DType::F64 => f64::EPSILON,
         _ => 0.0,
     }
 }

@@ -10,16 +10,17 @@ use adze_ir::egraph::{Region, saturate};
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
 use adze_ir::ops::Op;
-use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 use adze_passes::pass::PassOptions;
 use adze_passes::pipeline::{DEFAULT, Report, Runner};
 use adze_passes::rules::rules;
+use adze_targets::cpu::{CpuModel, Machine};
 
 fn optimise(graph: &mut Graph) -> Report {
     let options = PassOptions::default();
-    let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after: None };
+    let model = CpuModel::new(Machine::from_name("x86_64-v3").unwrap());
+    let runner = Runner { options: &options, costs: &model, verify: true, stop_after: None };
     runner.run(graph, DEFAULT, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", graph.name))
 }
 

@@ -21,6 +21,10 @@ pub enum Exactness {
     Approx,
 }
 
+/// How far integers of a quantized network may be apart on average in two correct engines, in units: a rounding early on
+/// moves a few later ones.
+pub const MEAN_UNITS: f64 = 0.05;
+
 /// Constant of [`Exactness::Norm`] for linear operators.
 pub const NORM_LINEAR: u32 = 4;
 /// Constant of [`Exactness::Norm`] for operators with transcendental functions.
@@ -59,6 +63,7 @@ impl Exactness {
             | Op::AveragePool(_)
             | Op::Reduce(_)
             | Op::CumSum(_)
+            | Op::CumProd(_)
             | Op::BatchNorm(_)
             | Op::Resize(_) => Exactness::Norm(NORM_LINEAR),
             Op::Elu(_)

@@ -3,9 +3,12 @@
 //! The cost of an e-node is the cost of its cheapest proposal. A target implements [`Propose`]; [`PlainMachine`] is a
 //! machine of arithmetic and memory traffic only, for passes and tests that know no target.
 
+use std::collections::BTreeMap;
 use std::ops::Add;
+use std::sync::Arc;
 
-use crate::extent::{Dims, Extent};
+use crate::extent::Dims;
+use crate::graph::{Graph, ValueId};
 use crate::ops::{Op, ReduceFn};
 use crate::types::TensorType;
 
@@ -14,7 +17,7 @@ use crate::types::TensorType;
 pub struct Cost {
     /// Estimated cycles on one core.
     pub cycles: u64,
-    /// Bytes moved to and from memory outside the core.
+    /// Bytes moved to and from memory whose time is not in the cycles.
     pub bytes: u64,
     /// Bytes of constants that have to be stored.
     pub rodata: u64,
@@ -45,24 +48,20 @@ impl Add for Cost {
     }
 }
 
-/// Number of a schedule among those its machine offered for one operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SchedId(pub u16);
-
-/// How an operator would run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A chosen way to compute an operator, in the words of the machine that offers it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Schedule {
-    /// Its number.
-    pub id: SchedId,
-    /// Extent of the result's tile per logical axis.
-    pub tile: Vec<Extent>,
+    /// Which one.
+    pub id: Arc<str>,
+    /// Its parameters.
+    pub params: BTreeMap<Arc<str>, i64>,
 }
 
 /// A schedule and its cost.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proposal {
-    /// The schedule.
-    pub schedule: Schedule,
+    /// The schedule; `None` where the machine knows one way only.
+    pub schedule: Option<Schedule>,
     /// Its cost.
     pub cost: Cost,
     /// Bytes of scratch memory it needs at once.
@@ -74,10 +73,32 @@ pub struct Proposal {
 pub struct OpFacts<'a> {
     /// Types of the operands; `None` where one is left out.
     pub inputs: &'a [Option<&'a TensorType>],
+    /// Which operands are computed from constants only; those past the end are not.
+    pub fixed: &'a [bool],
     /// Types of the results.
     pub outputs: &'a [TensorType],
     /// Ranges of the named dimensions; costs are those of the upper ends.
     pub dims: &'a Dims,
+}
+
+impl OpFacts<'_> {
+    /// Hands the facts about operands in a graph and results of these types to `ask`.
+    pub fn in_graph<R>(
+        graph: &Graph,
+        inputs: &[Option<ValueId>],
+        outputs: &[TensorType],
+        ask: impl FnOnce(&OpFacts<'_>) -> R,
+    ) -> R {
+        let constant = |v: ValueId| matches!(graph.producer(v), Some((_, node)) if matches!(node.op, Op::Constant(_)));
+        let fixed: Vec<bool> = inputs.iter().map(|v| v.is_some_and(constant)).collect();
+        let inputs: Vec<Option<&TensorType>> = inputs.iter().map(|v| v.map(|v| graph.ty(v))).collect();
+        ask(&OpFacts { inputs: &inputs, fixed: &fixed, outputs, dims: &graph.dims })
+    }
+
+    /// Whether an operand is known when the code is made.
+    pub fn is_fixed(&self, input: usize) -> bool {
+        self.fixed.get(input).copied().unwrap_or(false)
+    }
 }
 
 /// A machine that offers schedules.
@@ -94,15 +115,25 @@ pub const MAX_PROPOSALS: usize = 4;
 pub trait CostModel {
     /// The cost of its cheapest proposal, or `None` when the machine cannot run it.
     fn cost(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost>;
+
+    /// The schedule of its cheapest proposal; `None` where there is one way only.
+    fn schedule(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Schedule> {
+        let _ = (op, facts);
+        None
+    }
 }
 
 impl<M: Propose> CostModel for M {
     fn cost(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost> {
         self.propose(op, facts).into_iter().map(|p| p.cost).min_by_key(|cost| cost.weight())
     }
+
+    fn schedule(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Schedule> {
+        self.propose(op, facts).into_iter().min_by_key(|p| p.cost.weight())?.schedule
+    }
 }
 
-/// A machine that does 8 multiply-adds or elements per cycle and runs everything; its result is one tile.
+/// A machine that does 8 multiply-adds or elements per cycle and runs everything in one way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainMachine;
 
@@ -113,9 +144,7 @@ const PER_CYCLE: u64 = 8;
 
 impl Propose for PlainMachine {
     fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
-        let tile = facts.outputs.first().map(|ty| ty.shape.clone()).unwrap_or_default();
-        let schedule = Schedule { id: SchedId(0), tile };
-        vec![Proposal { schedule, cost: plain_cost(op, facts), scratch_bytes: 0 }]
+        vec![Proposal { cost: plain_cost(op, facts), ..Proposal::default() }]
     }
 }
 
@@ -186,7 +215,7 @@ mod tests {
         let op = op.into();
         let inputs: Vec<Option<&TensorType>> = inputs.iter().copied().map(Some).collect();
         let outputs = op.infer(&inputs).unwrap();
-        PlainMachine.cost(&op, &OpFacts { inputs: &inputs, outputs: &outputs, dims: &Dims::new() }).unwrap()
+        PlainMachine.cost(&op, &OpFacts { inputs: &inputs, fixed: &[], outputs: &outputs, dims: &Dims::new() }).unwrap()
     }
 
     #[test]

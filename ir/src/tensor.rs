@@ -1,7 +1,7 @@
 //! Concrete tensors: what the interpreter computes on and what constants hold.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use half::{bf16, f16};
 
@@ -9,6 +9,15 @@ use crate::types::{DType, TensorType};
 
 /// Bytes that can be shared and may be mapped from a file: anything that lends a byte slice.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Bytes that are made when someone first looks at them.
+struct Lazy(LazyLock<Vec<u8>, Box<dyn FnOnce() -> Vec<u8> + Send>>);
+
+impl AsRef<[u8]> for Lazy {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// A dense, row-major tensor: little-endian elements, 4-bit ones packed two per byte with the low nibble first.
 #[derive(Clone)]
@@ -98,6 +107,15 @@ impl Tensor {
             return Err(TensorError::Length { dtype, shape, expected, found: available });
         }
         Ok(Self { dtype, shape, bytes, start })
+    }
+
+    /// Bytes that `make` gives when they are first needed, if ever.
+    ///
+    /// # Panics
+    /// When they are looked at, unless `make` gives as many as dtype and shape ask for: a caller's bug.
+    pub fn lazy(dtype: DType, shape: &[usize], make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
+        let lazy = Lazy(LazyLock::new(Box::new(make)));
+        Self { dtype, shape: shape.to_vec(), bytes: Arc::new(lazy), start: 0 }
     }
 
     /// All zeros.

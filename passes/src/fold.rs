@@ -59,7 +59,8 @@ enum Folded {
 }
 
 fn fold(out: &mut Graph, site: &Site<'_>, limit: usize) -> Folded {
-    if matches!(site.op(), Op::Constant(_)) {
+    // Alternatives stay until extraction takes one.
+    if matches!(site.op(), Op::Constant(_) | Op::Choice(_)) {
         return Folded::No;
     }
     let mut operands: Vec<Option<Tensor>> = Vec::with_capacity(site.inputs.len());

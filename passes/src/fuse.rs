@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adze_ir::exact::Exactness;
+use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, NodeId, ValueDef, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{BinaryFn, BodyRef, BodyStep, Fused, Op, UnaryFn};
+use adze_ir::types::DType;
 use cranelift_entity::SecondaryMap;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -41,7 +43,7 @@ impl Pass for Fuse {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
         let plan = Plan::new(graph, cx);
-        if plan.groups.iter().all(|group| group.len() < 2) {
+        if plan.groups.iter().all(|group| with_operands(graph, group).len() < 2) {
             return Ok(Changed::No);
         }
         *graph = plan.build(graph)?;
@@ -94,7 +96,7 @@ impl Plan {
             return None;
         }
         let (from, to) = (graph.ty(value), graph.ty(graph.node(user).outputs[0]));
-        if (from.dtype, &from.shape, &from.layout) != (to.dtype, &to.shape, &to.layout) {
+        if (&from.shape, &from.layout) != (&to.shape, &to.layout) {
             return None;
         }
         let occurrences = graph.node(user).inputs.iter().flatten().filter(|&&v| v == value).count();
@@ -114,9 +116,12 @@ impl Plan {
         Some((!is_elementwise(anchor), group))
     }
 
+    /// Operands that a body has to be given; single numbers are part of its code.
     fn operands(&self, graph: &Graph, group: usize, user: NodeId) -> usize {
-        let members = self.groups[group].iter().chain([&user]);
-        members.map(|&id| graph.node(id).inputs.iter().flatten().count()).sum::<usize>() - self.groups[group].len()
+        let members: Vec<NodeId> = self.groups[group].iter().copied().chain([user]).collect();
+        let (_, operands, _) = body(graph, &members);
+        let is_number = |v: &ValueId| graph.constant(*v).is_some_and(|entry| entry.ty().elems() == Extent::ONE);
+        operands.iter().filter(|v| !is_number(v)).count()
     }
 
     /// The graph with every group as one node, at the place of its last member.
@@ -129,7 +134,7 @@ impl Plan {
                 }
             }
             let members = &self.groups[self.group_of[&site.id]];
-            if members.len() < 2 || members.last() != Some(&site.id) {
+            if with_operands(graph, members).len() < 2 || members.last() != Some(&site.id) {
                 return Ok(Rewrite::Keep);
             }
             let (op, operands, loc) = body(graph, members);
@@ -145,8 +150,8 @@ fn body(graph: &Graph, members: &[NodeId]) -> (Op, Vec<ValueId>, Loc) {
     let mut operands: Vec<ValueId> = Vec::new();
     let mut loc = Loc::default();
     let mut made: BTreeMap<ValueId, u32> = BTreeMap::new();
-    let mut steps = Vec::with_capacity(members.len());
-    for (step, &id) in members.iter().enumerate() {
+    let mut steps: Vec<BodyStep> = Vec::with_capacity(members.len());
+    for id in with_operands(graph, members) {
         let node = graph.node(id);
         loc = loc.join(&node.loc);
         let mut refer = |value: ValueId| match made.get(&value) {
@@ -162,16 +167,44 @@ fn body(graph: &Graph, members: &[NodeId]) -> (Op, Vec<ValueId>, Loc) {
         };
         let inputs = node.inputs.iter().map(|v| v.map(&mut refer)).collect();
         steps.push(BodyStep { op: node.op.clone(), inputs });
-        made.insert(node.outputs[0], u32::try_from(step).expect("steps are limited"));
+        made.insert(node.outputs[0], u32::try_from(steps.len() - 1).expect("steps are limited"));
     }
     (Fused { steps: Arc::from(steps) }.into(), operands, loc)
 }
 
-fn is_anchor(op: &Op) -> bool {
-    matches!(op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_)) || is_elementwise(op)
+/// The members, each after those of its operands that are only another reading of stored integers: every user has its
+/// own copy of such a `dequantize`, so that no float is stored. An anchor that is not elementwise reads memory, and stays first.
+fn with_operands(graph: &Graph, members: &[NodeId]) -> Vec<NodeId> {
+    let mut all: Vec<NodeId> = Vec::with_capacity(members.len());
+    for &id in members {
+        let node = graph.node(id);
+        if is_elementwise(&node.op) {
+            let shape = &graph.ty(node.outputs[0]).shape;
+            let same = |v: &&ValueId| graph.ty(**v).shape == *shape;
+            for (producer, node) in node.inputs.iter().flatten().filter(same).filter_map(|&v| graph.producer(v)) {
+                if matches!(node.op, Op::Dequantize(_)) && is_elementwise(&node.op) && !all.contains(&producer) {
+                    all.push(producer);
+                }
+            }
+        }
+        if !all.contains(&id) {
+            all.push(id);
+        }
+    }
+    all
 }
 
-/// Elementwise operators on numbers whose result has the dtype of their operands.
+fn is_anchor(op: &Op) -> bool {
+    is_sum(op) || is_elementwise(op)
+}
+
+/// Sums that stay in registers until all that follows is done.
+fn is_sum(op: &Op) -> bool {
+    let float = matches!(op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_) | Op::AveragePool(_));
+    float || matches!(op, Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_))
+}
+
+/// Elementwise operators on numbers; `quantize` and `dequantize` unless their scales lie in blocks.
 fn is_elementwise(op: &Op) -> bool {
     match op {
         Op::Unary(op) => !matches!(op.function, UnaryFn::Not | UnaryFn::IsNan | UnaryFn::BitNot),
@@ -181,6 +214,8 @@ fn is_elementwise(op: &Op) -> bool {
         }
         Op::Clip(_) | Op::LeakyRelu(_) | Op::Elu(_) | Op::Celu(_) | Op::Selu(_) | Op::HardSigmoid(_) => true,
         Op::Gelu(_) | Op::Swish(_) | Op::ThresholdedRelu(_) | Op::Shrink(_) | Op::PRelu(_) => true,
+        Op::Quantize(op) => op.block == 0 && op.to.bits() >= 8,
+        Op::Dequantize(op) => op.block == 0,
         _ => false,
     }
 }
@@ -188,5 +223,17 @@ fn is_elementwise(op: &Op) -> bool {
 fn is_epilogue(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let dtype = graph.ty(node.outputs[0]).dtype;
-    is_elementwise(&node.op) && dtype.is_float() && node.inputs.iter().flatten().all(|&v| graph.ty(v).dtype == dtype)
+    let wide = |v: &ValueId| graph.ty(*v).dtype.bits() >= 8;
+    match &node.op {
+        Op::Quantize(_) | Op::Dequantize(_) => is_elementwise(&node.op) && node.inputs.iter().flatten().all(wide),
+        // Sums of integers that are scaled.
+        Op::Cast(_) => node.inputs.iter().flatten().all(|&v| (graph.ty(v).dtype, dtype) == (DType::I32, DType::F32)),
+        // The bounds of a quantized activation.
+        Op::Clip(_) if dtype.is_int() => true,
+        // The bias of integers.
+        Op::Binary(op) if op.function == BinaryFn::Add && dtype == DType::I32 => true,
+        op => {
+            is_elementwise(op) && dtype.is_float() && node.inputs.iter().flatten().all(|&v| graph.ty(v).dtype == dtype)
+        }
+    }
 }

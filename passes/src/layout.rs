@@ -11,6 +11,7 @@ use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, NodeId, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{Op, Relayout, TypeError};
+use adze_ir::tile::is_elementwise;
 use adze_ir::types::{Layout, TensorType};
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -60,22 +61,11 @@ fn habit(op: &Op) -> Habit {
     match op {
         Op::Fused(fused) => habit(&fused.anchor().op),
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Where(_)
-        | Op::Cast(_)
-        | Op::Clip(_)
-        | Op::LeakyRelu(_)
-        | Op::Elu(_)
-        | Op::Celu(_)
-        | Op::Selu(_)
-        | Op::HardSigmoid(_)
-        | Op::Gelu(_)
-        | Op::Swish(_)
-        | Op::ThresholdedRelu(_)
-        | Op::Shrink(_)
+        op if is_integer_conv(op) => Habit::Window,
+        op if is_elementwise(op) => Habit::Keeps,
+        Op::Cast(_)
+        | Op::BitCast(_)
         | Op::IsInf(_)
-        | Op::PRelu(_)
         | Op::Quantize(_)
         | Op::Dequantize(_)
         | Op::BatchNorm(_)
@@ -105,7 +95,8 @@ pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
         let main = node.inputs.first().copied().flatten();
         match habit(&node.op) {
             Habit::Window => {
-                if let Some(x) = main.filter(|&x| many_channels(graph.ty(x))) {
+                let sums_bytes = is_integer_conv(&node.op);
+                if let Some(x) = main.filter(|&x| sums_bytes || many_channels(graph.ty(x))) {
                     let last = Layout::channels_last(rank(x));
                     copies.use_as(graph, id, 0, x, last)?;
                 }
@@ -137,6 +128,14 @@ pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
         found: format!("a cycle through {} nodes", nodes.len()),
         accepted: "a graph without cycles".into(),
     })
+}
+
+/// Convolutions whose kernels sum neighbouring bytes: however few channels there are, they come last.
+fn is_integer_conv(op: &Op) -> bool {
+    match op {
+        Op::Fused(fused) => is_integer_conv(&fused.anchor().op),
+        op => matches!(op, Op::ConvInteger(_) | Op::QLinearConv(_)),
+    }
 }
 
 fn many_channels(ty: &TensorType) -> bool {

@@ -42,11 +42,13 @@ pub struct PassOptions {
     pub iterations: usize,
     /// E-nodes per node of a region before rewriting stops.
     pub growth_limit: usize,
+    /// Cycles that one unit of the error of an alternative (`choice`) weighs.
+    pub error_weight: f64,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        Self { fold_limit_bytes: 1 << 16, iterations: 12, growth_limit: 24 }
+        Self { fold_limit_bytes: 1 << 16, iterations: 12, growth_limit: 24, error_weight: 1e9 }
     }
 }
 

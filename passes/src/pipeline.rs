@@ -14,6 +14,8 @@ use crate::registry;
 pub const DEFAULT: &[&str] = &[
     // First, so that every later pass sees one form of each thing.
     "canonicalize",
+    // While weights are still integers.
+    "integers",
     // Before rules look at constants: shape arithmetic and weight preparation of the exporter end here.
     "fold-constants",
     // Algebra on whole operators, while composites are still whole.
@@ -25,8 +27,10 @@ pub const DEFAULT: &[&str] = &[
     // Use counts are final now.
     "fuse",
     "dead-code",
-    // Last on the graph: it sees what runs together.
+    // It sees what runs together.
     "layout",
+    // Last on the graph: it sees operands as they lie.
+    "schedule",
 ];
 
 /// What one pass did.

@@ -1,17 +1,19 @@
 //! All passes by name.
 
 use crate::pass::{Pass, PassError};
-use crate::{canonicalize, dead, decompose, fold, fuse, layout, saturate};
+use crate::{canonicalize, dead, decompose, fold, fuse, integers, layout, saturate, schedule};
 
 /// Every pass, in the order of the pipeline.
 pub const PASSES: &[&dyn Pass] = &[
     &canonicalize::Canonicalize,
+    &integers::Integers,
     &fold::FoldConstants,
     &saturate::Saturate,
     &decompose::Decompose,
     &fuse::Fuse,
     &dead::DeadCode,
     &layout::AssignLayouts,
+    &schedule::ChooseSchedules,
 ];
 
 /// The pass of that name.

@@ -1,13 +1,12 @@
 //! The e-graph stage: regions of the graph, rules until nothing changes, the cheapest form back.
 
-use adze_ir::egraph::{Built, Region, Rule, RuleStats, extract, saturate};
+use adze_ir::egraph::{Built, Goal, Region, Rule, RuleStats, extract, saturate};
 use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::graph::{Graph, NodeId, ValueId};
 use adze_ir::ops::Op;
-use adze_ir::propose::CostModel;
 use cranelift_entity::SecondaryMap;
 
-use crate::pass::{Changed, Pass, PassCx, PassError, PassOptions};
+use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rules;
 
 /// See [`Pass::docs`].
@@ -35,49 +34,61 @@ impl Pass for Saturate {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        let plain = |v: &ValueId| graph.ty(*v).layout.is_plain() && graph.ty(*v).quant.is_none();
-        if !graph.nodes().all(|(_, node)| node.outputs.iter().all(plain)) {
-            // Rules reason about plain types; layouts are assigned later.
-            return Ok(Changed::No);
-        }
-        let mut out = Graph::new(graph.name.clone());
-        out.dims = graph.dims.clone();
-        out.states = graph.states.clone();
-        out.consts = graph.consts.clone();
-        let mut built = Built::default();
-        for &input in graph.inputs() {
-            let value = graph.value(input);
-            let new = out.add_input(value.name.clone().unwrap_or_default(), value.ty.clone());
-            built.values[input] = Some(new);
-        }
-        keep_constants(graph, &mut out, &mut built);
-        let mut changed = Changed::No;
-        for part in regions(graph) {
-            let (report, bug) = rewrite(graph, &part, &mut out, &mut built, cx.options, cx.costs)?;
-            if let Some(what) = bug {
-                if cfg!(debug_assertions) {
-                    return Err(PassError::Rule { pass: NAME, what });
-                }
-                let node = *part.nodes.first().expect("regions have nodes");
-                cx.missed(graph, node, format!("region left as it was: {what}"));
-            }
-            if !report.applied.is_empty() {
-                changed = Changed::Yes;
-            }
-            if !report.saturated {
-                let node = *part.nodes.first().expect("regions have nodes");
-                cx.missed(graph, node, format!("rewriting stopped at a limit with {} e-nodes", report.nodes));
-            }
-        }
-        for output in graph.outputs() {
-            out.add_output(output.name.clone(), built.values[output.value].expect("every region emits its outputs"));
-        }
-        out.remove_dead();
-        if changed == Changed::Yes {
-            *graph = out;
-        }
-        Ok(changed)
+        rewrite_all(graph, cx, NAME, &rules::rules())
     }
+}
+
+/// Rewrites a graph with these rules, region by region, for the pass of that name.
+pub(crate) fn rewrite_all(
+    graph: &mut Graph,
+    cx: &mut PassCx<'_>,
+    pass: &'static str,
+    rules: &[&'static Rule],
+) -> Result<Changed, PassError> {
+    let plain = |v: &ValueId| graph.ty(*v).layout.is_plain() && graph.ty(*v).quant.is_none();
+    if !graph.nodes().all(|(_, node)| node.outputs.iter().all(plain)) {
+        // Rules reason about plain types; layouts are assigned later.
+        return Ok(Changed::No);
+    }
+    let mut out = Graph::new(graph.name.clone());
+    out.dims = graph.dims.clone();
+    out.states = graph.states.clone();
+    out.consts = graph.consts.clone();
+    let mut built = Built::default();
+    for &input in graph.inputs() {
+        let value = graph.value(input);
+        let new = out.add_input(value.name.clone().unwrap_or_default(), value.ty.clone());
+        built.values[input] = Some(new);
+    }
+    keep_constants(graph, &mut out, &mut built);
+    let mut changed = Changed::No;
+    for part in regions(graph) {
+        let (report, bug) = rewrite(graph, &part, &mut out, &mut built, cx, (pass, rules))?;
+        if let Some(what) = bug {
+            if cfg!(debug_assertions) {
+                return Err(PassError::Rule { pass, what });
+            }
+            let node = *part.nodes.first().expect("regions have nodes");
+            cx.missed(graph, node, format!("region left as it was: {what}"));
+        }
+        // A choice is made here, whether a rule applied or not.
+        let chooses = part.nodes.iter().any(|&id| matches!(graph.node(id).op, Op::Choice(_)));
+        if chooses || !report.applied.is_empty() {
+            changed = Changed::Yes;
+        }
+        if !report.saturated {
+            let node = *part.nodes.first().expect("regions have nodes");
+            cx.missed(graph, node, format!("rewriting stopped at a limit with {} e-nodes", report.nodes));
+        }
+    }
+    for output in graph.outputs() {
+        out.add_output(output.name.clone(), built.values[output.value].expect("every region emits its outputs"));
+    }
+    out.remove_dead();
+    if changed == Changed::Yes {
+        *graph = out;
+    }
+    Ok(changed)
 }
 
 /// Constants keep their names and places in front.
@@ -108,28 +119,29 @@ fn rewrite(
     part: &Part,
     out: &mut Graph,
     built: &mut Built,
-    options: &PassOptions,
-    costs: &dyn CostModel,
+    cx: &PassCx<'_>,
+    (pass, rules): (&'static str, &[&'static Rule]),
 ) -> Result<Rewritten, PassError> {
-    let broken = |error: adze_ir::egraph::RegionError| PassError::Rule { pass: NAME, what: error.to_string() };
+    let (options, costs) = (cx.options, cx.costs);
+    let broken = |error: adze_ir::egraph::RegionError| PassError::Rule { pass, what: error.to_string() };
     let source = || Region::new(graph, &part.nodes, &part.outputs, out.consts.clone());
+    let goal = Goal { costs, error_weight: options.error_weight };
     let mut region = source();
     let limit = options.growth_limit.saturating_mul(part.nodes.len()).max(1000);
-    let all: Vec<&'static Rule> = rules::rules();
     let egraph = std::mem::take(&mut region.egraph);
-    let (egraph, stats) = saturate(egraph, &all, options.iterations, limit);
+    let (egraph, stats) = saturate(egraph, rules, options.iterations, limit);
     region.egraph = egraph;
     let bug = region.egraph.analysis.bugs.first().map(|bug| format!("rule `{}` {}", bug.rule, bug.what));
     if bug.is_none()
-        && let Some(choice) = extract(&region.egraph, region.root(), costs)
+        && let Some(choice) = extract(&region.egraph, region.root(), &goal)
     {
         region.emit(&choice, out, built).map_err(broken)?;
         return Ok((stats, None));
     }
     let bug = bug.or_else(|| Some("the choice has a cycle".to_owned()));
     let region = source();
-    let choice = extract(&region.egraph, region.root(), costs);
-    let choice = choice.ok_or_else(|| PassError::Rule { pass: NAME, what: "a source region has a cycle".into() })?;
+    let choice = extract(&region.egraph, region.root(), &goal);
+    let choice = choice.ok_or_else(|| PassError::Rule { pass, what: "a source region has a cycle".into() })?;
     region.emit(&choice, out, built).map_err(broken)?;
     Ok((RuleStats::default(), bug))
 }
@@ -184,7 +196,8 @@ fn crossing(graph: &Graph, nodes: &[NodeId], last_use: &SecondaryMap<ValueId, us
 fn cut_cost(graph: &Graph, id: NodeId) -> u8 {
     let node = graph.node(id);
     let starts = matches!(node.op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_) | Op::Reduce(_) | Op::MaxPool(_));
-    let moves = |v: &ValueId| graph.producer(*v).is_some_and(|(_, n)| matches!(n.op, Op::Pad(_) | Op::Transpose(_)));
+    let is_moved = |op: &Op| matches!(op, Op::Pad(_) | Op::Transpose(_) | Op::Dequantize(_));
+    let moves = |v: &ValueId| graph.producer(*v).is_some_and(|(_, n)| is_moved(&n.op));
     if !starts {
         2
     } else if node.inputs.iter().flatten().any(moves) {

@@ -91,10 +91,7 @@ fn check(name: &str, f: Function, reference: fn(f64, f64) -> f64, limit: u32, ke
         interp::run(&kernel, &mut [&mut x, &mut y, &mut z], &[], (0, count), options).unwrap();
         results.push(("interpreter", floats(&z)));
     }
-    for machine in ["x86_64-v2", "x86_64-v3"].map(|n| Machine::from_name(n).unwrap()) {
-        if Machine::host().is_none_or(|host| host.name < machine.name) {
-            continue;
-        }
+    for machine in Machine::runnable() {
         let mut object = ObjectBuilder::new(&machine).unwrap();
         object.add_kernel(&kernel).unwrap();
         let loaded = Loaded::new(&object.finish().unwrap()).unwrap();
@@ -141,6 +138,11 @@ fn exp() {
 #[test]
 fn log() {
     check("log", |b, x, _| math::log(b, x), |x, _| x.ln(), math::LOG_ULP, any);
+}
+
+#[test]
+fn log1p() {
+    check("log1p", |b, x, _| math::log1p(b, x), |x, _| x.ln_1p(), math::LOG1P_ULP, any);
 }
 
 #[test]

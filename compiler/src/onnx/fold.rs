@@ -93,6 +93,8 @@ fn is_cheap(op: &Op) -> bool {
             | Op::Clip(_)
             | Op::Reduce(_)
             | Op::CumSum(_)
+            | Op::CumProd(_)
+            | Op::BitCast(_)
             | Op::TopK(_)
             | Op::ArgReduce(_)
             | Op::OneHot(_)

@@ -282,6 +282,10 @@ impl<'a> Importer<'a> {
             name = self.qualified(&format!("{}_{index}", node.op_type));
         }
         let opset = opset.unwrap_or_default();
+        if domain.is_empty() && opset < 6 {
+            // Which operands may be overwritten: the planner's business.
+            attrs.ignore("consumed_inputs");
+        }
         let mut cx = NodeCx { importer: self, node, attrs, inputs, opset, loc: Loc::named(name), missing: false };
         let values = import(&mut cx)?;
         if cx.missing {

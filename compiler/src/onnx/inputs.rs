@@ -159,10 +159,11 @@ impl Binder<'_> {
                 Declared::Named(name) => name.clone(),
                 Declared::Open => "any".into(),
             });
+            let spelt = |dims: Vec<String>| if dims.is_empty() { "scalar".into() } else { dims.join("x") };
             ImportError::Options(OptionError::Shape {
                 input: input.into(),
-                found: given.iter().map(Extent::to_string).collect::<Vec<_>>().join("x"),
-                accepted: accepted.collect::<Vec<_>>().join("x"),
+                found: spelt(given.iter().map(Extent::to_string).collect()),
+                accepted: spelt(accepted.collect()),
             })
         };
         if given.len() != declared.len() {

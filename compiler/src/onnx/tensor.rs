@@ -152,6 +152,11 @@ pub fn elem_type_name(elem_type: i32) -> Cow<'static, str> {
     }
 }
 
+/// The raw element type of a name in `onnx.proto`, as operators before opset 6 spell it.
+pub fn elem_type_of_name(name: &str) -> Option<i32> {
+    ELEM_TYPES.iter().find(|(_, known, ..)| *known == name).map(|(code, ..)| *code)
+}
+
 /// Reads the tensors of one skeleton.
 #[derive(Debug)]
 pub struct TensorReader {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use egg::Id;
 
-use super::{Choice, EGraph, ENode, Known, add_op, extract};
+use super::{Choice, EGraph, ENode, Goal, Known, add_op, extract};
 use crate::attrs::F64;
-use crate::ops::{Binary, BinaryFn, Clip, Op};
+use crate::ops::{Binary, BinaryFn, Choice as ChoiceOp, Clip, Op};
 use crate::propose::{Cost, CostModel, OpFacts};
 use crate::types::{DType, TensorType};
 
@@ -41,10 +41,13 @@ fn draw(random: &mut fastrand::Rng) -> (EGraph, Id) {
     let functions = [BinaryFn::Add, BinaryFn::Sub, BinaryFn::Mul, BinaryFn::Max];
     for serial in 0..random.usize(4..15) {
         let (a, b) = (values[random.usize(..values.len())], values[random.usize(..values.len())]);
-        let made = if random.bool() {
-            add_op(&mut egraph, Clip { min: Some(F64::new(serial as f64)), max: None }, &[a])
-        } else {
-            add_op(&mut egraph, Binary { function: functions[random.usize(..functions.len())] }, &[a, b])
+        let made = match random.u32(0..10) {
+            0..5 => add_op(&mut egraph, Clip { min: Some(F64::new(serial as f64)), max: None }, &[a]),
+            5..9 => add_op(&mut egraph, Binary { function: functions[random.usize(..functions.len())] }, &[a, b]),
+            _ => {
+                let errors = (0..2).map(|_| F64::new(random.u32(0..8).into())).collect();
+                add_op(&mut egraph, ChoiceOp { errors }, &[a, b])
+            }
         };
         values.push(made.expect("the types fit"));
     }
@@ -58,13 +61,30 @@ fn draw(random: &mut fastrand::Rng) -> (EGraph, Id) {
     (egraph, root)
 }
 
-/// Cycles and one for the node itself.
-fn weight(egraph: &EGraph, node: &ENode, costs: &Drawn) -> u64 {
-    if !node.is_op() {
-        return 0;
+/// Weight of a unit of error.
+const ERROR_WEIGHT: u64 = 3;
+
+/// What a class can be computed by, and the weight of each: cycles and one for the node itself, or the error of an
+/// alternative.
+fn ways(egraph: &EGraph, class: Id, costs: &Drawn) -> Vec<(ENode, u64)> {
+    let mut ways = Vec::new();
+    for node in &egraph[class].nodes {
+        if !node.is_op() {
+            ways.push((node.clone(), 0));
+            continue;
+        }
+        let attr = egraph[node.children[0]].data.attr.expect("operators have attributes");
+        match egraph.analysis.op(attr) {
+            Op::Choice(choice) => {
+                for (index, error) in choice.errors.iter().enumerate() {
+                    let pick = ENode::pick(index as u32, node.children[1 + index]);
+                    ways.push((pick, ERROR_WEIGHT * error.get() as u64));
+                }
+            }
+            op => ways.push((node.clone(), costs.cycles(op) + 1)),
+        }
     }
-    let attr = egraph[node.children[0]].data.attr.expect("operators have attributes");
-    costs.cycles(egraph.analysis.op(attr)) + 1
+    ways
 }
 
 /// The cheapest choice without cycles: every e-node of every class that is needed is tried.
@@ -86,10 +106,9 @@ impl Brute<'_> {
             return;
         };
         let (class, rest) = (wanted[at], &wanted[at + 1..]);
-        for node in self.egraph[class].nodes.clone() {
+        for (node, own) in ways(self.egraph, class, self.costs) {
             let mut next = rest.to_vec();
             next.extend(node.children.iter().map(|&child| self.egraph.find(child)));
-            let own = weight(self.egraph, &node, self.costs);
             chosen.insert(class, node);
             self.search(chosen, &next, sum + own);
             chosen.remove(&class);
@@ -114,21 +133,26 @@ fn acyclic(egraph: &EGraph, chosen: &BTreeMap<Id, ENode>) -> bool {
 /// What is chosen is complete, of the classes it stands for, without cycles, and weighs what it says.
 fn check(egraph: &EGraph, root: Id, choice: &Choice, costs: &Drawn) {
     assert!(choice.nodes.contains_key(&egraph.find(root)));
+    let mut weight = 0;
     for (class, node) in &choice.nodes {
-        assert!(egraph[*class].nodes.contains(node), "{node} is not of its class");
+        // Two choices may have an alternative in common, at another error.
+        let same = ways(egraph, *class, costs).into_iter().filter(|(way, _)| way == node);
+        weight += same.map(|way| way.1).min().unwrap_or_else(|| panic!("{node} is not of its class"));
         assert!(node.children.iter().all(|&child| choice.nodes.contains_key(&egraph.find(child))));
     }
     assert!(acyclic(egraph, &choice.nodes));
-    assert_eq!(choice.weight, choice.nodes.values().map(|node| weight(egraph, node, costs)).sum::<u64>());
+    assert_eq!(choice.weight, weight);
 }
 
-/// Greedy extraction misses some sharing: the best choice for a class need not be the best for two that share. This says
-/// how much it may miss, over hundreds of cases.
+/// Extraction against brute force: sound in every case, and how often and how far it is from the optimum.
+///
+/// The campaign of a hundred thousand cases is this test with `ADZE_EGRAPHS=100000`.
 #[test]
-fn greedy_choices_are_sound_and_near_the_optimum() {
+fn choices_are_sound_and_near_the_optimum() {
+    let wanted = std::env::var("ADZE_EGRAPHS").ok().and_then(|n| n.parse().ok()).unwrap_or(3000u32);
     let mut random = fastrand::Rng::with_seed(23);
-    let (mut cases, mut optimal, mut found, mut least) = (0u32, 0u32, 0u64, 0u64);
-    while cases < 600 {
+    let (mut cases, mut optimal, mut found, mut least, mut worst) = (0u32, 0u32, 0u64, 0u64, 1.0f64);
+    while cases < wanted {
         let (egraph, root) = draw(&mut random);
         if egraph.classes().filter(|class| class.data.attr.is_none()).count() > 11 {
             continue;
@@ -138,15 +162,16 @@ fn greedy_choices_are_sound_and_near_the_optimum() {
         let mut brute = Brute { egraph: &egraph, costs: &costs, best: None };
         brute.search(&mut BTreeMap::new(), &[egraph.find(root)], 0);
         let best = brute.best.expect("the graph before the unions is a choice");
-        let choice = extract(&egraph, root, &costs).unwrap_or_else(|| panic!("case {cases}: no choice"));
+        let goal = Goal { costs: &costs, error_weight: ERROR_WEIGHT as f64 };
+        let choice = extract(&egraph, root, &goal).unwrap_or_else(|| panic!("case {cases}: no choice"));
         check(&egraph, root, &choice, &costs);
         assert!(choice.weight >= best, "case {cases}: brute force missed {}", choice.weight);
-        // No bound follows from the method; on these cases the worst is 1.74 times the optimum.
-        assert!(choice.weight <= 2 * best, "case {cases}: {} is far from {best}", choice.weight);
         optimal += u32::from(choice.weight == best);
         (found, least) = (found + choice.weight, least + best);
+        worst = worst.max(choice.weight as f64 / best.max(1) as f64);
     }
-    println!("{optimal} of {cases} optimal, weights {found} to {least}");
-    assert!(100 * optimal >= 90 * cases, "{optimal} of {cases} are optimal");
-    assert!(100 * found <= 102 * least, "{found} in all, {least} would do");
+    println!("{optimal} of {cases} optimal, weights {found} to {least}, worst {worst:.2}");
+    assert!(1000 * u64::from(optimal) >= 980 * u64::from(cases), "{optimal} of {cases} are optimal");
+    assert!(1000 * found <= 1005 * least, "{found} in all, {least} would do");
+    assert!(worst <= 2.0, "one is {worst} times the optimum");
 }

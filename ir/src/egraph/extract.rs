@@ -1,13 +1,16 @@
 //! Extraction: the cheapest choice of one e-node per class, shared sub-graphs counted once.
 //!
-//! Greedy over DAGs: each class keeps the set of e-nodes that its best choice needs (a bit set over all e-nodes), classes
-//! are worked on in topological order, and the result is walked from the root once more, for its true cost and for cycles.
+//! Greedy over DAGs: each class keeps the set of ways that its best choice needs (a bit set over all e-nodes), classes are
+//! worked on in topological order, and the result is walked from the root once more, for its true cost and for cycles.
+//! What greedy misses are parts that only pay when several users share them; a local search then tries every other way of
+//! every chosen class against the true cost. See `docs/egraph.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use egg::Id;
 
 use super::rule::operands;
+use super::search::{as_tree, improve};
 use super::{EGraph, ENode};
 use crate::ops::Op;
 use crate::propose::{Cost, CostModel, OpFacts};
@@ -19,132 +22,178 @@ const UNSUPPORTED: u64 = 1 << 40;
 /// One e-node per class that the root needs.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// By canonical class.
+    /// By canonical class. For a `choice`, the alternative taken ([`ENode::pick`]).
     pub nodes: BTreeMap<Id, ENode>,
     /// Sum over the chosen e-nodes, each counted once.
     pub weight: u64,
 }
 
-/// The cheapest way found to compute `root`, or `None` when greedy choices form a cycle (the caller keeps its source).
-pub fn extract(egraph: &EGraph, root: Id, costs: &dyn CostModel) -> Option<Choice> {
-    let mut table = Table::new(egraph, costs);
-    table.solve(egraph.find(root));
-    table.walk(egraph.find(root))
+/// What extraction minimises.
+pub struct Goal<'a> {
+    /// Costs of the machine.
+    pub costs: &'a dyn CostModel,
+    /// Weight of one unit of the errors that `choice` states.
+    pub error_weight: f64,
+}
+
+/// The cheapest way found to compute `root`; `None` when there is none without a cycle.
+pub fn extract(egraph: &EGraph, root: Id, goal: &Goal<'_>) -> Option<Choice> {
+    let mut table = Table::new(egraph, goal);
+    let root = table.class(egraph.find(root));
+    table.solve(root);
+    let first: Vec<Option<usize>> = table.best.iter().map(|best| best.as_ref().map(|b| b.way)).collect();
+    // Greedy choices can form a cycle; those of the tree cannot, but count what is shared again at every use.
+    let starts = [table.walk(root, &first), as_tree(&table, root)];
+    let found = starts.into_iter().flatten().map(|start| improve(&table, root, start));
+    let found = found.reduce(|a, b| if b.weight < a.weight { b } else { a })?;
+    let mut choice = Choice { nodes: BTreeMap::new(), weight: found.weight };
+    for &class in &found.classes {
+        let way = &table.ways[found.chosen[class]?];
+        choice.nodes.insert(table.ids[class], way.node.clone());
+    }
+    Some(choice)
+}
+
+/// One way to compute a class: an e-node, or one alternative of a choice.
+pub(super) struct Way {
+    /// What the choice records.
+    node: ENode,
+    /// Classes it needs.
+    pub children: Vec<usize>,
+    /// Weight of its own.
+    pub weight: u64,
 }
 
 struct Best {
     weight: u64,
-    node: usize,
+    way: usize,
     set: Vec<u64>,
 }
 
-struct Table<'a> {
-    egraph: &'a EGraph,
-    /// E-nodes, those of one class next to each other.
-    nodes: Vec<(Id, ENode)>,
-    weights: Vec<u64>,
-    range: BTreeMap<Id, (usize, usize)>,
-    parents: BTreeMap<Id, BTreeSet<Id>>,
-    best: BTreeMap<Id, Best>,
+/// The e-graph as numbers: classes and ways in a fixed order.
+pub(super) struct Table {
+    ids: Vec<Id>,
+    index: BTreeMap<Id, usize>,
+    /// Those of one class next to each other.
+    pub ways: Vec<Way>,
+    /// Of each class.
+    pub range: Vec<(usize, usize)>,
+    /// Evaluated at compile time: only the value is stored.
+    fixed: Vec<bool>,
+    parents: Vec<Vec<usize>>,
+    best: Vec<Option<Best>>,
 }
 
-impl<'a> Table<'a> {
-    fn new(egraph: &'a EGraph, costs: &dyn CostModel) -> Self {
-        let mut classes: Vec<Id> = egraph.classes().map(|c| c.id).collect();
-        classes.sort_unstable();
-        let mut table = Self {
-            egraph,
-            nodes: Vec::new(),
-            weights: Vec::new(),
-            range: BTreeMap::new(),
-            parents: BTreeMap::new(),
-            best: BTreeMap::new(),
-        };
-        for class in classes {
-            let mut nodes: Vec<ENode> = egraph[class].nodes.clone();
+/// Choices that are complete and without cycles.
+#[derive(Clone)]
+pub(super) struct Found {
+    /// Way of each class.
+    pub chosen: Vec<Option<usize>>,
+    /// Classes that the root needs, operands first.
+    pub classes: Vec<usize>,
+    /// True weight.
+    pub weight: u64,
+}
+
+impl Table {
+    fn new(egraph: &EGraph, goal: &Goal<'_>) -> Self {
+        let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
+        ids.sort_unstable();
+        let index: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(at, &id)| (id, at)).collect();
+        let (mut ways, mut range) = (Vec::new(), Vec::new());
+        for &id in &ids {
+            let start = ways.len();
+            let mut nodes: Vec<&ENode> = egraph[id].nodes.iter().collect();
             nodes.sort_unstable();
-            let start = table.nodes.len();
             for node in nodes {
-                for &child in &node.children {
-                    table.parents.entry(egraph.find(child)).or_default().insert(class);
-                }
-                table.weights.push(weight(egraph, class, &node, costs));
-                table.nodes.push((class, node));
+                add_ways(egraph, id, node, goal, &index, &mut ways);
             }
-            table.range.insert(class, (start, table.nodes.len()));
+            range.push((start, ways.len()));
         }
-        table
+        let mut parents = vec![Vec::new(); ids.len()];
+        for (class, &(start, end)) in range.iter().enumerate() {
+            for &child in ways[start..end].iter().flat_map(|way| &way.children) {
+                if parents[child].last() != Some(&class) {
+                    parents[child].push(class);
+                }
+            }
+        }
+        let fixed = ids.iter().map(|&id| egraph[id].data.fixed).collect();
+        let best = ids.iter().map(|_| None).collect();
+        Self { ids, index, ways, range, fixed, parents, best }
     }
 
-    /// Classes below `root` in post-order; edges back into the path are skipped.
-    fn topological(&self, root: Id) -> BTreeMap<Id, usize> {
-        let mut order = BTreeMap::new();
-        let mut open = BTreeSet::new();
-        let mut stack = vec![(root, false)];
+    fn class(&self, id: Id) -> usize {
+        self.index[&id]
+    }
+
+    /// Place of each class below `root` in post-order; edges back into the path are skipped.
+    fn topological(&self, root: usize) -> Vec<Option<usize>> {
+        let mut order = vec![None; self.ids.len()];
+        let mut open = vec![false; self.ids.len()];
+        let (mut stack, mut next) = (vec![(root, false)], 0);
         while let Some((class, expanded)) = stack.pop() {
             if expanded {
-                let next = order.len();
-                order.entry(class).or_insert(next);
-            } else if open.insert(class) {
+                order[class].get_or_insert(next);
+                next += 1;
+            } else if !std::mem::replace(&mut open[class], true) {
                 stack.push((class, true));
-                let (start, end) = self.range[&class];
-                let children = self.nodes[start..end].iter().flat_map(|(_, node)| node.children.iter());
-                stack.extend(children.map(|&c| (self.egraph.find(c), false)));
+                let (start, end) = self.range[class];
+                stack.extend(self.ways[start..end].iter().flat_map(|way| &way.children).map(|&c| (c, false)));
             }
         }
         order
     }
 
-    fn solve(&mut self, root: Id) {
+    fn solve(&mut self, root: usize) {
         let order = self.topological(root);
-        let mut work: BTreeSet<(usize, Id)> = order.iter().map(|(&class, &at)| (at, class)).collect();
+        let mut work: std::collections::BTreeSet<(usize, usize)> =
+            order.iter().enumerate().filter_map(|(class, at)| Some(((*at)?, class))).collect();
         // Weights only fall, so this ends; the bound is for safety.
-        let mut left = 64 * (self.nodes.len() + 1);
+        let mut left = 64 * (self.ways.len() + 1);
         while let Some((_, class)) = work.pop_first() {
             left -= 1;
             if left == 0 {
                 break;
             }
             if self.improve(class) {
-                let parents = self.parents.get(&class).into_iter().flatten();
-                work.extend(parents.filter_map(|&p| order.get(&p).map(|&at| (at, p))));
+                work.extend(self.parents[class].iter().filter_map(|&p| Some((order[p]?, p))));
             }
         }
     }
 
     /// Chooses anew for a class; `true` when it got cheaper.
-    fn improve(&mut self, class: Id) -> bool {
-        let (start, end) = self.range[&class];
+    fn improve(&mut self, class: usize) -> bool {
+        let (start, end) = self.range[class];
         let mut improved = false;
-        for node in start..end {
-            let Some((weight, set)) = self.weigh(node, (start, end)) else { continue };
-            if self.best.get(&class).is_none_or(|best| weight < best.weight) {
-                self.best.insert(class, Best { weight, node, set });
+        for way in start..end {
+            let Some((weight, set)) = self.weigh(class, way) else { continue };
+            if self.best[class].as_ref().is_none_or(|best| weight < best.weight) {
+                self.best[class] = Some(Best { weight, way, set });
                 improved = true;
             }
         }
         improved
     }
 
-    /// Weight of an e-node with all it needs; `None` while a child has no choice, or when it needs its own class.
-    fn weigh(&self, node: usize, (start, end): (usize, usize)) -> Option<(u64, Vec<u64>)> {
-        let (class, enode) = &self.nodes[node];
-        let mut set = vec![0u64; self.nodes.len().div_ceil(64)];
-        set[node / 64] |= 1 << (node % 64);
-        let children: Option<Vec<&Best>> =
-            enode.children.iter().map(|&c| self.best.get(&self.egraph.find(c))).collect();
+    /// Weight of a way with all it needs; `None` while a child has no choice, or when it needs its own class.
+    fn weigh(&self, class: usize, at: usize) -> Option<(u64, Vec<u64>)> {
+        let way = &self.ways[at];
+        let children: Option<Vec<&Best>> = way.children.iter().map(|&c| self.best[c].as_ref()).collect();
         let children = children?;
-        if self.egraph[*class].data.fixed {
+        let mut set = vec![0u64; self.ways.len().div_ceil(64)];
+        set[at / 64] |= 1 << (at % 64);
+        if self.fixed[class] {
             // Evaluated at compile time: only what it gives is stored. The length of the expression breaks ties, and
             // makes choices among constants well-founded.
             let size = children.iter().fold(1u64, |sum, best| sum.saturating_add(best.weight));
-            let own = self.weights[node];
-            return Some((if enode.is_op() { own.saturating_add(size) } else { own }, set));
+            return Some((if way.node.is_op() { way.weight.saturating_add(size) } else { way.weight }, set));
         }
         for best in children {
             set.iter_mut().zip(&best.set).for_each(|(word, other)| *word |= other);
         }
-        if (start..end).any(|other| other != node && set[other / 64] >> (other % 64) & 1 == 1) {
+        let (start, end) = self.range[class];
+        if (start..end).any(|other| other != at && set[other / 64] >> (other % 64) & 1 == 1) {
             return None;
         }
         Some((self.sum(&set), set))
@@ -155,41 +204,81 @@ impl<'a> Table<'a> {
         for (index, &word) in set.iter().enumerate() {
             let mut word = word;
             while word != 0 {
-                sum = sum.saturating_add(self.weights[index * 64 + word.trailing_zeros() as usize]);
+                sum = sum.saturating_add(self.ways[index * 64 + word.trailing_zeros() as usize].weight);
                 word &= word - 1;
             }
         }
         sum
     }
 
-    /// Follows the choices from the root; `None` on a cycle or a class without a choice.
-    fn walk(&self, root: Id) -> Option<Choice> {
-        let mut choice = Choice::default();
-        let mut open: BTreeSet<Id> = BTreeSet::new();
+    /// Follows choices from the root; `None` on a cycle or a class without a choice.
+    pub fn walk(&self, root: usize, chosen: &[Option<usize>]) -> Option<Found> {
+        let mut found = Found { chosen: vec![None; chosen.len()], classes: Vec::new(), weight: 0 };
+        let mut open = vec![false; chosen.len()];
         let mut stack = vec![(root, false)];
         while let Some((class, expanded)) = stack.pop() {
+            if found.chosen[class].is_some() {
+                continue;
+            }
+            let at = chosen[class]?;
+            let way = &self.ways[at];
             if expanded {
-                let node = self.best.get(&class)?.node;
-                choice.nodes.insert(class, self.nodes[node].1.clone());
-                choice.weight = choice.weight.saturating_add(self.weights[node]);
+                found.chosen[class] = Some(at);
+                found.classes.push(class);
                 continue;
             }
-            if choice.nodes.contains_key(&class) {
-                continue;
-            }
-            if !open.insert(class) {
+            // A class that is open and not done is on the path: that is the cycle. One that waits on the stack is not open.
+            if std::mem::replace(&mut open[class], true) {
                 return None;
             }
             stack.push((class, true));
-            let node = &self.nodes[self.best.get(&class)?.node].1;
-            let mut children: Vec<Id> = node.children.iter().map(|&c| self.egraph.find(c)).collect();
+            let mut children = way.children.clone();
             children.sort_unstable();
             children.dedup();
-            // A class that is open and not done is on the path: that is the cycle. One that waits on the stack is not open.
-            stack.extend(children.into_iter().filter(|c| !choice.nodes.contains_key(c)).map(|c| (c, false)));
+            stack.extend(children.into_iter().filter(|&c| found.chosen[c].is_none()).map(|c| (c, false)));
         }
-        Some(choice)
+        found.weight = self.true_weight(&found);
+        Some(found)
     }
+
+    /// Every way once; of what is evaluated at compile time only what is read at run time.
+    fn true_weight(&self, found: &Found) -> u64 {
+        let mut stored = vec![false; found.chosen.len()];
+        let mut sum = 0u64;
+        // Users come later.
+        for &class in found.classes.iter().rev() {
+            let Some(at) = found.chosen[class] else { continue };
+            if !self.fixed[class] || stored[class] {
+                sum = sum.saturating_add(self.ways[at].weight);
+            }
+            if !self.fixed[class] {
+                self.ways[at].children.iter().for_each(|&child| stored[child] = true);
+            }
+        }
+        sum
+    }
+}
+
+/// The ways that an e-node offers: one, or for a `choice` one per alternative.
+fn add_ways(
+    egraph: &EGraph,
+    class: Id,
+    node: &ENode,
+    goal: &Goal<'_>,
+    index: &BTreeMap<Id, usize>,
+    ways: &mut Vec<Way>,
+) {
+    let place = |&child: &Id| index[&egraph.find(child)];
+    if let Some(Op::Choice(choice)) = op_of(egraph, node) {
+        for (at, (&child, error)) in node.children[1..].iter().zip(&choice.errors).enumerate() {
+            let weight = (error.get() * goal.error_weight).round() as u64;
+            let alternative = u32::try_from(at).expect("few alternatives");
+            ways.push(Way { node: ENode::pick(alternative, child), children: vec![place(&child)], weight });
+        }
+        return;
+    }
+    let weight = weight(egraph, class, node, goal.costs);
+    ways.push(Way { node: node.clone(), children: node.children.iter().map(place).collect(), weight });
 }
 
 /// Weight of one e-node alone.
@@ -204,7 +293,8 @@ fn weight(egraph: &EGraph, class: Id, node: &ENode, costs: &dyn CostModel) -> u6
     }
     let Some(op) = op_of(egraph, node) else { return 0 };
     let inputs: Vec<Option<&TensorType>> = operands(node).iter().map(|&id| egraph[id].data.ty()).collect();
-    let facts = OpFacts { inputs: &inputs, outputs: &facts.types, dims: &egraph.analysis.dims };
+    let fixed: Vec<bool> = operands(node).iter().map(|&id| egraph[id].data.fixed).collect();
+    let facts = OpFacts { inputs: &inputs, fixed: &fixed, outputs: &facts.types, dims: &egraph.analysis.dims };
     // One more than the model says: of two free forms the one with fewer nodes.
     costs.cost(op, &facts).map_or(UNSUPPORTED, Cost::weight).saturating_add(1)
 }

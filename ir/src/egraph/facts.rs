@@ -146,10 +146,10 @@ fn make_op(egraph: &mut EGraph, enode: &ENode) -> Facts {
     };
     let operands: Vec<&Facts> = enode.children[1..].iter().map(|&id| &egraph[id].data).collect();
     let types: Vec<Option<&TensorType>> = operands.iter().map(|f| f.ty()).collect();
-    // What depends on named dimensions is no constant, whatever its operands are.
+    // What depends on named dimensions is no constant, whatever its operands are; what is chosen among is none yet.
     let op = egraph.analysis.op(attr);
     let types = op.infer(&types);
-    let source = matches!(op, Op::ExtentValue(_) | Op::Iota(_));
+    let source = matches!(op, Op::ExtentValue(_) | Op::Iota(_) | Op::Choice(_));
     let fixed = !source
         && operands.iter().all(|f| f.fixed || f.types.is_empty())
         && types.iter().flatten().all(|ty| ty.fixed_shape().is_some());

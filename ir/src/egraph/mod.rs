@@ -9,8 +9,9 @@ mod facts;
 mod node;
 mod region;
 mod rule;
+mod search;
 
-pub use extract::{Choice, extract};
+pub use extract::{Choice, Goal, extract};
 pub use facts::{Facts, Known, RuleBug};
 pub use node::{ENode, Kind};
 pub use region::{Built, Region, RegionError};

@@ -14,7 +14,7 @@ use crate::text::Spelling;
 pub struct Kind(u16);
 
 static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    let own = ["@attr", "@const", "@input", "@none", "@get", "@tuple"];
+    let own = ["@attr", "@const", "@input", "@none", "@get", "@pick", "@tuple"];
     let functions = UnaryFn::ALL.iter().map(|f| f.name()).chain(BinaryFn::ALL.iter().map(|f| f.name()));
     let names: BTreeSet<&'static str> = own.into_iter().chain(Op::NAMES.iter().copied()).chain(functions).collect();
     names.into_iter().collect()
@@ -53,7 +53,8 @@ impl fmt::Debug for Kind {
 pub struct ENode {
     /// What it is.
     pub kind: Kind,
-    /// For leaves: index of the attribute, constant or input; for `@get`: position of the result.
+    /// For leaves: index of the attribute, constant or input; for `@get`: position of the result; for
+    /// `@pick`: that of the alternative.
     pub payload: u32,
     /// Attribute leaf first, then operands.
     pub children: Box<[Id]>,
@@ -87,6 +88,11 @@ impl ENode {
     /// Result `index` of an operator with several.
     pub fn get(index: u32, op: Id) -> Self {
         Self { kind: Kind::own("@get"), payload: index, children: Box::new([op]) }
+    }
+
+    /// The alternative `index` of a `choice`, as extraction took it.
+    pub fn pick(index: u32, alternative: Id) -> Self {
+        Self { kind: Kind::own("@pick"), payload: index, children: Box::new([alternative]) }
     }
 
     /// All results of a region.

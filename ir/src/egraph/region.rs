@@ -243,6 +243,8 @@ impl Emitter<'_, '_> {
             "@attr" | "@none" | "@tuple" => Ok(Vec::new()),
             "@const" => Ok(vec![self.constant(ConstId::from_u32(node.payload))]),
             "@input" => Ok(self.built.values[ValueId::from_u32(node.payload)].into_iter().collect()),
+            // A choice that is made leaves nothing behind.
+            "@pick" => Ok(self.classes.get(&egraph.find(node.children[0])).cloned().unwrap_or_default()),
             "@get" => {
                 let results = self.classes.get(&egraph.find(node.children[0])).cloned().unwrap_or_default();
                 Ok(results.get(node.payload as usize).copied().into_iter().collect())

@@ -8,7 +8,7 @@ use egg::{
 
 use super::{EGraph, ENode, Known};
 use crate::exact::Exactness;
-use crate::ops::Op;
+use crate::ops::{Choice, Op, OpAttrs};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -128,8 +128,22 @@ impl Applier<ENode, Known> for RuleApplier {
             egraph.analysis.bugs.push(super::RuleBug { rule: self.0.name, what });
             return Vec::new();
         }
+        if joins_alternatives(egraph, class, made) {
+            let what = "unites a choice with an alternative".to_owned();
+            egraph.analysis.bugs.push(super::RuleBug { rule: self.0.name, what });
+            return Vec::new();
+        }
         if egraph.union_trusted(class, made, name) { vec![class] } else { Vec::new() }
     }
+}
+
+/// Whether one class has a choice of which the other is an alternative: those differ by more than rules may.
+fn joins_alternatives(egraph: &EGraph, a: Id, b: Id) -> bool {
+    let offers = |choice: Id, other: Id| {
+        let nodes = egraph[choice].nodes.iter().filter(|node| node.kind.name() == Choice::NAME);
+        nodes.flat_map(|node| &node.children[1..]).any(|&child| egraph.find(child) == egraph.find(other))
+    };
+    a != b && (offers(a, b) || offers(b, a))
 }
 
 /// How rewriting went.

@@ -7,6 +7,7 @@ use cranelift_entity::{EntitySet, SecondaryMap};
 
 use super::{Graph, Node, NodeId, ValueDef, ValueId};
 use crate::loc::Loc;
+use crate::propose::Schedule;
 use crate::types::{Layout, TensorType};
 
 impl Graph {
@@ -39,6 +40,11 @@ impl Graph {
     /// Adds source nodes to a node.
     pub fn add_loc(&mut self, node: NodeId, loc: &Loc) {
         self.nodes[node].loc = self.nodes[node].loc.join(loc);
+    }
+
+    /// States how a node is computed.
+    pub fn set_schedule(&mut self, node: NodeId, schedule: Option<Schedule>) {
+        self.nodes[node].schedule = schedule;
     }
 
     /// Places a value in memory differently. The caller sees to it that producer and users agree.
@@ -153,7 +159,8 @@ impl Graph {
                     value
                 })
                 .collect();
-            out.nodes.push(Node { op, inputs, outputs, loc: node.loc.clone() });
+            let (schedule, loc) = (node.schedule.clone(), node.loc.clone());
+            out.nodes.push(Node { op, inputs, outputs, schedule, loc });
             out.order.push(new);
         }
         for output in &self.outputs {

@@ -15,6 +15,7 @@ use cranelift_entity::{EntityRef, PrimaryMap, entity_impl};
 use crate::extent::{Dims, Extent};
 use crate::loc::Loc;
 use crate::ops::{ConstId, Constant, Op, TypeError};
+use crate::propose::Schedule;
 use crate::types::TensorType;
 
 pub use consts::{ConstEntry, ConstTable};
@@ -58,6 +59,8 @@ pub struct Node {
     pub inputs: Vec<Option<ValueId>>,
     /// Its results.
     pub outputs: Vec<ValueId>,
+    /// How the target computes it, once chosen.
+    pub schedule: Option<Schedule>,
     /// The source nodes it stands for.
     pub loc: Loc,
 }
@@ -151,7 +154,7 @@ impl Graph {
             .enumerate()
             .map(|(index, ty)| self.values.push(Value { ty, def: ValueDef::Result(id, index), name: None }))
             .collect::<Vec<_>>();
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), loc });
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), schedule: None, loc });
         self.order.push(id);
         Ok(outputs)
     }
@@ -173,7 +176,13 @@ impl Graph {
         let ty = self.consts[id].ty();
         let node = self.nodes.next_key();
         let value = self.values.push(Value { ty, def: ValueDef::Result(node, 0), name: None });
-        self.nodes.push(Node { op: Constant { id }.into(), inputs: Vec::new(), outputs: vec![value], loc });
+        self.nodes.push(Node {
+            op: Constant { id }.into(),
+            inputs: Vec::new(),
+            outputs: vec![value],
+            schedule: None,
+            loc,
+        });
         self.order.push(node);
         value
     }

@@ -50,9 +50,9 @@ word_enum! {
         BitOr = "bit_or",
         /// Bitwise exclusive or of integers.
         BitXor = "bit_xor",
-        /// `a << b` of integers; 0 when `b` is the width or more.
+        /// `a << b` of integers; 0 when `b` is negative or the width or more.
         ShiftLeft = "shift_left",
-        /// `a >> b` of integers; 0 when `b` is the width or more.
+        /// `a >> b` of integers, copying the sign; all sign (0 or -1) when `b` is negative or the width or more.
         ShiftRight = "shift_right",
     }
 }

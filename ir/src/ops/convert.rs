@@ -1,7 +1,7 @@
 //! Conversions and selection.
 
 use super::elems::{Elems, Gathered};
-use super::shape::{broadcast_all, broadcast_strides, concrete, need_dtype, walk};
+use super::shape::{attribute, broadcast_all, broadcast_strides, concrete, need_dtype, walk};
 use super::{EvalError, OpDef, Operands, TypeError, op};
 
 use crate::tensor::Tensor;
@@ -11,6 +11,14 @@ op! {
     /// Converts elements: float to integer truncates (out of range saturates, or wraps to four bits; NaN gives 0), integer to
     /// narrower integer wraps, anything to `bool` is `x != 0`, to a float rounds to nearest even. Source: ONNX `Cast`.
     pub struct Cast = "cast" (1..=1) {
+        /// Dtype of the result.
+        to: DType,
+    }
+}
+
+op! {
+    /// The bits of the elements as another dtype of their width. Source: ONNX `BitCast`.
+    pub struct BitCast = "bit_cast" (1..=1) {
         /// Dtype of the result.
         to: DType,
     }
@@ -52,6 +60,22 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Tensor {
         }
         (false, true) => Tensor::from_ints(to, shape, &x.to_ints()),
         (false, false) => Tensor::from_ints_wrapping(to, shape, &x.to_ints()),
+    }
+}
+
+impl OpDef for BitCast {
+    fn infer(&self, inputs: Operands<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
+        let x = inputs.need(0)?;
+        if x.dtype.bits() != self.to.bits() {
+            return Err(attribute("to", self.to.name(), format!("a dtype of {} bits", x.dtype.bits())));
+        }
+        Ok(vec![TensorType::new(self.to, x.shape.clone())])
+    }
+
+    fn eval(&self, inputs: Operands<'_, Tensor>, _: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
+        let x = inputs.need(0)?;
+        let cast = Tensor::new(self.to, x.shape().to_vec(), x.bytes().to_vec());
+        Ok(vec![cast.map_err(|error| EvalError::Value(error.to_string()))?])
     }
 }
 

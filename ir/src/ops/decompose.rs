@@ -1,8 +1,8 @@
 //! Equal forms of composites in smaller operators, for machines without a kernel of their own.
 
 use super::{
-    BatchNorm, Binary, BinaryFn, GroupNorm, InstanceNorm, LogSoftmax, LpNorm, Op, Reduce, ReduceFn, Reshape, RmsNorm,
-    Softmax, TypeError, Unary, UnaryFn,
+    BatchNorm, Binary, BinaryFn, Conv, ConvTranspose, GroupNorm, InstanceNorm, LogSoftmax, LpNorm, Op, Pad, PadMode,
+    Reduce, ReduceFn, Reshape, RmsNorm, Slice, Softmax, Transpose, TypeError, Unary, UnaryFn,
 };
 use crate::extent::Extent;
 use crate::graph::{ConstEntry, Graph, ValueId};
@@ -11,7 +11,8 @@ use crate::tensor::Tensor;
 use crate::types::DType;
 
 /// Spellings of the operators that [`decompose`] knows.
-pub const DECOMPOSED: &[&str] = &["batch_norm", "instance_norm", "group_norm", "rms_norm", "lp_norm", "log_softmax"];
+pub const DECOMPOSED: &[&str] =
+    &["batch_norm", "instance_norm", "group_norm", "rms_norm", "lp_norm", "log_softmax", "conv_transpose"];
 
 /// Adds the equal form of a composite to the graph and gives its results; `None` when it has no such form here.
 ///
@@ -32,6 +33,7 @@ pub fn decompose(
         Op::RmsNorm(op) => b.rms_norm(op, x, operand(1)?),
         Op::LpNorm(op) => b.lp_norm(op, x),
         Op::LogSoftmax(op) => b.log_softmax(op, x),
+        Op::ConvTranspose(op) => b.conv_transpose(op, x, operand(1)?, operand(2)),
         _ => return None,
     };
     Some(value.map(|value| vec![value]))
@@ -157,5 +159,58 @@ impl Builder<'_> {
         let sum = self.reduce(ReduceFn::Sum, exp, axes)?;
         let log = self.unary(UnaryFn::Log, sum)?;
         self.binary(BinaryFn::Sub, shifted, log)
+    }
+    /// A convolution with the mirrored kernel of the input with zeros between its elements.
+    fn conv_transpose(&mut self, op: &ConvTranspose, x: ValueId, w: ValueId, bias: Option<ValueId>) -> Made {
+        let rank = op.strides.len();
+        let kernel: Vec<Extent> = self.graph.ty(w).shape.iter().skip(2).cloned().collect();
+        let mut shape = self.graph.ty(x).shape.clone();
+        // Every element is followed by `stride - 1` zeros.
+        let (mut split, mut zeros) = (shape[..2].to_vec(), vec![Extent::ZERO; 2]);
+        for (axis, &stride) in op.strides.iter().enumerate() {
+            split.extend([shape[axis + 2].clone(), Extent::ONE]);
+            zeros.extend([Extent::ZERO, (stride - 1).into()]);
+            shape[axis + 2] = shape[axis + 2].clone() * stride.into();
+        }
+        let spread = self.add(Reshape { shape: split }, &[x])?;
+        let before = vec![Extent::ZERO; zeros.len()];
+        let spread = self.add(Pad { mode: PadMode::Constant, before, after: zeros }, &[spread])?;
+        let spread = self.add(Reshape { shape }, &[spread])?;
+        let (mut before, mut after) = (vec![Extent::ZERO; 2], vec![Extent::ZERO; 2]);
+        for (axis, k) in kernel.iter().enumerate() {
+            let reach = (k.clone() - Extent::ONE) * op.dilations[axis].into();
+            before.push(reach.clone() - op.pads[axis].into());
+            let gap = op.pads[rank + axis] + op.strides[axis] - 1 - op.output_padding[axis];
+            after.push(reach - gap.into());
+        }
+        let padded = self.add(Pad { mode: PadMode::Constant, before, after }, &[spread])?;
+        let mirrored = self.mirrored(op, w)?;
+        let conv =
+            Conv { strides: vec![1; rank], pads: vec![0; 2 * rank], dilations: op.dilations.clone(), group: op.group };
+        let operands: Vec<ValueId> = [padded, mirrored].into_iter().chain(bias).collect();
+        self.add(conv, &operands)
+    }
+
+    /// `[ci, co / group, kernel..]` as `[co, ci / group, kernel..]`, the kernel back to front.
+    fn mirrored(&mut self, op: &ConvTranspose, w: ValueId) -> Made {
+        let shape = self.graph.ty(w).shape.clone();
+        let (group, kernel) = (Extent::from(op.group), shape[2..].to_vec());
+        let slice = Slice {
+            axes: (2..shape.len()).collect(),
+            starts: kernel.iter().map(|k| k.clone() - Extent::ONE).collect(),
+            sizes: kernel.clone(),
+            steps: vec![-1; kernel.len()],
+        };
+        let flipped = self.add(slice, &[w])?;
+        let depth = shape[0].floordiv(&group);
+        let mut split = vec![group.clone(), depth.clone(), shape[1].clone()];
+        split.extend(kernel.iter().cloned());
+        let mut perm: Vec<usize> = (0..split.len()).collect();
+        perm.swap(1, 2);
+        let split = self.add(Reshape { shape: split }, &[flipped])?;
+        let swapped = self.add(Transpose { perm }, &[split])?;
+        let mut shape = vec![group * shape[1].clone(), depth];
+        shape.extend(kernel);
+        self.add(Reshape { shape }, &[swapped])
     }
 }

@@ -224,13 +224,21 @@ impl OpDef for QLinearMatMul {
         let shape: Shape = infer_product(a, b, false, false)?;
         need_quantized(inputs, 0, batched(a.rank(), false))?;
         need_quantized(inputs, 3, batched(b.rank(), true))?;
+        if let Some(bias) = inputs.get(8) {
+            need_dtype(8, bias, |d| d == DType::I32, "i32")?;
+            let columns = if b.rank() >= 2 { &shape[shape.len() - 1..] } else { &[] };
+            need_shape("bias", bias, columns)?;
+        }
         Ok(vec![TensorType::new(need_result(inputs)?, shape)])
     }
 
     fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
         let (a, b) = (inputs.need(0)?, inputs.need(3)?);
         let out = concrete(&types[0])?;
-        let sums = product(a, inputs.get(2), b, inputs.get(5));
+        let mut sums = product(a, inputs.get(2), b, inputs.get(5));
+        if let Some(bias) = inputs.get(8).map(Tensor::to_ints).filter(|bias| !bias.is_empty()) {
+            sums.iter_mut().zip(bias.iter().cycle()).for_each(|(sum, bias)| *sum += bias);
+        }
         let left = leading_scales(inputs.need(1)?, a.shape(), false);
         let right = leading_scales(inputs.need(4)?, b.shape(), true);
         let products = multiply((&left, a.shape(), false), (&right, b.shape(), false));

@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod binary;
+mod choice;
 mod convert;
 mod decompose;
 mod elems;
@@ -37,6 +38,7 @@ use crate::types::TensorType;
 pub use activation::*;
 pub use attention::*;
 pub use binary::*;
+pub use choice::*;
 pub use convert::*;
 pub use decompose::{DECOMPOSED, decompose};
 pub use fused::*;
@@ -294,11 +296,11 @@ op_table! {
     // sources
     Constant, ExtentValue, Iota,
     // elementwise
-    Unary, Binary, Where, Cast, Clip, LeakyRelu, Elu, Celu, Selu, HardSigmoid, Gelu, Swish, ThresholdedRelu, Shrink, IsInf, PRelu,
+    Unary, Binary, Where, Cast, BitCast, Clip, LeakyRelu, Elu, Celu, Selu, HardSigmoid, Gelu, Swish, ThresholdedRelu, Shrink, IsInf, PRelu,
     // linear
     Conv, ConvTranspose, MatMul, Gemm, Einsum,
     // pooling and reductions
-    MaxPool, AveragePool, LpPool, Reduce, ArgReduce, CumSum, TopK,
+    MaxPool, AveragePool, LpPool, Reduce, ArgReduce, CumSum, CumProd, TopK,
     // normalisation and rows
     Softmax, LogSoftmax, Hardmax, BatchNorm, LayerNorm, RmsNorm, InstanceNorm, GroupNorm, LpNorm, Lrn,
     // movement
@@ -311,6 +313,8 @@ op_table! {
     Quantize, Dequantize, DynamicQuantize, MatMulInteger, ConvInteger, QLinearConv, QLinearMatMul,
     // recurrent and attention
     Lstm, Gru, Rnn, Attention, RotaryEmbedding,
+    // one of several
+    Choice,
     // fusion
     Fused,
 }

@@ -74,8 +74,10 @@ op! {
 }
 
 op! {
-    /// Quantized matrix product; operands `a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero`. Source: ONNX `QLinearMatMul`.
-    pub struct QLinearMatMul = "qlinear_matmul" (8..=8) {
+    /// Quantized matrix product; operands `a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero, bias?`.
+    ///
+    /// The bias, `i32[n]` in units of `a_scale · b_scale`, is that of `QLinearConv`. Source: ONNX `QLinearMatMul`, which has none.
+    pub struct QLinearMatMul = "qlinear_matmul" (8..=9) {
         /// How the accumulator is requantized.
         contract: Requantize,
     }

@@ -78,6 +78,18 @@ op! {
 }
 
 op! {
+    /// Running product along an axis. Source: ONNX `CumProd` with a constant axis.
+    pub struct CumProd = "cum_prod" (1..=1) {
+        /// Non-negative.
+        axis: usize,
+        /// Each element is the product of those before it, itself left out.
+        exclusive: bool,
+        /// From the end instead of the start.
+        reverse: bool,
+    }
+}
+
+op! {
     /// The `k` largest (or smallest) elements along an axis and their `i64` positions, ties by lower position; two results.
     ///
     /// Source: ONNX `TopK`; the order is always sorted, which `sorted = 0` permits.
@@ -247,30 +259,43 @@ fn rank<T: Ring>(a: T, b: T, smallest: bool) -> Ordering {
     order.unwrap_or_else(|| is_nan(&b).cmp(&is_nan(&a)))
 }
 
-impl OpDef for CumSum {
-    fn infer(&self, inputs: Operands<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
-        let x = inputs.need(0)?;
-        need_number(0, x)?;
-        need_axis("axis", self.axis, x)?;
-        Ok(vec![TensorType::new(x.dtype, x.shape.clone())])
-    }
+/// Operators whose element is a function of those before it along an axis.
+macro_rules! running_op {
+    ($($Name:ident: $start:ident, $step:ident;)*) => { $(
+        impl OpDef for $Name {
+            fn infer(&self, inputs: Operands<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
+                let x = inputs.need(0)?;
+                need_number(0, x)?;
+                need_axis("axis", self.axis, x)?;
+                Ok(vec![TensorType::new(x.dtype, x.shape.clone())])
+            }
 
-    fn eval(&self, inputs: Operands<'_, Tensor>, _: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
-        let x = inputs.need(0)?;
-        Ok(vec![by_ring!(x.dtype(), cum_sum(self, x))])
-    }
+            fn eval(&self, inputs: Operands<'_, Tensor>, _: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
+                fn apply<T: Ring>(op: &$Name, x: &Tensor) -> Tensor {
+                    running(x, op.axis, op.exclusive, op.reverse, T::$start, T::$step)
+                }
+                let x = inputs.need(0)?;
+                Ok(vec![by_ring!(x.dtype(), apply(self, x))])
+            }
+        }
+    )* };
 }
 
-fn cum_sum<T: Ring>(op: &CumSum, x: &Tensor) -> Tensor {
+running_op! {
+    CumSum: ZERO, plus;
+    CumProd: ONE, times;
+}
+
+fn running<T: Ring>(x: &Tensor, axis: usize, exclusive: bool, reverse: bool, start: T, step: fn(T, T) -> T) -> Tensor {
     let mut values = T::load(x);
-    let around = Around::axis(x.shape(), op.axis);
+    let around = Around::axis(x.shape(), axis);
     for row in around.rows() {
-        let mut sum = T::ZERO;
-        for step in 0..around.len {
-            let index = row + around.inner * if op.reverse { around.len - 1 - step } else { step };
-            let before = sum;
-            sum = sum.plus(values[index]);
-            values[index] = if op.exclusive { before } else { sum };
+        let mut total = start;
+        for position in 0..around.len {
+            let index = row + around.inner * if reverse { around.len - 1 - position } else { position };
+            let before = total;
+            total = step(total, values[index]);
+            values[index] = if exclusive { before } else { total };
         }
     }
     T::store(x.dtype(), x.shape(), &values)

@@ -1,5 +1,6 @@
-//! What the formats share: extents, types, attributes, operators, locations.
+//! What the formats share: extents, types, attributes, operators, schedules, locations.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::attrs::{AttrValue, F64};
 use crate::extent::Extent;
 use crate::loc::Loc;
 use crate::ops::{AttrMap, Binary, BinaryFn, BodyRef, BodyStep, Fused, Op, Unary, UnaryFn};
+use crate::propose::Schedule;
 use crate::quant::QuantParams;
 use crate::types::{DType, TensorType};
 
@@ -322,4 +324,55 @@ pub fn parse_loc(cursor: &mut Cursor) -> Parsed<Loc> {
     cursor.expect('(')?;
     let names = cursor.list(')', |c| c.string("a source name in quotes"))?;
     Ok(Loc::from_names(names.into_iter().map(Arc::from)))
+}
+
+/// Parameters in braces, or nothing.
+pub fn print_params(f: &mut fmt::Formatter<'_>, before: &str, params: &BTreeMap<Arc<str>, i64>) -> fmt::Result {
+    if params.is_empty() {
+        return Ok(());
+    }
+    write!(f, "{before}{{")?;
+    for (index, (name, value)) in params.iter().enumerate() {
+        write!(f, "{}{name}={value}", if index == 0 { "" } else { ", " })?;
+    }
+    f.write_str("}")
+}
+
+/// `{name=1, ..}`, or nothing.
+///
+/// # Errors
+/// [`super::ParseError`] for misshapen ones.
+pub fn parse_params(cursor: &mut Cursor) -> Parsed<BTreeMap<Arc<str>, i64>> {
+    if !cursor.eat('{') {
+        return Ok(BTreeMap::new());
+    }
+    let pairs = cursor.list('}', |c| {
+        let name = c.word("a property's name")?;
+        c.expect('=')?;
+        Ok((Arc::from(name), c.int("its value")?))
+    })?;
+    Ok(pairs.into_iter().collect())
+}
+
+/// ` schedule("id", {name=1, ..})`, or nothing.
+pub fn print_schedule(f: &mut fmt::Formatter<'_>, schedule: Option<&Schedule>) -> fmt::Result {
+    let Some(schedule) = schedule else { return Ok(()) };
+    write!(f, " schedule({:?}", &*schedule.id)?;
+    print_params(f, ", ", &schedule.params)?;
+    f.write_str(")")
+}
+
+/// `schedule("id", {name=1, ..})`, or nothing.
+///
+/// # Errors
+/// [`super::ParseError`] for a misshapen one.
+pub fn parse_schedule(cursor: &mut Cursor) -> Parsed<Option<Schedule>> {
+    if !cursor.eat_word("schedule") {
+        return Ok(None);
+    }
+    cursor.expect('(')?;
+    let id = cursor.string("the schedule's name")?.into();
+    let params = if cursor.eat(',') { parse_params(cursor)? } else { BTreeMap::new() };
+    cursor.expect(')')?;
+    Ok(Some(Schedule { id, params }))
 }

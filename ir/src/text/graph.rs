@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::common::{parse_float, parse_loc, parse_op_attrs, parse_type, print_op};
+use super::common::{parse_float, parse_loc, parse_op_attrs, parse_schedule, parse_type, print_op, print_schedule};
 use super::lex::{Cursor, Parsed, Token};
 use crate::extent::DimRange;
 use crate::graph::{Append, ConstEntry, Graph, State, ValueId};
@@ -67,6 +67,7 @@ pub fn print_graph(graph: &Graph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "{}{}", if index == 0 { " : " } else { ", " }, graph.ty(output))?;
         }
         print_names(f, graph, &node.outputs)?;
+        print_schedule(f, node.schedule.as_ref())?;
         if !node.loc.is_empty() {
             write!(f, " {}", node.loc)?;
         }
@@ -332,8 +333,10 @@ fn parse_node(cursor: &mut Cursor, graph: &mut Graph, values: &mut Values) -> Pa
         parse_result_types(cursor, graph, &outputs)?;
     }
     parse_result_names(cursor, graph, &outputs)?;
+    let schedule = parse_schedule(cursor)?;
     let loc = parse_loc(cursor)?;
     if let Some((node, _)) = outputs.first().and_then(|&v| graph.producer(v)) {
+        graph.set_schedule(node, schedule);
         graph.add_loc(node, &loc);
     }
     for (number, value) in results.into_iter().zip(outputs) {

@@ -22,16 +22,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
-use super::common::{parse_extent, parse_float, parse_loc, parse_op_attrs, parse_type, print_op};
+use super::common::{
+    parse_extent, parse_float, parse_loc, parse_op_attrs, parse_params, parse_schedule, parse_type, print_op,
+    print_params, print_schedule,
+};
 use super::graph::{parse_dims, parse_state, print_dims, print_state};
 use super::lex::{Cursor, Parsed, Token};
 use crate::extent::Extent;
 use crate::graph::ConstEntry;
 use crate::ops::{ConstId, Op};
 use crate::tile::{
-    Binding, Buffer, BufferId, Dma, For, Leaf, Memory, Program, Recipe, Role, Schedule, Stmt, View, Window, WindowPlace,
+    Binding, Buffer, BufferId, Dma, For, Leaf, Memory, Program, Recipe, Role, Stmt, View, Window, WindowPlace,
 };
 
 /// Writes a program.
@@ -109,17 +111,6 @@ fn print_buffer(f: &mut fmt::Formatter<'_>, id: BufferId, buffer: &Buffer) -> fm
 }
 
 /// `{name=1, other=2}`, or nothing when empty.
-fn print_params(f: &mut fmt::Formatter<'_>, before: &str, params: &BTreeMap<Arc<str>, i64>) -> fmt::Result {
-    if params.is_empty() {
-        return Ok(());
-    }
-    write!(f, "{before}{{")?;
-    for (index, (name, value)) in params.iter().enumerate() {
-        write!(f, "{}{name}={value}", if index == 0 { "" } else { ", " })?;
-    }
-    f.write_str("}")
-}
-
 fn print_view(f: &mut fmt::Formatter<'_>, program: &Program, view: &View) -> fmt::Result {
     f.write_str(&view_text(program, view))
 }
@@ -164,11 +155,7 @@ fn print_leaf(f: &mut fmt::Formatter<'_>, program: &Program, leaf: &Leaf) -> fmt
         leaf.inputs.iter().map(|v| v.as_ref().map_or_else(|| "_".to_owned(), |v| view_text(program, v))).collect();
     write!(f, "{} = ", outputs.join(", "))?;
     print_op(f, &leaf.op, &inputs)?;
-    if let Some(schedule) = &leaf.schedule {
-        write!(f, " schedule({:?}", &*schedule.id)?;
-        print_params(f, ", ", &schedule.params)?;
-        f.write_str(")")?;
-    }
+    print_schedule(f, leaf.schedule.as_ref())?;
     if !leaf.loc.is_empty() {
         write!(f, " {}", leaf.loc)?;
     }
@@ -388,14 +375,7 @@ impl Reader {
             }
         }
         let op = parse_op_attrs(cursor, &word)?;
-        let mut schedule = None;
-        if cursor.eat_word("schedule") {
-            cursor.expect('(')?;
-            let id = cursor.string("the schedule's name")?.into();
-            let params = if cursor.eat(',') { parse_params(cursor)? } else { BTreeMap::new() };
-            cursor.expect(')')?;
-            schedule = Some(Schedule { id, params });
-        }
+        let schedule = parse_schedule(cursor)?;
         Ok(Leaf { op, inputs, outputs, schedule, loc: parse_loc(cursor)? })
     }
 }
@@ -467,16 +447,4 @@ fn parse_window(cursor: &mut Cursor) -> Parsed<Window> {
     }
     cursor.expect(')')?;
     Ok(Window { axis, rows, place })
-}
-
-fn parse_params(cursor: &mut Cursor) -> Parsed<BTreeMap<Arc<str>, i64>> {
-    if !cursor.eat('{') {
-        return Ok(BTreeMap::new());
-    }
-    let pairs = cursor.list('}', |c| {
-        let name = c.word("a property's name")?;
-        c.expect('=')?;
-        Ok((Arc::from(name), c.int("its value")?))
-    })?;
-    Ok(pairs.into_iter().collect())
 }

@@ -23,6 +23,7 @@ use crate::extent::{Dims, Extent, Sym};
 use crate::graph::{ConstTable, State};
 use crate::loc::Loc;
 use crate::ops::{ConstId, Op};
+use crate::propose::Schedule;
 use crate::types::{DType, Layout, Shape, TensorType};
 
 pub use address::{Addressing, AxisTerms, copy_bits, for_each_address, pack};
@@ -286,15 +287,6 @@ pub struct Leaf {
     pub schedule: Option<Schedule>,
     /// The source nodes it stands for.
     pub loc: Loc,
-}
-
-/// A chosen way to compute a leaf.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schedule {
-    /// Which one, in the target's words.
-    pub id: Arc<str>,
-    /// Its parameters.
-    pub params: BTreeMap<Arc<str>, i64>,
 }
 
 /// A copy between memories.

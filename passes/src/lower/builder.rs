@@ -7,13 +7,13 @@ use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
 use adze_ir::loc::Loc;
-use adze_ir::ops::{ConstId, Op, Unary, UnaryFn};
+use adze_ir::ops::{ConstId, Expand, Op, Unary, UnaryFn};
 use adze_ir::tile::{Binding, Buffer, BufferId, Leaf, Memory, Program, Recipe, Role, Stmt, View, memory};
 use adze_ir::types::{DType, TensorType};
 use cranelift_entity::SecondaryMap;
 
 use super::alias::{alias_offsets, concat_offsets};
-use super::padding::{constant_padding, pads_to_views, reads_as_convolution_input};
+use super::padding::{Border, border, constant_padding, pads_to_views, reads_as_convolution_input};
 use super::states::{Order, StatePlan, plan_states};
 use super::{LowerError, LowerOptions, Lowered};
 
@@ -30,6 +30,8 @@ pub(super) struct Lowering<'a> {
     /// Where a value lies.
     places: SecondaryMap<ValueId, Option<View>>,
     weights: BTreeMap<ConstId, BufferId>,
+    /// Buffers with a border around a value, by the value and the border's widths.
+    bordered: BTreeMap<(ValueId, Vec<i64>), BufferId>,
     /// Copies into states, at the very end.
     last: Vec<Stmt>,
 }
@@ -51,6 +53,7 @@ impl<'a> Lowering<'a> {
             wishes: SecondaryMap::new(),
             places: SecondaryMap::new(),
             weights: BTreeMap::new(),
+            bordered: BTreeMap::new(),
             last: Vec::new(),
         })
     }
@@ -166,6 +169,10 @@ impl<'a> Lowering<'a> {
             self.wish_appended(node, &wish);
             return;
         }
+        if let Some((border, _)) = border(self.graph, node) {
+            self.wish_bordered(&border);
+            return;
+        }
         let Some(offsets) = concat_offsets(self.graph, node).filter(|_| self.options.concat_in_place) else { return };
         let result = node.outputs[0];
         let free = |me: &Self, v: ValueId| me.wishes[v].is_none() && me.is_made(v);
@@ -205,6 +212,83 @@ impl<'a> Lowering<'a> {
                 self.wishes[part] = Some(view);
             }
         }
+    }
+
+    /// Asks the producer of a value that only this node reads to write inside of the border.
+    fn wish_bordered(&mut self, border: &Border) {
+        let (_, value) = border.operand;
+        let users = self.graph.nodes().flat_map(|(_, n)| n.inputs.iter().flatten()).filter(|v| **v == value).count();
+        let only = users == 1 && self.graph.outputs().iter().all(|o| o.value != value);
+        if only && self.is_made(value) && self.wishes[value].is_none() {
+            let buffer = self.bordered(border);
+            self.wishes[value] = Some(self.inside(buffer, border));
+        }
+    }
+
+    /// The buffer with that border.
+    fn bordered(&mut self, border: &Border) -> BufferId {
+        let (_, value) = border.operand;
+        let key = (value, border.pads.clone());
+        if let Some(&buffer) = self.bordered.get(&key) {
+            return buffer;
+        }
+        let mut ty = self.graph.ty(value).clone();
+        let spatial = border.pads.len() / 2;
+        for axis in 0..spatial {
+            let added = Extent::from(border.pads[axis] + border.pads[axis + spatial]);
+            ty.shape[axis + 2] = ty.shape[axis + 2].clone() + added;
+        }
+        let buffer = self.add(self.name_of(value), &ty, memory::ARENA, Role::Temp);
+        self.bordered.insert(key, buffer);
+        buffer
+    }
+
+    /// What lies inside of the border.
+    fn inside(&self, buffer: BufferId, border: &Border) -> View {
+        let mut view = self.whole(buffer);
+        let spatial = border.pads.len() / 2;
+        for axis in 0..spatial {
+            let (before, after) = (border.pads[axis], border.pads[axis + spatial]);
+            view.offsets[axis + 2] = before.into();
+            view.sizes[axis + 2] = view.sizes[axis + 2].clone() - (before + after).into();
+        }
+        view
+    }
+
+    /// Makes the value with its border, and gives all of it.
+    fn lower_border(&mut self, border: &Border, loc: &Loc) -> View {
+        let (_, value) = border.operand;
+        let place = self.operand(value);
+        let made =
+            self.bordered.contains_key(&(value, border.pads.clone())) && self.wishes[value].as_ref() != Some(&place);
+        let buffer = self.bordered(border);
+        if made {
+            return self.whole(buffer);
+        }
+        let inside = self.inside(buffer, border);
+        self.copy(place, inside.clone(), loc.clone());
+        let zero = self.operand(border.zero);
+        let spatial = border.pads.len() / 2;
+        // All of the first axis' border, then of the next one's what is left.
+        let mut rest = self.whole(buffer);
+        for axis in 0..spatial {
+            let at = axis + 2;
+            for (width, from_end) in [(border.pads[axis], false), (border.pads[axis + spatial], true)] {
+                if width == 0 {
+                    continue;
+                }
+                let mut edge = rest.clone();
+                if from_end {
+                    edge.offsets[at] = edge.offsets[at].clone() + edge.sizes[at].clone() - width.into();
+                }
+                edge.sizes[at] = width.into();
+                let op = Expand { shape: edge.sizes.clone() }.into();
+                let (inputs, outputs) = (vec![Some(zero.clone())], vec![edge]);
+                self.program.body.push(Stmt::Leaf(Leaf { op, inputs, outputs, schedule: None, loc: loc.clone() }));
+            }
+            (rest.offsets[at], rest.sizes[at]) = (inside.offsets[at].clone(), inside.sizes[at].clone());
+        }
+        self.whole(buffer)
     }
 
     /// The box of each operand of a concatenation inside of the box of its result.
@@ -290,7 +374,12 @@ impl<'a> Lowering<'a> {
         if self.lower_alias(node) || self.lower_concat(node) || self.lower_pad(node) {
             return;
         }
-        let inputs: Vec<Option<View>> = node.inputs.iter().map(|v| v.map(|v| self.operand(v))).collect();
+        let mut inputs: Vec<Option<View>> = node.inputs.iter().map(|v| v.map(|v| self.operand(v))).collect();
+        let mut op = node.op.clone();
+        if let Some((border, unpadded)) = border(self.graph, node) {
+            inputs[border.operand.0] = Some(self.lower_border(&border, &node.loc));
+            op = unpadded;
+        }
         let buffers = &self.program.buffers;
         let dtype = |view: &View| -> Option<DType> {
             let buffer = &buffers[view.buffer];
@@ -298,9 +387,15 @@ impl<'a> Lowering<'a> {
             let zero = view.fill == Some(F64::new(0.0));
             (view.is_whole(buffer) || zero).then_some(buffer.dtype)
         };
-        let (op, inputs) = pads_to_views(&node.op, inputs, &dtype);
+        let (op, inputs) = pads_to_views(&op, inputs, &dtype);
         let outputs = self.results(node);
-        self.program.body.push(Stmt::Leaf(Leaf { op, inputs, outputs, schedule: None, loc: node.loc.clone() }));
+        self.program.body.push(Stmt::Leaf(Leaf {
+            op,
+            inputs,
+            outputs,
+            schedule: node.schedule.clone(),
+            loc: node.loc.clone(),
+        }));
     }
 
     /// Lowers a node that only renames bytes; `false` when it has to be computed.

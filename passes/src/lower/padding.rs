@@ -1,4 +1,4 @@
-//! Padding becomes reading outside of a buffer.
+//! Padding becomes reading outside of a buffer, or, for convolutions of integers, a border around what they read.
 
 use std::sync::Arc;
 
@@ -95,6 +95,58 @@ fn grow(view: &View, unpadded: &Unpadded) -> View {
         view.fill = Some(F64::new(unpadded.fill));
     }
     view
+}
+
+/// The border that a convolution of integers has to find around its operand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Border {
+    /// Position of the operand among the node's, and its value.
+    pub operand: (usize, ValueId),
+    /// What the border is filled with: the operand's zero point.
+    pub zero: ValueId,
+    /// Begin of every spatial axis, then end of every one.
+    pub pads: Vec<i64>,
+}
+
+/// The border that a node wants, and the node's operator without padding. Sums of bytes run over whole windows: what is
+/// missing at a border cannot be left out of them, because the zero point has been taken out of the sum. A depthwise
+/// convolution does leave it out.
+pub(super) fn border(graph: &Graph, node: &Node) -> Option<(Border, Op)> {
+    let (anchor, inputs): (&Op, Vec<Option<usize>>) = match &node.op {
+        Op::Fused(fused) => {
+            let position = |r: &Option<BodyRef>| match r {
+                Some(BodyRef::Param(at)) => Some(*at as usize),
+                _ => None,
+            };
+            (&fused.anchor().op, fused.anchor().inputs.iter().map(position).collect())
+        }
+        op => (op, (0..node.inputs.len()).map(Some).collect()),
+    };
+    let value = |index: usize| node.inputs.get((*inputs.get(index)?)?).copied().flatten();
+    let mut unpadded = anchor.clone();
+    let (pads, weights) = match &mut unpadded {
+        Op::QLinearConv(op) => (&mut op.pads, value(3)?),
+        Op::ConvInteger(op) => (&mut op.pads, value(1)?),
+        _ => return None,
+    };
+    let given = pads.clone();
+    pads.fill(0);
+    let depth = graph.ty(weights).shape.get(1).and_then(Extent::as_const)?;
+    let operand = ((*inputs.first()?)?, value(0)?);
+    let read_once = node.inputs.iter().filter(|v| **v == Some(operand.1)).count() == 1;
+    if depth == 1 || !read_once || given.iter().all(|p| *p == 0) || given.iter().any(|p| *p < 0) {
+        return None;
+    }
+    let border = Border { operand, zero: value(2)?, pads: given };
+    let op = match &node.op {
+        Op::Fused(fused) => {
+            let mut steps: Vec<BodyStep> = fused.steps.to_vec();
+            steps[0].op = unpadded;
+            Fused { steps: Arc::from(steps) }.into()
+        }
+        _ => unpadded,
+    };
+    Some((border, op))
 }
 
 /// Fill value and widths (before and after each axis, none negative) of a node that pads with a constant.

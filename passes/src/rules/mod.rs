@@ -4,16 +4,25 @@ mod activation;
 mod linear;
 mod movement;
 mod pad;
+mod quantized;
 mod support;
 #[cfg(test)]
 mod tests;
 
 use adze_ir::egraph::Rule;
 
-/// All rules, sorted by name.
+/// The rules of the pass `saturate`, sorted by name.
 pub fn rules() -> Vec<&'static Rule> {
-    let themes = [linear::RULES, activation::RULES, movement::RULES, pad::RULES];
-    let mut rules: Vec<&'static Rule> = themes.into_iter().flatten().collect();
+    sorted(&[linear::RULES, activation::RULES, movement::RULES, pad::RULES])
+}
+
+/// The rules of the pass `integers`, sorted by name.
+pub fn integer_rules() -> Vec<&'static Rule> {
+    sorted(&[quantized::RULES])
+}
+
+fn sorted(themes: &[&'static [Rule]]) -> Vec<&'static Rule> {
+    let mut rules: Vec<&'static Rule> = themes.iter().copied().flatten().collect();
     rules.sort_by_key(|rule| rule.name);
     rules
 }

@@ -11,7 +11,12 @@ use adze_ir::tensor::Tensor;
 use adze_ir::text::parse_graph;
 use egg::Id;
 
-use super::rules;
+use super::{integer_rules, rules};
+
+mod quantized;
+
+/// Rules by name with the graphs on which they apply.
+type Cases = &'static [(&'static str, &'static [&'static str])];
 
 /// Fills `$name:dtype[shape]` with a constant of random numbers and parses.
 fn graph(text: &str, random: &mut fastrand::Rng) -> Graph {
@@ -19,9 +24,15 @@ fn graph(text: &str, random: &mut fastrand::Rng) -> Graph {
     for line in text.split(';') {
         let line = line.trim();
         if let Some((left, ty)) = line.split_once("= random ") {
-            let dims = ty.trim_start_matches("f32[").trim_end_matches(']');
+            let (dtype, dims) = ty.trim().trim_end_matches(']').split_once('[').unwrap();
             let elems: usize = dims.split(',').filter(|d| !d.is_empty()).map(|d| d.parse::<usize>().unwrap()).product();
-            let values: Vec<String> = (0..elems).map(|_| format!("{:?}", random.f32() + 0.25)).collect();
+            let mut value = || match dtype {
+                "i8" => random.i8(..).to_string(),
+                "u8" => random.u8(..).to_string(),
+                "i32" => random.i32(-3000..3000).to_string(),
+                _ => format!("{:?}", random.f32() + 0.25),
+            };
+            let values: Vec<String> = (0..elems).map(|_| value()).collect();
             out += &format!("{left}= const \"\" [{}] : {ty}\n", values.join(", "));
         } else {
             out += &format!("{line}\n");
@@ -31,7 +42,7 @@ fn graph(text: &str, random: &mut fastrand::Rng) -> Graph {
 }
 
 /// A graph on which each rule applies. Shapes are not square, so that axes cannot be mixed up.
-const CASES: &[(&str, &[&str])] = &[
+const CASES: Cases = &[
     ("batch-norm-as-scale-and-bias", &[
         "input %0 \"x\" : f32[2,3,4,5]; %1 = random f32[3]; %2 = random f32[3]; %3 = random f32[3]; %4 = random f32[3];
          %5 = batch_norm %0, %1, %2, %3, %4 {epsilon=0.001} : f32[2,3,4,5]; output \"y\" = %5",
@@ -173,6 +184,11 @@ fn inputs(graph: &Graph, special: bool, random: &mut fastrand::Rng) -> BTreeMap<
     let mut tensor = |value: &ValueId| {
         let ty = graph.ty(*value);
         let shape = ty.fixed_shape().unwrap();
+        if let Some((lo, hi)) = ty.dtype.int_range() {
+            let range = i32::try_from(lo).unwrap()..=i32::try_from(hi).unwrap();
+            let values = (0..shape.iter().product::<usize>()).map(|_| i128::from(random.i32(range.clone())));
+            return (value.as_u32(), Tensor::from_ints(ty.dtype, &shape, &values.collect::<Vec<_>>()));
+        }
         let mut number =
             || if special && random.u8(..4) == 0 { odd[random.usize(..odd.len())] } else { random.f64() * 8.0 - 4.0 };
         let values: Vec<f64> = (0..shape.iter().product::<usize>()).map(|_| number()).collect();
@@ -194,14 +210,18 @@ fn with_rule(graph: &Graph, rule: &'static Rule) -> (EGraph, usize) {
     (egraph, stats.applied.values().sum())
 }
 
+fn all() -> Vec<&'static Rule> {
+    rules().into_iter().chain(integer_rules()).collect()
+}
+
 fn named(name: &str) -> &'static Rule {
-    rules().into_iter().find(|r| r.name == name).unwrap_or_else(|| panic!("no rule {name}"))
+    all().into_iter().find(|r| r.name == name).unwrap_or_else(|| panic!("no rule {name}"))
 }
 
 #[test]
 fn members_of_a_class_agree() {
     let mut random = fastrand::Rng::with_seed(7);
-    for (name, texts) in CASES {
+    for (name, texts) in CASES.iter().chain(quantized::CASES) {
         let rule = named(name);
         for text in *texts {
             for round in 0..8 {
@@ -234,7 +254,7 @@ fn check(egraph: &EGraph, values: &BTreeMap<u32, Tensor>, rule: &Rule) {
 #[test]
 fn conditions_refuse() {
     let mut random = fastrand::Rng::with_seed(11);
-    for (name, text) in REFUSED {
+    for (name, text) in REFUSED.iter().chain(quantized::REFUSED) {
         let graph = graph(text, &mut random);
         assert_eq!(with_rule(&graph, named(name)).1, 0, "rule {name} must not apply to\n{graph}");
     }
@@ -242,8 +262,9 @@ fn conditions_refuse() {
 
 #[test]
 fn every_rule_has_a_case_and_a_name_of_its_own() {
-    let names: Vec<&str> = rules().iter().map(|r| r.name).collect();
-    let cases: BTreeSet<&str> = CASES.iter().map(|(name, _)| *name).collect();
+    let mut names: Vec<&str> = all().iter().map(|r| r.name).collect();
+    names.sort_unstable();
+    let cases: BTreeSet<&str> = CASES.iter().chain(quantized::CASES).map(|(name, _)| *name).collect();
     assert!(names.windows(2).all(|pair| pair[0] < pair[1]));
     assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), cases);
 }

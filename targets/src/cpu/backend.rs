@@ -14,6 +14,7 @@ use cranelift_frontend::FunctionBuilderContext;
 
 use super::c99;
 use super::driver::{self, ARENA_HEADER_BYTES, Base, BuildContext, Driver, Imports, Pointer, Step};
+use super::emit::entry_code;
 use super::kernel::{Kernel, text};
 use super::lower::{Bounds, LeafCx, Operand, PtrRole, Unsupported, lower_leaf};
 use super::machine::{Arch, CodegenError, Machine};
@@ -165,6 +166,7 @@ fn define_functions(
     let init = object.declare_function(&format!("{prefix}_init"), &driver::run_signature(conv), true)?;
     let step = object.declare_function(&format!("{prefix}_step"), &driver::step_signature(conv), true)?;
     let run = object.declare_function(&format!("{prefix}_run"), &driver::run_signature(conv), true)?;
+    let enter = entry_code(object.machine()).map(|code| object.add_function("enter", &code)).transpose()?;
     let context = |refs: &super::object::Refs<'_>| BuildContext {
         builder: FunctionBuilderContext::new(),
         config: refs.frontend_config(),
@@ -178,12 +180,14 @@ fn define_functions(
             kernels: kernels.iter().map(|k| refs.kernel(func, *k)).collect(),
             weights: data.map(|d| refs.data(func, d)),
             step: None,
+            enter: enter.map(|f| refs.function(func, f)),
         };
         driver::build_step(func, &mut context(refs), plan, &imports);
         Ok(())
     })?;
     object.define_function(run, |func, refs| {
-        let imports = Imports { kernels: Vec::new(), weights: None, step: Some(refs.function(func, step)) };
+        let imports =
+            Imports { kernels: Vec::new(), weights: None, step: Some(refs.function(func, step)), enter: None };
         driver::build_run(func, &mut context(refs), &imports);
         Ok(())
     })?;

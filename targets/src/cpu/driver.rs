@@ -145,6 +145,8 @@ pub struct Imports {
     pub weights: Option<cranelift_codegen::ir::GlobalValue>,
     /// The step function, for `run`.
     pub step: Option<FuncRef>,
+    /// What has to be called before any other code, see [`super::emit::entry_code`].
+    pub enter: Option<FuncRef>,
 }
 
 /// `int32_t step(adze_call *, uint32_t phase, uint32_t thread_id)`.
@@ -218,6 +220,9 @@ pub fn build_step(func: &mut Function, context: &mut BuildContext, driver: &Driv
     let mut b = FunctionBuilder::new(func, &mut context.builder);
     let entry = entry_block(&mut b);
     let &[call, phase, thread] = b.block_params(entry) else { unreachable!("the signature has three parameters") };
+    if let Some(enter) = imports.enter {
+        b.ins().call(enter, &[]);
+    }
     let mut walk = Walk::enter(b, context.config, driver, imports, call, phase, thread);
     walk.steps(&driver.steps);
     walk.finish();

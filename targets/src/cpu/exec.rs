@@ -200,17 +200,32 @@ impl Loaded {
         }
     }
 
-    /// Calls an exported function `int32_t f(adze_call *, uint32_t phase, uint32_t thread_id)`.
+    /// Calls an exported function `int32_t f(adze_call *, uint32_t phase, uint32_t thread_id)` on so many threads at the same
+    /// time, each with its own id. Returns their statuses.
+    ///
+    /// The code must be made for so many threads; it refuses more.
     ///
     /// # Errors
     /// [`ExecError::Symbol`] when the object has no such function.
-    pub fn call_step(&self, name: &str, call: &mut RawCall, phase: u32, thread: u32) -> Result<i32, ExecError> {
-        let entry = self.address(name)?;
-        // SAFETY: as in `call_run`; `step` has two more integers.
-        unsafe {
+    pub fn call_step(&self, name: &str, call: &mut RawCall, phase: u32, threads: u32) -> Result<Vec<i32>, ExecError> {
+        let entry = self.address(name)? as usize;
+        call.words[0] = CALL_BYTES | u64::from(threads) << 32;
+        let words = call.words.as_mut_ptr() as usize;
+        // SAFETY: as in `call_run`; `step` has two more integers. The threads share the call, which nobody else has: of it
+        // and of the memory behind it each writes only its own part, and they meet at barriers before one reads what
+        // another wrote (`driver`). All of them end before the call is given back.
+        let step = move |thread| unsafe {
             let step: unsafe extern "C" fn(*mut u64, u32, u32) -> i32 = std::mem::transmute(entry);
-            Ok(step(call.words.as_mut_ptr(), phase, thread))
-        }
+            step(words as *mut u64, phase, thread)
+        };
+        let statuses = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || step(thread))).collect();
+            let own = step(0);
+            let others = others.into_iter().map(|other| other.join().expect("compiled code does not panic"));
+            std::iter::once(own).chain(others).collect()
+        });
+        call.words[0] = CALL_BYTES | 1 << 32;
+        Ok(statuses)
     }
 }
 
@@ -304,6 +319,9 @@ impl Walk<'_> {
     }
 }
 
+/// Size of the struct `adze_call`, which begins with it; the number of threads is the other half of the word.
+const CALL_BYTES: u64 = 72;
+
 /// An `adze_call` struct as 64-bit words, with the memory its pointers lead to.
 #[derive(Debug)]
 pub struct RawCall {
@@ -342,9 +360,8 @@ impl RawCall {
         for (pointers, tensors) in self.pointers.iter_mut().zip(&mut self.tensors) {
             *pointers = tensors.iter_mut().map(address).collect();
         }
-        let size_and_threads = 72 | 1u64 << 32;
         self.words = vec![
-            size_and_threads,
+            CALL_BYTES | 1 << 32,
             self.pointers[0].as_ptr() as u64,
             self.pointers[1].as_ptr() as u64,
             self.pointers[2].as_ptr() as u64,

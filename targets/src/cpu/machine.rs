@@ -2,7 +2,7 @@
 
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use target_lexicon::Triple;
+use target_lexicon::{Architecture, Triple};
 use thiserror::Error;
 
 /// What went wrong while making machine code.
@@ -74,6 +74,8 @@ pub struct Machine {
     pub vector_registers: u32,
     /// Whether `a * b + c` is one instruction.
     pub has_fma: bool,
+    /// Whether four products of bytes are added to 32-bit lanes in one instruction.
+    pub has_dot: bool,
 }
 
 const X86_V2: &[&str] = &["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
@@ -95,17 +97,26 @@ const RV64GC: &[&str] = &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_
 const RV64GCV: &[&str] =
     &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd", "has_v", "has_zvl128b"];
 
-/// Rows of the table of machines: name, arch, operating system suffixes are accepted as aliases.
-type Row = (&'static str, Arch, &'static str, &'static [&'static str], u32, u32, bool);
+/// A row of the table of machines: name, triple, Cranelift's features, bytes of a vector register, vector registers, FMA,
+/// dot products.
+type Row = (&'static str, &'static str, &'static [&'static str], u32, u32, bool, bool);
+
+const X86_LINUX: &str = "x86_64-unknown-linux-gnu";
+const ARM_LINUX: &str = "aarch64-unknown-linux-gnu";
+const RISCV_LINUX: &str = "riscv64gc-unknown-linux-gnu";
 
 const MACHINES: &[Row] = &[
-    ("x86_64-v2", Arch::X86_64, "x86_64-unknown-linux-gnu", X86_V2, 16, 16, false),
-    ("x86_64-v3", Arch::X86_64, "x86_64-unknown-linux-gnu", X86_V3, 16, 16, true),
-    ("aarch64", Arch::Aarch64, "aarch64-unknown-linux-gnu", &[], 16, 32, true),
-    ("riscv64gc", Arch::Riscv64, "riscv64gc-unknown-linux-gnu", RV64GC, 0, 32, true),
-    ("riscv64gcv", Arch::Riscv64, "riscv64gc-unknown-linux-gnu", RV64GCV, 16, 32, true),
-    ("c99", Arch::C99, "unknown-unknown-unknown", &[], 0, 16, false),
-    ("c99-simd", Arch::C99, "unknown-unknown-unknown", &[], 32, 16, false),
+    ("x86_64-v2", X86_LINUX, X86_V2, 16, 16, false, false),
+    ("x86_64-v3", X86_LINUX, X86_V3, 32, 16, true, false),
+    ("x86_64-v3-vnni", X86_LINUX, X86_V3, 32, 16, true, true),
+    // Wider code than 256 bits is none of Cranelift's.
+    ("x86_64-v4", X86_LINUX, X86_V3, 64, 32, true, false),
+    ("x86_64-v4-vnni", X86_LINUX, X86_V3, 64, 32, true, true),
+    ("aarch64", ARM_LINUX, &[], 16, 32, true, false),
+    ("riscv64gc", RISCV_LINUX, RV64GC, 0, 32, true, false),
+    ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 32, true, false),
+    ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
+    ("c99-simd", "unknown-unknown-unknown", &[], 32, 16, false, false),
 ];
 
 const ALIASES: &[(&str, &str)] = &[
@@ -118,8 +129,18 @@ const ALIASES: &[(&str, &str)] = &[
 
 impl Machine {
     /// Names that [`Machine::from_name`] accepts, without aliases.
-    pub const NAMES: &'static [&'static str] =
-        &["x86_64-v2", "x86_64-v3", "aarch64", "riscv64gc", "riscv64gcv", "c99", "c99-simd"];
+    pub const NAMES: &'static [&'static str] = &[
+        "x86_64-v2",
+        "x86_64-v3",
+        "x86_64-v3-vnni",
+        "x86_64-v4",
+        "x86_64-v4-vnni",
+        "aarch64",
+        "riscv64gc",
+        "riscv64gcv",
+        "c99",
+        "c99-simd",
+    ];
 
     /// Looks a machine up by name or alias (`x86_64-linux`).
     ///
@@ -128,29 +149,47 @@ impl Machine {
     pub fn from_name(name: &str) -> Result<Machine, CodegenError> {
         let full = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, full)| full);
         let row = MACHINES.iter().find(|row| row.0 == full);
-        let Some(&(name, arch, triple, features, vector_bytes, vector_registers, has_fma)) = row else {
+        let Some(&(name, triple, features, vector_bytes, vector_registers, has_fma, has_dot)) = row else {
             return Err(CodegenError::Target { found: name.into(), accepted: Self::NAMES.join(", ") });
         };
-        let triple = triple.parse().map_err(|_| CodegenError::Target {
-            found: triple.into(),
-            accepted: "a triple that Cranelift knows".into(),
-        })?;
-        Ok(Machine { name, arch, triple, features, vector_bytes, vector_registers, has_fma })
+        let unknown =
+            || CodegenError::Target { found: triple.into(), accepted: "a triple that Cranelift knows".into() };
+        let triple: Triple = triple.parse().map_err(|_| unknown())?;
+        let arch = match triple.architecture {
+            Architecture::X86_64 => Arch::X86_64,
+            Architecture::Aarch64(_) => Arch::Aarch64,
+            Architecture::Riscv64(_) => Arch::Riscv64,
+            Architecture::Unknown => Arch::C99,
+            _ => return Err(unknown()),
+        };
+        Ok(Machine { name, arch, triple, features, vector_bytes, vector_registers, has_fma, has_dot })
+    }
+
+    /// The machines whose code this computer runs, the best one last.
+    pub fn runnable() -> Vec<Machine> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            let v3 = has!("avx2") && has!("fma") && has!("bmi2") && has!("f16c");
+            let v4 = v3 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+            let rows = [
+                ("x86_64-v2", has!("sse4.2")),
+                ("x86_64-v3", v3),
+                ("x86_64-v3-vnni", v3 && has!("avxvnni")),
+                ("x86_64-v4", v4),
+                ("x86_64-v4-vnni", v4 && has!("avx512vnni")),
+            ];
+            rows.iter().filter(|row| row.1).filter_map(|row| Machine::from_name(row.0).ok()).collect()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            Vec::new()
+        }
     }
 
     /// The machine this program runs on; `None` when it is none of ours.
     pub fn host() -> Option<Machine> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let v3 = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
-            let v2 = std::arch::is_x86_feature_detected!("sse4.2");
-            let name = if v3 { "x86_64-v3" } else { "x86_64-v2" };
-            (v2 || v3).then(|| Machine::from_name(name).ok()).flatten()
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            None
-        }
+        Self::runnable().pop()
     }
 
     /// What a package says it is for: the triple of objects, the language of source.

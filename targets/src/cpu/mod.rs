@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod c99;
+pub mod cost;
 pub mod driver;
 pub mod emit;
 pub mod exec;
@@ -11,6 +12,8 @@ pub mod machine;
 pub mod module;
 pub mod object;
 pub mod peak;
+pub mod propose;
 pub mod work;
 
 pub use machine::{Arch, CodegenError, Machine};
+pub use propose::CpuModel;

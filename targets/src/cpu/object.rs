@@ -11,7 +11,7 @@ use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use cranelift_object::{ObjectBuilder as ModuleBuilder, ObjectModule};
 
-use super::emit::Emitter;
+use super::emit::{Emitter, KernelCode};
 use super::kernel::Kernel;
 use super::kernel::text;
 use super::machine::{CodegenError, Machine};
@@ -117,6 +117,19 @@ impl ObjectBuilder {
         self.module.define_function_bytes(id, align, &code.bytes, &[]).map_err(refused)?;
         self.kernels.insert(content.into(), KernelId(id));
         Ok(KernelId(id))
+    }
+
+    /// Adds a local function without parameters and results.
+    ///
+    /// # Errors
+    /// [`CodegenError::Generator`] when the object cannot take it.
+    pub fn add_function(&mut self, name: &str, code: &KernelCode) -> Result<FunctionId, CodegenError> {
+        let signature = Signature::new(self.machine.kernel_call_conv());
+        let id = self.declare_function(name, &signature, false)?;
+        let align = u64::from(code.align);
+        let defined = self.module.define_function_bytes(id.0, align, &code.bytes, &[]);
+        defined.map_err(|e| Self::refused(name, &e))?;
+        Ok(id)
     }
 
     /// Number of distinct kernels so far.

@@ -11,6 +11,10 @@ use super::super::value::Value;
 use super::linear::operands;
 use super::{NEWEST, Row};
 
+mod explicit;
+
+use explicit::Limits;
+
 pub(super) const ROWS: &[Row] =
     &[("Attention", 23..=NEWEST, attention), ("RotaryEmbedding", 23..=NEWEST, rotary_embedding)];
 
@@ -49,12 +53,8 @@ fn join_heads(cx: &mut NodeCx<'_, '_>, x: &Value) -> Result<Value, Fault> {
 }
 
 fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    cx.at_most(6)?;
+    cx.at_most(7)?;
     cx.attrs.ignore("softmax_precision");
-    cx.attrs.expect_int("qk_matmul_output_mode", 0, 0)?;
-    for window in ["left_window_size", "right_window_size"] {
-        cx.attrs.expect_int(window, -1, -1)?;
-    }
     let joined = cx.input(0)?.rank() == 3;
     let (q, k, v) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let q = split_heads(cx, &q, "q_num_heads")?;
@@ -80,17 +80,37 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
         }
     };
     let softcap = cx.f64("softcap", 0.0)?;
-    let mut causal = cx.attrs.flag("is_causal", false)?;
-    let mut mask = cx.opt(3).cloned();
-    if causal && past != Extent::ZERO {
-        mask = Some(causal_mask(cx, &q, &k, &past, mask)?);
-        causal = false;
-    }
-    let results =
-        cx.emit(Attention { scale: scale.into(), causal, softcap }, &operands(&[&q, &k, &v], mask.as_ref()))?;
-    let result = results.into_iter().next().ok_or_else(|| Fault::bug("attention without a result"))?;
+    let causal = cx.attrs.flag("is_causal", false)?;
+    let limits = Limits {
+        causal,
+        left: window_size(cx, "left_window_size")?,
+        right: window_size(cx, "right_window_size")?,
+        filled: cx.opt(6).cloned(),
+        past,
+    };
+    let mode = cx.attrs.int("qk_matmul_output_mode")?.unwrap_or(0);
+    let (result, scores) = if cx.wants(3) || limits.are_more_than_causal() {
+        let (result, scores) = explicit::attention(cx, [&q, &k, &v], &limits, scale, softcap.get(), mode)?;
+        (result, Some(scores))
+    } else {
+        let mask = cx.opt(3).cloned();
+        let shifted = causal && limits.past != Extent::ZERO;
+        let mask = if shifted { Some(causal_mask(cx, &q, &k, &limits.past, mask)?) } else { mask };
+        let op = Attention { scale: scale.into(), causal: causal && !shifted, softcap };
+        let results = cx.emit(op, &operands(&[&q, &k, &v], mask.as_ref()))?;
+        (results.into_iter().next().ok_or_else(|| Fault::bug("attention without a result"))?, None)
+    };
     let result = if joined { join_heads(cx, &result)? } else { result };
-    Ok(vec![result, k, v])
+    Ok([result, k, v].into_iter().chain(scores).collect())
+}
+
+/// A window's reach to one side; `None` where it is unlimited.
+fn window_size(cx: &NodeCx<'_, '_>, name: &'static str) -> Result<Option<i64>, Fault> {
+    match cx.attrs.int(name)?.unwrap_or(-1) {
+        -1 => Ok(None),
+        size if size >= 0 => Ok(Some(size)),
+        other => Err(Fault::model(format!("attribute `{name}` = {other}"), "-1, or zero or more")),
+    }
 }
 
 /// Position `i` after the past sees key `j` only if `j <= past + i`.

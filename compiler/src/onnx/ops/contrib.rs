@@ -32,7 +32,7 @@ fn gelu(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 /// An operand and its scale and zero point, which follow it.
-fn real(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Value, Fault> {
+pub(super) fn real(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Value, Fault> {
     let x = cx.input(index)?;
     let scale = cx.input(index + 1)?;
     let scale = scalar(cx, scale)?;
@@ -41,7 +41,7 @@ fn real(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Value, Fault> {
     results.pop().ok_or_else(|| Fault::bug("dequantize without a result"))
 }
 
-fn zero_point(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Option<Value>, Fault> {
+pub(super) fn zero_point(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Option<Value>, Fault> {
     match cx.opt(index).cloned() {
         None => Ok(None),
         Some(zero) => scalar(cx, zero).map(Some),
@@ -49,12 +49,12 @@ fn zero_point(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Option<Value>, Fa
 }
 
 /// Only one scale per tensor is read here.
-fn scalar(cx: &mut NodeCx<'_, '_>, value: Value) -> Result<Value, Fault> {
+pub(super) fn scalar(cx: &mut NodeCx<'_, '_>, value: Value) -> Result<Value, Fault> {
     let value = per_tensor(cx, value)?;
     if value.rank() == 0 { Ok(value) } else { Err(Fault::unsupported(format!("parameter {}", value.ty), "a scalar")) }
 }
 
-fn stored(cx: &mut NodeCx<'_, '_>, x: &Value, scale: usize, zero: usize, default: DType) -> Outputs {
+pub(super) fn stored(cx: &mut NodeCx<'_, '_>, x: &Value, scale: usize, zero: usize, default: DType) -> Outputs {
     let scale = cx.input(scale)?;
     let scale = scalar(cx, scale)?;
     let zero = zero_point(cx, zero)?;

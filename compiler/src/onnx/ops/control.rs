@@ -1,7 +1,5 @@
 //! Control flow that can be decided at import: branches with a known condition, loops with a known number of turns.
 
-use adze_ir::extent::Extent;
-use adze_ir::ops::{Concat, Slice};
 use onnx_protobuf::GraphProto;
 
 use super::super::error::Fault;
@@ -91,16 +89,7 @@ fn stack(cx: &mut NodeCx<'_, '_>, values: &[Value], axis: i64) -> Result<Value, 
         return Err(Fault::unsupported("a stacked result of no turns", "one turn at least"));
     };
     let axis = axis_in(axis, first.rank() + 1)?;
-    let mut parts = Vec::with_capacity(values.len());
-    for value in values {
-        let mut shape = value.ty.shape.clone();
-        shape.insert(axis, Extent::ONE);
-        parts.push(cx.reshape(value, shape)?);
-    }
-    match parts.as_slice() {
-        [only] => Ok(only.clone()),
-        parts => cx.emit1(Concat { axis }, &parts.iter().collect::<Vec<_>>()),
-    }
+    cx.stack(axis, values)
 }
 
 fn body<'a>(cx: &NodeCx<'_, 'a>) -> Result<&'a GraphProto, Fault> {
@@ -199,20 +188,11 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Outputs {
         let mut inputs = turns.states.clone();
         for (value, axis, reversed) in &sources {
             let position = if *reversed { count - 1 - index } else { index };
-            inputs.push(element(cx, value, *axis, position)?);
+            inputs.push(cx.element(value, *axis, position)?);
         }
         if turn(cx, body, inputs, index, 0, &mut turns)?.is_none() {
             return Ok(Vec::new());
         }
     }
     finish(cx, turns, &out_axes, &out_directions)
-}
-
-/// One element along an axis, without that axis.
-fn element(cx: &mut NodeCx<'_, '_>, value: &Value, axis: usize, position: i64) -> Result<Value, Fault> {
-    let op = Slice { axes: vec![axis], starts: vec![position.into()], sizes: vec![Extent::ONE], steps: vec![1] };
-    let slice = cx.emit1(op, &[value])?;
-    let mut shape = value.ty.shape.clone();
-    shape.remove(axis);
-    cx.reshape(&slice, shape)
 }

@@ -2,16 +2,16 @@
 
 use adze_ir::attrs::F64;
 use adze_ir::ops::{
-    Binary, BinaryFn, Cast, Celu, Clip, Elu, Gelu, HardSigmoid, IsInf, LeakyRelu, Op, PRelu, Selu, Shrink, Swish,
-    ThresholdedRelu, Unary, UnaryFn, Where,
+    Binary, BinaryFn, BitCast, Cast, Celu, Clip, Elu, Gelu, HardSigmoid, IsInf, LeakyRelu, Op, PRelu, Selu, Shrink,
+    Swish, ThresholdedRelu, Unary, UnaryFn, Where,
 };
 use adze_ir::types::DType;
 
 use super::super::error::Fault;
 use super::super::node::{NodeCx, Outputs};
-use super::super::tensor::dtype_of;
+use super::super::tensor::{dtype_of, elem_type_of_name};
 use super::super::value::Value;
-use super::{NEWEST, OLDEST, Row};
+use super::{NEWEST, OLDEST, Row, legacy};
 
 pub(super) const ROWS: &[Row] = &[
     ("Abs", OLDEST..=NEWEST, |cx| unary(cx, UnaryFn::Abs)),
@@ -23,6 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Asinh", 9..=NEWEST, |cx| unary(cx, UnaryFn::Asinh)),
     ("Atan", OLDEST..=NEWEST, |cx| unary(cx, UnaryFn::Atan)),
     ("Atanh", 9..=NEWEST, |cx| unary(cx, UnaryFn::Atanh)),
+    ("BitCast", 26..=NEWEST, bit_cast),
     ("BitShift", 11..=NEWEST, bit_shift),
     ("BitwiseAnd", 18..=NEWEST, |cx| binary(cx, BinaryFn::BitAnd)),
     ("BitwiseNot", 18..=NEWEST, |cx| unary(cx, UnaryFn::BitNot)),
@@ -56,9 +57,9 @@ pub(super) const ROWS: &[Row] = &[
     ("Less", OLDEST..=NEWEST, |cx| binary(cx, BinaryFn::Less)),
     ("LessOrEqual", 12..=NEWEST, |cx| binary(cx, BinaryFn::LessOrEqual)),
     ("Log", OLDEST..=NEWEST, |cx| unary(cx, UnaryFn::Log)),
-    ("Max", 8..=NEWEST, |cx| variadic(cx, BinaryFn::Max)),
-    ("Mean", 8..=NEWEST, mean),
-    ("Min", 8..=NEWEST, |cx| variadic(cx, BinaryFn::Min)),
+    ("Max", OLDEST..=NEWEST, |cx| variadic(cx, BinaryFn::Max)),
+    ("Mean", OLDEST..=NEWEST, mean),
+    ("Min", OLDEST..=NEWEST, |cx| variadic(cx, BinaryFn::Min)),
     ("Mish", 18..=NEWEST, |cx| unary(cx, UnaryFn::Mish)),
     ("Mod", 10..=NEWEST, modulo),
     ("Mul", OLDEST..=NEWEST, |cx| binary(cx, BinaryFn::Mul)),
@@ -80,7 +81,8 @@ pub(super) const ROWS: &[Row] = &[
     ("Softsign", OLDEST..=NEWEST, |cx| unary(cx, UnaryFn::Softsign)),
     ("Sqrt", OLDEST..=NEWEST, |cx| unary(cx, UnaryFn::Sqrt)),
     ("Sub", OLDEST..=NEWEST, |cx| binary(cx, BinaryFn::Sub)),
-    ("Sum", 8..=NEWEST, |cx| variadic(cx, BinaryFn::Add)),
+    ("Sum", OLDEST..=NEWEST, |cx| variadic(cx, BinaryFn::Add)),
+    ("SwiGLU", 28..=NEWEST, swiglu),
     ("Swish", 24..=NEWEST, |cx| with_alpha(cx, 1.0, |alpha| Swish { alpha }.into())),
     ("Tan", OLDEST..=NEWEST, |cx| unary(cx, UnaryFn::Tan)),
     ("Tanh", OLDEST..=NEWEST, |cx| unary(cx, UnaryFn::Tanh)),
@@ -108,6 +110,7 @@ fn with_alpha(cx: &mut NodeCx<'_, '_>, default: f32, op: fn(F64) -> Op) -> Outpu
 fn binary(cx: &mut NodeCx<'_, '_>, function: BinaryFn) -> Outputs {
     cx.at_most(2)?;
     let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let b = legacy::aligned(cx, &a, b)?;
     Ok(vec![cx.emit1(Binary { function }, &[&a, &b])?])
 }
 
@@ -147,26 +150,61 @@ fn identity(cx: &mut NodeCx<'_, '_>) -> Outputs {
 
 fn dropout(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.attrs.ignore("ratio");
-    identity(cx)
+    legacy::expect_inference(cx)?;
+    cx.at_most(1)?;
+    kept(cx)
 }
 
 fn dropout_inputs(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(3)?;
     cx.attrs.ignore("seed");
-    if cx.opt_number(2)?.unwrap_or(0.0) != 0.0 {
-        return Err(Fault::unsupported("training mode", "inference mode"));
+    if cx.opt_number(2)?.unwrap_or(0.0) != 0.0 && cx.opt_number(1)?.unwrap_or(0.5) != 0.0 {
+        return Err(Fault::unsupported("training mode", "inference mode, or a ratio of 0"));
     }
-    Ok(vec![cx.input(0)?])
+    kept(cx)
+}
+
+/// The operand, and the mask that says that nothing of it was dropped.
+fn kept(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    let x = cx.input(0)?;
+    if !cx.wants(1) {
+        return Ok(vec![x]);
+    }
+    // The mask had the operand's dtype before it became a truth value.
+    let dtype = if cx.opset >= 10 { DType::Bool } else { x.ty.dtype };
+    let mask = cx.filled(dtype, 1.0, &x.ty.shape)?;
+    Ok(vec![x, mask])
+}
+
+fn swiglu(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(2)?;
+    let (gate, x) = (cx.input(0)?, cx.input(1)?);
+    let alpha = cx.f64("alpha", 1.0)?;
+    let gate = cx.emit1(Swish { alpha }, &[&gate])?;
+    Ok(vec![cx.mul(&gate, &x)?])
 }
 
 fn cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
     // Only conversions to 8-bit floats saturate or round by choice.
     cx.attrs.ignore("saturate");
     cx.attrs.ignore("round_mode");
-    let code = cx.attrs.int("to")?.ok_or_else(|| Fault::model("no attribute `to`", "an element type"))?;
-    let to = dtype_of(i32::try_from(code).unwrap_or(-1))?;
+    let missing = || Fault::model("no attribute `to`", "an element type");
+    let code = if cx.opset < 6 {
+        let name = cx.attrs.string("to")?.ok_or_else(missing)?;
+        elem_type_of_name(name).ok_or_else(|| Fault::model(format!("attribute `to` = `{name}`"), "an element type"))?
+    } else {
+        i32::try_from(cx.attrs.int("to")?.ok_or_else(missing)?).unwrap_or(-1)
+    };
+    let to = dtype_of(code)?;
     cx.at_most(1)?;
     let x = cx.input(0)?;
     Ok(vec![cast_to(cx, x, to)?])
+}
+
+fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    let code = cx.attrs.int("to")?.ok_or_else(|| Fault::model("no attribute `to`", "an element type"))?;
+    let to = dtype_of(i32::try_from(code).unwrap_or(-1))?;
+    one_operand(cx, BitCast { to }.into())
 }
 
 fn cast_like(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -220,7 +258,8 @@ fn hard_sigmoid(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 fn selu(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    let op = Selu { alpha: cx.f64("alpha", 1.673_263_2)?, gamma: cx.f64("gamma", 1.050_701)? };
+    let (alpha, gamma) = if cx.opset < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
+    let op = Selu { alpha: cx.f64("alpha", alpha)?, gamma: cx.f64("gamma", gamma)? };
     one_operand(cx, op.into())
 }
 
@@ -240,6 +279,7 @@ fn is_inf(cx: &mut NodeCx<'_, '_>) -> Outputs {
 fn prelu(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(2)?;
     let (x, slope) = (cx.input(0)?, cx.input(1)?);
+    let slope = legacy::slope(cx, &x, slope)?;
     Ok(vec![cx.emit1(PRelu {}, &[&x, &slope])?])
 }
 

@@ -7,10 +7,10 @@ use adze_ir::ops::{CoordMode, NearestMode, Resize, ResizeMode};
 use super::super::error::Fault;
 use super::super::node::{NodeCx, Outputs, axes_in, fixed_dim};
 use super::super::value::Value;
-use super::{NEWEST, OLDEST, Row};
+use super::{NEWEST, Row};
 
 pub(super) const ROWS: &[Row] =
-    &[("Resize", 10..=10, resize_10), ("Resize", 11..=NEWEST, resize), ("Upsample", OLDEST..=9, upsample)];
+    &[("Resize", 10..=10, resize_10), ("Resize", 11..=NEWEST, resize), ("Upsample", 7..=9, upsample)];
 
 const MODES: &[(&str, ResizeMode)] =
     &[("nearest", ResizeMode::Nearest), ("linear", ResizeMode::Linear), ("cubic", ResizeMode::Cubic)];

@@ -5,6 +5,7 @@ use adze_ir::types::TensorType;
 
 use super::super::error::Fault;
 use super::super::node::{NodeCx, Outputs, fixed_dim};
+use super::legacy::NUMPY_BROADCASTING;
 use super::{NEWEST, OLDEST, Row};
 
 pub(super) const ROWS: &[Row] = &[
@@ -211,6 +212,10 @@ fn matmul(cx: &mut NodeCx<'_, '_>) -> Outputs {
 
 fn gemm(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(3)?;
+    if cx.opset < NUMPY_BROADCASTING {
+        // Whether `c` may broadcast.
+        cx.attrs.ignore("broadcast");
+    }
     let (a, b, c) = (cx.input(0)?, cx.input(1)?, cx.opt(2).cloned());
     let op = Gemm {
         alpha: cx.f64("alpha", 1.0)?,

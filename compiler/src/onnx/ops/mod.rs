@@ -1,18 +1,25 @@
 //! ONNX operators by family: each file opens with its table of rows (operator, opsets, function).
 
 mod attention;
+mod compose;
 mod contrib;
 mod control;
 mod elementwise;
 mod image;
 mod index;
+mod legacy;
 mod linear;
+mod linear_attention;
+mod loss;
 mod movement;
 mod norm;
 mod pool;
+mod qlinear;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod sample;
+mod signal;
 mod source;
 
 use std::ops::RangeInclusive;
@@ -26,7 +33,7 @@ pub(super) type OpFn = fn(&mut NodeCx<'_, '_>) -> Outputs;
 type Row = (&'static str, RangeInclusive<i64>, OpFn);
 
 /// The oldest opset that is read.
-const OLDEST: i64 = 7;
+const OLDEST: i64 = 1;
 
 /// The newest opset that the tables were checked against (ONNX 1.23).
 const NEWEST: i64 = 28;
@@ -39,14 +46,21 @@ const FAMILIES: &[&[Row]] = &[
     image::ROWS,
     index::ROWS,
     linear::ROWS,
+    linear_attention::ROWS,
+    loss::ROWS,
     movement::ROWS,
     norm::ROWS,
     pool::ROWS,
     quantize::ROWS,
     recurrent::ROWS,
     reduce::ROWS,
+    sample::ROWS,
+    signal::ROWS,
     source::ROWS,
 ];
+
+/// Tables of ONNX Runtime's domain.
+const CONTRIB: &[&[Row]] = &[contrib::ROWS, qlinear::ROWS];
 
 /// What the tables say about an operator.
 pub(super) enum Found {
@@ -74,7 +88,7 @@ pub(super) fn find(domain: &str, op_type: &str, opset: i64) -> Found {
 fn rows_of(domain: &str) -> impl Iterator<Item = &'static Row> {
     let families: &[&[Row]] = match domain {
         "" => FAMILIES,
-        "com.microsoft" => &[contrib::ROWS],
+        "com.microsoft" => CONTRIB,
         _ => &[],
     };
     families.iter().flat_map(|rows| rows.iter())
@@ -84,7 +98,7 @@ fn rows_of(domain: &str) -> impl Iterator<Item = &'static Row> {
 pub(super) fn summary(domain: &str) -> String {
     match domain {
         "" => "the operators of docs/onnx-ops.md".into(),
-        "com.microsoft" => contrib::ROWS.iter().map(|row| format!("`{}`", row.0)).collect::<Vec<_>>().join(", "),
+        "com.microsoft" => rows_of(domain).map(|row| format!("`{}`", row.0)).collect::<Vec<_>>().join(", "),
         _ => "operators of the domains `ai.onnx` and `com.microsoft`, functions of the model".into(),
     }
 }

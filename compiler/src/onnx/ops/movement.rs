@@ -1,16 +1,20 @@
 //! Moving, cutting and joining elements.
 
 use adze_ir::extent::Extent;
-use adze_ir::ops::{Concat, DepthToSpace, Expand, Pad, PadMode, Slice, SpaceToDepth, Split, Tile, Transpose, Trilu};
+use adze_ir::ops::{
+    Concat, ConvTranspose, DepthToSpace, Expand, Pad, PadMode, Slice, SpaceToDepth, Split, Tile, Transpose, Trilu,
+};
 use adze_ir::types::Shape;
 
 use super::super::error::Fault;
 use super::super::fold::{larger, smaller};
-use super::super::node::{NodeCx, Outputs, axes_in, axis_in};
+use super::super::node::{NodeCx, Outputs, axes_in, axis_in, fixed_dim};
 use super::super::value::Value;
 use super::{NEWEST, OLDEST, Row};
 
 pub(super) const ROWS: &[Row] = &[
+    ("CenterCropPad", 18..=NEWEST, center_crop_pad),
+    ("Col2Im", 18..=NEWEST, col2im),
     ("Concat", OLDEST..=NEWEST, concat),
     ("DepthToSpace", OLDEST..=NEWEST, depth_to_space),
     ("Expand", 8..=NEWEST, expand),
@@ -21,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     ("SpaceToDepth", OLDEST..=NEWEST, space_to_depth),
     ("Split", OLDEST..=NEWEST, split),
     ("Squeeze", OLDEST..=NEWEST, squeeze),
-    ("Tile", OLDEST..=NEWEST, tile),
+    ("Tile", 6..=NEWEST, tile),
     ("Transpose", OLDEST..=NEWEST, transpose),
     ("Trilu", 14..=NEWEST, trilu),
     ("Unsqueeze", OLDEST..=NEWEST, unsqueeze),
@@ -30,7 +34,12 @@ pub(super) const ROWS: &[Row] = &[
 fn reshape(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(2)?;
     let x = cx.input(0)?;
-    let target = cx.extents(1)?;
+    let target = if cx.opset >= 5 {
+        cx.extents(1)?
+    } else {
+        let shape = cx.attrs.ints("shape")?.ok_or_else(|| Fault::model("no attribute `shape`", "a shape"))?;
+        shape.iter().map(|&dim| dim.into()).collect()
+    };
     let allow_zero = cx.opset >= 14 && cx.attrs.flag("allowzero", false)?;
     let shape = reshape_target(&x.ty.shape, &target, allow_zero)?;
     Ok(vec![cx.reshape(&x, shape)?])
@@ -256,7 +265,8 @@ fn slice(cx: &mut NodeCx<'_, '_>) -> Outputs {
 fn concat(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let values = (0..cx.inputs.len()).map(|index| cx.input(index)).collect::<Result<Vec<_>, _>>()?;
     let first = values.first().ok_or_else(|| Fault::model("no inputs", "one at least"))?;
-    let axis = cx.attrs.int("axis")?.ok_or_else(|| Fault::model("no attribute `axis`", "an axis"))?;
+    let default = (cx.opset < 4).then_some(1);
+    let axis = cx.attrs.int("axis")?.or(default).ok_or_else(|| Fault::model("no attribute `axis`", "an axis"))?;
     let axis = axis_in(axis, first.rank())?;
     if let [only] = values.as_slice() {
         return Ok(vec![only.clone()]);
@@ -271,8 +281,9 @@ fn split(cx: &mut NodeCx<'_, '_>) -> Outputs {
         cx.at_most(2)?;
         cx.opt_extents(1)?
     } else {
-        cx.at_most(1)?;
-        cx.attrs.ints("split")?.map(|sizes| sizes.iter().map(|&size| size.into()).collect())
+        cx.at_most(if cx.opset == 1 { 2 } else { 1 })?;
+        let attribute = cx.attrs.ints("split")?.map(|sizes| sizes.iter().map(|&size| size.into()).collect());
+        if cx.opset == 1 && attribute.is_none() { cx.opt_extents(1)? } else { attribute }
     };
     let outputs = cx.node.output.len();
     let count = if cx.opset >= 18 { cx.attrs.int("num_outputs")? } else { None };
@@ -324,7 +335,8 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Outputs {
         (cx.extents(1)?, cx.opt(2).cloned(), cx.opt_ints(3)?)
     } else {
         cx.at_most(1)?;
-        let pads = cx.attrs.ints("pads")?.ok_or_else(|| Fault::model("no attribute `pads`", "pads"))?;
+        let name = if cx.opset >= 2 { "pads" } else { "paddings" };
+        let pads = cx.attrs.ints(name)?.ok_or_else(|| Fault::model(format!("no attribute `{name}`"), "pads"))?;
         let value = cx.attrs.float("value")?.filter(|&v| v != 0.0).map(|v| cx.scalar(x.ty.dtype, v.into()));
         (pads.iter().map(|&pad| pad.into()).collect(), value, None)
     };
@@ -378,6 +390,95 @@ fn broadcast_dim(from: &Extent, to: &Extent) -> Result<Extent, Fault> {
             "equal dimensions, or one known to be 1: bind them with `--dim`",
         )),
     }
+}
+
+/// Cuts or pads axes around their middle.
+fn center_crop_pad(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(2)?;
+    let mut x = cx.input(0)?;
+    let target = cx.opt_ints(1)?.ok_or_else(|| Fault::model("no shape", "a shape"))?;
+    let axes = match cx.attrs.ints("axes")? {
+        Some(axes) => axes_in(axes, x.rank())?,
+        None => (0..x.rank()).collect(),
+    };
+    if axes.len() != target.len() {
+        return Err(Fault::model(format!("{} extents for {} axes", target.len(), axes.len()), "as many of each"));
+    }
+    let (mut before, mut after) = (vec![Extent::ZERO; x.rank()], vec![Extent::ZERO; x.rank()]);
+    for (&axis, &wanted) in axes.iter().zip(&target) {
+        let extent = fixed_dim(&x.ty, axis)?;
+        if wanted < 0 {
+            return Err(Fault::model(format!("extent {wanted}"), "zero or more"));
+        }
+        if wanted < extent {
+            x = cx.cut(&x, axis, ((extent - wanted) / 2).into(), wanted.into())?;
+        } else {
+            let missing = wanted - extent;
+            (before[axis], after[axis]) = ((missing / 2).into(), (missing - missing / 2).into());
+        }
+    }
+    if before.iter().chain(&after).all(|pad| *pad == Extent::ZERO) {
+        return Ok(vec![x]);
+    }
+    cx.emit(Pad { mode: PadMode::Constant, before, after }, &[Some(&x)])
+}
+
+/// Sums blocks `[n, c · block, places]` back into an image: a transposed convolution with one kernel of ones per element of
+/// the block, each channel by itself.
+fn col2im(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(3)?;
+    let x = cx.input(0)?;
+    let needed = |values: Option<Vec<i64>>| values.ok_or_else(|| Fault::model("an operand left out", "three"));
+    let (shape, block) = (needed(cx.opt_ints(1)?)?, needed(cx.opt_ints(2)?)?);
+    let rank = shape.len();
+    let list = |name: &'static str, count: usize, default: i64, least: i64| {
+        let values = cx.attrs.ints(name)?.map_or_else(|| vec![default; count], <[i64]>::to_vec);
+        let fits = values.len() == count && values.iter().all(|v| (least..=1 << 24).contains(v));
+        if fits {
+            Ok(values)
+        } else {
+            Err(Fault::model(format!("attribute `{name}` = {values:?}"), format!("{count}")))
+        }
+    };
+    let (strides, dilations) = (list("strides", rank, 1, 1)?, list("dilations", rank, 1, 1)?);
+    let pads = list("pads", 2 * rank, 0, 0)?;
+    if x.rank() != 3 || block.len() != rank || block.iter().chain(&shape).any(|e| !(1..=1 << 24).contains(e)) {
+        let found = format!("{} for an image {shape:?} and blocks {block:?}", x.ty);
+        return Err(Fault::model(found, "rank 3, and as many extents of one or more"));
+    }
+    let elements = block.iter().try_fold(1i64, |n, &b| n.checked_mul(b)).filter(|&n| n <= 4096);
+    let elements = elements.ok_or_else(|| Fault::unsupported(format!("blocks {block:?}"), "4096 elements at most"))?;
+    let rows = fixed_dim(&x.ty, 1)?;
+    if rows % elements != 0 {
+        return Err(Fault::model(format!("{rows} rows for blocks of {elements}"), "rows that divide"));
+    }
+    let mut places = Vec::with_capacity(rank);
+    let mut output_padding = Vec::with_capacity(rank);
+    for axis in 0..rank {
+        let span = shape[axis] + pads[axis] + pads[axis + rank] - dilations[axis] * (block[axis] - 1) - 1;
+        if span < 0 {
+            return Err(Fault::model(format!("blocks {block:?} in an image {shape:?}"), "blocks that fit"));
+        }
+        places.push(Extent::from(span / strides[axis] + 1));
+        output_padding.push(span % strides[axis]);
+    }
+    let batch = x.ty.shape[0].clone();
+    let channels = rows / elements;
+    let mut split: Shape = vec![batch.clone() * channels.into(), elements.into()];
+    split.extend(places);
+    let x = cx.reshape(&x, split)?;
+    // Element `e` of the block lands where the kernel of row `e` has its one.
+    let count = usize::try_from(elements).unwrap_or(0);
+    let ones: Vec<f64> = (0..count * count).map(|i| f64::from(u8::from(i / count == i % count))).collect();
+    let ones = adze_ir::tensor::Tensor::from_f64(x.ty.dtype, &[count, count], &ones);
+    let ones = Value::tensor(ones, "", cx.loc.clone());
+    let mut kernel: Shape = vec![elements.into(), Extent::ONE];
+    kernel.extend(block.iter().map(|&extent| Extent::from(extent)));
+    let kernel = cx.reshape(&ones, kernel)?;
+    let image = cx.emit1(ConvTranspose { strides, pads, output_padding, dilations, group: 1 }, &[&x, &kernel])?;
+    let mut whole: Shape = vec![batch, channels.into()];
+    whole.extend(shape.iter().map(|&extent| Extent::from(extent)));
+    Ok(vec![cx.reshape(&image, whole)?])
 }
 
 fn tile(cx: &mut NodeCx<'_, '_>) -> Outputs {

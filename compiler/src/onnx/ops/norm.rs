@@ -2,12 +2,16 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::{
-    BatchNorm, Expand, GroupNorm, Hardmax, InstanceNorm, LayerNorm, LogSoftmax, LpNorm, Lrn, Op, RmsNorm, Softmax,
+    BatchNorm, BinaryFn, Expand, GroupNorm, Hardmax, InstanceNorm, LayerNorm, LogSoftmax, LpNorm, Lrn, Op, ReduceFn,
+    RmsNorm, Softmax, UnaryFn,
 };
+use adze_ir::types::DType;
 
 use super::super::error::Fault;
-use super::super::node::{NodeCx, Outputs, axis_in, fixed_dim};
+use super::super::node::{NodeCx, Outputs, axes_in, axis_in, fixed_dim};
 use super::super::value::Value;
+use super::elementwise::cast_to;
+use super::legacy::expect_inference;
 use super::linear::operands;
 use super::{NEWEST, OLDEST, Row};
 
@@ -20,6 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     ("LayerNormalization", 17..=NEWEST, layer_norm),
     ("LogSoftmax", OLDEST..=NEWEST, |cx| rows(cx, |axis, flatten| LogSoftmax { axis, flatten }.into())),
     ("LpNormalization", OLDEST..=NEWEST, lp_norm),
+    ("MeanVarianceNormalization", 9..=NEWEST, mean_variance_norm),
     ("RMSNormalization", 23..=NEWEST, rms_norm),
     ("Softmax", OLDEST..=NEWEST, |cx| rows(cx, |axis, flatten| Softmax { axis, flatten }.into())),
 ];
@@ -40,6 +45,7 @@ fn rows(cx: &mut NodeCx<'_, '_>, op: fn(usize, bool) -> Op) -> Outputs {
 fn batch_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.attrs.ignore("momentum");
     cx.attrs.expect_int("training_mode", 0, 0)?;
+    expect_inference(cx)?;
     if cx.opset < 9 {
         cx.attrs.expect_int("spatial", 1, 1)?;
     }
@@ -55,7 +61,44 @@ fn layer_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.opt(2).cloned());
     let axis = axis_in(cx.attrs.int("axis")?.unwrap_or(-1), x.rank())?;
     let epsilon = cx.f64("epsilon", 1e-5)?;
-    cx.emit(LayerNorm { axis, epsilon }, &operands(&[&x, &scale], bias.as_ref()))
+    let mut results = cx.emit(LayerNorm { axis, epsilon }, &operands(&[&x, &scale], bias.as_ref()))?;
+    if cx.wants(1) || cx.wants(2) {
+        results.extend(statistics(cx, &x, axis, epsilon.get())?);
+    }
+    Ok(results)
+}
+
+/// Mean and `1 / √(variance + epsilon)` over the axes from `axis` on, in single precision at least.
+fn statistics(cx: &mut NodeCx<'_, '_>, x: &Value, axis: usize, epsilon: f64) -> Result<[Value; 2], Fault> {
+    let wide = if x.ty.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let x = cast_to(cx, x.clone(), wide)?;
+    let axes: Vec<usize> = (axis..x.rank()).collect();
+    let (mean, variance) = moments(cx, &x, axes)?;
+    let sum = cx.with_number(BinaryFn::Add, &variance, epsilon)?;
+    let root = cx.unary(UnaryFn::Sqrt, &sum)?;
+    Ok([mean, cx.unary(UnaryFn::Reciprocal, &root)?])
+}
+
+/// Mean and variance over axes, which stay with extent 1.
+fn moments(cx: &mut NodeCx<'_, '_>, x: &Value, axes: Vec<usize>) -> Result<(Value, Value), Fault> {
+    let mean = cx.reduce(ReduceFn::Mean, x, axes.clone(), true)?;
+    let centred = cx.sub(x, &mean)?;
+    let square = cx.mul(&centred, &centred)?;
+    let variance = cx.reduce(ReduceFn::Mean, &square, axes, true)?;
+    Ok((mean, variance))
+}
+
+/// `(x - mean) / (√variance + 1e-9)`, the offset being that of ONNX's function.
+fn mean_variance_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(1)?;
+    let x = cx.input(0)?;
+    let mut axes = axes_in(cx.attrs.ints("axes")?.unwrap_or(&[0, 2, 3]), x.rank())?;
+    axes.sort_unstable();
+    let (mean, variance) = moments(cx, &x, axes)?;
+    let centred = cx.sub(&x, &mean)?;
+    let deviation = cx.unary(UnaryFn::Sqrt, &variance)?;
+    let deviation = cx.with_number(BinaryFn::Add, &deviation, 1e-9)?;
+    Ok(vec![cx.div(&centred, &deviation)?])
 }
 
 fn rms_norm(cx: &mut NodeCx<'_, '_>) -> Outputs {

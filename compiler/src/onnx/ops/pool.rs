@@ -5,15 +5,16 @@ use adze_ir::types::TensorType;
 
 use super::super::error::Fault;
 use super::super::node::{NodeCx, Outputs, fixed_dim};
+use super::super::value::Value;
 use super::linear::{Window, pool_kernel, spatial_rank, window};
 use super::{NEWEST, OLDEST, Row};
 
 pub(super) const ROWS: &[Row] = &[
     ("AveragePool", OLDEST..=NEWEST, average_pool),
     ("GlobalAveragePool", OLDEST..=NEWEST, |cx| global(cx, ReduceFn::Mean)),
-    ("GlobalLpPool", OLDEST..=NEWEST, global_lp),
+    ("GlobalLpPool", 2..=NEWEST, global_lp),
     ("GlobalMaxPool", OLDEST..=NEWEST, |cx| global(cx, ReduceFn::Max)),
-    ("LpPool", OLDEST..=NEWEST, lp_pool),
+    ("LpPool", 2..=NEWEST, lp_pool),
     ("MaxPool", OLDEST..=NEWEST, max_pool),
 ];
 
@@ -60,12 +61,17 @@ fn max_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
 
 fn average_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let x = cx.input(0)?;
+    Ok(vec![average_pool_of(cx, &x)?])
+}
+
+/// The mean over the windows that the node's attributes describe.
+pub(super) fn average_pool_of(cx: &mut NodeCx<'_, '_>, x: &Value) -> Result<Value, Fault> {
     let kernel = pool_kernel(cx, &x.ty)?;
     let window = window(cx, &x.ty, &kernel)?;
     let ceil_pads = ceil_pads(cx, &x.ty, &kernel, &window)?;
     let count_include_pad = cx.attrs.flag("count_include_pad", false)?;
     let Window { strides, pads, dilations } = window;
-    Ok(vec![cx.emit1(AveragePool { kernel, strides, pads, dilations, ceil_pads, count_include_pad }, &[&x])?])
+    cx.emit1(AveragePool { kernel, strides, pads, dilations, ceil_pads, count_include_pad }, &[x])
 }
 
 fn lp_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {

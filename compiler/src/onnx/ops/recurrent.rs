@@ -5,10 +5,9 @@ use adze_ir::ops::{Direction, GateFn, Gru, Lstm, Op, Rnn};
 
 use super::super::error::Fault;
 use super::super::node::{NodeCx, Outputs};
-use super::{NEWEST, OLDEST, Row};
+use super::{NEWEST, Row};
 
-pub(super) const ROWS: &[Row] =
-    &[("GRU", OLDEST..=NEWEST, gru), ("LSTM", OLDEST..=NEWEST, lstm), ("RNN", OLDEST..=NEWEST, rnn)];
+pub(super) const ROWS: &[Row] = &[("GRU", 7..=NEWEST, gru), ("LSTM", 7..=NEWEST, lstm), ("RNN", 7..=NEWEST, rnn)];
 
 const DIRECTIONS: &[(&str, Direction)] =
     &[("forward", Direction::Forward), ("reverse", Direction::Reverse), ("bidirectional", Direction::Bidirectional)];
@@ -22,9 +21,6 @@ struct Cell {
 }
 
 fn cell(cx: &NodeCx<'_, '_>, default: &[GateFn]) -> Result<Cell, Fault> {
-    if cx.opset >= 14 {
-        cx.attrs.expect_int("layout", 0, 0)?;
-    }
     // Parameters of activations other than the three that are read.
     for name in ["activation_alpha", "activation_beta"] {
         if cx.attrs.floats(name)?.is_some_and(|values| !values.is_empty()) {
@@ -68,7 +64,16 @@ fn gate(name: &str) -> Result<GateFn, Fault> {
 
 fn emit(cx: &mut NodeCx<'_, '_>, op: Op, operands: usize) -> Outputs {
     cx.at_most(operands)?;
-    let values = cx.inputs.clone();
+    let batch_first = cx.opset >= 14 && cx.attrs.flag("layout", false)?;
+    let mut values = cx.inputs.clone();
+    if batch_first {
+        // The operand and the initial states; lengths and weights are the same either way.
+        for index in [0, 5, 6] {
+            if let Some(value) = values.get_mut(index).and_then(Option::as_mut) {
+                *value = cx.transpose(value, &[1, 0, 2])?;
+            }
+        }
+    }
     let mut inputs: Vec<_> = values.iter().map(Option::as_ref).collect();
     inputs.truncate(operands);
     while inputs.last().is_some_and(Option::is_none) {
@@ -77,7 +82,14 @@ fn emit(cx: &mut NodeCx<'_, '_>, op: Op, operands: usize) -> Outputs {
     if inputs.len() < 3 || inputs[..3].iter().any(Option::is_none) {
         return Err(Fault::model(format!("{} inputs", inputs.len()), "operand, weights and recurrence weights"));
     }
-    cx.emit(op, &inputs)
+    let mut results = cx.emit(op, &inputs)?;
+    if batch_first {
+        for result in &mut results {
+            let perm: &[usize] = if result.rank() == 4 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
+            *result = cx.transpose(result, perm)?;
+        }
+    }
+    Ok(results)
 }
 
 fn lstm(cx: &mut NodeCx<'_, '_>) -> Outputs {

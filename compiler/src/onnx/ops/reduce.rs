@@ -1,14 +1,17 @@
 //! Reductions along axes.
 
-use adze_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn, TopK};
+use adze_ir::ops::{ArgReduce, CumProd, CumSum, Reduce, ReduceFn, TopK};
+use adze_ir::types::DType;
 
 use super::super::error::Fault;
 use super::super::node::{NodeCx, Outputs, axes_in, axis_in};
+use super::elementwise::cast_to;
 use super::{NEWEST, OLDEST, Row};
 
 pub(super) const ROWS: &[Row] = &[
     ("ArgMax", OLDEST..=NEWEST, |cx| arg_reduce(cx, ReduceFn::Max)),
     ("ArgMin", OLDEST..=NEWEST, |cx| arg_reduce(cx, ReduceFn::Min)),
+    ("CumProd", 26..=NEWEST, cum_prod),
     ("CumSum", 11..=NEWEST, cum_sum),
     ("ReduceL1", OLDEST..=NEWEST, |cx| reduce(cx, ReduceFn::L1, 18)),
     ("ReduceL2", OLDEST..=NEWEST, |cx| reduce(cx, ReduceFn::L2, 18)),
@@ -48,6 +51,12 @@ fn reduce(cx: &mut NodeCx<'_, '_>, function: ReduceFn, axes_input: i64) -> Outpu
             axes = (0..x.rank()).collect();
         }
     }
+    // The largest and the smallest truth value are those of 0 and 1.
+    if x.ty.dtype == DType::Bool && matches!(function, ReduceFn::Max | ReduceFn::Min) {
+        let x = cast_to(cx, x, DType::U8)?;
+        let result = cx.reduce(function, &x, axes, keep_dims)?;
+        return Ok(vec![cast_to(cx, result, DType::Bool)?]);
+    }
     Ok(vec![cx.emit1(Reduce { function, axes, keep_dims }, &[&x])?])
 }
 
@@ -65,6 +74,14 @@ fn cum_sum(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let x = cx.input(0)?;
     let axis = axis_in(cx.int(1)?, x.rank())?;
     let op = CumSum { axis, exclusive: cx.attrs.flag("exclusive", false)?, reverse: cx.attrs.flag("reverse", false)? };
+    Ok(vec![cx.emit1(op, &[&x])?])
+}
+
+fn cum_prod(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(2)?;
+    let x = cx.input(0)?;
+    let axis = axis_in(cx.int(1)?, x.rank())?;
+    let op = CumProd { axis, exclusive: cx.attrs.flag("exclusive", false)?, reverse: cx.attrs.flag("reverse", false)? };
     Ok(vec![cx.emit1(op, &[&x])?])
 }
 

@@ -1,19 +1,22 @@
 //! Constants, shapes and ranges.
 
 use adze_ir::extent::Extent;
-use adze_ir::ops::{Expand, Iota};
+use adze_ir::ops::{BinaryFn, Expand, Iota};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::super::error::Fault;
 use super::super::fold::larger;
 use super::super::node::{NodeCx, Outputs};
+use super::super::tensor::dtype_of;
 use super::super::value::Value;
+use super::elementwise::cast_to;
 use super::{NEWEST, OLDEST, Row};
 
 pub(super) const ROWS: &[Row] = &[
     ("Constant", OLDEST..=NEWEST, constant),
     ("ConstantOfShape", 9..=NEWEST, constant_of_shape),
+    ("EyeLike", 9..=NEWEST, eye_like),
     ("Range", 11..=NEWEST, range),
     ("Shape", OLDEST..=NEWEST, shape),
     ("Size", OLDEST..=NEWEST, size),
@@ -58,6 +61,25 @@ fn constant_of_shape(cx: &mut NodeCx<'_, '_>) -> Outputs {
     };
     let fill = Value::tensor(fill, "", cx.loc.clone());
     Ok(vec![cx.emit1(Expand { shape }, &[&fill])?])
+}
+
+/// Ones on a diagonal.
+fn eye_like(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(1)?;
+    let x = cx.input(0)?;
+    let dtype = match cx.attrs.int("dtype")? {
+        None => x.ty.dtype,
+        Some(code) => dtype_of(i32::try_from(code).unwrap_or(-1))?,
+    };
+    let k = cx.attrs.int("k")?.unwrap_or(0);
+    let [rows, columns] = x.ty.shape.as_slice() else {
+        return Err(Fault::model(format!("operand of rank {}", x.rank()), "rank 2"));
+    };
+    let (rows, columns) = (cx.positions(rows, 0, 2)?, cx.positions(columns, 1, 2)?);
+    let k = cx.shape_value(&[], vec![k.into()]);
+    let diagonal = cx.add(&rows, &k)?;
+    let ones = cx.binary(BinaryFn::Equal, &columns, &diagonal)?;
+    Ok(vec![cast_to(cx, ones, dtype)?])
 }
 
 fn shape(cx: &mut NodeCx<'_, '_>) -> Outputs {

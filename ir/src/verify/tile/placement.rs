@@ -60,6 +60,10 @@ pub(super) fn placement(program: &Program, found: &mut Vec<TileViolation>) {
         let (Some(offset), Some(&range)) = (&buffer.offset, live.get(&id)) else { continue };
         let start = offset.range(&program.dims).lo;
         let end = offset.upper(&program.dims) + lane_bytes(program, buffer).upper(&program.dims);
+        // An empty buffer has no bytes to share.
+        if start >= end {
+            continue;
+        }
         let live = live_of(program, id, range, walk.len);
         placed.entry(&buffer.memory).or_default().push(Placed { id, start, end, live });
     }

@@ -4,74 +4,112 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::extent::{Atom, Extent, Sym};
-use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self as clif, InstBuilder, types};
-use cranelift_frontend::FunctionBuilder;
 
-use super::super::kernel::ir::{Addr, Block, Cond, For, Op, Param, Stmt};
+use super::super::kernel::ir::{Addr, Block, Cond, For, Kernel, Op, Param, Stmt};
 use super::super::machine::CodegenError;
-use super::Body;
 
 /// Most pointers that one loop advances; further ones are recomputed from the loop variable.
 const MAX_MOVING: usize = 10;
+
+/// 64-bit arithmetic of an emitter; results are values that stay what they are.
+pub(super) trait Scalars {
+    /// A register with a 64-bit integer.
+    type Value: Copy;
+    /// A number.
+    fn number(&mut self, value: i64) -> Self::Value;
+    /// `a + b`.
+    fn add(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    /// `a + by`.
+    fn add_number(&mut self, a: Self::Value, by: i64) -> Self::Value;
+    /// `a * b`.
+    fn mul(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    /// `a * by`, where `by` is neither 0 nor 1.
+    fn mul_number(&mut self, a: Self::Value, by: i64) -> Self::Value;
+    /// `a >> by`, copying the sign.
+    fn shift_right(&mut self, a: Self::Value, by: u32) -> Self::Value;
+    /// The smaller one.
+    fn min(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    /// The larger one.
+    fn max(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+    /// `a / b`, rounded down. Hoisting may evaluate a division whose loop never runs: a divisor below 1 must not trap.
+    fn floor_div(&mut self, a: Self::Value, b: Self::Value) -> Self::Value;
+}
 
 /// A pointer: parameter and offset in elements without its constant.
 type Key = (Param, Extent);
 
 /// How far a pointer moves per iteration.
-pub(super) enum Advance {
+#[derive(Clone, Copy)]
+pub(super) enum Advance<V> {
     /// A constant number of bytes.
     Bytes(i64),
     /// A computed number of bytes.
-    Value(clif::Value),
+    Value(V),
 }
 
 /// The moving pointers of a loop.
-#[derive(Default)]
-pub(super) struct LoopPlan {
+pub(super) struct LoopPlan<V> {
     keys: Vec<Key>,
     /// Value of each pointer at the first iteration.
-    pub starts: Vec<clif::Value>,
+    pub starts: Vec<V>,
     /// Movement of each pointer.
-    pub steps: Vec<Advance>,
+    pub steps: Vec<Advance<V>>,
 }
 
 /// Symbols, computed extents and pointers that are in scope, innermost block last.
-#[derive(Default)]
-pub(super) struct Scopes(Vec<Scope>);
-
-#[derive(Default)]
-struct Scope {
-    symbols: BTreeMap<Sym, clif::Value>,
-    extents: BTreeMap<Extent, clif::Value>,
-    pointers: BTreeMap<Key, clif::Value>,
+pub(super) struct Scopes<'a, V> {
+    kernel: &'a Kernel,
+    bases: BTreeMap<Param, V>,
+    open: Vec<Scope<V>>,
 }
 
-impl Scopes {
+struct Scope<V> {
+    symbols: BTreeMap<Sym, V>,
+    extents: BTreeMap<Extent, V>,
+    pointers: BTreeMap<Key, V>,
+}
+
+impl<V> Default for Scope<V> {
+    fn default() -> Self {
+        Self { symbols: BTreeMap::new(), extents: BTreeMap::new(), pointers: BTreeMap::new() }
+    }
+}
+
+impl<'a, V: Copy> Scopes<'a, V> {
+    /// Nothing is known yet; [`Scopes::open`] comes first.
+    pub(super) fn new(kernel: &'a Kernel) -> Self {
+        Self { kernel, bases: BTreeMap::new(), open: Vec::new() }
+    }
+
     pub(super) fn open(&mut self) {
-        self.0.push(Scope::default());
+        self.open.push(Scope::default());
     }
 
     pub(super) fn close(&mut self) {
-        self.0.pop();
+        self.open.pop();
     }
 
-    fn top(&mut self) -> &mut Scope {
-        self.0.last_mut().expect("a scope is open while statements are emitted")
+    fn top(&mut self) -> &mut Scope<V> {
+        self.open.last_mut().expect("a scope is open while statements are emitted")
     }
 
-    pub(super) fn define(&mut self, sym: Sym, value: clif::Value) {
+    /// The address of a parameter.
+    pub(super) fn define_base(&mut self, param: Param, value: V) {
+        self.bases.insert(param, value);
+    }
+
+    pub(super) fn define(&mut self, sym: Sym, value: V) {
         self.top().symbols.insert(sym, value);
     }
 
-    pub(super) fn define_pointers(&mut self, plan: &LoopPlan, moving: &[clif::Value]) {
+    pub(super) fn define_pointers(&mut self, plan: &LoopPlan<V>, moving: &[V]) {
         for (key, &value) in plan.keys.iter().zip(moving) {
             self.top().pointers.insert(key.clone(), value);
         }
     }
 
-    fn symbol(&self, name: &str) -> Option<clif::Value> {
-        self.0.iter().rev().find_map(|scope| scope.symbols.get(name).copied())
+    fn symbol(&self, name: &str) -> Option<V> {
+        self.open.iter().rev().find_map(|scope| scope.symbols.get(name).copied())
     }
 
     fn knows(&self, extent: &Extent) -> bool {
@@ -80,154 +118,138 @@ impl Scopes {
         symbols.iter().all(|s| self.symbol(s).is_some())
     }
 
-    fn pointer(&self, key: &Key) -> Option<clif::Value> {
-        self.0.iter().rev().find_map(|scope| scope.pointers.get(key).copied())
+    fn known_pointer(&self, key: &Key) -> Option<V> {
+        self.open.iter().rev().find_map(|scope| scope.pointers.get(key).copied())
     }
 
-    /// The value of an extent; `Err` names a symbol that is not defined.
-    pub(super) fn extent(&mut self, b: &mut FunctionBuilder<'_>, extent: &Extent) -> Result<clif::Value, Sym> {
+    /// The value of an extent.
+    ///
+    /// # Errors
+    /// [`CodegenError::Malformed`] names a symbol that is not defined.
+    pub(super) fn extent<C: Scalars<Value = V>>(&mut self, c: &mut C, extent: &Extent) -> Result<V, CodegenError> {
         if let Some(value) = extent.as_const() {
-            return Ok(b.ins().iconst(types::I64, value));
+            return Ok(c.number(value));
         }
-        if let Some(value) = self.0.iter().rev().find_map(|scope| scope.extents.get(extent).copied()) {
+        if let Some(value) = self.open.iter().rev().find_map(|scope| scope.extents.get(extent).copied()) {
             return Ok(value);
         }
-        let value = self.compute(b, extent)?;
+        let value = self.compute(c, extent)?;
         if extent.as_sym().is_none() {
             self.top().extents.insert(extent.clone(), value);
         }
         Ok(value)
     }
 
-    fn compute(&mut self, b: &mut FunctionBuilder<'_>, extent: &Extent) -> Result<clif::Value, Sym> {
+    fn compute<C: Scalars<Value = V>>(&mut self, c: &mut C, extent: &Extent) -> Result<V, CodegenError> {
         let (terms, constant) = extent.terms();
         let mut sum = None;
         for (atoms, coefficient) in terms {
             let mut product = None;
             for atom in atoms {
-                let factor = self.atom(b, atom)?;
-                product = Some(product.map_or(factor, |p| b.ins().imul(p, factor)));
+                let factor = self.atom(c, atom)?;
+                product = Some(product.map_or(factor, |p| c.mul(p, factor)));
             }
             let product = match product {
-                Some(product) => scale(b, product, *coefficient),
-                None => b.ins().iconst(types::I64, *coefficient),
+                Some(product) if *coefficient == 1 => product,
+                Some(product) => c.mul_number(product, *coefficient),
+                None => c.number(*coefficient),
             };
-            sum = Some(sum.map_or(product, |s| b.ins().iadd(s, product)));
+            sum = Some(sum.map_or(product, |s| c.add(s, product)));
         }
-        let sum = sum.unwrap_or_else(|| b.ins().iconst(types::I64, 0));
-        Ok(if constant == 0 { sum } else { b.ins().iadd_imm_s(sum, constant) })
+        Ok(match sum {
+            None => c.number(constant),
+            Some(sum) if constant == 0 => sum,
+            Some(sum) => c.add_number(sum, constant),
+        })
     }
 
-    fn atom(&mut self, b: &mut FunctionBuilder<'_>, atom: &Atom) -> Result<clif::Value, Sym> {
+    fn atom<C: Scalars<Value = V>>(&mut self, c: &mut C, atom: &Atom) -> Result<V, CodegenError> {
         match atom {
-            Atom::Sym(name) => self.symbol(name).ok_or_else(|| name.clone()),
+            Atom::Sym(name) => self.symbol(name).ok_or_else(|| CodegenError::Malformed {
+                kernel: self.kernel.name.clone(),
+                problem: format!("symbol `{name}` is not defined"),
+            }),
             Atom::Min(x, y) => {
-                let (x, y) = (self.extent(b, x)?, self.extent(b, y)?);
-                let less = b.ins().icmp(IntCC::SignedLessThan, x, y);
-                Ok(b.ins().select(less, x, y))
+                let (x, y) = (self.extent(c, x)?, self.extent(c, y)?);
+                Ok(c.min(x, y))
             }
             Atom::Max(x, y) => {
-                let (x, y) = (self.extent(b, x)?, self.extent(b, y)?);
-                let more = b.ins().icmp(IntCC::SignedGreaterThan, x, y);
-                Ok(b.ins().select(more, x, y))
+                let (x, y) = (self.extent(c, x)?, self.extent(c, y)?);
+                Ok(c.max(x, y))
             }
             Atom::FloorDiv(x, y) => {
-                let dividend = self.extent(b, x)?;
+                let dividend = self.extent(c, x)?;
                 match y.as_const() {
-                    Some(d) if d > 0 && d & (d - 1) == 0 => {
-                        Ok(b.ins().sshr_imm_s(dividend, i64::from(d.trailing_zeros())))
-                    }
+                    Some(d) if d > 0 && d & (d - 1) == 0 => Ok(c.shift_right(dividend, d.trailing_zeros())),
                     _ => {
-                        let divisor = self.extent(b, y)?;
-                        Ok(floor_div(b, dividend, divisor))
+                        let divisor = self.extent(c, y)?;
+                        Ok(c.floor_div(dividend, divisor))
                     }
                 }
             }
         }
     }
-}
 
-/// Hoisting may evaluate a division whose loop never runs, so the divisor is kept positive.
-fn floor_div(b: &mut FunctionBuilder<'_>, dividend: clif::Value, divisor: clif::Value) -> clif::Value {
-    let one = b.ins().iconst(types::I64, 1);
-    let positive = b.ins().icmp(IntCC::SignedGreaterThan, divisor, one);
-    let divisor = b.ins().select(positive, divisor, one);
-    let quotient = b.ins().sdiv(dividend, divisor);
-    let product = b.ins().imul(quotient, divisor);
-    let down = b.ins().icmp(IntCC::SignedLessThan, dividend, product);
-    let down = b.ins().uextend(types::I64, down);
-    b.ins().isub(quotient, down)
-}
-
-fn scale(b: &mut FunctionBuilder<'_>, value: clif::Value, by: i64) -> clif::Value {
-    match by {
-        1 => value,
-        -1 => b.ins().ineg(value),
-        _ if by > 0 && by & (by - 1) == 0 => b.ins().ishl_imm_s(value, i64::from(by.trailing_zeros())),
-        _ => b.ins().imul_imm_s(value, by),
-    }
-}
-
-impl Body<'_, '_> {
     fn element_bytes(&self, param: Param) -> i64 {
         i64::from(self.kernel.params[param].dtype.bits().div_ceil(8))
     }
 
     /// Base register and displacement in bytes of an access.
-    pub(super) fn address(&mut self, addr: &Addr) -> Result<(clif::Value, i32), CodegenError> {
+    pub(super) fn address<C: Scalars<Value = V>>(&mut self, c: &mut C, addr: &Addr) -> Result<(V, i32), CodegenError> {
         let (moving, constant) = split(&addr.offset);
         let bytes = constant.saturating_mul(self.element_bytes(addr.param));
         match i32::try_from(bytes) {
-            Ok(disp) if disp.unsigned_abs() < 1 << 30 => Ok((self.pointer(addr.param, &moving)?, disp)),
-            _ => Ok((self.pointer(addr.param, &addr.offset)?, 0)),
+            Ok(disp) if disp.unsigned_abs() < 1 << 30 => Ok((self.pointer(c, addr.param, &moving)?, disp)),
+            _ => Ok((self.pointer(c, addr.param, &addr.offset)?, 0)),
         }
     }
 
     /// `base + offset`, remembered in the innermost scope.
-    fn pointer(&mut self, param: Param, offset: &Extent) -> Result<clif::Value, CodegenError> {
+    fn pointer<C: Scalars<Value = V>>(&mut self, c: &mut C, param: Param, offset: &Extent) -> Result<V, CodegenError> {
+        let base = self.bases[&param];
         if *offset == Extent::ZERO {
-            return Ok(self.bases[param]);
+            return Ok(base);
         }
         let key = (param, offset.clone());
-        if let Some(pointer) = self.scopes.pointer(&key) {
+        if let Some(pointer) = self.known_pointer(&key) {
             return Ok(pointer);
         }
         let bytes = offset.clone() * self.element_bytes(param).into();
-        let bytes = self.extent(&bytes)?;
-        let pointer = self.b.ins().iadd(self.bases[param], bytes);
-        self.scopes.top().pointers.insert(key, pointer);
+        let bytes = self.extent(c, &bytes)?;
+        let pointer = c.add(base, bytes);
+        self.top().pointers.insert(key, pointer);
         Ok(pointer)
     }
 
     /// Prepares a loop, before its first iteration: computes what its body needs and does not change, and the start and
     /// step of what moves with the loop variable.
-    pub(super) fn plan_loop(&mut self, f: &For) -> Result<LoopPlan, CodegenError> {
+    pub(super) fn plan_loop<C: Scalars<Value = V>>(&mut self, c: &mut C, f: &For) -> Result<LoopPlan<V>, CodegenError> {
         let mut needs = Needs::default();
         needs.block(&f.body);
         for extent in &needs.extents {
-            if is_costly(extent) && !extent.mentions(&f.var) && self.scopes.knows(extent) {
-                self.extent(extent)?;
+            if is_costly(extent) && !extent.mentions(&f.var) && self.knows(extent) {
+                self.extent(c, extent)?;
             }
         }
-        let mut plan = LoopPlan::default();
+        let mut plan = LoopPlan { keys: Vec::new(), starts: Vec::new(), steps: Vec::new() };
         for key in needs.pointers {
             let (param, offset) = &key;
             if !offset.mentions(&f.var) {
-                if self.scopes.knows(offset) {
-                    self.pointer(*param, offset)?;
+                if self.knows(offset) {
+                    self.pointer(c, *param, offset)?;
                 }
                 continue;
             }
             let Some(slope) = slope(offset, &f.var) else { continue };
             let start = offset.subst(&|name| (*name == *f.var).then(|| f.lo.clone()));
-            if !self.scopes.knows(&slope) || !self.scopes.knows(&start) || plan.keys.len() >= MAX_MOVING {
+            if !self.knows(&slope) || !self.knows(&start) || plan.keys.len() >= MAX_MOVING {
                 continue;
             }
             let step = slope * f.step.into() * self.element_bytes(*param).into();
-            let start = self.start_pointer(*param, &start)?;
+            let start = self.start_pointer(c, *param, &start)?;
             plan.steps.push(match step.as_const() {
                 Some(bytes) => Advance::Bytes(bytes),
-                None => Advance::Value(self.extent(&step)?),
+                None => Advance::Value(self.extent(c, &step)?),
             });
             plan.starts.push(start);
             plan.keys.push(key);
@@ -235,11 +257,16 @@ impl Body<'_, '_> {
         Ok(plan)
     }
 
-    fn start_pointer(&mut self, param: Param, offset: &Extent) -> Result<clif::Value, CodegenError> {
+    fn start_pointer<C: Scalars<Value = V>>(
+        &mut self,
+        c: &mut C,
+        param: Param,
+        offset: &Extent,
+    ) -> Result<V, CodegenError> {
         let (moving, constant) = split(offset);
-        let pointer = self.pointer(param, &moving)?;
+        let pointer = self.pointer(c, param, &moving)?;
         let bytes = constant.saturating_mul(self.element_bytes(param));
-        Ok(if bytes == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, bytes) })
+        Ok(if bytes == 0 { pointer } else { c.add_number(pointer, bytes) })
     }
 }
 

@@ -1,29 +1,18 @@
-//! Kernel IR to CLIF: 128-bit vectors, or scalars on machines without them.
+//! Kernel IR to machine code.
 //!
-//! A kernel value is a row of *parts*: registers that hold consecutive lanes (see `lanes.rs`). What a machine
-//! cannot do on vectors is done lane by lane, so every verified kernel has code everywhere; the exception is a strict
-//! `f64` FMA where there is none, which is refused.
-//!
-//! Statements are emitted in order and compiled without scheduling: the author of a kernel decides.
+//! Every verified kernel has code on every machine through [`clif`] (128-bit vectors or scalars, by Cranelift). Machines
+//! with wider registers have an emitter of their own ([`x86`]: AVX2 and AVX-512), which allocates registers and encodes;
+//! a kernel with something it has no code for goes through Cranelift as a whole.
 
 mod address;
-mod arith;
-mod convert;
-mod lanes;
+mod alloc;
+pub mod clif;
+pub mod x86;
 
-use adze_ir::extent::Extent;
-use cranelift_codegen::Context;
-use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self as clif, AbiParam, BlockArg, InstBuilder, MemFlagsData, Signature, types};
-use cranelift_codegen::isa::OwnedTargetIsa;
-use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_codegen::ir::{self as ir, Signature};
 
-use super::kernel::ir::{Block, Cond, For, HI, Kernel, LO, Op, Param, Stmt, Value};
-use super::kernel::types::Type;
+use super::kernel::ir::Kernel;
 use super::machine::{CodegenError, Machine};
-use address::Scopes;
 
 /// Machine code of one kernel: position-independent, complete, without relocations.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,11 +23,17 @@ pub struct KernelCode {
     pub align: u32,
 }
 
+/// A function without parameters that has to run before other code of an object, if the machine needs one: callers may
+/// leave the upper halves of vector registers in use, which slows mixed code down by orders of magnitude.
+pub fn entry_code(machine: &Machine) -> Option<KernelCode> {
+    // vzeroupper; ret
+    x86::Cpu::of(machine).map(|_| KernelCode { bytes: vec![0xc5, 0xf8, 0x77, 0xc3], align: 16 })
+}
+
 /// Emits kernels for one machine.
 pub struct Emitter {
     machine: Machine,
-    isa: OwnedTargetIsa,
-    frontend: FunctionBuilderContext,
+    clif: clif::Emitter,
 }
 
 impl Emitter {
@@ -47,331 +42,38 @@ impl Emitter {
     /// # Errors
     /// Those of [`Machine::isa`].
     pub fn new(machine: &Machine) -> Result<Self, CodegenError> {
-        Ok(Self { isa: machine.isa(false)?, machine: machine.clone(), frontend: FunctionBuilderContext::new() })
+        Ok(Self { machine: machine.clone(), clif: clif::Emitter::new(machine)? })
     }
 
     /// Signature of kernels: `fn(ptrs, dims, lo, hi) -> status`.
     pub fn signature(machine: &Machine) -> Signature {
-        let mut signature = Signature::new(machine.kernel_call_conv());
-        signature.params = vec![AbiParam::new(types::I64); 4];
-        signature.returns = vec![AbiParam::new(types::I64)];
-        signature
+        clif::Emitter::signature(machine)
     }
 
-    /// The CLIF of a kernel.
+    /// The CLIF of a kernel, whatever else could emit it.
     ///
     /// # Errors
     /// [`CodegenError::Unsupported`] or [`CodegenError::Malformed`].
-    pub fn clif(&mut self, kernel: &Kernel) -> Result<clif::Function, CodegenError> {
-        let mut func =
-            clif::Function::with_name_signature(clif::UserFuncName::user(0, 0), Self::signature(&self.machine));
-        let mut builder = FunctionBuilder::new(&mut func, &mut self.frontend);
-        let result = Body::new(kernel, &self.machine, &mut builder).emit();
-        if let Err(error) = result {
-            // A half-built function must not be finalized; a fresh context replaces the used one.
-            self.frontend = FunctionBuilderContext::new();
-            return Err(error);
-        }
-        builder.seal_all_blocks();
-        builder.finalize(self.isa.frontend_config());
-        Ok(func)
+    pub fn clif(&mut self, kernel: &Kernel) -> Result<ir::Function, CodegenError> {
+        self.clif.clif(kernel)
     }
 
     /// Machine code of a verified kernel.
     ///
     /// # Errors
-    /// [`CodegenError`]; [`CodegenError::Generator`] when Cranelift refuses or wants to call a library.
+    /// [`CodegenError`]; [`CodegenError::Generator`] when an encoder refuses or Cranelift wants to call a library.
     pub fn compile(&mut self, kernel: &Kernel) -> Result<KernelCode, CodegenError> {
-        let failed = |problem: String| CodegenError::Generator { function: kernel.name.clone(), problem };
-        let mut context = Context::for_function(self.clif(kernel)?);
-        let code =
-            context.compile(&*self.isa, &mut ControlPlane::default()).map_err(|e| failed(format!("{:?}", e.inner)))?;
-        if !code.buffer.relocs().is_empty() {
-            return Err(failed(format!("kernel wants {:?}", code.buffer.relocs()[0])));
+        match x86::Cpu::of(&self.machine).map(|cpu| x86::compile(kernel, cpu)) {
+            Some(Err(CodegenError::Unsupported { .. })) | None => self.clif.compile(kernel),
+            Some(done) => done,
         }
-        Ok(KernelCode { bytes: code.code_buffer().to_vec(), align: code.buffer.alignment.max(32) })
     }
 
-    /// The instructions of a verified kernel as text, with virtual labels; for reading only.
+    /// The instructions that Cranelift makes of a verified kernel as text, with virtual labels; for reading only.
     ///
     /// # Errors
     /// Those of [`Emitter::compile`].
     pub fn asm(&mut self, kernel: &Kernel) -> Result<String, CodegenError> {
-        let failed = |problem: String| CodegenError::Generator { function: kernel.name.clone(), problem };
-        let mut context = Context::for_function(self.clif(kernel)?);
-        context.set_disasm(true);
-        let code =
-            context.compile(&*self.isa, &mut ControlPlane::default()).map_err(|e| failed(format!("{:?}", e.inner)))?;
-        code.vcode.clone().ok_or_else(|| failed("no listing".into()))
-    }
-}
-
-/// Lanes of a value as CLIF values; see [`lanes::Shape`].
-type Parts = Vec<clif::Value>;
-
-/// A kernel value with its type, while it is being computed.
-#[derive(Clone, Debug)]
-struct Val {
-    ty: Type,
-    parts: Parts,
-}
-
-/// The body of one kernel under construction.
-struct Body<'a, 'b> {
-    kernel: &'a Kernel,
-    machine: &'a Machine,
-    b: &'a mut FunctionBuilder<'b>,
-    values: SecondaryMap<Value, Parts>,
-    bases: PrimaryMap<Param, clif::Value>,
-    scopes: Scopes,
-}
-
-impl<'a, 'b> Body<'a, 'b> {
-    fn new(kernel: &'a Kernel, machine: &'a Machine, b: &'a mut FunctionBuilder<'b>) -> Self {
-        let (values, bases) = (SecondaryMap::new(), PrimaryMap::new());
-        Self { kernel, machine, b, values, bases, scopes: Scopes::default() }
-    }
-
-    fn emit(mut self) -> Result<(), CodegenError> {
-        let entry = self.b.create_block();
-        self.b.append_block_params_for_function_params(entry);
-        self.b.switch_to_block(entry);
-        let args = self.b.block_params(entry).to_vec();
-        let flags = MemFlagsData::trusted();
-        for param in self.kernel.params.keys() {
-            let base = self.b.ins().load(types::I64, flags, args[0], param.index() as i32 * 8);
-            self.bases.push(base);
-        }
-        self.scopes.open();
-        for dim in &self.kernel.dims {
-            let offset =
-                i32::try_from(u64::from(dim.slot) * 8).map_err(|_| self.malformed("dimension slot too large"))?;
-            let value = self.b.ins().load(types::I64, flags, args[1], offset);
-            self.scopes.define(dim.name.clone(), value);
-        }
-        self.scopes.define(LO.into(), args[2]);
-        self.scopes.define(HI.into(), args[3]);
-        let kernel = self.kernel;
-        self.stmts(&kernel.body)?;
-        let ok = self.b.ins().iconst(types::I64, 0);
-        self.b.ins().return_(&[ok]);
-        Ok(())
-    }
-
-    fn malformed(&self, problem: impl Into<String>) -> CodegenError {
-        CodegenError::Malformed { kernel: self.kernel.name.clone(), problem: problem.into() }
-    }
-
-    fn unsupported(&self, op: impl Into<String>) -> CodegenError {
-        let (kernel, machine) = (self.kernel.name.clone(), self.machine.name.into());
-        CodegenError::Unsupported { kernel, op: op.into(), machine }
-    }
-
-    fn val(&self, value: Value) -> Val {
-        Val { ty: self.kernel.values[value], parts: self.values[value].clone() }
-    }
-
-    fn stmts(&mut self, stmts: &[Stmt]) -> Result<(), CodegenError> {
-        stmts.iter().try_for_each(|stmt| self.stmt(stmt))
-    }
-
-    fn stmt(&mut self, stmt: &Stmt) -> Result<(), CodegenError> {
-        match stmt {
-            Stmt::Let { result, op } => {
-                let parts = self.op(self.kernel.values[*result], op)?;
-                self.values[*result] = parts;
-            }
-            Stmt::Store { addr, value } => {
-                let (base, disp) = self.address(addr)?;
-                let value = self.val(*value);
-                self.store(&value, base, disp);
-            }
-            Stmt::Bind { sym, value } => {
-                let scalar = self.values[*value][0];
-                self.scopes.define(sym.clone(), scalar);
-            }
-            Stmt::For(f) => self.for_loop(f)?,
-            Stmt::If { cond, then, other, results } => self.branch(cond, then, other, results)?,
-            Stmt::Guard { cond, status } => {
-                let holds = self.cond(cond)?;
-                let (fail, go_on) = (self.b.create_block(), self.b.create_block());
-                self.b.ins().brif(holds, go_on, &[], fail, &[]);
-                self.b.set_cold_block(fail);
-                self.b.switch_to_block(fail);
-                let status = self.b.ins().iconst(types::I64, *status);
-                self.b.ins().return_(&[status]);
-                self.b.switch_to_block(go_on);
-            }
-            // Cranelift has no prefetch instruction.
-            Stmt::Prefetch { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn cond(&mut self, cond: &Cond) -> Result<clif::Value, CodegenError> {
-        match cond {
-            Cond::Extent(a, cmp, b) => {
-                let (a, b) = (self.extent(a)?, self.extent(b)?);
-                Ok(self.b.ins().icmp(lanes::int_cc(*cmp), a, b))
-            }
-            Cond::Value(mask) => Ok(self.values[*mask][0]),
-        }
-    }
-
-    /// The loop is rotated: one test before, one at the end of each iteration. Pointers that the body needs advance with
-    /// the loop variable; invariant ones are computed before (see [`address`]).
-    fn for_loop(&mut self, f: &For) -> Result<(), CodegenError> {
-        let (lo, hi) = (self.extent(&f.lo)?, self.extent(&f.hi)?);
-        let plan = self.plan_loop(f)?;
-        let (body, exit) = (self.b.create_block(), self.b.create_block());
-        let mut inits = Vec::new();
-        for (&init, &arg) in f.inits.iter().zip(&f.args) {
-            let parts = self.values[init].clone();
-            let kind = self.shape(self.kernel.values[arg]).part;
-            self.values[arg] = parts.iter().map(|_| self.b.append_block_param(body, kind)).collect();
-            inits.extend(parts);
-        }
-        let results: Vec<Parts> = f.results.iter().map(|&r| self.exit_params(exit, r)).collect();
-        let var = self.b.append_block_param(body, types::I64);
-        let moving: Vec<clif::Value> =
-            plan.starts.iter().map(|_| self.b.append_block_param(body, types::I64)).collect();
-        let entry: Vec<BlockArg> = inits.iter().chain([&lo]).chain(&plan.starts).map(|&v| BlockArg::Value(v)).collect();
-        let leave: Vec<BlockArg> = inits.iter().map(|&v| BlockArg::Value(v)).collect();
-        let runs = f.lo.as_const().zip(f.hi.as_const()).map(|(lo, hi)| lo < hi);
-        match runs {
-            Some(true) => {
-                self.b.ins().jump(body, &entry);
-            }
-            _ => {
-                let any = self.b.ins().icmp(IntCC::SignedLessThan, lo, hi);
-                self.b.ins().brif(any, body, &entry, exit, &leave);
-            }
-        }
-        self.b.switch_to_block(body);
-        self.scopes.open();
-        self.scopes.define(f.var.clone(), var);
-        self.scopes.define_pointers(&plan, &moving);
-        self.stmts(&f.body.stmts)?;
-        let mut next: Vec<BlockArg> = Vec::new();
-        for &y in &f.body.yields {
-            next.extend(self.values[y].iter().map(|&v| BlockArg::Value(v)));
-        }
-        let leave = next.clone();
-        let after = self.b.ins().iadd_imm_s(var, f.step);
-        next.push(BlockArg::Value(after));
-        for (pointer, step) in moving.iter().zip(&plan.steps) {
-            let moved = match step {
-                address::Advance::Bytes(bytes) => self.b.ins().iadd_imm_s(*pointer, *bytes),
-                address::Advance::Value(bytes) => self.b.ins().iadd(*pointer, *bytes),
-            };
-            next.push(BlockArg::Value(moved));
-        }
-        let more = self.b.ins().icmp(IntCC::SignedLessThan, after, hi);
-        self.b.ins().brif(more, body, &next, exit, &leave);
-        self.scopes.close();
-        self.b.switch_to_block(exit);
-        for (&result, parts) in f.results.iter().zip(results) {
-            self.values[result] = parts;
-        }
-        Ok(())
-    }
-
-    fn exit_params(&mut self, block: clif::Block, value: Value) -> Parts {
-        let shape = self.shape(self.kernel.values[value]);
-        (0..shape.count).map(|_| self.b.append_block_param(block, shape.part)).collect()
-    }
-
-    fn branch(&mut self, cond: &Cond, then: &Block, other: &Block, results: &[Value]) -> Result<(), CodegenError> {
-        let cond = self.cond(cond)?;
-        let (yes, no, join) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
-        let joined: Vec<Parts> = results.iter().map(|&r| self.exit_params(join, r)).collect();
-        self.b.ins().brif(cond, yes, &[], no, &[]);
-        for (label, block) in [(yes, then), (no, other)] {
-            self.b.switch_to_block(label);
-            self.scopes.open();
-            self.stmts(&block.stmts)?;
-            self.scopes.close();
-            let args: Vec<BlockArg> =
-                block.yields.iter().flat_map(|&y| &self.values[y]).map(|&v| BlockArg::Value(v)).collect();
-            self.b.ins().jump(join, &args);
-        }
-        self.b.switch_to_block(join);
-        for (&result, parts) in results.iter().zip(joined) {
-            self.values[result] = parts;
-        }
-        Ok(())
-    }
-
-    fn op(&mut self, ty: Type, op: &Op) -> Result<Parts, CodegenError> {
-        let val = match op {
-            Op::Const(bits) => self.constant(ty, bits),
-            Op::Extent(extent) => Val { ty, parts: vec![self.extent(extent)?] },
-            Op::Splat(a) => {
-                let scalar = self.values[*a][0];
-                self.splat(ty, scalar)
-            }
-            Op::Load(addr) => {
-                let (base, disp) = self.address(addr)?;
-                self.load(ty, base, disp)
-            }
-            Op::Un(op, a) => {
-                let a = self.val(*a);
-                self.un(*op, &a)
-            }
-            Op::Bin(op, a, b) => {
-                let (a, b) = (self.val(*a), self.val(*b));
-                self.bin(*op, &a, &b)
-            }
-            Op::Shift(op, a, by) => {
-                let (a, by) = (self.val(*a), self.values[*by][0]);
-                self.shift(*op, &a, by)
-            }
-            Op::Fma(a, b, c) => {
-                let (a, b, c) = (self.val(*a), self.val(*b), self.val(*c));
-                self.fma(&a, &b, &c)?
-            }
-            Op::MulAdd(a, b, c) => {
-                let (a, b, c) = (self.val(*a), self.val(*b), self.val(*c));
-                self.muladd(&a, &b, &c)
-            }
-            Op::Cmp(cmp, a, b) => {
-                let (a, b) = (self.val(*a), self.val(*b));
-                self.cmp(*cmp, &a, &b)
-            }
-            Op::Select(mask, a, b) => {
-                let (mask, a, b) = (self.val(*mask), self.val(*a), self.val(*b));
-                self.select(&mask, &a, &b)
-            }
-            Op::Cvt(cvt, a) => {
-                let a = self.val(*a);
-                self.cvt(*cvt, &a, ty)
-            }
-            Op::Reduce(op, a) => {
-                let a = self.val(*a);
-                self.reduce(*op, &a)
-            }
-            Op::Extract(a, lane) => {
-                let a = self.val(*a);
-                let scalar = self.extract(&a, *lane);
-                Val { ty, parts: vec![scalar] }
-            }
-            Op::Insert(a, lane, scalar) => {
-                let (a, scalar) = (self.val(*a), self.values[*scalar][0]);
-                self.insert(&a, *lane, scalar)
-            }
-            Op::Shuffle(a, b, pick) => {
-                let (a, b) = (self.val(*a), self.val(*b));
-                self.shuffle(&a, &b, pick)
-            }
-            Op::Dot4 { a_signed, acc, a, b } => {
-                let (acc, a, b) = (self.val(*acc), self.val(*a), self.val(*b));
-                self.dot4(*a_signed, &acc, &a, &b)
-            }
-        };
-        Ok(val.parts)
-    }
-
-    fn extent(&mut self, extent: &Extent) -> Result<clif::Value, CodegenError> {
-        self.scopes.extent(self.b, extent).map_err(|sym| self.malformed(format!("symbol `{sym}` is not defined")))
+        self.clif.asm(kernel)
     }
 }

@@ -144,8 +144,8 @@ impl KernelBuilder {
         });
     }
 
-    /// Walks `lo..hi` in whole strips of `lanes` and the rest one by one: the body is written twice, with `lanes` and
-    /// with 1.
+    /// Walks `lo..hi` in whole strips of `lanes`, of what is left strips of four, and the rest one by one: the body is
+    /// written for each width that can occur.
     pub fn strips(
         &mut self,
         lo: impl Into<Extent>,
@@ -153,13 +153,17 @@ impl KernelBuilder {
         lanes: u16,
         mut body: impl FnMut(&mut Self, Extent, u16),
     ) {
-        let (lo, hi) = (lo.into(), hi.into());
-        let step = i64::from(lanes.max(1));
-        let whole = (hi.clone() - lo.clone()).maximum(&Extent::ZERO).floordiv(&step.into()) * step.into();
-        let middle = lo.clone() + whole;
-        self.loop_(lo, middle.clone(), step, |b, i| body(b, i, lanes));
-        if lanes > 1 && middle != hi {
-            self.loop_(middle, hi, 1, |b, i| body(b, i, 1));
+        let (mut lo, hi) = (lo.into(), hi.into());
+        let widths = [lanes.max(1), 4, 1];
+        for (at, &width) in widths.iter().enumerate() {
+            if lo == hi || (at > 0 && width >= widths[at - 1]) {
+                continue;
+            }
+            let step = i64::from(width);
+            let left = (hi.clone() - lo.clone()).maximum(&Extent::ZERO);
+            let end = if width == 1 { hi.clone() } else { lo.clone() + left.floordiv(&step.into()) * step.into() };
+            self.loop_(lo, end.clone(), step, |b, i| body(b, i, width));
+            lo = end;
         }
     }
 
@@ -219,6 +223,15 @@ impl KernelBuilder {
     pub fn load_as(&mut self, param: Param, offset: impl Into<Extent>, ty: Type) -> Value {
         let dtype = self.dtype(param);
         let raw = self.load(param, offset, ty.lanes);
+        self.from_memory(raw, dtype, ty.elem)
+    }
+
+    /// Reads one element into every lane of `ty`, converted as by [`KernelBuilder::load_as`]: after it is repeated, since
+    /// machines repeat from memory for nothing and convert vectors.
+    pub fn splat_as(&mut self, param: Param, offset: impl Into<Extent>, ty: Type) -> Value {
+        let dtype = self.dtype(param);
+        let scalar = self.load(param, offset, 1);
+        let raw = if ty.is_scalar() { scalar } else { self.splat(scalar, ty.lanes) };
         self.from_memory(raw, dtype, ty.elem)
     }
 

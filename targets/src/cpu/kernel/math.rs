@@ -1,11 +1,12 @@
-//! Transcendental functions as kernel code, for `f32` of any lane count. No table, no branch, no call. `f64` lanes are
-//! narrowed, computed as `f32` and widened again.
+//! Transcendental functions as kernel code, for floats of any lane count. No table, no branch, no call. What is here are the
+//! functions and their `f32` forms; the `f64` forms and their bounds are in [`math64`].
 //!
 //! Each states its largest error in units in the last place of the result, over all finite inputs unless said otherwise,
 //! and is tested over all exponents. NaN gives NaN; subnormal inputs and results are computed, not flushed.
 
 use super::build::KernelBuilder;
 use super::ir::{BinOp, Cmp, Cvt, Shift, UnOp, Value};
+use super::math64;
 use super::types::{Elem, Type};
 
 /// Largest error of [`exp`].
@@ -20,6 +21,8 @@ pub const SIGMOID_ULP: u32 = 3;
 pub const ERF_ULP: u32 = 7;
 /// Largest error of [`sin`] and [`cos`] up to [`TRIG_LIMIT`].
 pub const TRIG_ULP: u32 = 1;
+/// Largest error of [`log1p`], of `f64` lanes too.
+pub const LOG1P_ULP: u32 = 4;
 /// Largest error of [`pow`].
 pub const POW_ULP: u32 = 1;
 /// Arguments of [`sin`] and [`cos`] beyond this lose accuracy.
@@ -28,23 +31,23 @@ pub const TRIG_LIMIT: f32 = 268_435_456.0;
 /// `1.5 · 2^23`: adding it rounds to an integer, which then stands in the low bits.
 const MAGIC_F32: f32 = 12_582_912.0;
 /// `1.5 · 2^52`.
-const MAGIC_F64: f64 = 6_755_399_441_055_744.0;
+pub(super) const MAGIC_F64: f64 = 6_755_399_441_055_744.0;
 /// `ln 2` in two parts, the first short enough for exact products with exponents (Cephes).
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
-/// Works in `f32`: wider lanes are narrowed, and the result widened again.
-fn in_f32(b: &mut KernelBuilder, x: Value, f: impl FnOnce(&mut KernelBuilder, Value) -> Value) -> Value {
-    if b.ty(x).elem == Elem::F64 {
-        let narrow = b.cvt(Cvt::Demote, x, Elem::F32);
-        let result = f(b, narrow);
-        return b.cvt(Cvt::Promote, result, Elem::F64);
-    }
-    f(b, x)
+/// The form for the lanes' width.
+fn by_width<T>(
+    b: &mut KernelBuilder,
+    x: Value,
+    single: fn(&mut KernelBuilder, Value) -> T,
+    double: fn(&mut KernelBuilder, Value) -> T,
+) -> T {
+    if b.ty(x).elem == Elem::F64 { double(b, x) } else { single(b, x) }
 }
 
 /// Horner's scheme, highest coefficient first.
-fn poly(b: &mut KernelBuilder, x: Value, coefficients: &[f64]) -> Value {
+pub(super) fn poly(b: &mut KernelBuilder, x: Value, coefficients: &[f64]) -> Value {
     let ty = b.ty(x);
     let mut sum = b.number(coefficients[0], ty);
     for &c in &coefficients[1..] {
@@ -55,7 +58,7 @@ fn poly(b: &mut KernelBuilder, x: Value, coefficients: &[f64]) -> Value {
 }
 
 /// `x` limited to a range; NaN stays.
-fn clamp(b: &mut KernelBuilder, x: Value, lo: f64, hi: f64) -> Value {
+pub(super) fn clamp(b: &mut KernelBuilder, x: Value, lo: f64, hi: f64) -> Value {
     let ty = b.ty(x);
     let (lo, hi) = (b.number(lo, ty), b.number(hi, ty));
     let x = b.bin(BinOp::MaxSel, lo, x);
@@ -63,7 +66,7 @@ fn clamp(b: &mut KernelBuilder, x: Value, lo: f64, hi: f64) -> Value {
 }
 
 /// `2^n` of integer lanes (`i32` for `f32`, `i64` for `f64`) in the range of normal numbers.
-fn power_of_two(b: &mut KernelBuilder, n: Value) -> Value {
+pub(super) fn power_of_two(b: &mut KernelBuilder, n: Value) -> Value {
     let ty = b.ty(n);
     let (bias, mantissa, float) = if ty.elem == Elem::I32 { (127, 23, Elem::F32) } else { (1023, 52, Elem::F64) };
     let bias = b.int(bias, ty);
@@ -77,7 +80,7 @@ fn power_of_two(b: &mut KernelBuilder, n: Value) -> Value {
 /// `x = n ln 2 + r`, a polynomial of degree 7 for `e^r` (Cephes), and two multiplications by powers of two, so that
 /// subnormal results round once.
 pub fn exp(b: &mut KernelBuilder, x: Value) -> Value {
-    in_f32(b, x, exp_f32)
+    by_width(b, x, exp_f32, math64::exp)
 }
 
 fn exp_f32(b: &mut KernelBuilder, x: Value) -> Value {
@@ -110,7 +113,7 @@ fn exp_f32(b: &mut KernelBuilder, x: Value) -> Value {
 ///
 /// `x = 2^e m` with `m` in `[√½, √2)`, a polynomial of degree 8 in `m - 1` (Cephes).
 pub fn log(b: &mut KernelBuilder, x: Value) -> Value {
-    in_f32(b, x, log_f32)
+    by_width(b, x, log_f32, math64::log)
 }
 
 fn log_f32(b: &mut KernelBuilder, x: Value) -> Value {
@@ -170,8 +173,23 @@ fn log_f32(b: &mut KernelBuilder, x: Value) -> Value {
     b.select(below, nan, result)
 }
 
+/// `ln(1 + x)`, at most [`LOG1P_ULP`], also near 0 (W. Kahan): the logarithm of the rounded sum, times how much the rounding
+/// changed `x`.
+pub fn log1p(b: &mut KernelBuilder, x: Value) -> Value {
+    let ty = b.ty(x);
+    let (one, infinity) = (b.number(1.0, ty), b.number(f64::INFINITY, ty));
+    let sum = b.add(x, one);
+    let rounded = b.sub(sum, one);
+    let logarithm = log(b, sum);
+    let ratio = b.div(x, rounded);
+    let result = b.mul(logarithm, ratio);
+    let (is_tiny, is_infinite) = (b.cmp(Cmp::Eq, sum, one), b.cmp(Cmp::Eq, sum, infinity));
+    let is_own = b.bin(BinOp::Or, is_tiny, is_infinite);
+    b.select(is_own, x, result)
+}
+
 /// Copies the sign of `sign` to the magnitude `x`.
-fn copy_sign(b: &mut KernelBuilder, x: Value, sign: Value) -> Value {
+pub(super) fn copy_sign(b: &mut KernelBuilder, x: Value, sign: Value) -> Value {
     let ty = b.ty(x);
     let int = ty.with_elem(ty.elem.int());
     let top = b.int(i64::MIN >> (64 - ty.elem.bits()), int);
@@ -183,7 +201,7 @@ fn copy_sign(b: &mut KernelBuilder, x: Value, sign: Value) -> Value {
 
 /// Hyperbolic tangent, at most [`TANH_ULP`]: a polynomial below 0.625, `1 - 2 / (e^2x + 1)` above.
 pub fn tanh(b: &mut KernelBuilder, x: Value) -> Value {
-    in_f32(b, x, tanh_f32)
+    by_width(b, x, tanh_f32, math64::tanh)
 }
 
 fn tanh_f32(b: &mut KernelBuilder, x: Value) -> Value {
@@ -207,10 +225,6 @@ fn tanh_f32(b: &mut KernelBuilder, x: Value) -> Value {
 
 /// `1 / (1 + e^-x)`, at most [`SIGMOID_ULP`], also far below zero.
 pub fn sigmoid(b: &mut KernelBuilder, x: Value) -> Value {
-    in_f32(b, x, sigmoid_f32)
-}
-
-fn sigmoid_f32(b: &mut KernelBuilder, x: Value) -> Value {
     let ty = b.ty(x);
     let magnitude = b.un(UnOp::Abs, x);
     let negative = b.un(UnOp::Neg, magnitude);
@@ -224,7 +238,7 @@ fn sigmoid_f32(b: &mut KernelBuilder, x: Value) -> Value {
 
 /// Error function, at most [`ERF_ULP`]: a rational function of degree 13 by 8, constant beyond 4.
 pub fn erf(b: &mut KernelBuilder, x: Value) -> Value {
-    in_f32(b, x, erf_f32)
+    by_width(b, x, erf_f32, math64::erf)
 }
 
 fn erf_f32(b: &mut KernelBuilder, x: Value) -> Value {
@@ -261,11 +275,7 @@ fn erf_f32(b: &mut KernelBuilder, x: Value) -> Value {
 
 /// Sine, at most [`TRIG_ULP`] up to [`TRIG_LIMIT`]; NaN at infinity.
 pub fn sin(b: &mut KernelBuilder, x: Value) -> Value {
-    in_f32(b, x, sin_f32)
-}
-
-fn sin_f32(b: &mut KernelBuilder, x: Value) -> Value {
-    let result = sin_quadrant(b, x, 0);
+    let result = by_width(b, x, |b, x| sin_quadrant(b, x, 0), |b, x| math64::sin_quadrant(b, x, 0));
     // Keeps the sign of zero.
     let zero = b.zero(b.ty(x));
     let is_zero = b.cmp(Cmp::Eq, x, zero);
@@ -274,11 +284,7 @@ fn sin_f32(b: &mut KernelBuilder, x: Value) -> Value {
 
 /// Cosine, at most [`TRIG_ULP`] up to [`TRIG_LIMIT`]; NaN at infinity.
 pub fn cos(b: &mut KernelBuilder, x: Value) -> Value {
-    in_f32(b, x, cos_f32)
-}
-
-fn cos_f32(b: &mut KernelBuilder, x: Value) -> Value {
-    sin_quadrant(b, x, 1)
+    by_width(b, x, |b, x| sin_quadrant(b, x, 1), |b, x| math64::sin_quadrant(b, x, 1))
 }
 
 /// `sin(x + shift π/2)`: reduction to `[-π/4, π/4]` and polynomials in `f64` (as in FreeBSD's `sinf`).
@@ -327,16 +333,21 @@ fn sin_quadrant(b: &mut KernelBuilder, x: Value, shift: i64) -> Value {
 /// Computed as `2^(y log2 |x|)` in `f64`.
 pub fn pow(b: &mut KernelBuilder, x: Value, y: Value) -> Value {
     if b.ty(x).elem == Elem::F64 {
-        let (x, y) = (b.cvt(Cvt::Demote, x, Elem::F32), b.cvt(Cvt::Demote, y, Elem::F32));
-        let result = pow(b, x, y);
-        return b.cvt(Cvt::Promote, result, Elem::F64);
+        return math64::pow(b, x, y);
     }
     let (x, y) = (b.cvt(Cvt::Promote, x, Elem::F64), b.cvt(Cvt::Promote, y, Elem::F64));
-    let ty = b.ty(x);
     let magnitude = b.un(UnOp::Abs, x);
     let logarithm = log2_f64(b, magnitude);
     let exponent = b.mul(y, logarithm);
     let result = exp2_f64(b, exponent);
+    let result = power_cases(b, x, y, result);
+    b.cvt(Cvt::Demote, result, Elem::F32)
+}
+
+/// `x^y` of `f64` lanes from the power of `|x|`: signs, and the special cases of C's `pow`.
+pub(super) fn power_cases(b: &mut KernelBuilder, x: Value, y: Value, result: Value) -> Value {
+    let ty = b.ty(x);
+    let magnitude = b.un(UnOp::Abs, x);
     let (one, zero, half) = (b.number(1.0, ty), b.zero(ty), b.number(0.5, ty));
     // 1^y and x^0 are 1 whatever the other is.
     let is_one = b.cmp(Cmp::Eq, magnitude, one);
@@ -365,8 +376,7 @@ pub fn pow(b: &mut KernelBuilder, x: Value, y: Value) -> Value {
     let undefined = b.bin(BinOp::And, below, finite);
     let undefined = b.bin(BinOp::And, undefined, broken);
     let nan = b.number(f64::NAN, ty);
-    let result = b.select(undefined, nan, result);
-    b.cvt(Cvt::Demote, result, Elem::F32)
+    b.select(undefined, nan, result)
 }
 
 /// `log2` of a non-negative `f64` that is 0, infinity, NaN or normal; relative error about 1e-15.
@@ -374,19 +384,7 @@ pub fn pow(b: &mut KernelBuilder, x: Value, y: Value) -> Value {
 /// `m` in `[√½, √2)`, `ln m = 2 atanh((m - 1) / (m + 1))` by its series.
 fn log2_f64(b: &mut KernelBuilder, x: Value) -> Value {
     let ty: Type = b.ty(x);
-    let int = ty.with_elem(Elem::I64);
-    let bits = b.bitcast(x, int);
-    let root_half = b.int(0x3fe6_a09e_667f_3bcd, int);
-    let above = b.sub(bits, root_half);
-    let e_int = b.shift(Shift::RightS, above, 52);
-    let e_bits = b.shift(Shift::Left, e_int, 52);
-    let m_bits = b.sub(bits, e_bits);
-    let m = b.bitcast(m_bits, ty);
-    let magic_bits = b.int(MAGIC_F64.to_bits() as i64, int);
-    let magic = b.number(MAGIC_F64, ty);
-    let e = b.add(e_int, magic_bits);
-    let e = b.bitcast(e, ty);
-    let e = b.sub(e, magic);
+    let (e, m) = normal_parts(b, x);
     let one = b.number(1.0, ty);
     let (top, bottom) = (b.sub(m, one), b.add(m, one));
     let s = b.div(top, bottom);
@@ -400,6 +398,38 @@ fn log2_f64(b: &mut KernelBuilder, x: Value) -> Value {
     let result = b.select(ordinary, result, x);
     let is_zero = b.cmp(Cmp::Eq, x, zero);
     b.select(is_zero, minus_infinity, result)
+}
+
+/// `e` and `m` in `[√½, √2)` with `x = 2^e m`, of a normal `f64` above zero.
+fn normal_parts(b: &mut KernelBuilder, x: Value) -> (Value, Value) {
+    let ty = b.ty(x);
+    let int = ty.with_elem(Elem::I64);
+    let bits = b.bitcast(x, int);
+    let root_half = b.int(0x3fe6_a09e_667f_3bcd, int);
+    let above = b.sub(bits, root_half);
+    let e_int = b.shift(Shift::RightS, above, 52);
+    let e_bits = b.shift(Shift::Left, e_int, 52);
+    let m_bits = b.sub(bits, e_bits);
+    let m = b.bitcast(m_bits, ty);
+    let magic_bits = b.int(MAGIC_F64.to_bits() as i64, int);
+    let magic = b.number(MAGIC_F64, ty);
+    let e = b.add(e_int, magic_bits);
+    let e = b.bitcast(e, ty);
+    (b.sub(e, magic), m)
+}
+
+/// As [`normal_parts`], of a subnormal number too.
+pub(super) fn exponent_and_fraction(b: &mut KernelBuilder, x: Value) -> (Value, Value) {
+    let ty = b.ty(x);
+    let least = b.number(f64::MIN_POSITIVE, ty);
+    let subnormal = b.cmp(Cmp::Lt, x, least);
+    let up = b.number(2f64.powi(54), ty);
+    let raised = b.mul(x, up);
+    let scaled = b.select(subnormal, raised, x);
+    let (e, m) = normal_parts(b, scaled);
+    let (low, zero) = (b.number(-54.0, ty), b.zero(ty));
+    let offset = b.select(subnormal, low, zero);
+    (b.add(e, offset), m)
 }
 
 /// `2^x` in `f64` for results in the range of `f32`, saturating beyond; relative error about 1e-13.

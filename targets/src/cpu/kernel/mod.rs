@@ -11,6 +11,7 @@ pub mod build;
 pub mod interp;
 pub mod ir;
 pub mod math;
+pub mod math64;
 pub mod text;
 pub mod types;
 pub mod verify;

@@ -9,6 +9,8 @@ use crate::cpu::kernel::Elem;
 
 /// Bytes of the left operand that stay in the cache while panels pass by.
 const CHUNK_BYTES: i64 = 64 << 10;
+/// Larger extents cost alike.
+const MOST: i64 = 1 << 20;
 /// A left operand up to this size is walked once per panel, so that the weights are read once.
 const PANELS_FIRST_BYTES: i64 = 700 << 10;
 
@@ -29,15 +31,21 @@ impl Blocking {
     /// Sums, the vectors of columns and one broadcast have to fit the registers: 4x8 `f32` on x86-64, whose multiply-add
     /// overwrites a factor and so needs a copy, 8x8 where there are 32 registers. One row alone takes more columns
     /// instead, and narrow results more rows, to keep eight sums in flight.
-    pub fn choose(cx: &LeafCx<'_>, elem: Elem, rows: &Extent, cols: &Extent, right: Right) -> Self {
+    pub fn choose(cx: &LeafCx<'_>, elem: Elem, [rows, cols, depth]: [&Extent; 3], right: Right) -> Self {
         let many = cx.machine.vector_registers >= 32;
         let lanes = lanes_of(cx, elem);
+        let broad = cx.machine.vector_bytes > 16 && right != Right::Dot && *rows != Extent::ONE;
+        let narrow = cols.as_const().is_some_and(|n| right == Right::Strided && n < i64::from(lanes));
+        if broad && !narrow {
+            // Products of bytes without an instruction of their own take registers for their halves.
+            let held = if elem.is_int() && !cx.machine.has_dot { 5 } else { 1 };
+            return Self::cheapest(cx, (lanes, held), [rows, cols, depth].map(|e| e.upper(cx.dims).clamp(1, MOST)));
+        }
         if right == Right::Dot {
             let (mr, nr) = if many { (4, 4) } else { (2, 4) };
             let mr = if *rows == Extent::ONE { 1 } else { mr };
             return Self { mr, nr: small(cols, nr), lanes };
         }
-        let narrow = cols.as_const().filter(|n| right == Right::Strided && *n < i64::from(lanes)).is_some();
         let lanes = if narrow { 1 } else { lanes };
         let vecs = |most: usize| {
             let wanted = cols.as_const().map_or(most, |n| usize::try_from(n).unwrap_or(1).div_ceil(usize::from(lanes)));
@@ -55,12 +63,41 @@ impl Blocking {
         Self { mr: small(rows, mr), nr: vecs * usize::from(lanes), lanes }
     }
 
+    /// The block with the least cycles over all blocks of the result, for machines whose multiply-add leaves its factors
+    /// alone: sums, the vectors of columns and one broadcast share the registers.
+    fn cheapest(cx: &LeafCx<'_>, (lanes, held): (u16, i64), [rows, cols, depth]: [i64; 3]) -> Self {
+        let registers = i64::from(cx.machine.vector_registers);
+        let candidates = (1..=6).flat_map(|vecs| {
+            let most = ((registers - vecs - held) / vecs).min(28);
+            (1..=most).rev().map(move |mr| (mr, vecs))
+        });
+        let cost = |&(mr, vecs): &(i64, i64)| {
+            let nr = vecs * i64::from(lanes);
+            let panels = [(cols / nr, vecs), (1, (cols % nr + i64::from(lanes) - 1) / i64::from(lanes))];
+            let blocks = [(rows / mr, mr), (1, rows % mr)];
+            let each = panels.iter().flat_map(|p| blocks.iter().map(move |b| (p.0 * b.0, b.1, p.1)));
+            each.map(|(count, mr, vecs)| count * block_cycles(mr, vecs, depth)).sum::<i64>()
+        };
+        let (mr, vecs) = candidates.min_by_key(cost).unwrap_or((1, 1));
+        Self { mr: mr as usize, nr: vecs as usize * usize::from(lanes), lanes }
+    }
+
     /// Rows of a unit of work, so that its part of the left operand stays close.
     pub fn chunk(&self, cx: &LeafCx<'_>, elem: Elem, depth: &Extent) -> i64 {
         let row_bytes = depth.upper(cx.dims).max(1).saturating_mul(elem.bytes().into());
         let mr = self.mr as i64;
         (CHUNK_BYTES / row_bytes / mr).max(4) * mr
     }
+}
+
+/// Half cycles of a block: per step of the sum two multiply-adds or two loads start each cycle, and a sum waits four for its
+/// last addition; then what comes before and after.
+fn block_cycles(mr: i64, vecs: i64, depth: i64) -> i64 {
+    if mr == 0 || vecs == 0 {
+        return 0;
+    }
+    let step = (mr * vecs).max(mr + vecs).max(8);
+    depth * step + 50 + 3 * mr * vecs
 }
 
 /// Whether panels come before rows: when the left operand is small enough to be walked many times.

@@ -10,6 +10,8 @@ use super::window::Window;
 
 /// Blocks at the borders of a row that are written out; further ones are computed one output at a time.
 const BORDER_BLOCKS: usize = 6;
+/// Rows in a row that are worth a block of their own.
+const ALIKE: usize = 4;
 /// Parts of sums that the border blocks of a row may have together.
 const BORDER_PARTS: usize = 64;
 /// Pattern of rows whose windows lie inside.
@@ -64,17 +66,21 @@ impl Borders {
         &self.patterns[pattern - 2]
     }
 
-    /// With everything known: blocks of `mr` rows from the left, those at the borders with their own sums.
+    /// With everything known: blocks of `mr` rows from the left, those at the borders with their own sums. Rows that have the
+    /// same part of their windows stay together when they are many, as beside a wide dilation.
     fn fixed(window: &Window, mr: usize) -> Option<Borders> {
         let outputs = window.outputs.as_const()?;
+        let present: Vec<(i64, i64)> = (0..outputs).map(|row| window.present_const(row)).collect::<Option<_>>()?;
         let mut borders = Borders::default();
         let mut row = 0;
-        while row < outputs {
-            let rows = (mr as i64).min(outputs - row);
-            let present: Vec<(i64, i64)> = (row..row + rows).map(|r| window.present_const(r)).collect::<Option<_>>()?;
-            let whole = present.iter().all(|&p| p == (0, window.kernel));
-            let pattern = if whole { INSIDE } else { borders.add_pattern(&present, window.kernel) };
-            borders.add_part(row, rows, pattern);
+        while row < present.len() {
+            let most = mr.min(present.len() - row);
+            let alike = present[row..row + most].iter().take_while(|p| **p == present[row]).count();
+            let rows = if alike >= ALIKE && 2 * alike >= mr { alike } else { most };
+            let block = &present[row..row + rows];
+            let whole = block.iter().all(|&p| p == (0, window.kernel));
+            let pattern = if whole { INSIDE } else { borders.add_pattern(block, window.kernel) };
+            borders.add_part(row as i64, rows as i64, pattern);
             row += rows;
             if borders.patterns.len() > BORDER_BLOCKS {
                 return None;

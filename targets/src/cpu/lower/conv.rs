@@ -118,7 +118,8 @@ impl<'a> Conv<'a> {
 
         let rows_hint = if clipped { self.row_window().outputs } else { Extent::product(&self.y.shape[2..]) };
         let columns: Extent = self.columns.into();
-        let blocking = Blocking::choose(cx, self.elem, &rows_hint, &columns, kind);
+        let sum_depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
+        let blocking = Blocking::choose(cx, self.elem, [&rows_hint, &columns, &sum_depth.into()], kind);
         let right = match &self.constant {
             Some(tensor) => self.pack(&mut leaf, tensor, blocking.nr),
             None => leaf.input(anchor.need(1)?)?,
@@ -134,7 +135,6 @@ impl<'a> Conv<'a> {
         epilogue.thin(&self.phases);
         strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
-        let sum_depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
         let (mut outer, rows, cols) = self.axes(kind, blocking.nr, sum_depth, &strides);
         let mut rows = rows;
         let mut borders = Borders::default();
@@ -162,6 +162,8 @@ impl<'a> Conv<'a> {
             right: kind,
             start,
             scale: None,
+            quads: None,
+            start_times: None,
             chunk: Some(blocking.chunk(cx, self.elem, &depth)),
             panels_first: panels_first(cx, self.elem, &Extent::product(&self.x.shape), &Extent::ONE),
             outer,
@@ -211,12 +213,13 @@ impl<'a> Conv<'a> {
             step: Step::Weighted(weights, strides),
             start,
             finish: Finish::None,
+            stored: None,
         };
         slide(leaf, anchor, parts)
     }
 
     /// The axis whose outputs are the rows of a block: the last one.
-    fn row_window(&self) -> Window {
+    pub fn row_window(&self) -> Window {
         let none = Window {
             outputs: Extent::ONE,
             kernel: 1,
@@ -232,7 +235,7 @@ impl<'a> Conv<'a> {
     }
 
     /// Elements from element 0 of the first window to index 0 of the input.
-    fn padding_offset(&self) -> Extent {
+    pub fn padding_offset(&self) -> Extent {
         self.windows.iter().fold(Extent::ZERO, |sum, w| sum + w.step.clone() * w.pad.into())
     }
 
@@ -251,7 +254,7 @@ impl<'a> Conv<'a> {
     }
 
     /// Outer axes (group, image, all spatial axes but the last), rows and columns.
-    fn axes(&self, kind: Right, nr: usize, sum_depth: i64, others: &[Vec<Extent>]) -> (Vec<Axis>, Axis, Axis) {
+    pub fn axes(&self, kind: Right, nr: usize, sum_depth: i64, others: &[Vec<Extent>]) -> (Vec<Axis>, Axis, Axis) {
         let axis = |extent: Extent, left: Extent, right: Extent, at: usize, factor: i64| {
             let rest = others.iter().map(|s| s[at].clone() * factor.into());
             Axis { extent, strides: [left, right].into_iter().chain(rest).collect() }

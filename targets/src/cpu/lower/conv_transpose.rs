@@ -127,7 +127,7 @@ fn phase<'a>(
     Ok(Conv {
         x,
         w,
-        constant: Some(kernel_of(tensor, axes, groups)?),
+        constant: Some(kernel_of(tensor, axes, groups)),
         y: part,
         elem: compute_elem(x.dtype)?,
         windows,
@@ -139,7 +139,7 @@ fn phase<'a>(
 }
 
 /// The kernel of a phase as a convolution's: `[co, ci / group, taps..]` from `[ci, co / group, window..]`.
-fn kernel_of(tensor: &Tensor, axes: &[Taps], groups: i64) -> Result<Tensor, Unsupported> {
+fn kernel_of(tensor: &Tensor, axes: &[Taps], groups: i64) -> Tensor {
     let groups = usize::try_from(groups).unwrap_or(1);
     let (shape, steps) = (tensor.shape(), dense_steps(tensor.shape()));
     let (depth, columns) = (shape[0] / groups, shape[1]);
@@ -148,17 +148,20 @@ fn kernel_of(tensor: &Tensor, axes: &[Taps], groups: i64) -> Result<Tensor, Unsu
         let step = steps[axis + 2];
         all.iter().flat_map(|base| taps.elements.iter().map(move |k| base + k * step)).collect()
     });
-    let mut bytes = Vec::new();
-    for co in 0..groups * columns {
-        let (group, column) = (co / columns, co % columns);
-        for ci in 0..depth {
-            let base = (group * depth + ci) * steps[0] + column * steps[1];
-            for tap in &taps {
-                bytes.extend_from_slice(&tensor.bytes()[(base + tap) * width..][..width]);
-            }
-        }
-    }
     let mut shape = vec![groups * columns, depth];
     shape.extend(axes.iter().map(|t| t.elements.len()));
-    Tensor::new(tensor.dtype(), shape, bytes).map_err(|e| unsupported(e.to_string(), "a kernel that fits its shape"))
+    let source = tensor.clone();
+    Tensor::lazy(tensor.dtype(), &shape, move || {
+        let mut bytes = Vec::new();
+        for co in 0..groups * columns {
+            let (group, column) = (co / columns, co % columns);
+            for ci in 0..depth {
+                let base = (group * depth + ci) * steps[0] + column * steps[1];
+                for tap in &taps {
+                    bytes.extend_from_slice(&source.bytes()[(base + tap) * width..][..width]);
+                }
+            }
+        }
+        bytes
+    })
 }

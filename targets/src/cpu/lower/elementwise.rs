@@ -6,6 +6,7 @@ use adze_ir::types::DType;
 use super::functions;
 use super::nibble::{self, is_nibble};
 use super::operand::Unsupported;
+use super::requantize::{Zero, saturate};
 use crate::cpu::kernel::{BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value, math};
 
 /// A value with the tensor dtype it stands for. Half floats are computed in `f32`, `bool` is a mask, 8- and 16-bit
@@ -37,30 +38,22 @@ pub fn is_vector_dtype(dtype: DType) -> bool {
     bytes || matches!(dtype, DType::F16 | DType::Bf16 | DType::F32 | DType::I32 | DType::U32)
 }
 
+/// Whether one constant of that dtype is part of the code wherever it is used.
+pub fn is_number(dtype: DType) -> bool {
+    dtype.is_float() || matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32)
+}
+
+/// A number in every lane; its dtype is one of [`is_number`].
+pub fn number(b: &mut KernelBuilder, number: f64, dtype: DType, lanes: u16) -> Lane {
+    let ty = Type::vec(compute_elem(dtype).unwrap_or(Elem::I8), lanes);
+    let value = if ty.elem.is_float() { b.number(number, ty) } else { b.int(number as i64, ty) };
+    Lane { value, dtype, constant: Some(number) }
+}
+
 /// Whether the operator is elementwise, so that [`emit`] has code for it.
 pub fn is_elementwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Where(_)
-            | Op::Cast(_)
-            | Op::Clip(_)
-            | Op::LeakyRelu(_)
-            | Op::Elu(_)
-            | Op::Celu(_)
-            | Op::Selu(_)
-            | Op::HardSigmoid(_)
-            | Op::Gelu(_)
-            | Op::Swish(_)
-            | Op::ThresholdedRelu(_)
-            | Op::Shrink(_)
-            | Op::IsInf(_)
-            | Op::PRelu(_)
-            | Op::Quantize(_)
-            | Op::Dequantize(_)
-            | Op::BatchNorm(_)
-    )
+    let plain = !matches!(op, Op::Fused(_)) && adze_ir::tile::is_elementwise(op);
+    plain || matches!(op, Op::Cast(_) | Op::IsInf(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::BatchNorm(_))
 }
 
 fn signed(dtype: DType) -> bool {
@@ -320,15 +313,13 @@ fn emit_unary(b: &mut KernelBuilder, op: &Op, function: UnaryFn, x: Lane) -> Res
     })
 }
 
-/// `max(x, 0) + log(1 + exp(-|x|))`.
+/// `max(x, 0) + log1p(exp(-|x|))`.
 fn softplus(b: &mut KernelBuilder, x: Value) -> Value {
-    let ty = b.ty(x);
-    let (zero, one) = (b.zero(ty), b.number(1.0, ty));
+    let zero = b.zero(b.ty(x));
     let magnitude = b.un(UnOp::Abs, x);
     let minus = b.un(UnOp::Neg, magnitude);
     let e = math::exp(b, minus);
-    let sum = b.add(e, one);
-    let l = math::log(b, sum);
+    let l = math::log1p(b, e);
     let positive = b.bin(BinOp::MaxSel, zero, x);
     b.add(positive, l)
 }
@@ -489,33 +480,19 @@ pub fn cast(b: &mut KernelBuilder, x: Lane, to: DType) -> Value {
 fn quantize(b: &mut KernelBuilder, x: Lane, scale: Lane, zero: Option<Lane>, to: DType) -> Value {
     let wide = b.convert(x.value, signed(x.dtype), Elem::F32);
     let ratio = b.div(wide, scale.value);
-    let rounded = b.un(UnOp::Nearest, ratio);
-    let elem = compute_elem(to).unwrap_or(Elem::I8);
-    let (lo, hi) = to.int_range().unwrap_or((0, 0));
-    let ty = b.ty(wide);
-    let int_ty = ty.with_elem(Elem::I32);
-    // Far outside of every sum with a zero point, and exact in f32.
-    let bounded = Lane { value: rounded, dtype: DType::F32, constant: None };
-    let bounded = clamp(b, bounded, Some(-2f64.powi(24)), Some(2f64.powi(24)));
-    let nan = b.cmp(Cmp::Ne, bounded, bounded);
-    // NaN becomes the smallest value, as in ONNX Runtime.
-    let lowest = b.number(-2f64.powi(24), ty);
-    let number = b.select(nan, lowest, bounded);
-    let mut int = b.convert(number, true, Elem::I32);
-    if let Some(zero) = zero {
-        let zero = b.convert(zero.value, signed(zero.dtype), Elem::I32);
-        int = b.add(int, zero);
-    }
-    let (lo, hi) = (b.int(lo as i64, int_ty), b.int(hi as i64, int_ty));
-    let low = b.bin(BinOp::MaxS, int, lo);
-    let fit = b.bin(BinOp::MinS, low, hi);
-    b.convert(fit, true, elem)
+    let zero = match zero {
+        None => Zero::Known(0),
+        Some(Lane { constant: Some(number), .. }) => Zero::Known(number as i64),
+        Some(zero) => Zero::Computed(b.convert(zero.value, signed(zero.dtype), Elem::I32)),
+    };
+    let fit = saturate(b, ratio, zero, to.int_range().unwrap_or((0, 0)));
+    b.convert(fit, true, compute_elem(to).unwrap_or(Elem::I8))
 }
 
 /// `(x - zero) · scale`.
 fn dequantize(b: &mut KernelBuilder, x: Lane, scale: Lane, zero: Option<Lane>, to: DType) -> Value {
     let mut int = b.convert(x.value, signed(x.dtype), Elem::I32);
-    if let Some(zero) = zero {
+    if let Some(zero) = zero.filter(|zero| zero.constant != Some(0.0)) {
         let zero = b.convert(zero.value, signed(zero.dtype), Elem::I32);
         int = b.sub(int, zero);
     }

@@ -2,14 +2,16 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::{BodyRef, Op};
+use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::conv::Phase;
-use super::elementwise::{self, Lane, is_elementwise};
+use super::elementwise::{self, Lane, is_elementwise, is_number};
 use super::leaf::{Anchor, Leaf, Stream, input, unsupported};
 use super::micro::load_lanes;
-use super::operand::{Operand, Unsupported};
+use super::operand::{Operand, PackedWeight, Unsupported};
 use super::point::{operand_strides, step_dtype};
+use super::requantize::Requantized;
 use crate::cpu::kernel::{KernelBuilder, Value};
 
 /// The steps behind an anchor, with their operands as streams over the result's axes.
@@ -19,6 +21,8 @@ pub(super) struct Epilogue<'a> {
     /// Streams that the steps read and their strides, one per axis of the result.
     pub streams: Vec<(Stream, Vec<Extent>)>,
     dtypes: Vec<DType>,
+    /// What comes first: the stream of the scales and how sums are stored.
+    stored: Option<(usize, Requantized)>,
     /// Dtype of the anchor's result and of the last step's.
     results: (DType, DType),
 }
@@ -33,8 +37,13 @@ enum Arg {
 impl<'a> Epilogue<'a> {
     /// Declares the parameters of the steps' operands; `anchored` is the dtype of the anchor's result, `y` the leaf's.
     pub fn of(leaf: &mut Leaf<'_>, anchor: &Anchor<'a>, anchored: DType, y: &Operand) -> Result<Self, Unsupported> {
-        let mut epilogue =
-            Epilogue { steps: Vec::new(), streams: Vec::new(), dtypes: Vec::new(), results: (anchored, y.dtype) };
+        let mut epilogue = Epilogue {
+            steps: Vec::new(),
+            streams: Vec::new(),
+            dtypes: Vec::new(),
+            stored: None,
+            results: (anchored, y.dtype),
+        };
         let mut seen: Vec<(usize, Vec<Extent>)> = Vec::new();
         for step in anchor.epilogues {
             if !is_elementwise(&step.op) {
@@ -56,6 +65,27 @@ impl<'a> Epilogue<'a> {
         Ok(epilogue)
     }
 
+    /// The same for sums that are first requantized; their scales lie along an axis of the result.
+    pub fn requantizing(
+        leaf: &mut Leaf<'_>,
+        anchor: &Anchor<'a>,
+        y: &Operand,
+        axis: usize,
+        stored: &Requantized,
+    ) -> Result<Self, Unsupported> {
+        let mut epilogue = Self::of(leaf, anchor, stored.dtype, y)?;
+        let scales = Tensor::from_f32(&[stored.scales.len()], &stored.scales);
+        let stream = leaf.packed(PackedWeight { transform: "requantize_scales".into(), data: scales });
+        let mut strides = vec![Extent::ZERO; y.rank()];
+        if stored.scales.len() > 1 {
+            strides[axis] = Extent::ONE;
+        }
+        epilogue.stored = Some((epilogue.streams.len(), stored.clone()));
+        epilogue.streams.push((stream, strides));
+        epilogue.dtypes.push(DType::F32);
+        Ok(epilogue)
+    }
+
     fn operand(
         &mut self,
         leaf: &mut Leaf<'_>,
@@ -66,7 +96,7 @@ impl<'a> Epilogue<'a> {
         seen: &mut Vec<(usize, Vec<Extent>)>,
     ) -> Result<Arg, Unsupported> {
         let operand = input(leaf.cx, index)?;
-        if let Some(number) = operand.constant.as_ref().filter(|c| c.elems() == 1 && c.dtype().is_float()) {
+        if let Some(number) = operand.constant.as_ref().filter(|c| c.elems() == 1 && is_number(c.dtype())) {
             return Ok(Arg::Number(number.to_f64()[0], operand.dtype));
         }
         if elementwise::compute_elem(operand.dtype).is_none() {
@@ -96,11 +126,15 @@ impl<'a> Epilogue<'a> {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.stored.is_none()
     }
 
     /// Applies the steps to the anchor's value; `operands` are the streams' values at the same place.
     pub fn apply(&self, b: &mut KernelBuilder, value: Value, operands: &[Lane]) -> Result<Value, Unsupported> {
+        let value = match &self.stored {
+            None => value,
+            Some((scales, stored)) => stored.emit(b, value, operands[*scales].value),
+        };
         let ty = b.ty(value);
         let mut results = vec![Lane { value, dtype: self.results.0, constant: None }];
         for (index, (op, args)) in self.steps.iter().enumerate() {
@@ -111,7 +145,7 @@ impl<'a> Epilogue<'a> {
                         .get(index)
                         .ok_or_else(|| unsupported("a step that is not computed yet", "an earlier step"))?,
                     Arg::Stream(index) => operands[index],
-                    Arg::Number(number, dtype) => Lane { value: b.number(number, ty), dtype, constant: Some(number) },
+                    Arg::Number(number, dtype) => elementwise::number(b, number, dtype, ty.lanes),
                 });
             }
             let last = index + 1 == self.steps.len();

@@ -1,33 +1,30 @@
 //! Inverse and hyperbolic functions, remainders and integer powers as kernel code, on any lane count.
 //!
-//! Floating-point functions are computed in `f32`; `f64` lanes are narrowed and widened again. Polynomials are those of
-//! Cephes' single-precision library (S. Moshier).
+//! The `f32` forms are here, with polynomials of Cephes' single-precision library (S. Moshier); those of `f64` are in
+//! [`math64`].
 
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_4, LN_2, PI};
 
 use adze_ir::ops::UnaryFn;
 
 use crate::cpu::kernel::ir::Shift;
-use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, UnOp, Value, math};
+use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, UnOp, Value, math, math64};
 
-/// The function on floating-point lanes, if it is one of this file: at most 8 ulp.
+/// The function on floating-point lanes, if it is one of this file: at most 8 ulp in `f32`, [`math64::INVERSE_ULP`] in `f64`.
 pub(super) fn inverse_or_hyperbolic(b: &mut KernelBuilder, function: UnaryFn, x: Value) -> Option<Value> {
-    if b.ty(x).elem == Elem::F64 {
-        let narrow = b.cvt(Cvt::Demote, x, Elem::F32);
-        let y = inverse_or_hyperbolic(b, function, narrow)?;
-        return Some(b.cvt(Cvt::Promote, y, Elem::F64));
-    }
-    Some(match function {
-        UnaryFn::Asin => asin(b, x),
-        UnaryFn::Acos => acos(b, x),
-        UnaryFn::Atan => atan(b, x),
-        UnaryFn::Sinh => sinh(b, x),
-        UnaryFn::Cosh => cosh(b, x),
-        UnaryFn::Asinh => asinh(b, x),
-        UnaryFn::Acosh => acosh(b, x),
-        UnaryFn::Atanh => atanh(b, x),
+    type Form = fn(&mut KernelBuilder, Value) -> Value;
+    let (single, double): (Form, Form) = match function {
+        UnaryFn::Asin => (asin, math64::asin),
+        UnaryFn::Acos => (acos, math64::acos),
+        UnaryFn::Atan => (atan, math64::atan),
+        UnaryFn::Sinh => (sinh, math64::sinh),
+        UnaryFn::Cosh => (cosh, math64::cosh),
+        UnaryFn::Asinh => (asinh, math64::asinh),
+        UnaryFn::Acosh => (acosh, math64::acosh),
+        UnaryFn::Atanh => (atanh, math64::atanh),
         _ => return None,
-    })
+    };
+    Some(if b.ty(x).elem == Elem::F64 { double(b, x) } else { single(b, x) })
 }
 
 fn number(b: &mut KernelBuilder, like: Value, v: f64) -> Value {
@@ -202,7 +199,10 @@ fn acosh(b: &mut KernelBuilder, x: Value) -> Value {
     let is_far = b.cmp(Cmp::Gt, x, limit);
     let large = b.select(is_far, far, middle);
     let is_small = b.cmp(Cmp::Lt, rest, half);
-    b.select(is_small, small, large)
+    let result = b.select(is_small, small, large);
+    // Far below zero the sum cancels.
+    let (outside, nan) = (b.cmp(Cmp::Lt, x, one), number(b, x, f64::NAN));
+    b.select(outside, nan, result)
 }
 
 fn atanh(b: &mut KernelBuilder, x: Value) -> Value {

@@ -35,7 +35,8 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let result = output(cx, 0)?;
     let elem = compute_elem(left.operand.dtype)?;
     let kind = right_kind(&left, &right);
-    let blocking = Blocking::choose(cx, elem, &all_rows(&left, &right), &right.free(), kind);
+    let sizes = [&all_rows(&left, &right), &right.free(), &left.sum()];
+    let blocking = Blocking::choose(cx, elem, sizes, kind);
     let mut leaf = Leaf::new(cx, &format!("matmul_{}x{}", blocking.mr, blocking.nr));
 
     let left_stream = leaf.input(left_at)?;
@@ -70,6 +71,8 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         streams: [left_stream, right_stream, target],
         right: kind,
         start,
+        quads: None,
+        start_times: None,
         scale: (alpha != 1.0 || beta != 1.0).then_some(Scale { alpha, beta }),
         chunk: Some(blocking.chunk(cx, elem, &depth)),
         panels_first: panels_first(cx, elem, &rows.extent, &depth),

@@ -1,87 +1,110 @@
-//! Integer matrix products and convolutions with zero points, and their quantized forms: one sum at a time.
+//! Integer matrix products and convolutions with zero points, and their quantized forms.
+//!
+//! Constant weights of 8 bits go through [`super::dot`]. What is left, such as products of two computed operands, is
+//! computed one sum at a time.
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::{ConvInteger, Op, QLinearConv};
 use adze_ir::quant::Requantize;
 use adze_ir::types::DType;
 
-use super::leaf::{Leaf, unsupported};
+use super::dot;
+use super::epilogue::Epilogue;
+use super::leaf::{Anchor, Leaf, input, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
+use super::requantize::{Zero, saturate};
 use super::walk::{Source, each, fold, inside};
-use crate::cpu::kernel::{BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value};
+use crate::cpu::kernel::{Elem, KernelBuilder, Type, Value};
 
-/// Lowers integer sums.
+/// Lowers integer sums, alone or with epilogues.
 ///
 /// # Errors
-/// [`Unsupported`] for requantize contracts without code.
+/// [`Unsupported`] for requantize contracts without code and epilogues that are not elementwise.
 pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
-    let lowered = match cx.op {
-        Op::MatMulInteger(_) => product(cx, [0, 1], [2, 3], None)?,
-        Op::QLinearMatMul(op) => product(cx, [0, 3], [2, 5], Some(op.contract))?,
-        Op::ConvInteger(op) => convolution(cx, &Window::of_integer(op), [0, 1], [2, 3], None)?,
-        Op::QLinearConv(op) => convolution(cx, &Window::of_quantized(op), [0, 3], [2, 5], Some(op.contract))?,
-        op => return Err(unsupported(format!("`{op}`"), "an integer product or convolution")),
+    let anchor = Anchor::of(cx)?;
+    let form = Form::of(&anchor)?;
+    let lowered = match (dot::lower(cx, &anchor, &form)?, &form.window) {
+        (Some(lowered), _) => lowered,
+        (None, Some(window)) => convolution(cx, &anchor, &form, window)?,
+        (None, None) => product(cx, &anchor, &form)?,
     };
     Ok(vec![lowered])
 }
 
+/// An integer sum taken apart: positions among the operands of its operator.
+pub(super) struct Form<'a> {
+    /// Both factors; their scales come next to them in a quantized form.
+    pub operands: [usize; 2],
+    /// Their zero points.
+    pub zeros: [usize; 2],
+    /// Whether the sum is requantized: with the scale in operand 6, the zero point in 7 and the bias in 8.
+    pub quantized: bool,
+    /// How the window of a convolution moves.
+    pub window: Option<Window<'a>>,
+}
+
+impl<'a> Form<'a> {
+    fn of(anchor: &Anchor<'a>) -> Result<Self, Unsupported> {
+        let (contract, window) = match anchor.op {
+            Op::MatMulInteger(_) => (None, None),
+            Op::ConvInteger(op) => (None, Some(Window::of_integer(op))),
+            Op::QLinearMatMul(op) => (Some(op.contract), None),
+            Op::QLinearConv(op) => (Some(op.contract), Some(Window::of_quantized(op))),
+            op => return Err(unsupported(format!("`{op}`"), "an integer product or convolution")),
+        };
+        if let Some(other) = contract.filter(|c| *c != Requantize::F32Rne) {
+            return Err(unsupported(format!("requantize contract {other}"), Requantize::F32Rne.to_string()));
+        }
+        let quantized = contract.is_some();
+        let (operands, zeros) = if quantized { ([0, 3], [2, 5]) } else { ([0, 1], [2, 3]) };
+        Ok(Self { operands, zeros, quantized, window })
+    }
+
+    /// Dtype of the sum or of what it is stored as.
+    pub fn dtype(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>) -> Result<DType, Unsupported> {
+        if self.quantized { Ok(input(cx, anchor.need(7)?)?.dtype) } else { Ok(DType::I32) }
+    }
+}
+
 /// How a sum becomes the result.
-enum Finish<'a> {
-    /// It is the result.
-    Sum,
-    /// `sat(round(f32(sum) · (a_scale · b_scale / y_scale)) + y_zero)`.
-    Requantize { scales: [Source<'a>; 2], result: [Source<'a>; 2] },
+struct Finish<'a> {
+    /// Scales of the operands, and scale and zero point of the result.
+    quantized: Option<[Source<'a>; 4]>,
+    dtype: DType,
+    epilogue: Epilogue<'a>,
 }
 
 impl<'a> Finish<'a> {
-    /// `scales` are the positions of the operands' scales.
-    fn of(leaf: &mut Leaf<'a>, contract: Option<Requantize>, scales: [usize; 2]) -> Result<Self, Unsupported> {
-        match contract {
-            None => Ok(Self::Sum),
-            Some(Requantize::F32Rne) => Ok(Self::Requantize {
-                scales: [Source::input(leaf, scales[0])?, Source::input(leaf, scales[1])?],
-                result: [Source::input(leaf, 6)?, Source::input(leaf, 7)?],
-            }),
-            Some(other) => Err(unsupported(format!("requantize contract {other}"), Requantize::F32Rne.to_string())),
+    fn of(leaf: &mut Leaf<'a>, anchor: &Anchor<'a>, form: &Form<'_>) -> Result<Self, Unsupported> {
+        let dtype = form.dtype(leaf.cx, anchor)?;
+        let mut source = |index: usize| Source::input(leaf, anchor.need(index)?);
+        let quantized = if form.quantized { Some([source(1)?, source(4)?, source(6)?, source(7)?]) } else { None };
+        let y = output(leaf.cx, 0)?;
+        Ok(Self { quantized, dtype, epilogue: Epilogue::of(leaf, anchor, dtype, y)? })
+    }
+
+    /// The result for a sum; `at` are the places of its scales, `index` is that of the result.
+    fn emit(&self, b: &mut KernelBuilder, sum: Value, at: [Extent; 2], index: &[Extent]) -> Result<Value, Unsupported> {
+        let mut value = sum;
+        if let Some([left, right, scale, zero]) = &self.quantized {
+            let [left_at, right_at] = at;
+            let (left, right) = (left.load(b, left_at, Elem::F32), right.load(b, right_at, Elem::F32));
+            let of_sum = b.mul(left, right);
+            let of_result = scale.load(b, scale.stream.base.clone(), Elem::F32);
+            let factor = b.div(of_sum, of_result);
+            let zero = zero.load(b, zero.stream.base.clone(), Elem::I32);
+            let real = b.convert(sum, true, Elem::F32);
+            let scaled = b.mul(real, factor);
+            value = saturate(b, scaled, Zero::Computed(zero), self.dtype.int_range().unwrap_or((0, 0)));
         }
+        let place = |stream: usize| {
+            let (stream, strides) = &self.epilogue.streams[stream];
+            let steps = strides.iter().zip(index).map(|(s, i)| s.clone() * i.clone());
+            (steps.fold(stream.base.clone(), |sum, step| sum + step), Extent::ONE)
+        };
+        let operands = self.epilogue.load(b, &place, (1, 1));
+        self.epilogue.apply(b, value, &operands)
     }
-
-    /// The result for a sum; `at` are the places of its scales.
-    fn emit(&self, b: &mut KernelBuilder, sum: Value, at: [Extent; 2], to: DType) -> Value {
-        let Self::Requantize { scales, result } = self else { return sum };
-        let [left, right] = [0, 1].map(|i| scales[i].load(b, at[i].clone(), Elem::F32));
-        let scale = b.mul(left, right);
-        let of_result = result[0].load(b, result[0].stream.base.clone(), Elem::F32);
-        let scale = b.div(scale, of_result);
-        let zero = result[1].load(b, result[1].stream.base.clone(), Elem::I32);
-        let real = b.convert(sum, true, Elem::F32);
-        let scaled = b.mul(real, scale);
-        saturate(b, scaled, Some(zero), to)
-    }
-}
-
-/// `sat(round_half_even(x) + zero)` of `f32` lanes as `i32`; NaN gives the smallest value.
-pub(super) fn saturate(b: &mut KernelBuilder, x: Value, zero: Option<Value>, to: DType) -> Value {
-    let ty = b.ty(x);
-    let int = ty.with_elem(Elem::I32);
-    let (lo, hi) = to.int_range().unwrap_or((0, 0));
-    let rounded = b.un(UnOp::Nearest, x);
-    // Exact in f32, and beyond every stored integer less its zero point.
-    let (low, high) = (b.number(-2f64.powi(24), ty), b.number(2f64.powi(24), ty));
-    let bounded = b.bin(BinOp::MinSel, rounded, high);
-    let bounded = b.bin(BinOp::MaxSel, bounded, low);
-    let nan = b.cmp(Cmp::Ne, x, x);
-    let number = b.select(nan, low, bounded);
-    let mut value = b.convert(number, true, Elem::I32);
-    if let Some(zero) = zero {
-        let moved = b.add(value, zero);
-        // NaN is the smallest value whatever the zero point is.
-        let mask = b.mask_to(nan, Elem::M32);
-        value = b.select(mask, value, moved);
-    }
-    let (lo, hi) = (b.int(lo as i64, int), b.int(hi as i64, int));
-    let value = b.bin(BinOp::MaxS, value, lo);
-    b.bin(BinOp::MinS, value, hi)
 }
 
 /// A matrix operand as seen from the result: elements per index of each of the result's axes, and per index of the sum.
@@ -127,32 +150,36 @@ impl Matrix {
     }
 }
 
+fn optional<'a>(leaf: &mut Leaf<'a>, anchor: &Anchor<'_>, index: usize) -> Result<Option<Source<'a>>, Unsupported> {
+    anchor.position(index).map(|position| Source::input(leaf, position)).transpose()
+}
+
 /// `Σ (a - a_zero) · (b - b_zero)` over every pair of rows and columns.
-fn product(
-    cx: &LeafCx<'_>,
-    operands: [usize; 2],
-    zeros: [usize; 2],
-    contract: Option<Requantize>,
-) -> Result<Lowered, Unsupported> {
-    let mut leaf = Leaf::new(cx, cx.op.name());
+fn product<'a>(cx: &'a LeafCx<'a>, anchor: &Anchor<'a>, form: &Form<'_>) -> Result<Lowered, Unsupported> {
+    let mut leaf = Leaf::new(cx, anchor.op.name());
     let y = Source::output(&mut leaf, 0)?;
-    let sides = [Source::input(&mut leaf, operands[0])?, Source::input(&mut leaf, operands[1])?];
-    let zeros = [Source::optional(&mut leaf, zeros[0])?, Source::optional(&mut leaf, zeros[1])?];
-    let finish = Finish::of(&mut leaf, contract, [operands[0] + 1, operands[1] + 1])?;
+    let [a, b] = form.operands;
+    let sides = [Source::input(&mut leaf, anchor.need(a)?)?, Source::input(&mut leaf, anchor.need(b)?)?];
+    let zeros = [optional(&mut leaf, anchor, form.zeros[0])?, optional(&mut leaf, anchor, form.zeros[1])?];
+    let bias = if form.quantized { optional(&mut leaf, anchor, 8)? } else { None };
+    let finish = Finish::of(&mut leaf, anchor, form)?;
     let rank = y.operand.rank();
     let vectors = [sides[0].operand.rank() == 1, sides[1].operand.rank() == 1];
     let of = |s: &Source<'_>, second: bool| Matrix::of_parameter(s.operand, second, vectors, rank);
     let views = [0, 1].map(|i| Matrix::of(sides[i].operand, i == 1, vectors, rank));
     let zero_strides = [0, 1].map(|i| zeros[i].as_ref().map(|z| of(z, i == 1)));
     let count = sides[0].operand.shape.last().cloned().unwrap_or(Extent::ONE);
-    let b = &mut leaf.b;
-    let range = each(b, &y.operand.shape.clone(), |b, index| {
+    let mut result = Ok(());
+    let range = each(&mut leaf.b, &y.operand.shape.clone(), |b, index| {
         let zero = [0, 1].map(|i| {
             let (source, strides) = (zeros[i].as_ref()?, zero_strides[i].as_ref()?);
             Some(source.load(b, source.by(strides, index), Elem::I32))
         });
-        let none = b.zero(Type::scalar(Elem::I32));
-        let sum = fold(b, std::slice::from_ref(&count), &[none], &mut |b, k, accs| {
+        let start = match &bias {
+            Some(bias) => bias.load(b, bias.by(&of(bias, true), index), Elem::I32),
+            None => b.zero(Type::scalar(Elem::I32)),
+        };
+        let sum = fold(b, std::slice::from_ref(&count), &[start], &mut |b, k, accs| {
             let factors = [0, 1].map(|i| {
                 let at = sides[i].by(&views[i].outer, index) + views[i].summed.clone() * k[0].clone();
                 let value = sides[i].load(b, at, Elem::I32);
@@ -161,22 +188,29 @@ fn product(
             let term = b.mul(factors[0], factors[1]);
             vec![b.add(accs[0], term)]
         })[0];
-        let places = match &finish {
-            Finish::Sum => [Extent::ZERO, Extent::ZERO],
-            Finish::Requantize { scales, .. } => [0, 1].map(|i| scales[i].by(&of(&scales[i], i == 1), index)),
+        let places = match &finish.quantized {
+            None => [Extent::ZERO, Extent::ZERO],
+            Some([left, right, ..]) => [left.by(&of(left, false), index), right.by(&of(right, true), index)],
         };
-        let value = finish.emit(b, sum, places, y.dtype());
-        y.store(b, y.at(index), value);
+        match finish.emit(b, sum, places, index) {
+            Ok(value) => y.store(b, y.at(index), value),
+            Err(error) => result = Err(error),
+        }
     });
+    result?;
     Ok(leaf.finish(range))
 }
 
 /// How a convolution's window moves.
-struct Window<'a> {
-    strides: &'a [i64],
-    pads: &'a [i64],
-    dilations: &'a [i64],
-    group: i64,
+pub(super) struct Window<'a> {
+    /// Per spatial axis.
+    pub strides: &'a [i64],
+    /// Begin of every axis, then end of every axis.
+    pub pads: &'a [i64],
+    /// Per spatial axis.
+    pub dilations: &'a [i64],
+    /// Groups of channels.
+    pub group: i64,
 }
 
 impl<'a> Window<'a> {
@@ -195,27 +229,27 @@ impl<'a> Window<'a> {
 }
 
 /// Padding holds the zero point, which adds nothing.
-fn convolution(
-    cx: &LeafCx<'_>,
+fn convolution<'a>(
+    cx: &'a LeafCx<'a>,
+    anchor: &Anchor<'a>,
+    form: &Form<'_>,
     window: &Window<'_>,
-    operands: [usize; 2],
-    zeros: [usize; 2],
-    contract: Option<Requantize>,
 ) -> Result<Lowered, Unsupported> {
-    let mut leaf = Leaf::new(cx, cx.op.name());
+    let mut leaf = Leaf::new(cx, anchor.op.name());
     let y = Source::output(&mut leaf, 0)?;
-    let (x, w) = (Source::input(&mut leaf, operands[0])?, Source::input(&mut leaf, operands[1])?);
-    let (x_zero, w_zero) = (Source::optional(&mut leaf, zeros[0])?, Source::optional(&mut leaf, zeros[1])?);
-    let finish = Finish::of(&mut leaf, contract, [operands[0] + 1, operands[1] + 1])?;
-    let bias = if contract.is_some() { Source::optional(&mut leaf, 8)? } else { None };
+    let [x, w] = form.operands;
+    let (x, w) = (Source::input(&mut leaf, anchor.need(x)?)?, Source::input(&mut leaf, anchor.need(w)?)?);
+    let (x_zero, w_zero) = (optional(&mut leaf, anchor, form.zeros[0])?, optional(&mut leaf, anchor, form.zeros[1])?);
+    let bias = if form.quantized { optional(&mut leaf, anchor, 8)? } else { None };
+    let finish = Finish::of(&mut leaf, anchor, form)?;
     let per_channel = |s: &Source<'_>, channel: &Extent| match s.operand.shape.as_slice() {
         [extent] if *extent != Extent::ONE => s.at(std::slice::from_ref(channel)),
         _ => s.stream.base.clone(),
     };
     let in_group = w.operand.shape[1].clone();
     let out_group = w.operand.shape[0].floordiv(&window.group.into());
-    let b = &mut leaf.b;
-    let range = each(b, &y.operand.shape.clone(), |b, index| {
+    let mut result = Ok(());
+    let range = each(&mut leaf.b, &y.operand.shape.clone(), |b, index| {
         let (channel, spatial) = (&index[1], &index[2..]);
         let first = channel.floordiv(&out_group) * in_group.clone();
         let x_zero = x_zero.as_ref().map(|z| z.load(b, z.stream.base.clone(), Elem::I32));
@@ -238,14 +272,15 @@ fn convolution(
                 b.add(accs[0], term)
             })]
         })[0];
-        let places = match &finish {
-            Finish::Sum => [Extent::ZERO, Extent::ZERO],
-            Finish::Requantize { scales, .. } => {
-                [per_channel(&scales[0], &Extent::ZERO), per_channel(&scales[1], channel)]
-            }
+        let places = match &finish.quantized {
+            None => [Extent::ZERO, Extent::ZERO],
+            Some([left, right, ..]) => [per_channel(left, &Extent::ZERO), per_channel(right, channel)],
         };
-        let value = finish.emit(b, sum, places, y.dtype());
-        y.store(b, y.at(index), value);
+        match finish.emit(b, sum, places, index) {
+            Ok(value) => y.store(b, y.at(index), value),
+            Err(error) => result = Err(error),
+        }
     });
+    result?;
     Ok(leaf.finish(range))
 }

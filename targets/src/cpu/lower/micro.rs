@@ -36,6 +36,8 @@ pub(super) enum Sum {
         /// Movement of the right operand.
         b: Extent,
     },
+    /// One step of so many bytes of the left operand, fewer than four; see [`Quads`].
+    Rest(u16),
 }
 
 /// A part of a sum that only some rows of the block take part in.
@@ -96,14 +98,34 @@ impl Sum {
             }
         }
         let last = joined.pop().unwrap_or_else(|| SumAxis::whole(Extent::ONE, Extent::ONE, Extent::ONE));
-        let mut steps = (last.hi.clone() - last.lo.clone()).as_const().unwrap_or(i64::MAX);
-        let mut sum = Sum::Run { lo: last.lo, hi: last.hi, a: last.a, b: last.b };
-        for axis in joined.into_iter().rev() {
+        let steps = (last.hi.clone() - last.lo.clone()).as_const().unwrap_or(i64::MAX);
+        Sum::Run { lo: last.lo, hi: last.hi, a: last.a, b: last.b }.within(joined, steps)
+    }
+
+    /// This sum, of that many steps, in loops; outermost first.
+    fn within(self, axes: Vec<SumAxis>, mut steps: i64) -> Sum {
+        axes.into_iter().rev().fold(self, |sum, axis| {
             let turns = axis.hi.as_const().filter(|_| axis.lo == Extent::ZERO).unwrap_or(i64::MAX);
             steps = steps.saturating_mul(turns);
-            sum = if steps <= STRAIGHT_STEPS { axis.straight(turns, &sum) } else { axis.around(sum) };
+            if steps <= STRAIGHT_STEPS { axis.straight(turns, &sum) } else { axis.around(sum) }
+        })
+    }
+
+    /// Runs of `bytes` neighbouring bytes of the left operand in loops, outermost first; the right operand has its
+    /// `nr` columns interleaved by four, each run filled up.
+    pub fn quads(axes: Vec<SumAxis>, bytes: i64, nr: usize) -> Sum {
+        let (whole, rest) = (bytes / 4, bytes % 4);
+        let step = 4 * nr as i64;
+        let part = |at: i64, body: Sum| Part { a: (4 * at).into(), b: (step * at).into(), rows: 0..usize::MAX, body };
+        let mut parts = Vec::new();
+        if whole > 0 {
+            let run = Sum::Run { lo: Extent::ZERO, hi: whole.into(), a: 4.into(), b: step.into() };
+            parts.push(part(0, run));
         }
-        sum
+        if rest > 0 {
+            parts.push(part(whole, Sum::Rest(u16::try_from(rest).unwrap_or(0))));
+        }
+        Sum::Seq(parts).within(axes, whole + i64::from(rest > 0))
     }
 }
 
@@ -142,6 +164,18 @@ pub(super) struct Operands<'a> {
     pub row_stride: Extent,
     /// Elements of the right operand from column to column.
     pub col_stride: Extent,
+    /// Both operands are bytes, summed four at a time in `i32`.
+    pub quads: Option<Quads>,
+}
+
+/// How four neighbouring bytes of the left operand meet those of the right one, which are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quads {
+    /// Whether the left operand is signed.
+    pub signed: bool,
+    /// Whether 128 is added to each byte of the left operand first, which makes it unsigned; what the sums start at
+    /// makes good for it.
+    pub raised: bool,
 }
 
 /// A register block.
@@ -195,11 +229,13 @@ pub(super) fn load_lanes(
 ) -> Value {
     let ty = Type::vec(elem, lanes);
     if *stride == Extent::ZERO {
-        let scalar = b.load_as(stream.param, at, ty.with_lanes(1));
-        return b.splat(scalar, lanes);
+        return b.splat_as(stream.param, at, ty);
     }
     if lanes == 1 || (valid == lanes && *stride == Extent::ONE) {
         return b.load_as(stream.param, at, ty);
+    }
+    if *stride == Extent::ONE {
+        return load_part(b, stream, &at, (lanes, valid), elem);
     }
     let mut vector = b.zero(ty);
     for lane in 0..valid {
@@ -208,6 +244,33 @@ pub(super) fn load_lanes(
         vector = b.insert(vector, lane, scalar);
     }
     vector
+}
+
+/// Reads the first `valid` of `lanes` neighbours: halves that are there, joined; what is missing holds anything.
+fn load_part(b: &mut KernelBuilder, stream: &Stream, at: &Extent, (lanes, valid): (u16, u16), elem: Elem) -> Value {
+    let ty = Type::vec(elem, lanes);
+    if valid == lanes {
+        return b.load_as(stream.param, at.clone(), ty);
+    }
+    let half = lanes / 2;
+    let low = load_part(b, stream, at, (half, valid.min(half)), elem);
+    if half == 1 {
+        return b.splat(low, 2);
+    }
+    if valid <= half {
+        return b.shuffle(low, low, (0..half).chain(0..half).collect());
+    }
+    let high = load_part(b, stream, &(at.clone() + i64::from(half).into()), (half, valid - half), elem);
+    b.shuffle(low, high, (0..lanes).collect())
+}
+
+/// The powers of two that make up `valid` lanes, largest first, each with its first lane.
+pub(super) fn pieces(valid: u16) -> impl Iterator<Item = (u16, u16)> {
+    let mut from = 0;
+    (0..16).rev().map(|bit| 1u16 << bit).filter(move |size| valid & size != 0).map(move |size| {
+        from += size;
+        (from - size, size)
+    })
 }
 
 /// Emits the sum for one block. `a` and `bb` are the offsets of its first row and column, `inits` one value per row and
@@ -274,8 +337,12 @@ impl Emit<'_> {
                 self.sum(b, body, &at_a, &at_b, rows, sums.to_vec())
             }),
             Sum::Run { lo, hi, a, b: step_b } => {
-                let run = Run { a, b: step_b, at_a, at_b, rows };
+                let run = Run { a, b: step_b, at_a, at_b, rows, bytes: 4 };
                 self.run(b, lo, hi, &run, sums)
+            }
+            Sum::Rest(bytes) => {
+                let run = Run { a: &Extent::ZERO, b: &Extent::ZERO, at_a, at_b, rows, bytes: *bytes };
+                self.step(b, &run, Extent::ZERO, 0, sums)
             }
         }
     }
@@ -318,14 +385,24 @@ impl Emit<'_> {
         let columns: Vec<Value> = (0..block.vecs)
             .map(|vec| {
                 let at = at_b.clone() + vec_step(&block, vec, &operands.col_stride);
+                if operands.quads.is_some() {
+                    return b.load(operands.b.param, at, 4 * block.lanes);
+                }
                 let valid = if block.exact { block.valid_lanes(vec) } else { block.lanes };
                 load_lanes(b, operands.b, at, &operands.col_stride, (block.lanes, valid), operands.elem)
             })
             .collect();
         for row in run.rows.clone() {
             let at = run.at_a.clone() + run.a.clone() * k.clone() + operands.row_stride.clone() * row.into();
-            let scalar = b.load_as(operands.a.param, at, Type::scalar(operands.elem));
-            let left = b.splat(scalar, block.lanes);
+            if let Some(quads) = operands.quads {
+                let left = load_quad(b, operands.a, at, (run.bytes, block.lanes), quads);
+                for (vec, &column) in columns.iter().enumerate() {
+                    let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];
+                    *slot = b.dot4(quads.signed && !quads.raised, *slot, left, column);
+                }
+                continue;
+            }
+            let left = b.splat_as(operands.a.param, at, Type::vec(operands.elem, block.lanes));
             for (vec, &column) in columns.iter().enumerate() {
                 let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];
                 *slot = multiply_add(b, left, column, *slot);
@@ -342,6 +419,36 @@ struct Run<'a> {
     at_a: &'a Extent,
     at_b: &'a Extent,
     rows: Range<usize>,
+    /// Bytes of a step that are read, of [`Quads`].
+    bytes: u16,
+}
+
+/// Up to four neighbouring bytes, the same for every lane of 32 bits.
+fn load_quad(b: &mut KernelBuilder, a: &Stream, at: Extent, (bytes, lanes): (u16, u16), quads: Quads) -> Value {
+    let ty = Type::vec(Elem::I8, 4);
+    let four = if bytes == 4 {
+        b.load(a.param, at, 4)
+    } else {
+        let mut four = b.zero(ty);
+        for byte in 0..bytes {
+            let scalar = b.load(a.param, at.clone() + i64::from(byte).into(), 1);
+            four = b.insert(four, byte, scalar);
+        }
+        four
+    };
+    // A number in every lane is what machines repeat best, straight from memory.
+    let all = if lanes == 1 {
+        four
+    } else {
+        let scalar = b.bitcast(four, Type::scalar(Elem::F32));
+        let numbers = b.splat(scalar, lanes);
+        b.bitcast(numbers, ty.with_lanes(4 * lanes))
+    };
+    if !quads.raised {
+        return all;
+    }
+    let sign = b.bits(0x80, ty.with_lanes(4 * lanes));
+    b.bin(BinOp::Xor, all, sign)
 }
 
 /// `x * y + sum`: in one instruction where the machine has it, wrapping for integers.

@@ -8,6 +8,7 @@ mod blocking;
 mod borders;
 mod conv;
 mod conv_transpose;
+mod dot;
 mod einsum;
 pub mod elementwise;
 mod epilogue;
@@ -28,6 +29,7 @@ mod pool;
 mod product;
 mod quantize;
 mod recurrent;
+mod requantize;
 mod resize;
 mod rows;
 mod scatter;
@@ -57,12 +59,14 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Reduce(_)
         | Op::ArgReduce(_)
         | Op::CumSum(_)
+        | Op::CumProd(_)
         | Op::Softmax(_)
         | Op::LogSoftmax(_)
         | Op::LayerNorm(_)
         | Op::RmsNorm(_)
         | Op::InstanceNorm(_) => rows::lower(cx),
         Op::Relayout(_)
+        | Op::BitCast(_)
         | Op::Transpose(_)
         | Op::Expand(_)
         | Op::Slice(_)

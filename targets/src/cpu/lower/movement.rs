@@ -23,6 +23,8 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let need = |i: usize| cx.inputs[i].as_ref().expect("the type rule asks for it");
     let out = &cx.outputs[0];
     match cx.op {
+        // The bits are loaded and stored as the result's dtype.
+        Op::BitCast(_) => Ok(vec![copy(cx, "bits", 0, need(0).strides.clone(), out, 0, Extent::ZERO, Extent::ZERO)]),
         Op::Relayout(_) => Ok(vec![copy(cx, "copy", 0, need(0).strides.clone(), out, 0, Extent::ZERO, Extent::ZERO)]),
         Op::Transpose(op) => {
             let strides = op.perm.iter().map(|&axis| need(0).strides[axis].clone()).collect();

@@ -118,6 +118,13 @@ pub struct PackedWeight {
     pub data: Tensor,
 }
 
+impl PackedWeight {
+    /// Bytes of the data, which are not made for this.
+    pub fn bytes(&self) -> usize {
+        self.data.dtype().bytes_for(self.data.elems())
+    }
+}
+
 /// One kernel of a lowered leaf.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lowered {

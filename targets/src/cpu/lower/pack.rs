@@ -1,4 +1,6 @@
 //! Weights in the order kernels read them: panels of `nr` columns, every step of the sum side by side.
+//!
+//! Packing is put off until someone looks at the bytes: a kernel that is only weighed against others costs no copy.
 
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -22,6 +24,18 @@ pub(super) struct Source<'a> {
 
 /// Packs to `[batch..][n / nr][k..][nr]`, columns padded with zeros.
 pub(super) fn pack_panels(source: &Source<'_>, dtype: DType, nr: usize) -> PackedWeight {
+    let panels = source.cols.0.div_ceil(nr);
+    let depth: usize = source.steps.iter().map(|s| s.0).product();
+    let count: usize = source.batch.iter().map(|b| b.0).product();
+    let (tensor, batch, cols) = (source.tensor.clone(), source.batch.clone(), source.cols);
+    let (steps, scale) = (source.steps.clone(), source.scale);
+    let data = Tensor::lazy(dtype, &[count, panels, depth, nr], move || {
+        panel_bytes(&Source { tensor: &tensor, batch, cols, steps, scale }, dtype, nr)
+    });
+    PackedWeight { transform: format!("pack_kn{nr}"), data }
+}
+
+fn panel_bytes(source: &Source<'_>, dtype: DType, nr: usize) -> Vec<u8> {
     let (n, col) = source.cols;
     let panels = n.div_ceil(nr);
     let depth: usize = source.steps.iter().map(|s| s.0).product();
@@ -43,8 +57,7 @@ pub(super) fn pack_panels(source: &Source<'_>, dtype: DType, nr: usize) -> Packe
             }
         }
     }
-    let data = Tensor::new(dtype, vec![count, panels, depth, nr], bytes).unwrap_or_else(|_| Tensor::zeros(dtype, &[0]));
-    PackedWeight { transform: format!("pack_kn{nr}"), data }
+    bytes
 }
 
 /// Packs to `[k..][n]`: columns side by side without panels.
@@ -54,7 +67,7 @@ pub(super) fn pack_rows(source: &Source<'_>, dtype: DType) -> PackedWeight {
 }
 
 /// Offsets of all index tuples in row-major order.
-fn offsets(axes: &[(usize, usize)]) -> Vec<usize> {
+pub(super) fn offsets(axes: &[(usize, usize)]) -> Vec<usize> {
     axes.iter().fold(vec![0], |all, &(count, stride)| {
         all.iter().flat_map(|base| (0..count).map(move |i| base + i * stride)).collect()
     })
@@ -96,24 +109,27 @@ pub(super) fn pack_gates(
     dtype: DType,
 ) -> PackedWeight {
     let (rows, depth) = (tensor.shape()[1], tensor.shape()[2]);
-    let source = Source { tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
-    let bytes_per = dtype.bytes_for(1);
     let blocks = hidden.div_ceil(width);
-    let mut bytes = vec![0u8; blocks * depth * gates.len() * width * bytes_per];
-    let mut chunks = bytes.chunks_exact_mut(width * bytes_per);
-    for block in 0..blocks {
-        for step in 0..depth {
-            for gate in gates {
-                let Some(chunk) = chunks.next() else { continue };
-                for (lane, to) in chunk.chunks_exact_mut(bytes_per).enumerate().take(hidden - block * width) {
-                    let row = direction * rows + gate * hidden + block * width + lane;
-                    copy_element(&source, row * depth + step, dtype, to);
+    let shape = [blocks, depth, gates.len(), width];
+    let (tensor, gates) = (tensor.clone(), gates.to_vec());
+    let data = Tensor::lazy(dtype, &shape, move || {
+        let source = Source { tensor: &tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
+        let bytes_per = dtype.bytes_for(1);
+        let mut bytes = vec![0u8; blocks * depth * gates.len() * width * bytes_per];
+        let mut chunks = bytes.chunks_exact_mut(width * bytes_per);
+        for block in 0..blocks {
+            for step in 0..depth {
+                for gate in &gates {
+                    let Some(chunk) = chunks.next() else { continue };
+                    for (lane, to) in chunk.chunks_exact_mut(bytes_per).enumerate().take(hidden - block * width) {
+                        let row = direction * rows + gate * hidden + block * width + lane;
+                        copy_element(&source, row * depth + step, dtype, to);
+                    }
                 }
             }
         }
-    }
-    let shape = vec![blocks, depth, gates.len(), width];
-    let data = Tensor::new(dtype, shape, bytes).unwrap_or_else(|_| Tensor::zeros(dtype, &[0]));
+        bytes
+    });
     PackedWeight { transform: format!("pack_gates{width}"), data }
 }
 
@@ -127,18 +143,20 @@ pub(super) fn pack_gate_panels(
     dtype: DType,
 ) -> PackedWeight {
     let (rows, depth) = (tensor.shape()[1], tensor.shape()[2]);
-    let source = Source { tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
-    let bytes_per = dtype.bytes_for(1);
-    let mut bytes = vec![0u8; gates * padded * depth * bytes_per];
-    for (at, to) in bytes.chunks_exact_mut(bytes_per).enumerate() {
-        let (panel, step, lane) = (at / (depth * nr), at / nr % depth, at % nr);
-        let (gate, unit) = ((panel * nr + lane) / padded, (panel * nr + lane) % padded);
-        if unit < hidden {
-            copy_element(&source, (direction * rows + gate * hidden + unit) * depth + step, dtype, to);
+    let tensor = tensor.clone();
+    let data = Tensor::lazy(dtype, &[gates * padded / nr, depth, nr], move || {
+        let source = Source { tensor: &tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
+        let bytes_per = dtype.bytes_for(1);
+        let mut bytes = vec![0u8; gates * padded * depth * bytes_per];
+        for (at, to) in bytes.chunks_exact_mut(bytes_per).enumerate() {
+            let (panel, step, lane) = (at / (depth * nr), at / nr % depth, at % nr);
+            let (gate, unit) = ((panel * nr + lane) / padded, (panel * nr + lane) % padded);
+            if unit < hidden {
+                copy_element(&source, (direction * rows + gate * hidden + unit) * depth + step, dtype, to);
+            }
         }
-    }
-    let shape = vec![gates * padded / nr, depth, nr];
-    let data = Tensor::new(dtype, shape, bytes).unwrap_or_else(|_| Tensor::zeros(dtype, &[0]));
+        bytes
+    });
     PackedWeight { transform: format!("pack_gates_kn{nr}"), data }
 }
 

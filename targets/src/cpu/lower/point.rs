@@ -4,7 +4,7 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{BinaryFn, BodyRef, BodyStep, Op};
 use adze_ir::types::DType;
 
-use super::elementwise::{Lane, compute_elem, emit, is_vector_dtype};
+use super::elementwise::{Lane, compute_elem, emit, is_number, is_vector_dtype, number};
 use super::nest::{Nest, broadcast_strides};
 use super::nibble::{self, is_nibble};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
@@ -199,9 +199,8 @@ pub fn load(b: &mut KernelBuilder, param: Param, operand: &Operand, offset: Exte
     let dtype = operand.dtype;
     let elem = lane_elem(dtype);
     let scalar = operand.constant.as_ref().filter(|c| c.elems() == 1).map(|c| c.to_f64()[0]);
-    let ty = Type::vec(elem, lanes);
-    if let Some(number) = scalar.filter(|_| elem.is_float()) {
-        return Lane { value: b.number(number, ty), dtype, constant: scalar };
+    if let Some(known) = scalar.filter(|_| is_number(dtype)) {
+        return number(b, known, dtype, lanes);
     }
     let value = if is_nibble(dtype) {
         nibble::load(b, param, offset, read)

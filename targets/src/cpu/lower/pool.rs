@@ -7,14 +7,15 @@ use adze_ir::types::DType;
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, lanes_of, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
-use super::slide::{Finish, Slide, Step};
+use super::requantize::Requantized;
+use super::slide::{Finish, Slide, Step, held_weights};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::Elem;
 
 /// Lowers a pool, alone or with epilogues.
 ///
 /// # Errors
-/// [`Unsupported`] for dtypes without kernels, `LpPool` with `p` other than 1 and 2, and epilogues that are not elementwise.
+/// [`Unsupported`] for dtypes without kernels, and epilogues that are not elementwise.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let at = anchor.need(0)?;
@@ -26,22 +27,19 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let (geometry, step) = match anchor.op {
         Op::MaxPool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Max { signed }),
         Op::AveragePool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Sum),
-        Op::LpPool(op) if op.p == 1 || op.p == 2 => {
-            (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Power(op.p))
-        }
-        Op::LpPool(op) => return Err(unsupported(format!("`lp_pool` with p = {}", op.p), "p = 1 or 2")),
+        Op::LpPool(op) => (geometry(&op.kernel, &op.strides, &op.pads, &op.dilations), Step::Power(op.p)),
         other => return Err(unsupported(format!("`{}`", other.name()), "a pool")),
     };
     let windows = Window::all(x, y.shape.get(2..).unwrap_or_default(), &geometry, cx.dims)?;
     let finish = match anchor.op {
         Op::AveragePool(op) if op.count_include_pad => Finish::Average(padded(&windows, x, &op.pads)),
         Op::AveragePool(_) => Finish::Average(windows.clone()),
-        Op::LpPool(op) if op.p == 2 => Finish::Root,
+        Op::LpPool(op) if op.p > 1 => Finish::Root(op.p),
         _ => Finish::None,
     };
     let mut leaf = Leaf::new(cx, anchor.op.name());
     let stream = leaf.input(at)?;
-    Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish })?])
+    Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish, stored: None })?])
 }
 
 /// What a sliding window is made of.
@@ -62,16 +60,21 @@ pub(super) struct Parts<'a> {
     pub start: Option<(Stream, Extent)>,
     /// What is done with results.
     pub finish: Finish,
+    /// The zero point of the input and how results are stored, for floats that stand for bytes.
+    pub stored: Option<(i64, Requantized)>,
 }
 
 /// Writes the kernel of a sliding window.
 pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -> Result<Lowered, Unsupported> {
-    let Parts { x, y, stream, elem, windows, step, start, finish } = parts;
+    let Parts { x, y, stream, elem, windows, step, start, finish, stored } = parts;
     if windows.is_empty() || y.rank() != x.rank() {
         return Err(unsupported(format!("rank {}", x.rank()), "rank 3 or more"));
     }
     let target = leaf.output(0)?;
-    let epilogue = Epilogue::of(&mut leaf, anchor, x.dtype, y)?;
+    let (zero, epilogue) = match &stored {
+        None => (None, Epilogue::of(&mut leaf, anchor, x.dtype, y)?),
+        Some((zero, stored)) => (Some(*zero), Epilogue::requantizing(&mut leaf, anchor, y, 1, stored)?),
+    };
     let weights = matches!(step, Step::Weighted(..));
     let axis = |at: usize, extent: &Extent, left: Extent| {
         let channel = at == 1;
@@ -98,10 +101,14 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
     }
     let rows = outer.pop().ok_or_else(|| unsupported("no spatial axis", "one or more"))?;
     let base = windows.iter().fold(stream.base.clone(), |base, w| base - w.step.clone() * w.pad.into());
+    // One for the element read, one more to compute with.
+    let registers = leaf.cx.machine.vector_registers as usize - 2;
+    let most = (registers - held_weights(&step, &windows)).min(8) as i64;
     let slide = Slide {
         elem,
         lanes: if vectors { lanes_of(leaf.cx, elem) } else { 1 },
-        mr: usize::try_from(rows.extent.as_const().unwrap_or(8).clamp(1, 8)).unwrap_or(1),
+        mr: usize::try_from(rows.extent.as_const().unwrap_or(most).clamp(1, most)).unwrap_or(1),
+        registers,
         x: Stream { base, ..stream },
         y: target,
         start: start.map(|s| s.0),
@@ -111,6 +118,7 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         windows,
         first_spatial,
         step,
+        zero: zero.filter(|zero| *zero != 0),
         finish,
         epilogue,
     };

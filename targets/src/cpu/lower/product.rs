@@ -8,9 +8,9 @@ use adze_ir::extent::Extent;
 
 use super::epilogue::Epilogue;
 use super::leaf::{Axis, Leaf, Stream, bind, decode};
-use super::micro::{Block, Operands, Sum, dot_block, load_lanes, multiply_add, sum_block, vec_step};
+use super::micro::{Block, Operands, Quads, Sum, dot_block, load_lanes, multiply_add, sum_block, vec_step};
 use super::operand::{Lowered, Unsupported};
-use crate::cpu::kernel::{Cmp, Cond, Elem, KernelBuilder, Type, Value};
+use crate::cpu::kernel::{Cmp, Cond, Elem, KernelBuilder, Type, UnOp, Value};
 
 /// Positions of the fixed streams among an axis' strides; the bias and the epilogue's operands follow.
 pub(super) const LEFT: usize = 0;
@@ -77,6 +77,10 @@ pub(super) struct Product<'a> {
     pub start: Option<Stream>,
     /// Factors of the sums and of what they start at, which is then added at the end.
     pub scale: Option<Scale>,
+    /// Both operands are bytes, the right one in panels by four.
+    pub quads: Option<Quads>,
+    /// A stored number by which the start is multiplied, after so much is added to it, and negated.
+    pub start_times: Option<(Stream, i64)>,
     /// Outer axes.
     pub outer: Vec<Axis>,
     /// Rows of blocks.
@@ -294,6 +298,7 @@ impl Product<'_> {
 
     fn block(&self, b: &mut KernelBuilder, block: Block, sum: &Sum, place: &Place) -> Result<(), Unsupported> {
         let right_stride = match self.right {
+            Right::Packed if self.quads.is_some() => 4.into(),
             Right::Packed => Extent::ONE,
             Right::Strided | Right::Dot => self.cols.strides[RIGHT].clone(),
         };
@@ -303,6 +308,7 @@ impl Product<'_> {
             b: &self.streams[RIGHT],
             row_stride: self.rows.strides[LEFT].clone(),
             col_stride: right_stride,
+            quads: self.quads,
         };
         let ty = Type::vec(self.elem, block.lanes);
         let starts = match (&self.start, self.scale) {
@@ -334,10 +340,23 @@ impl Product<'_> {
                 }
                 let at = place[START].clone() + row_stride.clone() * row.into() + vec_step(&block, vec, col_stride);
                 let valid = if vec + 1 == block.vecs { block.valid } else { block.lanes };
-                values.push(load_lanes(b, start, at, col_stride, (block.lanes, valid), self.elem));
+                let value = load_lanes(b, start, at, col_stride, (block.lanes, valid), self.elem);
+                values.push(self.times(b, value));
             }
         }
         values
+    }
+
+    /// What the sums start at, when it depends on a zero point that is not known before.
+    fn times(&self, b: &mut KernelBuilder, start: Value) -> Value {
+        let Some((zero, raise)) = &self.start_times else { return start };
+        let ty = b.ty(start);
+        let zero = b.load_as(zero.param, zero.base.clone(), ty.with_lanes(1));
+        let zero = b.splat(zero, ty.lanes);
+        let raise = b.int(*raise, ty);
+        let factor = b.add(zero, raise);
+        let product = b.mul(start, factor);
+        b.un(UnOp::Neg, product)
     }
 
     fn scale(&self, b: &mut KernelBuilder, block: Block, scale: Scale, place: &Place, sums: &mut [Value]) {

@@ -1,12 +1,11 @@
 //! Quantization by the range of the values.
 
 use adze_ir::extent::Extent;
-use adze_ir::types::DType;
 
-use super::integer::saturate;
 use super::leaf::Leaf;
 use super::nest::Nest;
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
+use super::requantize::{Zero, saturate};
 use super::walk::{Source, fold};
 use crate::cpu::kernel::{Access, BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value};
 
@@ -49,7 +48,7 @@ fn parameters(cx: &LeafCx<'_>) -> Result<Lowered, Unsupported> {
         let place = b.div(below, step);
         let place = b.bin(BinOp::MaxSel, place, none);
         let place = b.bin(BinOp::MinSel, place, most);
-        let place = saturate(b, place, None, DType::U8);
+        let place = saturate(b, place, Zero::Known(0), (0, 255));
         zero.store(b, zero.stream.base.clone(), place);
     });
     Ok(leaf.finish(Extent::ONE))
@@ -78,7 +77,7 @@ fn values(cx: &LeafCx<'_>) -> Result<Lowered, Unsupported> {
         let zero = b.load_as(offset, zero.offset.clone(), Type::scalar(Elem::I32));
         let (step, zero) = (scalar(b, step), scalar(b, zero));
         let ratio = b.div(v, step);
-        let value = saturate(b, ratio, Some(zero), DType::U8);
+        let value = saturate(b, ratio, Zero::Computed(zero), (0, 255));
         b.store_as(target, y.offset.clone() + at(0), value);
     });
     let pointers = vec![PtrRole::Output(0), PtrRole::Input(0), PtrRole::Output(1), PtrRole::Output(2)];

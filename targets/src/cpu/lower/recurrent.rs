@@ -349,8 +349,14 @@ impl<'a> Walk<'a> {
         column: &Extent,
         to: &Extent,
     ) {
-        let operands =
-            Operands { elem: self.elem, a: &self.x, b: &self.w, row_stride: along.clone(), col_stride: Extent::ONE };
+        let operands = Operands {
+            elem: self.elem,
+            a: &self.x,
+            b: &self.w,
+            row_stride: along.clone(),
+            col_stride: Extent::ONE,
+            quads: None,
+        };
         let step = |vec: usize| Extent::from(vec * usize::from(self.lanes));
         let biases: Vec<Value> =
             (0..tile.vecs).map(|vec| b.load(self.bias.param, column.clone() + step(vec), self.lanes)).collect();
@@ -504,6 +510,7 @@ impl<'a> Walk<'a> {
             b: weights,
             row_stride: (AREAS * self.padded).into(),
             col_stride: Extent::ONE,
+            quads: None,
         };
         let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: Extent::ONE, b: columns };
         // Blocks lie one after the other, each `length` steps of all gates.

@@ -177,7 +177,8 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     match cx.op {
         Op::Reduce(op) => reduce(cx, op.function, &op.axes, op.keep_dims),
         Op::ArgReduce(op) => arg_reduce(cx, op.axis, op.function == ReduceFn::Min, op.keep_dims, op.last),
-        Op::CumSum(op) => cum_sum(cx, op.axis, op.exclusive, op.reverse),
+        Op::CumSum(op) => running(cx, op.axis, op.exclusive, op.reverse, BinOp::Add),
+        Op::CumProd(op) => running(cx, op.axis, op.exclusive, op.reverse, BinOp::Mul),
         Op::Softmax(op) => softmax(cx, &softmax_axes(op.axis, op.flatten), false),
         Op::LogSoftmax(op) => softmax(cx, &softmax_axes(op.axis, op.flatten), true),
         Op::LayerNorm(op) => normalise(cx, &from(op.axis), op.epsilon.get(), Affine::Row, true),
@@ -560,27 +561,34 @@ fn arg_reduce(
     }])
 }
 
-fn cum_sum(cx: &LeafCx<'_>, axis: usize, exclusive: bool, reverse: bool) -> Result<Vec<Lowered>, Unsupported> {
+/// Running sums or products.
+fn running(
+    cx: &LeafCx<'_>,
+    axis: usize,
+    exclusive: bool,
+    reverse: bool,
+    step: BinOp,
+) -> Result<Vec<Lowered>, Unsupported> {
     let x = cx.inputs[0].as_ref().expect("the type rule asks for it");
     let out = &cx.outputs[0];
     let Some(elem) = compute_elem(x.dtype).filter(|e| !e.is_mask()) else {
         return Err(Unsupported { found: format!("`{}` on {}", cx.op, x.dtype), accepted: "numbers".into() });
     };
     let rows = Rows::new(cx, &x.shape, &[out.strides.clone(), x.strides.clone()], &[axis], false);
-    let mut b = cx.builder(&format!("cum_sum_{}", x.dtype));
+    let mut b = cx.builder(&format!("{}_{}", cx.op.name(), x.dtype));
     let y = b.param("y", out.dtype, Access::Out);
     let p = b.param("x", x.dtype, Access::In);
     let ty = Type::scalar(elem);
     let extent = x.shape[axis].clone();
     rows.emit(&mut b, |b, offsets, _| {
         let start = rows.start(offsets, 2);
-        let zero = b.zero(ty);
-        b.for_(0, extent.clone(), 1, &[zero], |b, i, accs| {
+        let neutral = b.number(if step == BinOp::Mul { 1.0 } else { 0.0 }, ty);
+        b.for_(0, extent.clone(), 1, &[neutral], |b, i, accs| {
             let i = if reverse { extent.clone() - 1.into() - i } else { i };
             let v = b.load_as(p, start[1].clone() + i.clone() * x.strides[axis].clone(), ty);
-            let sum = b.add(accs[0], v);
-            b.store_as(y, start[0].clone() + i * out.strides[axis].clone(), if exclusive { accs[0] } else { sum });
-            vec![sum]
+            let total = b.bin(step, accs[0], v);
+            b.store_as(y, start[0].clone() + i * out.strides[axis].clone(), if exclusive { accs[0] } else { total });
+            vec![total]
         });
     });
     Ok(vec![Lowered {

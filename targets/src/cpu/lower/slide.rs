@@ -12,7 +12,7 @@ use super::micro::{load_lanes, multiply_add};
 use super::operand::{Lowered, Unsupported};
 use super::product::{EXTRA, LEFT, RESULT, RIGHT, START};
 use super::window::Window;
-use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value};
+use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value, math};
 
 /// Window rows up to this length are written out, so that neighbouring outputs share what is read.
 const WRITTEN_OUT: i64 = 5;
@@ -38,8 +38,8 @@ pub(super) enum Finish {
     None,
     /// Divided by the number of elements that these windows have.
     Average(Vec<Window>),
-    /// The square root.
-    Root,
+    /// The root of that degree.
+    Root(i64),
 }
 
 /// A sliding window.
@@ -50,6 +50,8 @@ pub(super) struct Slide<'a> {
     pub lanes: u16,
     /// Rows of a block.
     pub mr: usize,
+    /// Registers for results and weights.
+    pub registers: usize,
     /// Input, from element 0 of the first window.
     pub x: Stream,
     /// Result.
@@ -68,10 +70,21 @@ pub(super) struct Slide<'a> {
     pub first_spatial: usize,
     /// What is done with elements.
     pub step: Step,
+    /// Subtracted from every element of the input.
+    pub zero: Option<i64>,
     /// What is done with the result.
     pub finish: Finish,
     /// Steps before the store.
     pub epilogue: Epilogue<'a>,
+}
+
+/// Weights of a channel that are in registers at once.
+pub(super) fn held_weights(step: &Step, windows: &[Window]) -> usize {
+    match (step, windows.last()) {
+        (Step::Weighted(..), Some(window)) if window.kernel <= WRITTEN_OUT => window.kernel as usize,
+        (Step::Weighted(..), _) => 1,
+        _ => 0,
+    }
 }
 
 /// A register block: rows by vectors of channels.
@@ -135,7 +148,7 @@ impl Slide<'_> {
         fixed.into_iter().chain(self.epilogue.streams.iter().map(|(s, _)| s.base.clone())).collect()
     }
 
-    /// All channels: several vectors at once where rows are few, then vectors, then one at a time.
+    /// All channels: several vectors at once where rows are few, then vectors, then narrower ones, then one at a time.
     fn channels(
         &self,
         b: &mut KernelBuilder,
@@ -144,13 +157,18 @@ impl Slide<'_> {
     ) -> Result<(), Unsupported> {
         let mut result = Ok(());
         let extent = &self.channels.extent;
-        let mut blocks = vec![Block { rows, vecs: 1, lanes: self.lanes }];
-        if rows < 4 && self.lanes > 1 {
-            blocks.insert(0, Block { rows, vecs: 4, lanes: self.lanes });
+        let mut blocks = Vec::new();
+        let vecs = (self.registers / (rows + held_weights(&self.step, &self.windows))).min(4);
+        if rows < 4 && self.lanes > 1 && vecs > 1 {
+            blocks.push(Block { rows, vecs, lanes: self.lanes });
         }
-        if self.lanes > 1 {
-            blocks.push(Block { rows, vecs: 1, lanes: 1 });
+        let mut lanes = self.lanes;
+        while lanes > 1 {
+            blocks.push(Block { rows, vecs: 1, lanes });
+            // Down to four; a number of channels known at run time only gets whole vectors, then single ones.
+            lanes = if lanes > 4 && extent.as_const().is_some() { lanes / 2 } else { 1 };
         }
+        blocks.push(Block { rows, vecs: 1, lanes: 1 });
         let mut lo = Extent::ZERO;
         for block in blocks {
             let step = block.vecs as i64 * i64::from(block.lanes);
@@ -344,7 +362,10 @@ impl Slide<'_> {
     fn element(&self, b: &mut KernelBuilder, block: Block, vec: usize, at: &Extent) -> Value {
         let stride = &self.channels.strides[LEFT];
         let at = at.clone() + vec_offset(block, vec, stride);
-        load_lanes(b, &self.x, at, stride, (block.lanes, block.lanes), self.elem)
+        let element = load_lanes(b, &self.x, at, stride, (block.lanes, block.lanes), self.elem);
+        let Some(zero) = self.zero else { return element };
+        let zero = b.number(zero as f64, b.ty(element));
+        b.sub(element, zero)
     }
 
     fn accumulate(&self, b: &mut KernelBuilder, value: Value, element: Value, weight: Option<Value>) -> Value {
@@ -369,9 +390,9 @@ impl Slide<'_> {
     ) -> Result<Vec<Value>, Unsupported> {
         match &self.finish {
             Finish::None => {}
-            Finish::Root => {
+            Finish::Root(degree) => {
                 for value in &mut values {
-                    *value = b.un(crate::cpu::kernel::UnOp::Sqrt, *value);
+                    *value = root(b, *value, *degree);
                 }
             }
             Finish::Average(windows) => {
@@ -461,4 +482,13 @@ fn larger(b: &mut KernelBuilder, best: Value, element: Value, signed: bool) -> V
     let larger = b.bin(BinOp::MaxSel, best, element);
     let was_nan = b.cmp(Cmp::Ne, best, best);
     b.select(was_nan, best, larger)
+}
+
+/// The root of a magnitude, by a constant degree.
+fn root(b: &mut KernelBuilder, x: Value, degree: i64) -> Value {
+    if degree == 2 {
+        return b.un(crate::cpu::kernel::UnOp::Sqrt, x);
+    }
+    let exponent = b.number(1.0 / degree as f64, b.ty(x));
+    math::pow(b, x, exponent)
 }

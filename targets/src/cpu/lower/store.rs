@@ -3,7 +3,7 @@
 use adze_ir::extent::Extent;
 
 use super::leaf::Stream;
-use super::micro::{Block, vec_step};
+use super::micro::{Block, pieces, vec_step};
 use crate::cpu::kernel::{KernelBuilder, Value};
 
 /// Where a block goes.
@@ -51,6 +51,16 @@ fn store_lanes(b: &mut KernelBuilder, block: Block, target: &Target<'_>, at: (us
     let offset = offset(&block, target, at);
     if block.lanes == 1 || (valid == block.lanes && target.col_stride == Extent::ONE) {
         b.store_as(target.stream.param, offset, value);
+        return;
+    }
+    if target.col_stride == Extent::ONE {
+        for (from, count) in pieces(valid) {
+            let piece = match count {
+                1 => b.extract(value, from),
+                _ => b.shuffle(value, value, (from..from + count).collect()),
+            };
+            b.store_as(target.stream.param, offset.clone() + i64::from(from).into(), piece);
+        }
         return;
     }
     for lane in 0..valid {

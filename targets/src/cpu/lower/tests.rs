@@ -8,6 +8,7 @@ mod conv;
 mod everywhere;
 mod fused;
 mod gemm;
+mod integer;
 mod pool;
 mod recurrent;
 
@@ -224,7 +225,7 @@ impl Case {
         lower_leaf(&cx).unwrap_or_else(|e| panic!("{}: {e}", self.op))
     }
 
-    fn results(&self) -> Vec<Given> {
+    pub(super) fn results(&self) -> Vec<Given> {
         self.reference()
             .into_iter()
             .map(|tensor| {

@@ -6,10 +6,10 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
 use super::{Case, Given, random};
 use crate::cpu::Machine;
-use crate::cpu::emit::Emitter;
+use crate::cpu::emit::{Emitter, x86};
 
-fn instructions(case: &Case) -> Vec<Instruction> {
-    let machine = Machine::from_name("x86_64-v3").unwrap();
+fn instructions(case: &Case, machine: &str) -> Vec<Instruction> {
+    let machine = Machine::from_name(machine).unwrap();
     let lowered = case.lower(&machine, &case.results());
     let code = Emitter::new(&machine).unwrap().compile(&lowered[0].kernel).unwrap();
     Decoder::with_ip(64, &code.bytes, 0, DecoderOptions::NONE).into_iter().collect()
@@ -34,14 +34,14 @@ fn inner_loop(instructions: &[Instruction]) -> &[Instruction] {
 fn multiply_adds(instructions: &[Instruction]) -> usize {
     let vector = |i: &&Instruction| {
         let fma = matches!(i.mnemonic(), Mnemonic::Vfmadd132ps | Mnemonic::Vfmadd213ps | Mnemonic::Vfmadd231ps);
-        fma && i.op0_register().is_xmm()
+        fma && i.op0_register().is_vector_register()
     };
     instructions.iter().filter(vector).count()
 }
 
 /// Accesses to the stack: spilled registers.
 fn spills(instructions: &[Instruction]) -> usize {
-    instructions.iter().filter(|i| i.memory_base() == Register::RSP || i.memory_base() == Register::RBP).count()
+    instructions.iter().filter(|i| i.memory_base() == Register::RSP).count()
 }
 
 fn check(op: impl Into<Op>, x: Given, w: &[usize]) {
@@ -50,13 +50,49 @@ fn check(op: impl Into<Op>, x: Given, w: &[usize]) {
     let w = Given::constant(random(&mut rng, DType::F32, w));
     let case = Case::new(op, vec![Some(x), Some(w)]);
     let case = if rank == 4 { case.last(4) } else { case };
-    let all = instructions(&case);
-    let inner = inner_loop(&all);
-    // Four steps of a 4x8 block.
-    assert_eq!(multiply_adds(inner), 4 * 4 * 2, "{inner:?}");
-    assert_eq!(spills(inner), 0);
-    // Two reads of columns and four broadcasts per step, one copy per multiply-add, and the loop itself.
-    assert!(inner.len() <= 4 * (8 * 2 + 2 + 4 * 2) + 12, "{} instructions", inner.len());
+    for (machine, wide) in [("x86_64-v3", Register::is_ymm as fn(Register) -> bool), ("x86_64-v4", Register::is_zmm)] {
+        let all = instructions(&case, machine);
+        let inner = inner_loop(&all);
+        let sums = multiply_adds(inner);
+        assert!(sums >= 16, "{machine}: {sums} multiply-adds");
+        let vectors = inner.iter().filter(|i| i.op0_register().is_vector_register());
+        assert!(vectors.clone().all(|i| wide(i.op0_register())), "{machine}: narrow registers");
+        assert_eq!(spills(inner), 0, "{machine}");
+        // Beside reads, which are fewer than multiply-adds, nothing but the loop itself.
+        assert!(inner.len() <= 2 * sums + 8, "{machine}: {} instructions, {sums} multiply-adds", inner.len());
+        let upper = |i: &Instruction| i.mnemonic() == Mnemonic::Vzeroupper;
+        let returns = all.windows(2).filter(|pair| pair[1].mnemonic() == Mnemonic::Ret);
+        assert!(returns.clone().count() > 0 && returns.clone().all(|pair| upper(&pair[0])), "{machine}");
+    }
+}
+
+/// Kernels of all shapes of products and convolutions keep what their inner loops use in registers.
+#[test]
+fn hot_loops_do_not_spill() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    for (rows, depth, cols) in [(49, 64, 96), (196, 24, 40), (7, 300, 24), (1, 256, 512), (64, 3, 12), (33, 128, 1000)]
+    {
+        let x = Given::plain(random(&mut rng, DType::F32, &[rows, depth]));
+        let w = Given::constant(random(&mut rng, DType::F32, &[depth, cols]));
+        no_hot_spills(&Case::new(MatMul { trans_a: false, trans_b: false }, vec![Some(x), Some(w)]));
+    }
+    for (channels, kernel, group) in [(24, 3, 1), (64, 5, 64), (16, 1, 1), (3, 3, 1), (32, 3, 4)] {
+        let x = Given::plain(random(&mut rng, DType::F32, &[1, channels, 15, 14])).last();
+        let w = Given::constant(random(&mut rng, DType::F32, &[32.max(group), channels / group, kernel, kernel]));
+        let pad = kernel as i64 / 2;
+        let op = Conv { strides: vec![1; 2], pads: vec![pad; 4], dilations: vec![1; 2], group: group as i64 };
+        no_hot_spills(&Case::new(op, vec![Some(x), Some(w)]).last(4));
+    }
+}
+
+fn no_hot_spills(case: &Case) {
+    for machine in ["x86_64-v3", "x86_64-v4-vnni"].map(|name| Machine::from_name(name).unwrap()) {
+        let cpu = x86::Cpu::of(&machine).unwrap();
+        for step in case.lower(&machine, &case.results()) {
+            let (_, stats) = x86::compile_with_stats(&step.kernel, cpu).unwrap();
+            assert_eq!(stats.hot_spills, 0, "{} of {} on {}", step.kernel.name, case.op, machine.name);
+        }
+    }
 }
 
 #[test]

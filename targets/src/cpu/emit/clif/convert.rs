@@ -2,11 +2,11 @@
 
 use cranelift_codegen::ir::{self as clif, InstBuilder, types};
 
-use super::super::kernel::ir::{BinOp, Cmp, Cvt, Shift};
-use super::super::kernel::types::{Elem, Type};
-use super::super::machine::Arch;
 use super::lanes::scalar_type;
 use super::{Body, Val};
+use crate::cpu::kernel::ir::{BinOp, Cmp, Cvt, Shift};
+use crate::cpu::kernel::types::{Elem, Type};
+use crate::cpu::machine::Arch;
 
 impl Body<'_, '_> {
     pub(super) fn cvt(&mut self, cvt: Cvt, a: &Val, to: Type) -> Val {
@@ -174,6 +174,12 @@ impl Body<'_, '_> {
         }
         if a.ty.lanes == to.lanes {
             return self.lanewise(to, &[a], |s, x| s.cast_scalar(x[0], a.ty.elem, to.elem));
+        }
+        if self.is_vector(a.ty) && to.is_scalar() && !a.ty.elem.is_mask() && !to.elem.is_mask() {
+            // The lowest lane of a register that is seen as lanes of the result.
+            let vector = self.cast(self.shape(to.with_lanes(2)).part, a.parts[0]);
+            let lane = self.b.ins().extractlane(vector, 0);
+            return Val { ty: to, parts: vec![lane] };
         }
         self.cast_lanes(a, to)
     }

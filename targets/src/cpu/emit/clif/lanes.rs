@@ -3,9 +3,9 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self as clif, ConstantData, Endianness, InstBuilder, MemFlagsData, types};
 
-use super::super::kernel::ir::{BinOp, Cmp};
-use super::super::kernel::types::{Elem, Type};
 use super::{Body, Val};
+use crate::cpu::kernel::ir::{BinOp, Cmp};
+use crate::cpu::kernel::types::{Elem, Type};
 
 /// How a type lies in registers.
 ///

@@ -3,11 +3,11 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self as clif, InstBuilder, types};
 
-use super::super::kernel::ir::{BinOp, Cmp, Shift, UnOp};
-use super::super::kernel::types::{Elem, Type};
-use super::super::machine::{Arch, CodegenError};
 use super::lanes::{int_cc, scalar_type};
 use super::{Body, Val};
+use crate::cpu::kernel::ir::{BinOp, Cmp, Shift, UnOp};
+use crate::cpu::kernel::types::{Elem, Type};
+use crate::cpu::machine::{Arch, CodegenError};
 
 fn float_cc(cmp: Cmp) -> FloatCC {
     match cmp {

@@ -1,0 +1,412 @@
+//! Floats between integers into integers: what `dequantize`, an operator and `quantize` mean together.
+//!
+//! The rules need the quantized weights as they were exported, so they run before constants are folded, in the pass
+//! `integers`. Every `quantize` and `dequantize` has its zero point written out there. A NaN that reaches `quantize` is
+//! outside of what ONNX defines; the rules marked `lsb(0)` give another integer for it, and the same for every number.
+
+use adze_ir::attrs::F64;
+use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_const, add_op};
+use adze_ir::exact::Exactness;
+use adze_ir::extent::Extent;
+use adze_ir::ops::{Clip, Dequantize, MaxPool, Op, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Transpose};
+use adze_ir::quant::Requantize;
+use adze_ir::tensor::Tensor;
+use adze_ir::types::{DType, TensorType};
+use egg::{Id, Subst};
+
+use super::support::{find, id, op};
+
+macro_rules! after_movement {
+    ($($op:literal),*) => { &[$(concat!("(", $op, " ?a (dequantize ?d ?x ?s ?z))")),*] };
+}
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "integer-conv",
+        left: &[
+            "(quantize ?q (conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
+            "(quantize ?q (conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b) ?ys ?yz)",
+        ],
+        right: "(qlinear_conv{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
+        conditions: &[
+            Condition { name: "8-bit operands with one scale each, or one per output channel", holds: conv_operands },
+            Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
+            Condition {
+                name: "the bias is a multiple of the sums' unit",
+                holds: |m| units(m, &conv_scales(m)).is_some(),
+            },
+        ],
+        exactness: Exactness::Lsb(1),
+        sound: "the same sum of products in whole units, rounded once instead of at every term",
+        helps: "integers travel between operators, and products of bytes are four times as many per instruction",
+        make: make_conv,
+    },
+    Rule {
+        name: "integer-matmul",
+        left: &[
+            "(quantize ?q (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
+            "(quantize ?q (gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
+            "(quantize ?q (gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b) ?ys ?yz)",
+            "(quantize ?q (add ?p (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?b) ?ys ?yz)",
+            "(quantize ?q (add ?p ?b (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))) ?ys ?yz)",
+        ],
+        right: "(qlinear_matmul{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
+        conditions: &[
+            Condition { name: "8-bit operands, the right one a constant matrix", holds: matmul_operands },
+            Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
+            Condition {
+                name: "the bias is a multiple of the sums' unit",
+                holds: |m| units(m, &matmul_scales(m)).is_some(),
+            },
+        ],
+        exactness: Exactness::Lsb(1),
+        sound: "the same sum of products in whole units, rounded once instead of at every term",
+        helps: "integers travel between operators, and products of bytes are four times as many per instruction",
+        make: make_matmul,
+    },
+    Rule {
+        name: "relu-after-quantize",
+        left: &["(quantize ?q (relu ?r ?x) ?s ?z)"],
+        right: "(clip{min = z} (quantize ?q ?x ?s ?z))",
+        conditions: &[Condition { name: "one positive scale", holds: |m| scalar_pair(m, "s", "z") }],
+        exactness: Exactness::Lsb(0),
+        sound: "quantizing keeps order, and zero is stored as the zero point",
+        helps: "the bound joins that of the stored type",
+        make: |g, s| make_clip(g, s, Some(0.0), None),
+    },
+    Rule {
+        name: "clip-after-quantize",
+        left: &["(quantize ?q (clip ?r ?x) ?s ?z)"],
+        right: "(clip{quantized bounds} (quantize ?q ?x ?s ?z))",
+        conditions: &[
+            Condition { name: "one positive scale", holds: |m| scalar_pair(m, "s", "z") },
+            Condition { name: "floats", holds: |m| m.ty("x").is_some_and(|ty| ty.dtype == DType::F32) },
+        ],
+        exactness: Exactness::Lsb(0),
+        sound: "quantizing keeps order, so that it maps bounds to bounds",
+        helps: "the bounds join those of the stored type",
+        make: |g, s| {
+            let Op::Clip(clip) = op(g, s, "r") else { return None };
+            make_clip(g, s, clip.min.map(F64::get), clip.max.map(F64::get))
+        },
+    },
+    Rule {
+        name: "quantize-of-dequantize",
+        left: &["(quantize ?q (dequantize ?d ?x ?s ?z) ?t ?y)"],
+        right: "?x",
+        conditions: &[Condition { name: "the same parameters and dtype, scales normal", holds: same_parameters }],
+        exactness: Exactness::Exact,
+        sound: "(x - z) · s / s is within two roundings of a whole number below 2^17, so it rounds to it",
+        helps: "nothing is computed",
+        make: |g, s| Some(id(g, s, "x")),
+    },
+    Rule {
+        name: "dequantize-after-movement",
+        left: after_movement!("reshape", "transpose", "slice", "expand", "tile", "depth_to_space", "space_to_depth"),
+        right: "(dequantize ?d (.. ?x) ?s ?z)",
+        conditions: &[Condition { name: "one scale", holds: |m| one(m, "s") && one(m, "z") }],
+        exactness: Exactness::Exact,
+        sound: "elements are moved, never changed",
+        helps: "a quarter of the bytes are moved",
+        make: make_after,
+    },
+    Rule {
+        name: "dequantize-after-max-pool",
+        left: &["(max_pool ?a (dequantize ?d ?x ?s ?z))"],
+        right: "(dequantize ?d (max_pool ?a ?x) ?s ?z)",
+        conditions: &[
+            Condition { name: "one positive scale", holds: |m| scalar_pair(m, "s", "z") },
+            Condition { name: "no window lies in the padding", holds: windows_inside },
+        ],
+        exactness: Exactness::Exact,
+        sound: "a positive scale keeps order",
+        helps: "a quarter of the bytes are read",
+        make: make_after,
+    },
+    Rule {
+        name: "quantize-before-concat",
+        left: &[
+            "(quantize ?q (concat ?a ?x0 ?x1) ?s ?z)",
+            "(quantize ?q (concat ?a ?x0 ?x1 ?x2) ?s ?z)",
+            "(quantize ?q (concat ?a ?x0 ?x1 ?x2 ?x3) ?s ?z)",
+            "(quantize ?q (concat ?a ?x0 ?x1 ?x2 ?x3 ?x4) ?s ?z)",
+            "(quantize ?q (concat ?a ?x0 ?x1 ?x2 ?x3 ?x4 ?x5) ?s ?z)",
+        ],
+        right: "(concat ?a (quantize ?q ?x0 ?s ?z) ..)",
+        conditions: &[Condition { name: "one scale", holds: |m| one(m, "s") && one(m, "z") }],
+        exactness: Exactness::Exact,
+        sound: "every element is quantized by itself",
+        helps: "parts that have these parameters already are not touched, the others are moved as bytes",
+        make: make_concat,
+    },
+    Rule {
+        name: "quantize-before-pad",
+        left: &["(quantize ?q (pad ?a ?x) ?s ?z)", "(quantize ?q (pad ?a ?x ?v) ?s ?z)"],
+        right: "(pad ?a (quantize ?q ?x ?s ?z) (quantize ?q ?v ?s ?z))",
+        conditions: &[
+            Condition { name: "one scale", holds: |m| one(m, "s") && one(m, "z") },
+            Condition { name: "the fill is a constant", holds: |m| m.find("v").is_none() || m.data("v").is_some() },
+        ],
+        exactness: Exactness::Exact,
+        sound: "every element is quantized by itself",
+        helps: "bytes are padded, or the padding joins a convolution",
+        make: make_pad,
+    },
+    Rule {
+        name: "pad-into-integer-conv",
+        left: &[
+            "(qlinear_conv ?a (pad ?p ?x ?v) ?xs ?xz ?w ?ws ?wz ?ys ?yz)",
+            "(qlinear_conv ?a (pad ?p ?x ?v) ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b)",
+        ],
+        right: "(qlinear_conv{pads + p} ?x ..)",
+        conditions: &[
+            Condition { name: "zero points are added", holds: adds_zero_points },
+            Condition { name: "only spatial axes grow, none shrinks", holds: spatial_only },
+        ],
+        exactness: Exactness::Exact,
+        sound: "a quantized convolution reads zero points outside its operand",
+        helps: "the padded copy need not be made",
+        make: make_padded_conv,
+    },
+];
+
+fn one(m: &Match<'_>, name: &str) -> bool {
+    m.ty(name).is_some_and(|ty| ty.rank() == 0)
+}
+
+/// A constant, or the value of one constant operator on constants.
+fn value(egraph: &EGraph, class: Id) -> Option<Tensor> {
+    let data = |class: Id| egraph.analysis.consts.get(egraph[class].data.constant?)?.data();
+    if let Some(tensor) = data(class) {
+        return Some(tensor.clone());
+    }
+    egraph[class].nodes.iter().find_map(|node| {
+        let (&attr, operands) = node.children.split_first().filter(|_| node.is_op())?;
+        let operands: Vec<Option<&Tensor>> = operands.iter().map(|&c| data(c).map(Some)).collect::<Option<_>>()?;
+        let results = egraph.analysis.op(egraph[attr].data.attr?).eval(&operands, &|_| None).ok()?;
+        results.into_iter().next()
+    })
+}
+
+/// Scales that can be divided by: constant, positive, and neither they nor their inverse overflow.
+fn normal(m: &Match<'_>, name: &str) -> Option<Vec<f32>> {
+    let data = m.data(name).filter(|d| d.dtype() == DType::F32)?;
+    let values: Vec<f32> = data.to_f64().into_iter().map(|v| v as f32).collect();
+    values.iter().all(|v| v.is_normal() && *v > 0.0 && v.recip().is_normal()).then_some(values)
+}
+
+/// A positive scale and a constant zero point for the whole tensor.
+fn scalar_pair(m: &Match<'_>, scale: &str, zero: &str) -> bool {
+    one(m, scale) && one(m, zero) && normal(m, scale).is_some() && m.data(zero).is_some()
+}
+
+fn is_byte(ty: Option<&TensorType>) -> bool {
+    ty.is_some_and(|ty| matches!(ty.dtype, DType::I8 | DType::U8))
+}
+
+fn result(m: &Match<'_>) -> bool {
+    let Op::Quantize(q) = m.op("q") else { return false };
+    matches!(q.to, DType::I8 | DType::U8) && scalar_pair(m, "ys", "yz")
+}
+
+/// The left operand has one scale, the right one is constant with one, or one per slice of `axis`.
+fn operands(m: &Match<'_>, axis: usize) -> bool {
+    let Op::Dequantize(weights) = m.op("e") else { return false };
+    let per_slice = one(m, "ws") || (weights.block == 0 && weights.axis == axis);
+    let constant = m.data("w").is_some() && m.data("wz").is_some() && normal(m, "ws").is_some();
+    is_byte(m.ty("x")) && is_byte(m.ty("w")) && scalar_pair(m, "xs", "xz") && constant && per_slice
+}
+
+fn conv_operands(m: &Match<'_>) -> bool {
+    operands(m, 0)
+}
+
+fn matmul_operands(m: &Match<'_>) -> bool {
+    let plain = match m.op("a") {
+        Op::MatMul(op) => !op.trans_a,
+        Op::Gemm(op) => !op.trans_a && op.alpha == F64::new(1.0) && op.beta == F64::new(1.0),
+        _ => false,
+    };
+    let matrix = m.ty("w").is_some_and(|w| w.rank() == 2) && m.ty("x").is_some_and(|x| x.rank() >= 2);
+    plain && matrix && operands(m, if columns_first(m) { 0 } else { 1 })
+}
+
+/// Whether the weights are `[n, k]`.
+fn columns_first(m: &Match<'_>) -> bool {
+    match m.op("a") {
+        Op::MatMul(op) => op.trans_b,
+        Op::Gemm(op) => op.trans_b,
+        _ => false,
+    }
+}
+
+/// The unit of the sums per output channel.
+fn conv_scales(m: &Match<'_>) -> Vec<f64> {
+    let channels = m.ty("w").and_then(|w| w.shape.first()?.as_const());
+    sum_scales(m, channels)
+}
+
+fn matmul_scales(m: &Match<'_>) -> Vec<f64> {
+    let columns = m.ty("w").and_then(|w| w.shape.get(usize::from(!columns_first(m)))?.as_const());
+    sum_scales(m, columns)
+}
+
+fn sum_scales(m: &Match<'_>, count: Option<i64>) -> Vec<f64> {
+    let (Some(x), Some(w)) = (normal(m, "xs"), normal(m, "ws")) else { return Vec::new() };
+    let count = count.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    (0..count).map(|i| f64::from(x[0]) * f64::from(w[if w.len() == 1 { 0 } else { i }])).collect()
+}
+
+/// Part of a float bias that may be missing from a multiple of the sums' unit: a rounding of the scale and one of the
+/// product.
+const BIAS_ROUNDINGS: f64 = 4.0 * f32::EPSILON as f64;
+/// Biases and sums up to this stay in 32 bits together.
+const LARGEST_SUM: f64 = (1u32 << 30) as f64;
+
+/// The bias in units of the sums, none where there is no bias; nothing when it is no multiple of them, or sums may
+/// leave 32 bits.
+fn units(m: &Match<'_>, scales: &[f64]) -> Option<Option<Tensor>> {
+    let w = m.ty("w")?;
+    let terms = w.elems().as_const()? as f64 / scales.len().max(1) as f64;
+    if terms * 255.0 * 255.0 > LARGEST_SUM {
+        return None;
+    }
+    let Some(bias) = m.find("b") else { return Some(None) };
+    let bias = value(m.egraph, bias)?;
+    // A row for the last axis or the channels: everything else broadcasts another way.
+    let row = bias.shape().iter().rev().skip(1).all(|&n| n == 1);
+    if !row || bias.dtype() != DType::F32 || !(bias.elems() == 1 || bias.elems() == scales.len()) {
+        return None;
+    }
+    let values = bias.to_f64();
+    let whole: Option<Vec<i128>> = scales
+        .iter()
+        .enumerate()
+        .map(|(i, scale)| {
+            let value = values[if values.len() == 1 { 0 } else { i }];
+            let units = (value / scale).round_ties_even();
+            let near = (units * scale - value).abs() <= value.abs() * BIAS_ROUNDINGS;
+            (near && units.abs() <= LARGEST_SUM).then_some(units as i128)
+        })
+        .collect();
+    Some(Some(Tensor::from_ints(DType::I32, &[scales.len()], &whole?)))
+}
+
+fn quantized_operands(egraph: &EGraph, subst: &Subst) -> Vec<Id> {
+    ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"].iter().map(|name| id(egraph, subst, name)).collect()
+}
+
+fn make_conv(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let Op::Conv(conv) = op(egraph, subst, "a") else { return None };
+    let matched = Match { egraph, subst };
+    let bias = units(&matched, &conv_scales(&matched))?;
+    let mut operands = quantized_operands(egraph, subst);
+    operands.extend(bias.map(|bias| add_const(egraph, bias)));
+    let contract = Requantize::F32Rne;
+    let (strides, pads, dilations) = (conv.strides, conv.pads, conv.dilations);
+    add_op(egraph, QLinearConv { strides, pads, dilations, group: conv.group, contract }, &operands)
+}
+
+fn make_matmul(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let matched = Match { egraph, subst };
+    let (turned, bias) = (columns_first(&matched), units(&matched, &matmul_scales(&matched))?);
+    let mut operands = quantized_operands(egraph, subst);
+    if turned {
+        operands[3] = add_op(egraph, Transpose { perm: vec![1, 0] }, &operands[3..4])?;
+    }
+    operands.extend(bias.map(|bias| add_const(egraph, bias)));
+    add_op(egraph, QLinearMatMul { contract: Requantize::F32Rne }, &operands)
+}
+
+fn make_clip(egraph: &mut EGraph, subst: &Subst, min: Option<f64>, max: Option<f64>) -> Option<Id> {
+    let Op::Quantize(quantize) = op(egraph, subst, "q") else { return None };
+    let [x, s, z] = ["x", "s", "z"].map(|name| id(egraph, subst, name));
+    let (low, high) = quantize.to.int_range()?;
+    let bound = |egraph: &EGraph, bound: Option<f64>| match bound {
+        None => Some(None),
+        Some(bound) => Some(Some(stored(egraph, &quantize, [s, z], bound)?)),
+    };
+    let (min, max) = (bound(egraph, min)?, bound(egraph, max)?);
+    let quantized = add_op(egraph, quantize.clone(), &[x, s, z])?;
+    // Bounds of the stored type do nothing.
+    let (min, max) = (min.filter(|&v| v > low), max.filter(|&v| v < high));
+    if min.is_none() && max.is_none() {
+        return Some(quantized);
+    }
+    let number = |v: i128| F64::new(v as f64);
+    add_op(egraph, Clip { min: min.map(number), max: max.map(number) }, &[quantized])
+}
+
+/// The integer that stands for a number.
+fn stored(egraph: &EGraph, quantize: &Quantize, [scale, zero]: [Id; 2], number: f64) -> Option<i128> {
+    let (scale, zero) = (value(egraph, scale)?, value(egraph, zero)?);
+    let number = Tensor::from_f64(DType::F32, &[], &[number]);
+    let results = Op::from(quantize.clone()).eval(&[Some(&number), Some(&scale), Some(&zero)], &|_| None).ok()?;
+    results.first()?.to_ints().first().copied()
+}
+
+fn same_parameters(m: &Match<'_>) -> bool {
+    let (Op::Quantize(q), Op::Dequantize(d)) = (m.op("q"), m.op("d")) else { return false };
+    let same = |a: &str, b: &str| m.data(a).is_some() && m.data(a) == m.data(b);
+    let lie_alike = one(m, "s") || (q.axis, q.block) == (d.axis, d.block);
+    let dtype = m.ty("x").is_some_and(|x| x.dtype == q.to);
+    dtype && lie_alike && normal(m, "s").is_some() && same("s", "t") && same("z", "y")
+}
+
+fn make_after(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let [x, s, z] = ["x", "s", "z"].map(|name| id(egraph, subst, name));
+    let moved = add_op(egraph, op(egraph, subst, "a"), &[x])?;
+    add_op(egraph, Dequantize { axis: 0, block: 0 }, &[moved, s, z])
+}
+
+/// Padding as wide as the window would let it see nothing but padding.
+fn windows_inside(m: &Match<'_>) -> bool {
+    let Op::MaxPool(MaxPool { kernel, pads, dilations, .. }) = m.op("a") else { return false };
+    let reach = kernel.iter().zip(dilations).map(|(k, d)| (k - 1) * d + 1);
+    dilations.iter().all(|&d| d == 1) && pads.iter().zip(reach.clone().chain(reach)).all(|(&pad, reach)| pad < reach)
+}
+
+fn make_concat(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let Op::Quantize(quantize) = op(egraph, subst, "q") else { return None };
+    let quantize = Quantize { axis: 0, ..quantize };
+    let [s, z] = ["s", "z"].map(|name| id(egraph, subst, name));
+    let parts = ["x0", "x1", "x2", "x3", "x4", "x5"].into_iter().map_while(|name| find(egraph, subst, name));
+    let parts: Vec<Id> = parts.collect();
+    let parts: Option<Vec<Id>> = parts.into_iter().map(|x| add_op(egraph, quantize.clone(), &[x, s, z])).collect();
+    add_op(egraph, op(egraph, subst, "a"), &parts?)
+}
+
+fn make_pad(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let Op::Quantize(quantize) = op(egraph, subst, "q") else { return None };
+    let quantize = Quantize { axis: 0, ..quantize };
+    let [x, s, z] = ["x", "s", "z"].map(|name| id(egraph, subst, name));
+    let given = find(egraph, subst, "v").map(|v| value(egraph, v)).unwrap_or(Some(Tensor::zeros(DType::F32, &[])))?;
+    let fill = stored(egraph, &quantize, [s, z], given.to_f64().first().copied()?)?;
+    let fill = add_const(egraph, Tensor::from_ints(quantize.to, &[], &[fill]));
+    let quantized = add_op(egraph, quantize, &[x, s, z])?;
+    add_op(egraph, op(egraph, subst, "a"), &[quantized, fill])
+}
+
+fn adds_zero_points(m: &Match<'_>) -> bool {
+    let fill = m.data("v").map(Tensor::to_ints);
+    let constant = matches!(m.op("p"), Op::Pad(Pad { mode: PadMode::Constant, .. }));
+    constant && fill.is_some() && fill == m.data("xz").map(Tensor::to_ints)
+}
+
+fn spatial_only(m: &Match<'_>) -> bool {
+    let (Op::Pad(pad), Op::QLinearConv(conv)) = (m.op("p"), m.op("a")) else { return false };
+    let amounts = |extents: &[Extent]| {
+        extents.iter().enumerate().all(|(axis, e)| e.as_const().is_some_and(|v| if axis < 2 { v == 0 } else { v >= 0 }))
+    };
+    amounts(&pad.before) && amounts(&pad.after) && conv.pads.iter().all(|&p| p >= 0)
+}
+
+fn make_padded_conv(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let (Op::Pad(pad), Op::QLinearConv(conv)) = (op(egraph, subst, "p"), op(egraph, subst, "a")) else { return None };
+    let added = pad.before[2..].iter().chain(&pad.after[2..]);
+    let pads: Option<Vec<i64>> =
+        conv.pads.iter().zip(added).map(|(have, more)| Some(have + more.as_const()?)).collect();
+    let mut operands = quantized_operands(egraph, subst);
+    operands.extend(find(egraph, subst, "b"));
+    add_op(egraph, QLinearConv { pads: pads?, ..conv }, &operands)
+}

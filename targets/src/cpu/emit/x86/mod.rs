@@ -1,0 +1,136 @@
+//! Kernel IR to x86-64 machine code with 256-bit (AVX2, FMA) or 512-bit (AVX-512 F, BW, DQ, VL) vectors.
+//!
+//! Instructions are selected in the kernel's order ([`body`]), registers given out by the shared allocator, what does
+//! not fit goes to the frame ([`spill`]), and `iced-x86` encodes. A kernel value is a row of *parts*: vector registers
+//! with consecutive lanes; scalars of integers are in general registers, those of floats in the first lane of a vector
+//! register. Masks of vectors are mask registers with AVX-512 and vectors of ones and zeros without; scalar masks are 0 or
+//! 1 in a general register. Lanes past the end of a value hold anything.
+//!
+//! What has no code here is refused as [`CodegenError::Unsupported`], and the caller takes Cranelift for the kernel.
+
+mod arith;
+mod body;
+mod convert;
+mod encode;
+mod inst;
+mod lanes;
+mod scalar;
+mod spill;
+mod table;
+
+use adze_ir::extent::Extent;
+use cranelift_entity::PrimaryMap;
+
+use super::KernelCode;
+use super::alloc::{Info, Outcome, Reg, allocate};
+use crate::cpu::kernel::ir::Kernel;
+use crate::cpu::machine::{Arch, CodegenError, Machine};
+use inst::{Class, Inst};
+
+/// What this emitter needs to know of a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    /// Whether it has AVX-512 (F, BW, DQ, VL): 32 registers of 512 bits, masks, operands broadcast from memory.
+    pub evex: bool,
+    /// Whether it has `vpdpbusd` in the encoding in use.
+    pub dot: bool,
+}
+
+impl Cpu {
+    /// The CPU of a machine; `None` where it has no wide vectors.
+    pub fn of(machine: &Machine) -> Option<Cpu> {
+        let wide = machine.arch == Arch::X86_64 && machine.vector_bytes > 16;
+        wide.then_some(Cpu { evex: machine.vector_bytes == 64, dot: machine.has_dot })
+    }
+
+    /// Bytes of a vector register.
+    fn vector_bytes(self) -> u32 {
+        if self.evex { 64 } else { 32 }
+    }
+}
+
+/// General registers, those of the caller last; `rsp` is the frame's.
+const GPRS: [u8; 15] = [0, 1, 2, 6, 7, 8, 9, 10, 11, 3, 5, 12, 13, 14, 15];
+const VECTORS: [u8; 32] = {
+    let mut all = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        all[at] = at as u8;
+        at += 1;
+    }
+    all
+};
+/// `k0` cannot select lanes.
+const MASKS: [u8; 7] = [1, 2, 3, 4, 5, 6, 7];
+
+/// Rounds of spilling before giving up; one or two are the rule.
+const ROUNDS: usize = 12;
+
+/// A kernel with virtual registers.
+struct Selected {
+    code: Vec<(Inst, u32)>,
+    regs: PrimaryMap<Reg, Info>,
+    labels: usize,
+    pool: Vec<u8>,
+}
+
+/// What became of a kernel, for tests and listings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Instructions inside innermost loops that move registers to or from the frame.
+    pub hot_spills: usize,
+    /// All such instructions.
+    pub spills: usize,
+}
+
+/// Machine code of a verified kernel.
+///
+/// # Errors
+/// [`CodegenError::Unsupported`] for what has no code here, [`CodegenError::Malformed`] for a kernel with undefined symbols,
+/// [`CodegenError::Generator`] when the encoder refuses.
+pub fn compile(kernel: &Kernel, cpu: Cpu) -> Result<KernelCode, CodegenError> {
+    compile_with_stats(kernel, cpu).map(|(code, _)| code)
+}
+
+/// [`compile`], and what it took.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stats), CodegenError> {
+    let failed = |problem: String| CodegenError::Generator { function: kernel.name.clone(), problem };
+    let mut selected = body::select(kernel, cpu)?;
+    let vectors = if cpu.evex { &VECTORS[..] } else { &VECTORS[..16] };
+    let files = [&GPRS[..], vectors, &MASKS[..]];
+    let mut frame = spill::Frame::new(cpu, &selected.code);
+    for _ in 0..ROUNDS {
+        let facts: Vec<_> = selected.code.iter().map(|(inst, depth)| inst.facts(*depth)).collect();
+        match allocate(&facts, &selected.regs, &files) {
+            Outcome::Done(regs) => {
+                let function = encode::Function {
+                    code: &selected.code,
+                    regs: &regs,
+                    frame: frame.bytes(),
+                    pool: &selected.pool,
+                    wide: true,
+                };
+                let bytes = encode::encode(&function, selected.labels).map_err(failed)?;
+                return Ok((KernelCode { bytes, align: 64 }, frame.stats));
+            }
+            Outcome::Spill(regs) => frame.spill(&mut selected, &regs),
+        }
+    }
+    Err(CodegenError::Unsupported {
+        kernel: kernel.name.clone(),
+        op: "a value that fits no register".into(),
+        machine: if cpu.evex { "AVX-512" } else { "AVX2" }.into(),
+    })
+}
+
+/// An extent that both emitters compare loops by.
+fn runs(lo: &Extent, hi: &Extent) -> Option<bool> {
+    lo.as_const().zip(hi.as_const()).map(|(lo, hi)| lo < hi)
+}
+
+fn info(class: Class) -> Info {
+    Info { class: class as usize, fixed: None, short: false }
+}

@@ -1,0 +1,223 @@
+//! Sums of bytes: always the reference's bits.
+
+use adze_ir::ops::{
+    Binary, BinaryFn, BodyRef, BodyStep, Cast, Clip, ConvInteger, Fused, MatMulInteger, Op, QLinearConv, QLinearMatMul,
+};
+use adze_ir::quant::Requantize;
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+use proptest::prelude::*;
+
+use super::{Case, Given, random};
+use crate::cpu::Machine;
+use crate::cpu::emit::x86;
+
+fn bytes(rng: &mut fastrand::Rng, dtype: DType, shape: &[usize]) -> Tensor {
+    let (lo, hi) = dtype.int_range().unwrap();
+    let range = i32::try_from(lo).unwrap()..=i32::try_from(hi).unwrap();
+    let values: Vec<i128> = (0..shape.iter().product()).map(|_| i128::from(rng.i32(range.clone()))).collect();
+    Tensor::from_ints(dtype, shape, &values)
+}
+
+fn number(dtype: DType, value: i128) -> Option<Given> {
+    Some(Given::constant(Tensor::from_ints(dtype, &[], &[value])))
+}
+
+fn scale(value: f32) -> Option<Given> {
+    Some(Given::constant(Tensor::from_f32(&[], &[value])))
+}
+
+/// Scales per channel whose sums of `terms` products fill the bytes of the result without all of them saturating.
+fn scales(rng: &mut fastrand::Rng, channels: usize, terms: usize) -> Option<Given> {
+    let size = 0.02 / (terms as f32).sqrt();
+    let values: Vec<f32> = (0..channels).map(|_| size * (0.5 + rng.f32())).collect();
+    Some(Given::constant(Tensor::from_f32(&[channels], &values)))
+}
+
+fn bias(rng: &mut fastrand::Rng, channels: usize) -> Option<Given> {
+    let values: Vec<i128> = (0..channels).map(|_| i128::from(rng.i32(-9000..9000))).collect();
+    Some(Given::constant(Tensor::from_ints(DType::I32, &[channels], &values)))
+}
+
+/// Dtypes of activations, weights and result, and zero points at both ends and in the middle.
+fn formats(flags: u32) -> ([DType; 3], [i128; 2]) {
+    let pick = |bit: u32| if flags & bit == 0 { DType::I8 } else { DType::U8 };
+    let dtypes = [pick(1), DType::I8, pick(2)];
+    let zero = |dtype: DType, at: u32| {
+        let (lo, hi) = dtype.int_range().unwrap();
+        [lo, hi, lo + 119][at as usize % 3]
+    };
+    (dtypes, [zero(dtypes[0], flags >> 2), zero(dtypes[2], flags >> 4)])
+}
+
+struct Conv {
+    channels: (usize, usize),
+    group: usize,
+    kernel: (usize, usize),
+    strides: usize,
+    dilation: usize,
+    pads: i64,
+}
+
+/// A convolution with channels last, clipped at the end.
+fn conv(rng: &mut fastrand::Rng, conv: &Conv, flags: u32) -> Case {
+    let ([x_dtype, w_dtype, y_dtype], [x_zero, y_zero]) = formats(flags);
+    let (ci, co) = conv.channels;
+    let reach = |k: usize| (k - 1) * conv.dilation + 1;
+    let image = [2, ci, reach(conv.kernel.0) + 3, reach(conv.kernel.1) + 6];
+    let w = bytes(rng, w_dtype, &[co, ci / conv.group, conv.kernel.0, conv.kernel.1]);
+    let op = QLinearConv {
+        strides: vec![conv.strides as i64; 2],
+        pads: vec![conv.pads, 0, conv.pads, conv.pads],
+        dilations: vec![conv.dilation as i64; 2],
+        group: conv.group as i64,
+        contract: Requantize::F32Rne,
+    };
+    let inputs = vec![
+        Some(Given::plain(bytes(rng, x_dtype, &image)).last()),
+        scale(0.5),
+        number(x_dtype, x_zero),
+        Some(Given::constant(w)),
+        scales(rng, co, ci / conv.group * conv.kernel.0 * conv.kernel.1),
+        number(w_dtype, 0),
+        scale(0.7),
+        number(y_dtype, y_zero),
+        if flags & 64 == 0 { bias(rng, co) } else { None },
+    ];
+    Case::new(clipped(op, inputs.len()), inputs).last(4)
+}
+
+/// The operator with an upper bound in the stored type.
+fn clipped(op: impl Into<Op>, operands: usize) -> Op {
+    let clip = Clip { min: None, max: Some(adze_ir::attrs::F64::new(100.0)) };
+    let params = (0..operands).map(|i| Some(BodyRef::Param(u32::try_from(i).unwrap()))).collect();
+    let steps = [
+        BodyStep { op: op.into(), inputs: params },
+        BodyStep { op: clip.into(), inputs: vec![Some(BodyRef::Step(0))] },
+    ];
+    Fused { steps: steps.into() }.into()
+}
+
+/// Drops the operand that the fusion would refer to in vain.
+fn without_bias(mut case: Case) -> Case {
+    if case.inputs.last().is_some_and(Option::is_none) {
+        case.inputs.pop();
+        if let Op::Fused(fused) = &case.op {
+            case.op = clipped(fused.anchor().op.clone(), case.inputs.len());
+        }
+    }
+    case
+}
+
+fn kernel_of(case: &Case) -> String {
+    case.lower(&Machine::host().unwrap(), &case.results())[0].kernel.name.clone()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn dense_convolutions_agree(seed: u64, ci in 1usize..11, co in 2usize..24, kh in 1usize..4, kw in 1usize..4, stride in 1usize..3, dilation in 1usize..3, grouped: bool, flags in 0u32..128) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let group = if grouped { 2 } else { 1 };
+        let shape = Conv { channels: (ci * group, co * group), group, kernel: (kh, kw), strides: stride, dilation, pads: 0 };
+        let case = without_bias(conv(&mut rng, &shape, flags));
+        prop_assert!(kernel_of(&case).starts_with("conv_integer"));
+        case.check(0.0);
+    }
+
+    #[test]
+    fn depthwise_convolutions_agree(seed: u64, c in 2usize..40, k in 1usize..4, stride in 1usize..3, pads in 0i64..2, flags in 0u32..128) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let shape = Conv { channels: (c, c), group: c, kernel: (k, k), strides: stride, dilation: 1, pads };
+        let case = without_bias(conv(&mut rng, &shape, flags));
+        prop_assert!(kernel_of(&case).starts_with("depthwise_integer"));
+        case.check(0.0);
+    }
+
+    #[test]
+    fn products_agree(seed: u64, m in 1usize..9, n in 1usize..40, k in 1usize..23, batch in 1usize..3, flags in 0u32..128) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let ([x_dtype, w_dtype, y_dtype], [x_zero, y_zero]) = formats(flags);
+        let op = QLinearMatMul { contract: Requantize::F32Rne };
+        let inputs = vec![
+            Some(Given::plain(bytes(&mut rng, x_dtype, &[batch, m, k]))), scale(0.5), number(x_dtype, x_zero),
+            Some(Given::constant(bytes(&mut rng, w_dtype, &[k, n]))), scales(&mut rng, n, k), number(w_dtype, 0),
+            scale(0.7), number(y_dtype, y_zero),
+            if flags & 64 == 0 { bias(&mut rng, n) } else { None },
+        ];
+        let case = without_bias(Case::new(clipped(op, inputs.len()), inputs));
+        prop_assert!(kernel_of(&case).starts_with("qlinear_matmul_"));
+        case.check(0.0);
+    }
+
+    /// What dynamic quantization computes: a zero point that is known at run time only, the sum scaled.
+    #[test]
+    fn scaled_sums_agree(seed: u64, m in 1usize..9, n in 1usize..40, k in 1usize..23, flags in 0u32..4) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let ([x_dtype, ..], _) = formats(flags);
+        let param = |i: u32| Some(BodyRef::Param(i));
+        let binary = |function| Op::from(Binary { function });
+        let steps = [
+            BodyStep { op: MatMulInteger {}.into(), inputs: (0..4).map(param).collect() },
+            BodyStep { op: Cast { to: DType::F32 }.into(), inputs: vec![Some(BodyRef::Step(0))] },
+            BodyStep { op: binary(BinaryFn::Mul), inputs: vec![Some(BodyRef::Step(1)), param(4)] },
+            BodyStep { op: binary(BinaryFn::Add), inputs: vec![Some(BodyRef::Step(2)), param(5)] },
+        ];
+        let w_dtype = if flags & 2 == 0 { DType::I8 } else { DType::U8 };
+        let inputs = vec![
+            Some(Given::plain(bytes(&mut rng, x_dtype, &[m, k]))),
+            Some(Given::constant(bytes(&mut rng, w_dtype, &[k, n]))),
+            Some(Given::plain(bytes(&mut rng, x_dtype, &[]))),
+            number(w_dtype, if flags & 2 == 0 { 0 } else { 128 }),
+            Some(Given::plain(Tensor::from_f32(&[], &[0.25]))),
+            Some(Given::plain(random(&mut rng, DType::F32, &[n]))),
+        ];
+        let case = Case::new(Fused { steps: steps.into() }, inputs);
+        prop_assert!(kernel_of(&case).starts_with("matmul_integer_"));
+        case.check(0.0);
+    }
+
+    /// Operands that have no fast kernel: computed weights, zero points per row, weights that fill nine bits.
+    #[test]
+    fn other_operands_agree(seed: u64, m in 1usize..5, n in 1usize..7, k in 1usize..9, which in 0usize..3) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let a = Given::plain(bytes(&mut rng, DType::U8, &[m, k]));
+        let b = bytes(&mut rng, DType::U8, &[k, n]);
+        let b = if which == 0 { Given::plain(b) } else { Given::constant(b) };
+        let rows = Given::plain(bytes(&mut rng, DType::U8, &[m]));
+        let a_zero = if which == 1 { Some(rows) } else { number(DType::U8, 3) };
+        Case::new(MatMulInteger {}, vec![Some(a), Some(b), a_zero, number(DType::U8, 0)]).check(0.0);
+        let x = Given::plain(bytes(&mut rng, DType::U8, &[1, 2, 4, 5]));
+        let w = Given::constant(bytes(&mut rng, DType::I8, &[3, 2, 2, 3]));
+        let op = ConvInteger { strides: vec![1, 2], pads: vec![1, 0, 0, 2], dilations: vec![1; 2], group: 1 };
+        Case::new(op, vec![Some(x), Some(w), number(DType::U8, 7)]).check(0.0);
+    }
+}
+
+#[test]
+fn sums_of_bytes_on_every_machine() {
+    let mut rng = fastrand::Rng::with_seed(21);
+    for flags in [0, 1, 2 + 4, 3 + 16] {
+        let dense = Conv { channels: (7, 18), group: 1, kernel: (3, 2), strides: 1, dilation: 1, pads: 0 };
+        conv(&mut rng, &dense, flags).check_everywhere(0.0);
+        let depthwise = Conv { channels: (13, 13), group: 13, kernel: (3, 3), strides: 2, dilation: 1, pads: 1 };
+        conv(&mut rng, &depthwise, flags).check_everywhere(0.0);
+    }
+}
+
+/// Wide registers are the point of these kernels: no operation may send one of them to the emitter of 128-bit code.
+#[test]
+fn sums_of_bytes_have_wide_code() {
+    let mut rng = fastrand::Rng::with_seed(22);
+    for name in Machine::NAMES {
+        let machine = Machine::from_name(name).unwrap();
+        let Some(cpu) = x86::Cpu::of(&machine) else { continue };
+        for (channels, group, kernel) in [((7, 50), 1, (3, 3)), ((33, 33), 33, (3, 3)), ((16, 32), 1, (1, 1))] {
+            let case = Conv { channels, group, kernel, strides: 1, dilation: 1, pads: 0 };
+            let case = conv(&mut rng, &case, 0);
+            for lowered in case.lower(&machine, &case.results()) {
+                x86::compile(&lowered.kernel, cpu).unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The schedules that a CPU offers for an operator, each with the cost of the very kernels that it generates.
+//!
+//! A proposal is made by lowering the operator as if it were a leaf, with constants that are never looked at, and reading
+//! the cost off the kernels ([`super::cost`]). So a machine offers exactly what it has code for, and what is estimated is
+//! what runs.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use adze_ir::extent::{Dims, Extent};
+use adze_ir::ops::Op;
+use adze_ir::propose::{Cost, MAX_PROPOSALS, OpFacts, Proposal, Propose};
+use adze_ir::tensor::{Tensor, checked_elems};
+use adze_ir::types::{Layout, TensorType};
+
+use super::cost::{Core, Profile};
+use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, lower_leaf};
+use super::machine::Machine;
+
+/// A CPU as passes see it. Remembers what it was asked: the same layer comes many times in a network.
+#[derive(Debug)]
+pub struct CpuModel {
+    machine: Machine,
+    core: Core,
+    known: RefCell<BTreeMap<Question, Vec<Proposal>>>,
+}
+
+/// Everything that proposals depend on.
+type Question = (Op, Vec<Option<(TensorType, bool)>>, Vec<TensorType>, Dims);
+
+impl CpuModel {
+    /// The model of a machine.
+    pub fn new(machine: Machine) -> Self {
+        let core = Core::of(&machine);
+        Self { machine, core, known: RefCell::default() }
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    fn offer(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
+        let Ok(draft) = Draft::new(op, facts, &self.machine) else { return Vec::new() };
+        best(vec![self.weigh(&draft, facts)])
+    }
+
+    fn weigh(&self, draft: &Draft, facts: &OpFacts<'_>) -> Proposal {
+        let cycles = draft.profile.cycles(&self.core);
+        let (mut scratch, mut packed) = (0, 0);
+        for part in &draft.lowered {
+            let mut own = 0;
+            for role in &part.pointers {
+                match role {
+                    PtrRole::Packed(weight) => packed += weight.bytes() as u64,
+                    PtrRole::Scratch(bytes) => own += u64::try_from(bytes.upper(facts.dims)).unwrap_or(0),
+                    PtrRole::Input(_) | PtrRole::Output(_) => {}
+                }
+            }
+            scratch = scratch.max(own);
+        }
+        // Constants are stored packed in place of what they were: only what packing adds is new.
+        let constants = facts.inputs.iter().enumerate().filter(|(index, _)| facts.is_fixed(*index));
+        let bytes = constants.filter_map(|(_, ty)| u64::try_from(ty.as_ref()?.max_bytes(facts.dims)).ok());
+        let bytes = bytes.fold(0, u64::saturating_add);
+        let cost = Cost { cycles: cycles.round() as u64, bytes: 0, rodata: packed.saturating_sub(bytes) };
+        Proposal { schedule: None, cost, scratch_bytes: scratch }
+    }
+}
+
+/// An operator lowered for its cost: every byte of its constants is zero.
+pub struct Draft {
+    /// Its kernels.
+    pub lowered: Vec<Lowered>,
+    /// What they do.
+    pub profile: Profile,
+}
+
+impl Draft {
+    /// Lowers an operator.
+    ///
+    /// # Errors
+    /// [`Unsupported`] when the machine has no kernel for it.
+    pub fn new(op: &Op, facts: &OpFacts<'_>, machine: &Machine) -> Result<Draft, Unsupported> {
+        let blocked = || Unsupported { found: "a blocked layout".into(), accepted: "a permutation of the axes".into() };
+        let (inputs, outputs) = operands(op, facts).ok_or_else(blocked)?;
+        let cx = LeafCx { op, inputs: &inputs, outputs: &outputs, dims: facts.dims, machine };
+        let lowered = lower_leaf(&cx)?;
+        let profile = Profile::of(&lowered, &cx);
+        Ok(Draft { lowered, profile })
+    }
+}
+
+impl Propose for CpuModel {
+    fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
+        if matches!(op, Op::Constant(_) | Op::Reshape(_)) {
+            // Data, and another name for data.
+            return vec![Proposal::default()];
+        }
+        let given = |(index, ty): (usize, &Option<&TensorType>)| ty.map(|ty| (ty.clone(), facts.is_fixed(index)));
+        let inputs = facts.inputs.iter().enumerate().map(given).collect();
+        let question = (op.clone(), inputs, facts.outputs.to_vec(), facts.dims.clone());
+        if let Some(known) = self.known.borrow().get(&question) {
+            return known.clone();
+        }
+        let offered = self.offer(op, facts);
+        self.known.borrow_mut().insert(question, offered.clone());
+        offered
+    }
+}
+
+/// The proposals that no other one beats in every respect, cheapest first.
+fn best(mut proposals: Vec<Proposal>) -> Vec<Proposal> {
+    proposals.sort_by_key(|p| (p.cost.weight(), p.scratch_bytes, p.cost.rodata));
+    let mut kept: Vec<Proposal> = Vec::new();
+    for proposal in proposals {
+        let beaten =
+            kept.iter().any(|k| k.scratch_bytes <= proposal.scratch_bytes && k.cost.rodata <= proposal.cost.rodata);
+        if !beaten && kept.len() < MAX_PROPOSALS {
+            kept.push(proposal);
+        }
+    }
+    kept
+}
+
+/// The operands as a leaf would see them; `None` for layouts that kernels do not read.
+fn operands(op: &Op, facts: &OpFacts<'_>) -> Option<(Vec<Option<Operand>>, Vec<Operand>)> {
+    let last = |ty: &TensorType| (ty.layout.is_plain() && ty.rank() >= 3).then(|| Layout::channels_last(ty.rank()));
+    // Windows write channels last once layouts are assigned: a plain result says that they are not yet.
+    let unassigned = is_window(op) && facts.outputs.iter().all(|ty| ty.layout.is_plain());
+    let many = |ty: &TensorType| ty.shape.get(1).and_then(Extent::as_const).is_none_or(|n| n >= MIN_CHANNELS);
+    let inputs: Option<Vec<Option<Operand>>> = facts
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(index, ty)| {
+            let Some(ty) = ty else { return Some(None) };
+            let full = facts.outputs.first().is_some_and(|out| out.rank() == ty.rank() && out.shape == ty.shape);
+            let moves = unassigned && ((index == 0 && many(ty)) || (full && !facts.is_fixed(index)));
+            let layout = last(ty).filter(|_| moves);
+            operand(ty, layout, facts.is_fixed(index)).map(Some)
+        })
+        .collect();
+    let outputs: Option<Vec<Operand>> =
+        facts.outputs.iter().map(|ty| operand(ty, last(ty).filter(|_| unassigned), false)).collect();
+    Some((inputs?, outputs?))
+}
+
+/// Fewer channels are read where they lie, as layouts are assigned.
+const MIN_CHANNELS: i64 = 8;
+
+/// Whether the operator slides a window over images.
+fn is_window(op: &Op) -> bool {
+    match op {
+        Op::Fused(fused) => is_window(&fused.anchor().op),
+        op => matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_)),
+    }
+}
+
+fn operand(ty: &TensorType, layout: Option<Layout>, fixed: bool) -> Option<Operand> {
+    let strides = layout.as_ref().unwrap_or(&ty.layout).strides(&ty.shape)?;
+    // Single numbers are told apart by value, which is not known here: as operands they cost the same.
+    let shape = ty.fixed_shape().filter(|shape| fixed && checked_elems(shape).is_some_and(|n| n > 1));
+    let constant = shape.map(|shape| {
+        let bytes = ty.dtype.bytes_for(shape.iter().product());
+        Tensor::lazy(ty.dtype, &shape, move || vec![0; bytes])
+    });
+    Some(Operand { dtype: ty.dtype, shape: ty.shape.clone(), strides, offset: Extent::ZERO, bounds: None, constant })
+}
+
+#[cfg(test)]
+mod tests {
+    use adze_ir::ops::{Conv, MatMul, Softmax, Unary, UnaryFn};
+    use adze_ir::propose::CostModel;
+    use adze_ir::types::DType;
+
+    use super::*;
+
+    fn cycles(machine: &str, op: impl Into<Op>, shapes: &[&[usize]]) -> u64 {
+        let op = op.into();
+        let types: Vec<TensorType> = shapes.iter().map(|shape| TensorType::fixed(DType::F32, shape)).collect();
+        let inputs: Vec<Option<&TensorType>> = types.iter().map(Some).collect();
+        let fixed: Vec<bool> = (0..shapes.len()).map(|index| index > 0).collect();
+        let outputs = op.infer(&inputs).unwrap();
+        let facts = OpFacts { inputs: &inputs, fixed: &fixed, outputs: &outputs, dims: &Dims::new() };
+        let model = CpuModel::new(Machine::from_name(machine).unwrap());
+        let cost = model.cost(&op, &facts).expect("it has a kernel");
+        assert_eq!(model.cost(&op, &facts), Some(cost), "the same question has the same answer");
+        cost.cycles
+    }
+
+    fn matmul() -> MatMul {
+        MatMul { trans_a: false, trans_b: false }
+    }
+
+    fn conv(stride: i64) -> Conv {
+        Conv { strides: vec![stride; 2], pads: vec![1; 4], dilations: vec![1; 2], group: 1 }
+    }
+
+    #[test]
+    fn a_large_product_runs_near_the_peak_and_never_over_it() {
+        for name in ["x86_64-v3", "aarch64"] {
+            let found = cycles(name, matmul(), &[&[256, 256], &[256, 256]]);
+            let least = 256 * 256 * 256 / 4 / 2;
+            assert!((least..least * 3 / 2).contains(&found), "{name}: {found}, at least {least}");
+        }
+        let machine = |name| cycles(name, matmul(), &[&[64, 64], &[64, 64]]);
+        assert!(machine("x86_64-v2") > machine("x86_64-v3"), "a product and a sum against one instruction");
+        assert!(machine("riscv64gc") > machine("riscv64gcv"), "scalars against vectors");
+    }
+
+    #[test]
+    fn more_work_costs_more() {
+        let of = |ci: usize, size: usize| cycles("x86_64-v3", conv(1), &[&[1, ci, size, size], &[32, ci, 3, 3]]);
+        assert!(of(16, 28) < of(16, 56) && of(16, 56) < of(64, 56));
+        let strided = cycles("x86_64-v3", conv(2), &[&[1, 16, 56, 56], &[32, 16, 3, 3]]);
+        assert!(strided < of(16, 56) / 2, "a quarter of the outputs");
+        let exp = cycles("x86_64-v3", Unary { function: UnaryFn::Exp }, &[&[64, 256]]);
+        assert!(exp > cycles("x86_64-v3", Unary { function: UnaryFn::Relu }, &[&[64, 256]]));
+        let rows = cycles("x86_64-v3", Softmax { axis: 1, flatten: false }, &[&[64, 256]]);
+        assert!(rows > exp);
+    }
+
+    #[test]
+    fn one_row_waits_for_the_weights() {
+        let one = cycles("x86_64-v3", matmul(), &[&[1, 2048], &[2048, 2048]]);
+        let many = cycles("x86_64-v3", matmul(), &[&[64, 2048], &[2048, 2048]]);
+        assert!(many < 64 * one / 2, "16 MB of weights are read once for all rows: {many} against 64 x {one}");
+    }
+}
