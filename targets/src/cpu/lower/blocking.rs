@@ -42,6 +42,8 @@ pub(super) struct Shape {
     pub left: Extent,
     /// How the right operand lies.
     pub right: Right,
+    /// Registers that a step takes beside the sums and the vectors of columns.
+    pub held: usize,
 }
 
 /// A register block, and the order of the loops around it.
@@ -130,14 +132,8 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
     let lanes = if narrow { 1 } else { lanes };
     let wanted = shape.cols.as_const().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(1));
     let wanted = wanted.div_ceil(usize::from(lanes)).max(1);
-    let spare = if shape.elem.is_int() && !cx.machine.has_dot {
-        // Products of bytes without an instruction of their own take registers for their halves.
-        5
-    } else if cx.machine.arch == Arch::X86_64 && cx.machine.vector_bytes <= 16 {
-        3
-    } else {
-        1
-    };
+    let copy = cx.machine.arch == Arch::X86_64 && cx.machine.vector_bytes <= 16;
+    let spare = shape.held + if copy { 2 } else { 0 };
     let most_vecs = if shape.rows == Extent::ONE { registers / 2 } else { 6 };
     let mut blocks: Vec<(i64, Blocking)> = Vec::new();
     for vecs in 1..=wanted.min(most_vecs) {

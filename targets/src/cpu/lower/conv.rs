@@ -210,6 +210,7 @@ impl<'a> Conv<'a> {
             depth: self.sum_depth().into(),
             left: Extent::product(&self.x.shape),
             right: if self.constant.is_some() { Right::Packed } else { Right::Strided },
+            held: 1,
         }
     }
 

@@ -113,6 +113,7 @@ fn shape(left: &Matrix<'_>, right: &Matrix<'_>) -> Result<Shape, Unsupported> {
         cols: right.free(),
         depth,
         right: right_kind(left, right),
+        held: 1,
     })
 }
 

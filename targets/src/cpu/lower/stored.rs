@@ -34,16 +34,20 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         return Err(unsupported(format!("{} of rank {rank}", x.dtype), "f16, bf16 or f32 of rank 2 or more"));
     }
     let weights = Weights::of(cx, &anchor, op)?;
-    let depth: Extent = (weights.blocks * weights.len).into();
-    let shape = Shape {
-        elem,
-        rows: Extent::product(&x.shape[..rank - 1]),
-        cols: weights.columns.into(),
-        depth: depth.clone(),
-        left: Extent::product(&x.shape),
-        right: Right::Packed,
-    };
-    let blocking = Blocking::choose(cx, &shape)?;
+    let (all_rows, depth) = (Extent::product(&x.shape[..rank - 1]), Extent::from(weights.blocks * weights.len));
+    let blocking = Blocking::choose(
+        cx,
+        &Shape {
+            elem,
+            left: all_rows.clone() * depth.clone(),
+            rows: all_rows,
+            cols: weights.columns.into(),
+            depth: depth.clone(),
+            right: Right::Packed,
+            // The broadcast, and weights on their way to numbers.
+            held: 4,
+        },
+    )?;
     let mut leaf = Leaf::new(cx, &format!("matmul_stored_{}x{}", blocking.mr, blocking.nr));
     let left = leaf.input(at)?;
     let stored = weights.form(blocking.nr);
