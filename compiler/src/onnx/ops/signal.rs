@@ -28,7 +28,7 @@ const MAX_ELEMS: i64 = 1 << 22;
 /// A length as a count and as a number.
 fn length(value: i64, what: &str) -> Result<(usize, f64), Fault> {
     match (usize::try_from(value), u32::try_from(value)) {
-        (Ok(count), Ok(number)) if value >= 1 && value <= MAX_ELEMS => Ok((count, f64::from(number))),
+        (Ok(count), Ok(number)) if (1..=MAX_ELEMS).contains(&value) => Ok((count, f64::from(number))),
         _ => Err(Fault::unsupported(format!("{what} {value}"), format!("1 to {MAX_ELEMS}"))),
     }
 }
