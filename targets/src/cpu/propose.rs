@@ -224,23 +224,70 @@ fn operand(ty: &TensorType, layout: Option<Layout>, fixed: bool) -> Option<Opera
 
 #[cfg(test)]
 mod tests {
-    use adze_ir::ops::{Conv, MatMul, Softmax, Unary, UnaryFn};
+    use adze_ir::ops::{Conv, ConvTranspose, MatMul, Softmax, Unary, UnaryFn};
     use adze_ir::propose::CostModel;
     use adze_ir::types::DType;
 
     use super::*;
 
-    fn cycles(machine: &str, op: impl Into<Op>, shapes: &[&[usize]]) -> u64 {
+    /// Asks the model of a machine about an operator on operands of these shapes, all but the first of them constants.
+    fn ask<R>(
+        machine: &str,
+        op: impl Into<Op>,
+        shapes: &[&[usize]],
+        ask: impl FnOnce(&CpuModel, &Op, &OpFacts<'_>) -> R,
+    ) -> R {
         let op = op.into();
         let types: Vec<TensorType> = shapes.iter().map(|shape| TensorType::fixed(DType::F32, shape)).collect();
         let inputs: Vec<Option<&TensorType>> = types.iter().map(Some).collect();
         let fixed: Vec<bool> = (0..shapes.len()).map(|index| index > 0).collect();
         let outputs = op.infer(&inputs).unwrap();
         let facts = OpFacts { inputs: &inputs, fixed: &fixed, outputs: &outputs, dims: &Dims::new() };
-        let model = CpuModel::new(Machine::from_name(machine).unwrap());
-        let cost = model.cost(&op, &facts).expect("it has a kernel");
-        assert_eq!(model.cost(&op, &facts), Some(cost), "the same question has the same answer");
-        cost.cycles
+        ask(&CpuModel::new(Machine::from_name(machine).unwrap()), &op, &facts)
+    }
+
+    fn cycles(machine: &str, op: impl Into<Op>, shapes: &[&[usize]]) -> u64 {
+        ask(machine, op, shapes, |model, op, facts| {
+            let cost = model.cost(op, facts).expect("it has a kernel");
+            assert_eq!(model.cost(op, facts), Some(cost), "the same question has the same answer");
+            cost.cycles
+        })
+    }
+
+    #[test]
+    fn proposals_are_few_and_none_beats_another() {
+        for name in Machine::NAMES {
+            for shapes in [[&[49, 64][..], &[64, 96]], [&[1, 300], &[300, 500]], [&[7, 5], &[5, 3]]] {
+                ask(name, matmul(), &shapes, |model, op, facts| {
+                    let offered = model.propose(op, facts);
+                    assert!((1..=MAX_PROPOSALS).contains(&offered.len()), "{name}: {offered:?}");
+                    assert!(offered.is_sorted_by_key(|p| p.cost.weight()), "{name}: {offered:?}");
+                    for (index, later) in offered.iter().enumerate() {
+                        let less = |earlier: &Proposal| {
+                            later.scratch_bytes < earlier.scratch_bytes || later.cost.rodata < earlier.cost.rodata
+                        };
+                        assert!(offered[..index].iter().all(less), "{name}: {offered:?}");
+                    }
+                    assert_eq!(model.schedule(op, facts), offered[0].schedule, "{name}");
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_kernel_has_no_proposal() {
+        let op = ConvTranspose {
+            strides: vec![2; 2],
+            pads: vec![0; 4],
+            output_padding: vec![0; 2],
+            dilations: vec![1; 2],
+            group: 1,
+        };
+        let shapes: [&[usize]; 2] = [&[1, 8, 5, 5], &[8, 4, 3, 3]];
+        ask("aarch64", op, &shapes, |model, op, facts| {
+            assert!(model.cost(op, facts).is_some(), "a constant kernel");
+            assert_eq!(model.propose(op, &OpFacts { fixed: &[], ..*facts }), Vec::new(), "a computed one");
+        });
     }
 
     fn matmul() -> MatMul {

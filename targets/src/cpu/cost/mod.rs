@@ -1,10 +1,10 @@
 //! What a kernel costs: cycles read off the very kernel that a schedule generates.
 //!
-//! A kernel is reduced to its loops ([`tree`]), every block is given its number of executions ([`walk`]) and its bytes by
-//! distance of reuse ([`memory`]). A block takes as long as the busiest part of the core is busy with it, or as its
-//! longest chain from iteration to iteration takes; a kernel takes its blocks or its memory, whichever is longer, and a
-//! share of the other. What an operation takes on a machine is data ([`Core`]), fitted to measurements where we have the
-//! machine (`cargo bench -p adze-targets --bench fit`).
+//! A kernel is reduced to its loops (`tree`), every block is given its number of executions (`walk`) and its bytes by
+//! distance of reuse (`memory`). A block takes as long as the busiest part of the core is busy with it, or as its longest
+//! chain from iteration to iteration takes; a kernel takes its blocks or its memory, whichever is longer, and a share of
+//! the other. What an operation takes on a machine is data ([`Core`]), fitted to measurements where we have the machine
+//! (`cargo bench -p adze-targets --bench fit`).
 
 mod classes;
 mod core;
