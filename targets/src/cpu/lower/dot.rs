@@ -175,7 +175,8 @@ impl<'a> Known<'a> {
         }
         let quads = self.quads(cx);
         let rows_hint = Extent::product(&x.shape[..rank - 1]);
-        let blocking = Blocking::choose(cx, Elem::I32, [&rows_hint, &columns.into(), &depth.div_ceil(4).into()], Right::Packed);
+        let blocking =
+            Blocking::choose(cx, Elem::I32, [&rows_hint, &columns.into(), &depth.div_ceil(4).into()], Right::Packed);
         let mut leaf = Leaf::new(cx, &format!("{}_{}x{}", anchor.op.name(), blocking.mr, blocking.nr));
         let left = leaf.input(at)?;
         let run = Runs { groups: (1, 0), cols: (columns, 1), outer: Vec::new(), run: vec![(depth, columns)] };

@@ -36,7 +36,8 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let weights = Weights::of(cx, &anchor, op)?;
     let rows_hint = Extent::product(&x.shape[..rank - 1]);
     let columns: Extent = weights.columns.into();
-    let blocking = Blocking::choose(cx, elem, &rows_hint, &columns, Right::Packed);
+    let depth: Extent = (weights.blocks * weights.len).into();
+    let blocking = Blocking::choose(cx, elem, [&rows_hint, &columns, &depth], Right::Packed);
     let mut leaf = Leaf::new(cx, &format!("matmul_stored_{}x{}", blocking.mr, blocking.nr));
     let left = leaf.input(at)?;
     let stored = weights.form(blocking.nr);
@@ -60,7 +61,6 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let one = || Axis { extent: Extent::ONE, strides: vec![Extent::ZERO; cols.strides.len()] };
     let rows = outer.pop().unwrap_or_else(one);
     let sum = weights.sum(&stored, &x.strides[rank - 1]);
-    let depth: Extent = (weights.blocks * weights.len).into();
     let product = Product {
         elem,
         lanes: blocking.lanes,
