@@ -24,7 +24,7 @@ const NAME: &str = "fuse";
 /// Steps of one body: keeps kernels small and compile time linear.
 const MAX_STEPS: usize = 12;
 /// Operands of one body.
-const MAX_OPERANDS: usize = 8;
+const MAX_OPERANDS: usize = 16;
 
 impl Pass for Fuse {
     fn name(&self) -> &'static str {
@@ -76,7 +76,32 @@ impl Plan {
             plan.groups[group].push(id);
             plan.group_of.insert(id, group);
         }
+        plan.end_in_integers(graph);
         plan
+    }
+
+    /// Takes a `dequantize` off the end of a group when all that read it compute it for themselves: bytes are stored.
+    fn end_in_integers(&mut self, graph: &Graph) {
+        let mut stored: SecondaryMap<ValueId, bool> = SecondaryMap::new();
+        graph.outputs().iter().for_each(|output| stored[output.value] = true);
+        for (id, node) in graph.nodes() {
+            let inside = &self.groups[self.group_of[&id]];
+            let own = with_operands(graph, inside);
+            for &value in node.inputs.iter().flatten() {
+                let producer = graph.producer(value).map(|(producer, _)| producer);
+                stored[value] |=
+                    !producer.is_some_and(|producer| own.contains(&producer) && !inside.contains(&producer));
+            }
+        }
+        for (id, node) in graph.nodes() {
+            let group = self.group_of[&id];
+            let last = self.groups[group].len() >= 2 && self.groups[group].last() == Some(&id);
+            if last && matches!(node.op, Op::Dequantize(_)) && !stored[node.outputs[0]] {
+                self.groups[group].pop();
+                self.groups.push(vec![id]);
+                self.group_of.insert(id, self.groups.len() - 1);
+            }
+        }
     }
 
     /// The group that makes `value`, if `user` may join it; groups with a heavy anchor rank first.
@@ -214,6 +239,7 @@ fn is_elementwise(op: &Op) -> bool {
         }
         Op::Clip(_) | Op::LeakyRelu(_) | Op::Elu(_) | Op::Celu(_) | Op::Selu(_) | Op::HardSigmoid(_) => true,
         Op::Gelu(_) | Op::Swish(_) | Op::ThresholdedRelu(_) | Op::Shrink(_) | Op::PRelu(_) => true,
+        Op::BatchNorm(_) => true,
         Op::Quantize(op) => op.block == 0 && op.to.bits() >= 8,
         Op::Dequantize(op) => op.block == 0,
         _ => false,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use adze_ir::exact::Exactness;
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::ops::{Op, Quantize};
+use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -36,7 +37,12 @@ impl Pass for Integers {
             return Ok(Changed::No);
         }
         let mut close = beside_users(graph)?;
-        let changed = saturate::rewrite_all(&mut close, cx, NAME, &rules::integer_rules())?;
+        // Kernels of integers want layouts and borders that are given out later: a machine would price others than run.
+        // So operators are priced by their arithmetic and bytes, which integers always have fewer of.
+        let mut plain = PassCx::new(cx.options, &PlainMachine);
+        plain.pass = NAME;
+        let changed = saturate::rewrite_all(&mut close, &mut plain, NAME, &rules::integer_rules())?;
+        cx.missed.append(&mut plain.missed);
         if changed == Changed::Yes {
             *graph = close;
         }

@@ -275,14 +275,14 @@ impl Spans<'_> {
         self.counter.symbols.truncate(depth);
     }
 
-    /// Offsets grow or shrink with a variable, so its ends tell; where something is bound in between, some values are
-    /// looked at.
+    /// Offsets grow or shrink with a variable, so its ends tell; where something is bound in between or the variable decides
+    /// what runs, some values are looked at.
     fn for_loop(&mut self, f: &For) {
         let bounds = self.counter.extent(&f.lo).zip(self.counter.extent(&f.hi));
         let Some((lo, hi)) = bounds.filter(|(lo, hi)| lo < hi) else { return };
         let last = (hi - 1 - lo) / f.step;
         let binds = f.body.stmts.iter().any(|stmt| matches!(stmt, Stmt::Bind { .. }));
-        let samples = if binds { last.min(SAMPLES) } else { last.min(1) };
+        let samples = if binds || decides(f) { last.min(SAMPLES) } else { last.min(1) };
         for sample in 0..=samples {
             let trip = if samples == 0 { 0 } else { last * sample / samples };
             self.counter.symbols.push((f.var.clone(), lo + trip * f.step));
@@ -304,8 +304,8 @@ mod tests {
              %0 = load x[(n*i + j)] : f32x4\n      %1 = muladd %0, %0, %0 : f32x4\n      store y[j], %1\n    }\n  }\n}\n",
         )
         .unwrap();
-        // i = 0, 1 .. 7: 0, 1, 1, 1, 1, 2, 2, 2 vectors; x from 0 to 7 * 8 + 4 + 4, y to 4 + 4.
-        let expected = Work { flops: 10 * 8, int_ops: 0, moved_bytes: 10 * 32, touched_bytes: 4 * (64 + 8) };
+        // i = 0, 1 .. 7: 0, 1, 1, 1, 1, 2, 2, 2 vectors; x from 8 to 7 * 8 + 4 + 4, y to 4 + 4.
+        let expected = Work { flops: 10 * 8, int_ops: 0, moved_bytes: 10 * 32, touched_bytes: 4 * (56 + 8) };
         assert_eq!(work(&kernel, &[8], (0, 8)), expected);
     }
 }
