@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adze_compiler::build::{BuildOptions, build};
+use adze_compiler::build::{BuildOptions, Built, build};
 use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::execute::Executable;
 use adze_compiler::load::load;
@@ -24,13 +24,15 @@ use adze_passes::lower::{LowerOptions, lower};
 use adze_passes::pass::PassOptions;
 use adze_passes::pipeline::{Runner, exactness_of};
 use adze_targets::cpu::Machine;
+use adze_targets::cpu::backend::Code;
+use adze_targets::cpu::c99::{PRELUDE, kernel_function};
 use adze_targets::cpu::emit::Emitter;
 use adze_targets::cpu::exec::{Buffer, Loaded};
 use adze_targets::cpu::kernel::{interp, text, verify};
 use adze_targets::cpu::object::ObjectBuilder;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction};
 
-use support::{agree, graph, inputs, lines, snapshot};
+use support::{agree, graph, inputs, lines, snapshot, snapshot_in};
 
 type Outcome = datatest_stable::Result<()>;
 
@@ -140,11 +142,14 @@ fn lowering(path: &Path) -> Outcome {
 
 fn run_here(graph: &Graph, inputs: &[Tensor]) -> Result<Option<Vec<Tensor>>, Error> {
     let Some(machine) = Machine::host() else { return Ok(None) };
-    let built = build(graph, &BuildOptions::new(machine))?;
-    let executable = Executable::new(&built)?;
+    run(&build(graph, &BuildOptions::new(machine))?, inputs).map(Some)
+}
+
+fn run(built: &Built, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    let executable = Executable::new(built)?;
     let mut call = executable.prepare(inputs)?;
     executable.run(&mut call)?;
-    executable.outputs(&mut call).map(Some)
+    executable.outputs(&mut call)
 }
 
 /// `kernel/*.graph`: kernels and steps for x86-64-v3, once the machine code of this host computes what the interpreter does.
@@ -158,6 +163,24 @@ fn kernels(path: &Path) -> Outcome {
     let imported = Artifact::Graph(Box::new(graph), 0);
     let kernels = imported.advance(Stage::Kernel, &options, &mut Trace::default())?;
     snapshot(path, &kernels.to_string());
+    Ok(())
+}
+
+/// `kernel/*.graph` and `kernel/*.kernel` as C99, without what all files share, once it computes the same.
+fn c99(path: &Path) -> Outcome {
+    let text = std::fs::read_to_string(path)?;
+    if path.extension().is_some_and(|extension| extension == "kernel") {
+        // What the function computes is tested on random kernels.
+        snapshot_in("c99", path, &kernel_function(&text::parse(&text)?, "kernel")?);
+        return Ok(());
+    }
+    let graph = graph(&text)?;
+    let inputs = inputs(&graph)?;
+    let built = build(&graph, &BuildOptions::new(Machine::from_name("c99")?))?;
+    agree("C", CODE, &graph, &eval_graph(&graph, &inputs)?, &run(&built, &inputs)?);
+    let Code::Source(source) = built.package.code else { return Err("no source".into()) };
+    let (_, own) = source.split_once(PRELUDE).ok_or("a source without prelude")?;
+    snapshot_in("c99", path, own);
     Ok(())
 }
 
@@ -240,6 +263,7 @@ datatest_stable::harness! {
     { test = passes, root = "../testdata/passes", pattern = r"\.graph$" },
     { test = lowering, root = "../testdata/lower", pattern = r"\.graph$" },
     { test = kernels, root = "../testdata/kernel", pattern = r"\.graph$" },
+    { test = c99, root = "../testdata/kernel", pattern = r"\.(graph|kernel)$" },
     { test = machine_code, root = "../testdata/kernel", pattern = r"\.kernel$" },
     { test = diagnostics, root = "../testdata/diag", pattern = r"\.onnx$" },
 }

@@ -65,9 +65,13 @@ pub fn agree(what: &str, exactness: Exactness, graph: &Graph, expected: &[Tensor
 
 /// Compares with the snapshot of that file in the folder that mirrors its own.
 pub fn snapshot(path: &Path, output: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = path.parent().and_then(|folder| folder.to_str()).unwrap_or_default();
-    let folder = folder.split("testdata/").nth(1).unwrap_or_default();
+    snapshot_in(folder.split("testdata/").nth(1).unwrap_or_default(), path, output);
+}
+
+/// Compares with the snapshot of that file in a folder of its own: another view of the same input.
+pub fn snapshot_in(folder: &str, path: &Path, output: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(root.join(folder));

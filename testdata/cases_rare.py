@@ -1,8 +1,11 @@
 """Graphs of `make_import.py`: operators made of others at import, and what operators said before opset 7."""
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from onnx_cases import BOOL, I64, Case
+
+F64 = np.dtype(np.float64)
 
 
 def losses():
@@ -52,9 +55,10 @@ def signal():
     c.out("y")
 
     c = Case("windows_mel", opset=17)
-    size = c.w("n", 9, I64)
+    x, size = c.x("x", [2, 9]), c.w("n", 9, I64)
     for name in ("Hann", "Hamming", "Blackman"):
-        c.n(f"{name}Window", [size], name.lower(), periodic=int(name == "Hann"))
+        window = c.n(f"{name}Window", [size], f"{name}_window", periodic=int(name == "Hann"))
+        c.n("Mul", [x, window], name.lower())
     c.n("MelWeightMatrix", [c.w("bands", 5, I64), c.w("points", 32, I64), c.w("rate", 8000, I64),
                             c.w("low", 100.0), c.w("high", 4000.0)], "mel")
     c.out("hann", "hamming", "blackman", "mel")
@@ -89,6 +93,36 @@ def sampling():
     c.n("DeformConv", [c.x("x", [1, 4, 5, 6]), c.w("w", (6, 2, 3, 3)), c.x("o", [1, 36, 4, 3], data=offsets),
                        c.w("b", (6,)), c.x("m", [1, 18, 4, 3])],
         group=2, offset_group=2, pads=[1, 0, 0, 1], strides=[1, 2], kernel_shape=[3, 3])
+    c.out("y")
+
+
+def resampling():
+    c = Case("resize_antialias", opset=18)
+    x = c.x("x", [1, 2, 7, 9])
+    s = c.w("s", [3, 4], I64)
+    c.n("Resize", [x, "", "", s], "linear", mode="linear", antialias=1, axes=[2, 3])
+    c.n("Resize", [x, "", "", s], "cubic", mode="cubic", antialias=1, axes=[2, 3])
+    c.out("linear", "cubic")
+
+    c = Case("resize_crop", opset=18)
+    c.n("Resize", [c.x("x", [1, 2, 5, 6]), c.w("r", [0.1, -0.2, 0.8, 0.9]), "", c.w("s", [4, 3], I64)], mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.5, axes=[2, 3])
+    c.out("y")
+
+    c = Case("resize_keep_aspect", opset=18)
+    x, s = c.x("x", [1, 2, 4, 6]), c.w("s", [7, 8], I64)
+    c.n("Resize", [x, "", "", s], "a", mode="nearest", keep_aspect_ratio_policy="not_larger", axes=[2, 3])
+    c.n("Resize", [x, "", "", s], "b", mode="linear", keep_aspect_ratio_policy="not_smaller", axes=[2, 3])
+    c.out("a", "b")
+
+
+def control():
+    branch = lambda name, op: helper.make_graph(
+        [helper.make_node(op, ["x"], [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3])]
+    )
+    c = Case("if_runtime_condition", opset=17)
+    c.x("x", [2, 3])
+    c.n("If", [c.x("c", [], BOOL, data=True)], then_branch=branch("t", "Exp"), else_branch=branch("e", "Neg"))
     c.out("y")
 
 
@@ -147,6 +181,32 @@ def movement():
     c.out("any", "all", dtype=BOOL)
 
 
+def convolution():
+    c = Case("conv_transpose_output_larger", opset=11)
+    c.n("ConvTranspose", [c.x("x", [1, 2, 3, 3]), c.w("w", (2, 3, 3, 3))], strides=[3, 2], output_shape=[10, 8])
+    c.out("y")
+
+
+def double():
+    c = Case("double_functions", opset=17)
+    x = c.x("x", [3, 7], F64, data=np.random.default_rng(8).uniform(0.1, 4.0, (3, 7)))
+    for op in ("Exp", "Log", "Tanh", "Sigmoid", "Sin", "Cos", "Softmax"):
+        c.n(op, [x], f"{op}_64")
+    c.n("Pow", [x, c.w("p", -1.7, F64)], "Pow_64")
+    names = ("Exp", "Log", "Tanh", "Sigmoid", "Sin", "Cos", "Softmax", "Pow")
+    for name in names:
+        c.n("Cast", [f"{name}_64"], name.lower(), to=1)
+    c.out(*(name.lower() for name in names))
+
+
+def float8():
+    c = Case("cast_float8", opset=19)
+    x = c.x("x", [6, 9], data=np.random.default_rng(6).standard_normal((6, 9)) * 10.0 ** np.arange(-3, 6).reshape(1, 9))
+    for code, name in ((17, "e4m3fn"), (18, "e4m3fnuz"), (19, "e5m2"), (20, "e5m2fnuz")):
+        c.n("Cast", [c.n("Cast", [x], f"{name}_8", to=code)], name, to=1)
+    c.out("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz")
+
+
 def recurrent():
     c = Case("gru_batch_first", opset=14)
     c.n("GRU", [c.x("x", [2, 4, 3]), c.w("w", (1, 15, 3)), c.w("r", (1, 15, 5)), "", "", c.x("h", [2, 1, 5])],
@@ -174,5 +234,5 @@ def before_opset_7():
 
 
 def define():
-    for family in (losses, normalisation, signal, sampling, attention, movement, recurrent, before_opset_7):
+    for family in (losses, normalisation, signal, sampling, resampling, control, attention, movement, convolution, double, float8, recurrent, before_opset_7):
         family()

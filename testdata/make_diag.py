@@ -42,9 +42,9 @@ def diagnostics():
     )
     yield "unsupported_resize_mode", graph(
         [node("Resize", ["x", "roi", "", "sizes"], ["y"], "head/up", mode="linear",
-              coordinate_transformation_mode="tf_crop_and_resize")],
+              coordinate_transformation_mode="tf_half_pixel_for_nn")],
         [("x", F, [1, 1, 4, 4])], [("y", F, [1, 1, 6, 6])],
-        [constant("roi", np.float32([0, 0, 0, 0, 1, 1, 1, 1])), constant("sizes", np.int64([1, 1, 6, 6]))],
+        [constant("roi", np.float32([])), constant("sizes", np.int64([1, 1, 6, 6]))], opset=11,
     )  # fmt: skip
     yield "unsupported_opset", graph([node("Mish", ["x"], ["y"], "mish")], opset=17)
     yield "unsupported_domain_opset_missing", graph([node("Gelu", ["x"], ["y"], "g", domain="com.microsoft")])

@@ -1,9 +1,12 @@
 //! `adze bench`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
+use adze_compiler::Error;
 use adze_compiler::build::build;
 use adze_compiler::execute::Executable;
+use adze_compiler::profile::{Profile, Step, profile};
 use clap::Args;
 use serde::Serialize;
 
@@ -11,6 +14,7 @@ use crate::args::ModelArgs;
 use crate::compile::BuildArgs;
 use crate::diag::Failure;
 use crate::io::InputArgs;
+use crate::roofline::roofline;
 use crate::run::load_bound;
 
 /// Arguments of `bench`.
@@ -28,6 +32,12 @@ pub struct BenchArgs {
     /// Runs before the timed ones
     #[arg(long, default_value_t = 5, value_name = "N")]
     warmup: usize,
+    /// Time every kernel and hold it against this machine's peaks, measured in the same run
+    #[arg(long)]
+    profile: bool,
+    /// Write the profile as a roofline chart
+    #[arg(long, value_name = "FILE.svg", requires = "profile")]
+    roofline: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -54,6 +64,48 @@ struct Report {
     latency_us: Latency,
 }
 
+/// Prints a profile as a table or JSON, and draws it if asked to.
+fn print_profile(args: &BenchArgs, profile: &Profile) -> Result<(), Failure> {
+    if let Some(path) = &args.roofline {
+        let written = std::fs::write(path, roofline(profile));
+        written.map_err(|source| Error::Write { path: path.clone(), source })?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(profile).map_err(|e| Error::Bug(e.to_string()))?);
+        return Ok(());
+    }
+    let peaks = &profile.peaks;
+    println!("{} on {}, {:.1} us in kernels", profile.model, profile.target, profile.seconds * 1e6);
+    let levels: Vec<String> =
+        peaks.levels.iter().map(|l| format!("{} {:.1} GB/s", l.name, l.bytes_per_second / 1e9)).collect();
+    println!(
+        "peaks of one core: {:.1} GFLOP/s f32, {:.1} GOP/s int8, {}",
+        peaks.flops / 1e9,
+        peaks.int_ops / 1e9,
+        levels.join(", ")
+    );
+    println!("      us    time   Gop/s   peak     KiB    GB/s   limit          kernel: nodes");
+    let mut steps: Vec<&Step> = profile.steps.iter().collect();
+    steps.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.node.cmp(&b.node)));
+    for step in steps {
+        let ops = (step.flops + step.int_ops) as f64;
+        println!(
+            "{:>8.1} {:>6.1}% {:>7.1} {:>5.1}% {:>7} {:>7.1}   {:<8}{:>4.0}%   {}: {}",
+            step.seconds * 1e6,
+            100.0 * step.seconds / profile.seconds,
+            ops / step.seconds / 1e9,
+            100.0 * step.peak_share,
+            step.touched_bytes.div_ceil(1024),
+            step.touched_bytes as f64 / step.seconds / 1e9,
+            step.limit,
+            100.0 * step.limit_share,
+            step.kernel,
+            step.source.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -62,6 +114,10 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let options = args.build.options()?;
     let start = Instant::now();
     let (graph, inputs) = load_bound(&args.model, &args.input)?;
+    if args.profile {
+        let profile = profile(&graph, &inputs, &options, (args.warmup, args.iters))?;
+        return print_profile(args, &profile);
+    }
     let built = build(&graph, &options)?;
     let build_ms = start.elapsed().as_secs_f64() * 1e3;
     let executable = Executable::new(&built)?;

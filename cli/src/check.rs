@@ -9,14 +9,13 @@ use adze_compiler::{Error, data};
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
-use adze_targets::cpu::Machine;
 use clap::Args;
 use serde::Serialize;
 
 use crate::args::ModelArgs;
 use crate::diag::Failure;
 use crate::io::InputArgs;
-use crate::run::{evaluate, load_bound};
+use crate::run::{evaluate, load_bound, machine};
 
 /// Arguments of `check`.
 #[derive(Args, Debug)]
@@ -39,14 +38,23 @@ pub struct CheckArgs {
     #[arg(long)]
     per_node: bool,
     /// Accept twice this absolute difference whatever the dtype's tolerance says
-    #[arg(long, value_name = "D", default_value_t = 0.0)]
+    #[arg(long, value_name = "D", default_value_t = 0.0, value_parser = parse_difference)]
     accept_twice: f64,
     /// Hold the reference interpreter against the recorded case instead of compiled code
     #[arg(long, requires = "cases")]
     interpret: bool,
+    /// Machine to make code for, of those that this one can run, or `c99` by way of its C compiler
+    #[arg(long, value_name = "NAME", conflicts_with = "interpret")]
+    target: Option<String>,
     /// Print one JSON object per comparison
     #[arg(long)]
     json: bool,
+}
+
+/// A difference that can be compared with: NaN would accept everything.
+fn parse_difference(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|d| *d >= 0.0 && d.is_finite());
+    number.ok_or_else(|| format!("found `{text}`, accepted: zero or a positive number"))
 }
 
 /// A comparison, as it is printed.
@@ -122,9 +130,10 @@ impl Line {
 /// What stopped it; [`Failure::Threshold`] when a difference is over the tolerance.
 pub fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut good = true;
+    let code = (!args.interpret).then(|| machine(args.target.as_deref())).transpose()?;
     if args.cases.is_empty() {
         let (graph, inputs) = load_bound(&args.model, &args.input)?;
-        let (found, expected) = (evaluate(&graph, &inputs, false)?, eval_graph(&graph, &inputs)?);
+        let (found, expected) = (evaluate(&graph, &inputs, code.as_ref())?, eval_graph(&graph, &inputs)?);
         let expected: Vec<Option<&Tensor>> = expected.iter().map(Some).collect();
         good &= outputs(args, &graph, &found, &expected, "interpreter")?;
         good &= !args.per_node || nodes(args, &graph, &inputs)?;
@@ -132,7 +141,7 @@ pub fn check(args: &CheckArgs) -> Result<(), Failure> {
     for case in &args.cases {
         let input = InputArgs { files: vec![case.to_string_lossy().into_owned()], ..InputArgs::default() };
         let (graph, inputs) = load_bound(&args.model, &input)?;
-        let found = evaluate(&graph, &inputs, args.interpret)?;
+        let found = evaluate(&graph, &inputs, code.as_ref())?;
         let recorded = data::read(case).map_err(Error::from)?;
         let find = |index: usize| recorded.iter().find(|(name, _)| *name == format!("out_{index}")).map(|(_, t)| t);
         let expected: Vec<Option<&Tensor>> = (0..found.len()).map(find).collect();
@@ -169,8 +178,7 @@ fn outputs(
 
 /// Compares every node, then names the first one that differs.
 fn nodes(args: &CheckArgs, graph: &Graph, inputs: &[Tensor]) -> Result<bool, Error> {
-    let machine = Machine::host().ok_or_else(|| Error::Unsupported("no code generator for this machine".into()))?;
-    let checks = check_nodes(graph, inputs, &BuildOptions::new(machine))?;
+    let checks = check_nodes(graph, inputs, &BuildOptions::new(machine(args.target.as_deref())?))?;
     for check in &checks {
         let mut line = Line::new("node", check.source.join(", "), "interpreter", check.difference.as_ref());
         line.op = Some(check.op.clone());

@@ -34,6 +34,7 @@ pub enum Emit {
 #[command(after_help = "\
 Examples:
   adze compile model.onnx --target x86_64-linux -o out/           object, library, header, manifest
+  adze compile model.onnx --target c99 -o out/                    C99 source instead of object and library
   adze compile model.onnx --dim batch=1 --dim seq=1..32 -o out/   one object for all lengths up to 32
   adze compile model.onnx --state h=h_out -o out/                 a state that is updated in place
   adze compile model.onnx --emit exe -o out/                      a program that runs the model once
@@ -42,7 +43,7 @@ Examples:
 pub struct CompileArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder for object, static library, header and manifest, written whole or not at all; with --stop-after, the file
+    /// Folder for object and static library (or C99 source), header and manifest, written whole or not at all; with --stop-after, the file
     /// for the text (standard output without it)
     #[arg(short, long, value_name = "DIR|FILE", required_unless_present = "stop_after")]
     output: Option<PathBuf>,
@@ -148,10 +149,11 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     let options = args.build.options()?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     let mut dependencies = loaded.files.clone();
-    if let Some(weights) = &args.model.weights {
-        supply_weights(&mut loaded.graph, weights)?;
-        dependencies.push(weights.clone());
+    // The text of a stage names its constants; code needs their bytes.
+    if args.model.weights.is_some() || args.stop_after.is_none() {
+        supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     }
+    dependencies.extend(args.model.weights.clone());
     declare_states(&mut loaded.graph, &args.model)?;
     if let Some(name) = &args.stop_after {
         let stage = Stage::from_name(name)?;

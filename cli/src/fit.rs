@@ -47,9 +47,7 @@ pub fn fit(args: &FitArgs) -> Result<(), Failure> {
     let machines: Result<Vec<Machine>, _> = names.into_iter().map(Machine::from_name).collect();
     let machines = machines.map_err(|e| Error::Options(e.to_string()))?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
-    if let Some(weights) = &args.model.weights {
-        supply_weights(&mut loaded.graph, weights)?;
-    }
+    supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     declare_states(&mut loaded.graph, &args.model)?;
     let budget = Budget { arena: args.arena, flash: args.flash };
     let mut any = false;

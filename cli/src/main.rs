@@ -10,6 +10,7 @@ mod fit;
 mod io;
 mod opt;
 mod report;
+mod roofline;
 mod run;
 mod show;
 mod targets;

@@ -44,9 +44,7 @@ pub struct DiffArgs {
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let options = args.build.options()?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
-    if let Some(weights) = &args.model.weights {
-        supply_weights(&mut loaded.graph, weights)?;
-    }
+    supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     declare_states(&mut loaded.graph, &args.model)?;
     let report = report_on(&loaded.graph, &options)?;
     match args.json {

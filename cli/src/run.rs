@@ -35,6 +35,9 @@ pub struct RunArgs {
     /// Evaluate with the reference interpreter instead of compiled code
     #[arg(long)]
     interpret: bool,
+    /// Machine to make code for, of those that this one can run, or `c99` by way of its C compiler
+    #[arg(long, value_name = "NAME", conflicts_with = "interpret")]
+    target: Option<String>,
 }
 
 /// Loads a model with open dimensions bound to the shapes of the given inputs.
@@ -64,9 +67,7 @@ pub fn load_bound(model: &ModelArgs, input: &InputArgs) -> Result<(Graph, Vec<Te
     }
     options.shapes.retain(|name, _| !options.values.contains_key(name));
     let mut loaded = load(&model.model, &options)?;
-    if let Some(weights) = &model.weights {
-        adze_compiler::load::supply_weights(&mut loaded.graph, weights)?;
-    }
+    adze_compiler::load::supply_weights(&mut loaded.graph, model.weights.as_deref())?;
     let inputs = complete(&loaded.graph, &given, input.seed)?;
     Ok((loaded.graph, inputs))
 }
@@ -81,16 +82,24 @@ fn input_names(model: &ModelArgs) -> Result<Vec<String>, Error> {
     Ok(loaded.graph.inputs().iter().map(name).collect())
 }
 
-/// The outputs of a graph, from compiled code or from the interpreter.
+/// The machine of that name, or this one.
+///
+/// # Errors
+/// [`Error`] for an unknown name, or when there is no code generator for this machine.
+pub fn machine(name: Option<&str>) -> Result<Machine, Error> {
+    match name {
+        Some(name) => Machine::from_name(name).map_err(|e| Error::Options(e.to_string())),
+        None => Machine::host().ok_or_else(|| Error::Unsupported("no code generator for this machine".into())),
+    }
+}
+
+/// The outputs of a graph, from code compiled for a machine, or without one from the interpreter.
 ///
 /// # Errors
 /// What building or running gives.
-pub fn evaluate(graph: &Graph, inputs: &[Tensor], interpret: bool) -> Result<Vec<Tensor>, Error> {
-    if interpret {
-        return Ok(eval_graph(graph, inputs)?);
-    }
-    let machine = Machine::host().ok_or_else(|| Error::Unsupported("no code generator for this machine".into()))?;
-    let built = build(graph, &BuildOptions::new(machine))?;
+pub fn evaluate(graph: &Graph, inputs: &[Tensor], machine: Option<&Machine>) -> Result<Vec<Tensor>, Error> {
+    let Some(machine) = machine else { return Ok(eval_graph(graph, inputs)?) };
+    let built = build(graph, &BuildOptions::new(machine.clone()))?;
     let executable = Executable::new(&built)?;
     let mut call = executable.prepare(inputs)?;
     executable.run(&mut call)?;
@@ -103,7 +112,8 @@ pub fn evaluate(graph: &Graph, inputs: &[Tensor], interpret: bool) -> Result<Vec
 /// What stopped it.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let (graph, inputs) = load_bound(&args.model, &args.input)?;
-    let outputs = evaluate(&graph, &inputs, args.interpret)?;
+    let machine = (!args.interpret).then(|| machine(args.target.as_deref())).transpose()?;
+    let outputs = evaluate(&graph, &inputs, machine.as_ref())?;
     let names: Vec<String> = graph.outputs().iter().map(|o| o.name.to_string()).collect();
     if let Some(folder) = &args.outputs {
         write_folder(folder, &names, &outputs)?;

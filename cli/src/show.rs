@@ -87,6 +87,11 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
         },
         (Artifact::Kernel(module), Some(asm)) => machine_code(module, &options.machine, asm, args.node.as_deref())?,
     };
+    if let Some(name) = args.node.as_ref().filter(|_| text.is_empty()) {
+        return Err(
+            Error::Options(format!("--node: no source name at stage `{}` contains `{name}`", args.stage)).into()
+        );
+    }
     print(&text);
     Ok(())
 }
@@ -102,8 +107,8 @@ fn start(args: &ShowArgs, machine: &Machine) -> Result<Artifact, Error> {
         return Ok(artifact);
     }
     let mut loaded = load(path, &args.model.import_options())?;
-    if let Some(weights) = &args.model.weights {
-        supply_weights(&mut loaded.graph, weights)?;
+    if args.model.weights.is_some() {
+        supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     }
     declare_states(&mut loaded.graph, &args.model)?;
     Ok(Artifact::Graph(Box::new(loaded.graph), 0))

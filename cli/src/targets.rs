@@ -13,6 +13,6 @@ pub fn targets() {
         };
         let fma = if machine.has_fma { ", fused multiply-add" } else { "" };
         let here = if host == Some(machine.name) { " (this machine)" } else { "" };
-        println!("{name:12} {} {vectors}{fma}{here}", machine.triple);
+        println!("{name:12} {} {vectors}{fma}{here}", machine.target());
     }
 }

@@ -113,6 +113,7 @@ fn what_is_wrong_is_said() {
     write("double.npy", image(&[1, 1, 8, 8], adze_ir::types::DType::F64));
     write("scalar.npy", image(&[], adze_ir::types::DType::F32));
     write("image.npy", image(&[1, 1, 8, 8], adze_ir::types::DType::F32));
+    fs::write(at.join("text.graph"), good(&at, &["show", cnn])).unwrap();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["run", cnn, "--input", "absent.npy"], 1, "absent.npy"),
         (&["run", cnn, "--input", "empty.npy"], 1, "empty.npy"),
@@ -134,6 +135,9 @@ fn what_is_wrong_is_said() {
         (&["compile", cnn, "-o", "out", "--threads", "0"], 2, "1 to 1024"),
         (&["compile", cnn, "-o", "out", "--arena-limit", "0"], 2, "accepted: over 64"),
         (&["check", cnn, "--case", "image.npy"], 2, "out_0"),
+        (&["check", cnn, "--accept-twice", "nan"], 2, "zero or a positive number"),
+        (&["show", cnn, "--node", "nowhere"], 2, "`nowhere`"),
+        (&["run", "text.graph"], 2, "--weights"),
     ];
     for (args, code, said) in cases {
         let output = adze(&at, args);

@@ -8,7 +8,8 @@ use adze_ir::tile::{Binding, Program, Role};
 use adze_ir::types::TensorType;
 use adze_targets::cpu::backend::Code;
 use adze_targets::cpu::driver::status;
-use adze_targets::cpu::exec::{Buffer, Loaded, RawCall};
+use adze_targets::cpu::exec::{Buffer, Called, Loaded, RawCall};
+use adze_targets::cpu::module::Module;
 
 use crate::build::Built;
 use crate::error::Error;
@@ -174,6 +175,14 @@ impl<'a> Executable<'a> {
             codes.into_iter().try_for_each(|code| self.check(i64::from(code), &call.raw))?;
         }
         Ok(())
+    }
+
+    /// Runs the call once on this thread, kernel by kernel. `module` is what the package was made of.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when it is not, or a kernel fails.
+    pub fn walk(&self, call: &mut Call, module: &Module, observe: &mut dyn FnMut(Called<'_>)) -> Result<(), Error> {
+        self.loaded.walk(&module.driver, &module.kernels, &mut call.raw, observe).map_err(bug)
     }
 
     fn check(&self, code: i64, raw: &RawCall) -> Result<(), Error> {

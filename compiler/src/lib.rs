@@ -12,6 +12,7 @@ pub mod mapped;
 pub mod nodes;
 pub mod onnx;
 pub mod package;
+pub mod profile;
 pub mod replay;
 pub mod report;
 pub mod stage;

@@ -47,13 +47,13 @@ fn load_text(path: &Path) -> Result<Loaded, Error> {
     Ok(Loaded { graph, files: vec![path.to_owned()], undeclared: Vec::new() })
 }
 
-/// Gives constants known by digest the bytes of a file of tensors.
+/// Gives constants known by digest the bytes of a file of tensors; without a file there may be none of them.
 ///
 /// # Errors
 /// [`Error::Data`] for an unreadable file, [`Error::Options`] naming the constants that stay without bytes.
-pub fn supply_weights(graph: &mut Graph, path: &Path) -> Result<(), Error> {
-    let by_digest: BTreeMap<_, Tensor> =
-        data::read(path)?.into_iter().map(|(_, tensor)| (tensor.digest(), tensor)).collect();
+pub fn supply_weights(graph: &mut Graph, path: Option<&Path>) -> Result<(), Error> {
+    let given = path.map(data::read).transpose()?.unwrap_or_default();
+    let by_digest: BTreeMap<_, Tensor> = given.into_iter().map(|(_, tensor)| (tensor.digest(), tensor)).collect();
     let missing: Vec<_> = graph.consts.iter().filter(|(_, c)| c.data().is_none()).map(|(id, _)| id).collect();
     let mut unknown = Vec::new();
     for id in missing {
@@ -63,10 +63,12 @@ pub fn supply_weights(graph: &mut Graph, path: &Path) -> Result<(), Error> {
             _ => unknown.push(format!("`{}` {}", entry.name, entry.digest())),
         }
     }
-    if unknown.is_empty() {
-        return Ok(());
+    let unknown = (!unknown.is_empty()).then(|| unknown.join(", "));
+    match (unknown, path) {
+        (None, _) => Ok(()),
+        (Some(unknown), Some(path)) => Err(Error::Options(format!("`{}` lacks the weights {unknown}", path.display()))),
+        (Some(unknown), None) => Err(Error::Options(format!("give the weights with --weights: {unknown}"))),
     }
-    Err(Error::Options(format!("`{}` lacks the weights {}", path.display(), unknown.join(", "))))
 }
 
 /// The shapes of given inputs as import options, so that symbolic dimensions are taken from the inputs.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use adze_ir::minifloat::Minifloat;
 use adze_ir::tensor::{Digest, Tensor};
 use adze_ir::text::{Cursor, ParseError, Token, parse_graph, parse_program};
 use adze_ir::types::DType;
@@ -89,7 +90,8 @@ pub fn write_weights(artifact: &Artifact, path: &Path) -> Result<(), Error> {
         let Some(data) = entry.data() else {
             return Err(Error::Options(format!("constant `{}` {digest} has no bytes: give --weights", entry.name)));
         };
-        let known = !matches!(data.dtype(), DType::Bf16 | DType::I4 | DType::U4);
+        let other = matches!(data.dtype(), DType::Bf16 | DType::I2 | DType::U2 | DType::I4 | DType::U4);
+        let known = !other && Minifloat::of(data.dtype()).is_none();
         let tensor = if known {
             data.clone()
         } else {

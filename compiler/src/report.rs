@@ -217,7 +217,7 @@ mod tests {
             tensors_bytes: 900,
             bound_bytes: 900,
             weights_bytes: 10,
-            code_bytes: 20,
+            code_bytes: Some(20),
             estimated_cycles: 5,
             ops: BTreeMap::from([("relu".into(), 2)]),
             kernels: BTreeMap::new(),

@@ -9,6 +9,7 @@ use adze_compiler::execute::Executable;
 use adze_compiler::load::{load, shapes_of};
 use adze_compiler::onnx::{ImportOptions, input_names};
 use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
 use adze_targets::cpu::Machine;
 
 /// Most threads of a call.
@@ -53,6 +54,22 @@ fn same_bits(model: &Path, case: &Path) {
 fn trained_networks() {
     same_bits(&testdata("models/digits_cnn.onnx"), &testdata("models/digits_cnn.digit_3.npz"));
     same_bits(&testdata("models/digits_mlp.onnx"), &testdata("models/digits_mlp.b5.npz"));
+}
+
+/// The others do not wait for ever for a thread whose part fails.
+#[test]
+fn a_failure_on_one_thread_ends_the_call() {
+    let graph = load(&testdata("import/gather_embedding_runtime_index.onnx"), &ImportOptions::default()).unwrap().graph;
+    let options = BuildOptions { max_threads: THREADS, ..BuildOptions::new(Machine::host().unwrap()) };
+    let built = build(&graph, &options).unwrap();
+    let executable = Executable::new(&built).unwrap();
+    // The table has 11 rows.
+    let indices = Tensor::from_ints(DType::I64, &[2, 3], &[0, 1, 2, 3, 4, 11]);
+    for threads in 1..=THREADS {
+        let mut call = executable.prepare(std::slice::from_ref(&indices)).unwrap();
+        let error = executable.run_on(&mut call, threads).unwrap_err().to_string();
+        assert!(error.contains("index is out of range"), "{threads} threads: {error}");
+    }
 }
 
 /// Recurrent cells, attention, fused chains, reductions, products, movement, integers.

@@ -9,6 +9,7 @@ pub mod exact;
 pub mod extent;
 pub mod graph;
 pub mod loc;
+pub mod minifloat;
 pub mod ops;
 pub mod propose;
 pub mod quant;

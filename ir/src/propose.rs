@@ -4,6 +4,7 @@
 //! machine of arithmetic and memory traffic only, for passes and tests that know no target.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Add;
 use std::sync::Arc;
 
@@ -55,6 +56,14 @@ pub struct Schedule {
     pub id: Arc<str>,
     /// Its parameters.
     pub params: BTreeMap<Arc<str>, i64>,
+}
+
+impl fmt::Display for Schedule {
+    /// `block mr=4 vecs=2`: for messages and reports.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        self.params.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
+    }
 }
 
 /// A schedule and its cost.

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use half::{bf16, f16};
 
+use crate::minifloat::Minifloat;
 use crate::types::{DType, TensorType};
 
 /// Bytes that can be shared and may be mapped from a file: anything that lends a byte slice.
@@ -19,7 +20,7 @@ impl AsRef<[u8]> for Lazy {
     }
 }
 
-/// A dense, row-major tensor: little-endian elements, 4-bit ones packed two per byte with the low nibble first.
+/// A dense, row-major tensor: little-endian elements, those of less than a byte packed with the first in the lowest bits.
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
@@ -68,6 +69,15 @@ fn to_odd_f32(value: f64) -> f32 {
     // `near` is even and inexact: the odd neighbour lies on the value's side.
     let outwards = value.abs() > f64::from(near.abs());
     f32::from_bits(if outwards { near.to_bits() + 1 } else { near.to_bits() - 1 })
+}
+
+/// Elements of a few bits, one to a byte, packed with the first in the lowest bits.
+pub(crate) fn join_parts(parts: &[u8], bits: u32) -> Vec<u8> {
+    let byte = |parts: &[u8]| {
+        let shifted = parts.iter().zip(0..).map(|(part, index)| (part & ((1 << bits) - 1)) << (bits * index));
+        shifted.fold(0, |byte, part| byte | part)
+    };
+    parts.chunks(8 / bits as usize).map(byte).collect()
 }
 
 /// Number of elements of a shape, if it fits.
@@ -142,10 +152,13 @@ impl Tensor {
             DType::F32 => Self::pack(dtype, shape, values, |v| (v as f32).to_le_bytes()),
             DType::F64 => Self::pack(dtype, shape, values, f64::to_le_bytes),
             DType::Bool => Self::pack(dtype, shape, values, |v| [u8::from(v != 0.0)]),
-            _ => {
-                let ints: Vec<i128> = values.iter().map(|v| v.round_ties_even() as i128).collect();
-                Self::from_ints(dtype, shape, &ints)
-            }
+            _ => match Minifloat::of(dtype) {
+                Some(format) => Self::pack(dtype, shape, values, |v| [format.encode(v)]),
+                None => {
+                    let ints: Vec<i128> = values.iter().map(|v| v.round_ties_even() as i128).collect();
+                    Self::from_ints(dtype, shape, &ints)
+                }
+            },
         }
     }
 
@@ -161,12 +174,9 @@ impl Tensor {
         };
         let fit = |v: i128| if dtype == DType::Bool { i128::from(v != 0) } else { v.clamp(lo, hi) };
         match dtype.bits() {
-            4 => {
-                let mut bytes = vec![0u8; values.len().div_ceil(2)];
-                for (index, &value) in values.iter().enumerate() {
-                    bytes[index / 2] |= ((fit(value) & 0xf) as u8) << (4 * (index % 2));
-                }
-                Self::owned(dtype, shape, bytes)
+            2 | 4 => {
+                let parts: Vec<u8> = values.iter().map(|&v| fit(v) as u8).collect();
+                Self::owned(dtype, shape, join_parts(&parts, dtype.bits()))
             }
             8 => Self::pack(dtype, shape, values, |v| [fit(v) as u8]),
             16 => Self::pack(dtype, shape, values, |v| (fit(v) as u16).to_le_bytes()),
@@ -244,7 +254,10 @@ impl Tensor {
             DType::Bf16 => self.unpack(|b| bf16::from_le_bytes(b).to_f64()),
             DType::F32 => self.unpack(|b| f32::from_le_bytes(b).into()),
             DType::F64 => self.unpack(f64::from_le_bytes),
-            _ => self.to_ints().into_iter().map(|v| v as f64).collect(),
+            _ => match Minifloat::of(self.dtype) {
+                Some(format) => self.unpack(|[b]| format.decode(b)),
+                None => self.to_ints().into_iter().map(|v| v as f64).collect(),
+            },
         }
     }
 
@@ -252,8 +265,11 @@ impl Tensor {
     pub fn to_ints(&self) -> Vec<i128> {
         match self.dtype {
             DType::Bool => self.unpack(|[b]| i128::from(b != 0)),
-            DType::I4 => self.nibbles(|n| i128::from((n << 4) as i8 >> 4)),
-            DType::U4 => self.nibbles(i128::from),
+            DType::I2 | DType::I4 => {
+                let unused = 8 - self.dtype.bits();
+                self.parts().map(|part| i128::from((part << unused) as i8 >> unused)).collect()
+            }
+            DType::U2 | DType::U4 => self.parts().map(i128::from).collect(),
             DType::I8 => self.unpack(|b| i8::from_le_bytes(b).into()),
             DType::I16 => self.unpack(|b| i16::from_le_bytes(b).into()),
             DType::I32 => self.unpack(|b| i32::from_le_bytes(b).into()),
@@ -275,9 +291,14 @@ impl Tensor {
         self.bytes().as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
     }
 
-    fn nibbles<V>(&self, read: impl Fn(u8) -> V) -> Vec<V> {
-        let bytes = self.bytes();
-        (0..self.elems()).map(|i| read((bytes[i / 2] >> (4 * (i % 2))) & 0xf)).collect()
+    /// Elements of less than a byte, one to a byte.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = u8> {
+        let bits = self.dtype.bits();
+        let all = self
+            .bytes()
+            .iter()
+            .flat_map(move |byte| (0..8 / bits).map(move |i| (byte >> (bits * i)) & ((1 << bits) - 1)));
+        all.take(self.elems())
     }
 
     /// Digest of dtype, shape and bytes: the identity of a weight in text.

@@ -10,16 +10,26 @@ use crate::quant::QuantParams;
 use crate::word_enum;
 
 word_enum! {
-    /// Element type. The list is open for `f8`, `f4` and `i2` forms.
+    /// Element type. The list is open for `f4` forms.
     pub enum DType {
         /// IEEE 754 binary16.
         F16 = "f16",
+        /// 8-bit float of 4 exponent bits, without infinity; storage only, see [`crate::minifloat`].
+        F8E4m3fn = "f8e4m3fn",
+        /// 8-bit float of 4 exponent bits, one zero and no infinity; storage only.
+        F8E4m3fnuz = "f8e4m3fnuz",
+        /// 8-bit float of 5 exponent bits; storage only.
+        F8E5m2 = "f8e5m2",
+        /// 8-bit float of 5 exponent bits, one zero and no infinity; storage only.
+        F8E5m2fnuz = "f8e5m2fnuz",
         /// bfloat16.
         Bf16 = "bf16",
         /// IEEE 754 binary32.
         F32 = "f32",
         /// IEEE 754 binary64.
         F64 = "f64",
+        /// Signed 2-bit integer, four per byte, lowest bits first.
+        I2 = "i2",
         /// Signed 4-bit integer, two per byte, low nibble first.
         I4 = "i4",
         /// Signed 8-bit integer.
@@ -30,6 +40,8 @@ word_enum! {
         I32 = "i32",
         /// Signed 64-bit integer.
         I64 = "i64",
+        /// Unsigned 2-bit integer, four per byte, lowest bits first.
+        U2 = "u2",
         /// Unsigned 4-bit integer, two per byte, low nibble first.
         U4 = "u4",
         /// Unsigned 8-bit integer.
@@ -49,8 +61,10 @@ impl DType {
     /// Bits of one element in memory.
     pub fn bits(self) -> u32 {
         match self {
+            Self::I2 | Self::U2 => 2,
             Self::I4 | Self::U4 => 4,
             Self::I8 | Self::U8 | Self::Bool => 8,
+            Self::F8E4m3fn | Self::F8E4m3fnuz | Self::F8E5m2 | Self::F8E5m2fnuz => 8,
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 16,
             Self::F32 | Self::I32 | Self::U32 => 32,
             Self::F64 | Self::I64 | Self::U64 => 64,
@@ -62,14 +76,19 @@ impl DType {
         (elems * self.bits() as usize).div_ceil(8)
     }
 
-    /// Whether it is a floating-point type.
+    /// Whether it is a floating-point type that is computed with.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
     }
 
     /// Whether it is an integer type (`bool` is none).
     pub fn is_int(self) -> bool {
-        !self.is_float() && self != Self::Bool
+        self != Self::Bool && self.int_range().is_some()
+    }
+
+    /// Whether it is computed with: neither `bool` nor a format for storage only.
+    pub fn is_number(self) -> bool {
+        self.is_float() || self.is_int()
     }
 
     /// Smallest and largest value of an integer type (`bool`: 0 and 1); `None` for floating point.
@@ -77,8 +96,10 @@ impl DType {
         let bits = self.bits();
         Some(match self {
             Self::Bool => (0, 1),
-            Self::I4 | Self::I8 | Self::I16 | Self::I32 | Self::I64 => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
-            Self::U4 | Self::U8 | Self::U16 | Self::U32 | Self::U64 => (0, (1 << bits) - 1),
+            Self::I2 | Self::I4 | Self::I8 | Self::I16 | Self::I32 | Self::I64 => {
+                (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+            }
+            Self::U2 | Self::U4 | Self::U8 | Self::U16 | Self::U32 | Self::U64 => (0, (1 << bits) - 1),
             _ => return None,
         })
     }
@@ -247,7 +268,7 @@ impl TensorType {
     pub fn bytes(&self) -> Extent {
         let elems = self.layout.elems(&self.shape);
         match self.dtype.bits() {
-            4 => elems.ceildiv(&2.into()),
+            bits @ (2 | 4) => elems.ceildiv(&i64::from(8 / bits).into()),
             bits => elems * i64::from(bits / 8).into(),
         }
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the samples: check.sh path/to/adze
 #
-# Needs make, cmake, clang, ld.lld and, for the other instruction sets, QEMU. What is missing is skipped, or fails with
+# Needs make, cmake, clang, ld.lld, arm-none-eabi-gcc and, for the other instruction sets, QEMU. What is missing is skipped, or fails with
 # ADZE_REQUIRE set. The shared models come from ADZE_SHARED.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -77,6 +77,12 @@ freestanding() {
     "BUILD=$work/$(basename "$2" .onnx)-$4-$5"
 }
 
+# cortex_m MODEL CASE [ADZE_FLAGS]
+cortex_m() {
+  make -f "$here/cortex_m/Makefile" run "ADZE=$adze" "MODEL=$1" "CASE=$2" "ADZE_FLAGS=${3:-}" \
+    "BUILD=$work/$(basename "$1" .onnx)-cortex_m"
+}
+
 have make cc && check "digits, make" digits_make
 have cmake make cc && check "digits, cmake" digits_cmake
 
@@ -93,11 +99,15 @@ if have "${tools[@]}"; then
   done
 fi
 
+have make arm-none-eabi-gcc qemu-system-arm python3 && check "digits on a Cortex-M7" cortex_m "${digits[@]}"
+
 # Trained networks: name, case, shapes where the model leaves them open.
 while read -r name case flags; do
   shared=${ADZE_SHARED:-$here/../../../shared}/models
   files=("$shared/$name.onnx" "$shared/$name.$case.npz")
   [ -f "${files[0]}" ] || { skip "no shared model $name"; continue; }
+  have make arm-none-eabi-gcc qemu-system-arm python3 && [ "$(stat -c %s "${files[0]}")" -lt 3000000 ] &&
+    check "$name on a Cortex-M7" cortex_m "${files[@]}" "$flags"
   have "${tools[@]}" || continue
   if [ "$(uname -m)" = x86_64 ]; then
     check "$name: no undefined symbols, x86_64" freestanding standalone "${files[@]}" x86_64 linux "$flags"

@@ -168,7 +168,7 @@ impl Fault {
 impl From<TensorError> for Fault {
     fn from(error: TensorError) -> Self {
         let accepted = match &error {
-            TensorError::ElemType(_) => "floats, integers of 4 to 64 bits, bool",
+            TensorError::ElemType(_) => "floats of 8 to 64 bits, integers of 2 to 64 bits, bool",
             TensorError::Length { .. } => "as many bytes as dtype and shape ask for",
             TensorError::Dims(_) => "non-negative dimensions whose product can be counted",
             TensorError::ExternalIo { .. } => "a readable file beside the model",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use adze_ir::extent::{Dims, Extent, LIMIT};
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
+use adze_ir::minifloat::Minifloat;
 use adze_ir::ops::{ExtentValue, Op, Reshape, TypeError};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::TensorType;
@@ -25,6 +26,9 @@ use super::value::{Content, Source, Value, is_small};
 
 /// Most nodes after inlining; functions that call each other twice would otherwise grow without bound.
 const MAX_NODES: usize = 500_000;
+
+/// Most operators that these become: some are made of many.
+const MAX_OPERATORS: usize = 4 * MAX_NODES;
 
 /// Most memory that constants and shapes computed at import may take.
 const MAX_FOLDED_BYTES: usize = 256 << 20;
@@ -78,6 +82,7 @@ pub(super) struct Importer<'a> {
     frames: Vec<Frame>,
     body: Body<'a>,
     nodes: usize,
+    operators: usize,
     folded_bytes: usize,
     /// A bound was reached: what is missing from now on is no fault of its own.
     pub(super) exhausted: bool,
@@ -95,6 +100,7 @@ impl<'a> Importer<'a> {
             frames: vec![Frame::default()],
             body: Body { opsets, env: None, prefix: "".into(), depth: 0 },
             nodes: 0,
+            operators: 0,
             folded_bytes: 0,
             exhausted: false,
         }
@@ -395,11 +401,7 @@ impl<'a> Importer<'a> {
         }
         if let Some(contents) = fold(op, inputs, &results, &self.graph.dims) {
             let loc = folded_loc(inputs, loc);
-            self.folded_bytes = contents.iter().fold(self.folded_bytes, |sum, content| sum + content.cost_bytes());
-            if self.folded_bytes > MAX_FOLDED_BYTES {
-                let accepted = format!("{} MiB of them", MAX_FOLDED_BYTES >> 20);
-                return Err(Fault::unsupported("more constants and shapes computed at import", accepted));
-            }
+            self.count_folded(contents.iter().map(Content::cost_bytes).sum())?;
             let values = results.into_iter().zip(contents);
             return Ok(values.map(|(ty, content)| Value::known(ty, content, "", loc.clone())).collect());
         }
@@ -410,8 +412,23 @@ impl<'a> Importer<'a> {
                 Some(value) => Some(self.materialise(value)?),
             });
         }
+        self.operators += 1;
+        if self.operators > MAX_OPERATORS {
+            self.exhausted = true;
+            return Err(Fault::unsupported("more operators once nodes are written out", format!("{MAX_OPERATORS}")));
+        }
         let ids = self.graph.add(op.clone(), &operands, loc.clone()).map_err(type_fault)?;
         Ok(ids.into_iter().map(|id| Value::computed(id, self.graph.ty(id).clone())).collect())
+    }
+
+    /// Counts what the importer itself computes.
+    pub(super) fn count_folded(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.folded_bytes = self.folded_bytes.saturating_add(bytes);
+        if self.folded_bytes > MAX_FOLDED_BYTES {
+            let accepted = format!("{} MiB of them", MAX_FOLDED_BYTES >> 20);
+            return Err(Fault::unsupported("more constants and shapes computed at import", accepted));
+        }
+        Ok(())
     }
 
     /// The value as one of the graph.
@@ -487,6 +504,12 @@ pub(super) fn type_fault(error: TypeError) -> Fault {
 
 /// [`type_fault`], with another verdict where dimensions are open: the model may be right for the values they really have.
 fn infer_fault(error: TypeError, types: &[Option<&TensorType>]) -> Fault {
+    // Formats for storage only: ONNX lets more operators take them.
+    let stored = types.iter().flatten().any(|ty| Minifloat::of(ty.dtype).is_some());
+    if stored && matches!(error, TypeError::DType { .. } | TypeError::Attribute { .. }) {
+        let fault = type_fault(error);
+        return Fault::unsupported(fault.found, fault.accepted);
+    }
     let open = types.iter().flatten().any(|ty| ty.shape.iter().any(|dim| dim.as_const().is_none()));
     let about_shapes = matches!(error, TypeError::Shape { .. });
     let fault = type_fault(error);

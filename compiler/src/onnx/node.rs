@@ -145,6 +145,13 @@ impl<'a> NodeCx<'_, 'a> {
         Value::tensor(Tensor::from_f64(dtype, &[], &[value]), "", self.loc.clone())
     }
 
+    /// A constant that an operator is made with.
+    pub(super) fn made(&mut self, dtype: DType, shape: &[usize], values: &[f64]) -> Result<Value, Fault> {
+        let tensor = Tensor::from_f64(dtype, shape, values);
+        self.importer.count_folded(tensor.bytes().len())?;
+        Ok(Value::tensor(tensor, "", self.loc.clone()))
+    }
+
     /// Integers as an `i64` value, known at import.
     pub(super) fn shape_value(&self, shape: &[usize], values: Vec<Extent>) -> Value {
         let name: Arc<str> = self.node.output.first().map_or("", String::as_str).into();

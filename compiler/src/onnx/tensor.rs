@@ -116,16 +116,16 @@ const ELEM_TYPES: &[(i32, &str, Option<DType>, u32)] = &[
     (14, "COMPLEX64", None, 4),
     (15, "COMPLEX128", None, 10),
     (16, "BFLOAT16", Some(DType::Bf16), 5),
-    (17, "FLOAT8E4M3FN", None, 5),
-    (18, "FLOAT8E4M3FNUZ", None, 5),
-    (19, "FLOAT8E5M2", None, 5),
-    (20, "FLOAT8E5M2FNUZ", None, 5),
+    (17, "FLOAT8E4M3FN", Some(DType::F8E4m3fn), 5),
+    (18, "FLOAT8E4M3FNUZ", Some(DType::F8E4m3fnuz), 5),
+    (19, "FLOAT8E5M2", Some(DType::F8E5m2), 5),
+    (20, "FLOAT8E5M2FNUZ", Some(DType::F8E5m2fnuz), 5),
     (21, "UINT4", Some(DType::U4), 5),
     (22, "INT4", Some(DType::I4), 5),
     (23, "FLOAT4E2M1", None, 5),
     (24, "FLOAT8E8M0", None, 5),
-    (25, "UINT2", None, 5),
-    (26, "INT2", None, 5),
+    (25, "UINT2", Some(DType::U2), 5),
+    (26, "INT2", Some(DType::I2), 5),
     (27, "FLOAT6E2M3", None, 5),
     (28, "FLOAT6E3M2", None, 5),
 ];
@@ -244,7 +244,7 @@ impl TensorReader {
         self.file.slice(piece.range.clone()).unwrap_or_default()
     }
 
-    /// Decodes varints into elements of `dtype`; each 4-bit pair is one value.
+    /// Decodes varints into elements of `dtype`; each byte of 2- or 4-bit elements is one value.
     fn varints(&self, pieces: &[&Piece], dtype: DType, expected: usize) -> Result<Bytes, TensorError> {
         let width = dtype.bytes_for(1);
         let available: usize = pieces.iter().map(|piece| piece.range.len()).sum();
@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(fault(&none), "shape needs 4398046511104 bytes of data, found 0");
         assert_eq!(fault(&tensor(1, &[-1])), "dimensions [-1]");
         assert_eq!(fault(&tensor(1, &[i64::MAX, 2])), "dimensions [9223372036854775807, 2]");
-        assert_eq!(fault(&tensor(17, &[])), "unsupported element type `FLOAT8E4M3FN`");
+        assert_eq!(fault(&tensor(23, &[])), "unsupported element type `FLOAT4E2M1`");
         assert_eq!(fault(&tensor(99, &[])), "unsupported element type `number 99`");
         let misplaced = TensorProto { int64_data: vec![1], ..tensor(1, &[1]) };
         assert_eq!(fault(&misplaced), "data of `FLOAT` in field 7 of `TensorProto`");

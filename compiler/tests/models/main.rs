@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+mod c99;
 mod cross;
 mod dynamic;
 mod leaves;

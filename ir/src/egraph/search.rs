@@ -30,8 +30,7 @@ fn step(table: &Table, root: usize, found: &Found, left: &mut usize) -> Option<F
     for &class in found.classes.iter().rev() {
         let (start, end) = table.range[class];
         for way in (start..end).filter(|&way| found.chosen[class] != Some(way)) {
-            let Some(spent) = left.checked_sub(found.classes.len()) else { return None };
-            *left = spent;
+            *left = left.checked_sub(found.classes.len())?;
             let Some(trial) = complete(table, found, class, way, left) else { continue };
             if let Some(next) = table.walk(root, &trial).filter(|next| next.weight < found.weight) {
                 return Some(next);

@@ -77,16 +77,16 @@ op! {
 impl BinaryFn {
     fn accepts(self, dtype: DType) -> bool {
         match self {
-            Self::Equal => true,
+            Self::Equal => dtype.is_number() || dtype == DType::Bool,
             Self::And | Self::Or | Self::Xor => dtype == DType::Bool,
             Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => dtype.is_int(),
-            _ => dtype != DType::Bool,
+            _ => dtype.is_number(),
         }
     }
 
     fn accepted(self) -> &'static str {
         match self {
-            Self::Equal => "any type",
+            Self::Equal => "a type that is computed with",
             Self::And | Self::Or | Self::Xor => "bool",
             Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => "an integer type",
             _ => "a floating-point or integer type",

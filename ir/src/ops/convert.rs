@@ -4,12 +4,14 @@ use super::elems::{Elems, Gathered};
 use super::shape::{attribute, broadcast_all, broadcast_strides, concrete, need_dtype, walk};
 use super::{EvalError, OpDef, Operands, TypeError, op};
 
+use crate::minifloat::Minifloat;
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
 
 op! {
     /// Converts elements: float to integer truncates (out of range saturates, or wraps to four bits; NaN gives 0), integer to
-    /// narrower integer wraps, anything to `bool` is `x != 0`, to a float rounds to nearest even. Source: ONNX `Cast`.
+    /// narrower integer wraps, anything to `bool` is `x != 0`, to a float rounds to nearest even (to one of 8 bits, what is
+    /// out of range becomes the largest). Source: ONNX `Cast`.
     pub struct Cast = "cast" (1..=1) {
         /// Dtype of the result.
         to: DType,
@@ -46,6 +48,12 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Tensor {
         return x.clone();
     }
     match (from.is_float(), to.is_float()) {
+        // By way of a number that holds all of theirs.
+        _ if Minifloat::of(from).is_some() => cast(&Tensor::from_f64(DType::F32, shape, &x.to_f64()), to),
+        _ if Minifloat::of(to).is_some() => {
+            let finite: Vec<f64> = x.to_f64().into_iter().map(|v| v.clamp(f64::MIN, f64::MAX)).collect();
+            Tensor::from_f64(to, shape, &finite)
+        }
         (true, true) => Tensor::from_f64(to, shape, &x.to_f64()),
         (true, false) if to == DType::Bool => Tensor::from_f64(to, shape, &x.to_f64()),
         // Four bits wrap, as the operator's specification says; wider integers saturate.

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::shape::strides;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, join_parts};
 use crate::types::DType;
 
-/// The elements of a tensor, each `width` bytes long; 4-bit elements are spread to one byte each.
+/// The elements of a tensor, each `width` bytes long; elements of less than a byte are spread to one each.
 pub(super) struct Elems<'a> {
     width: usize,
     bytes: Cow<'a, [u8]>,
@@ -19,8 +19,7 @@ impl<'a> Elems<'a> {
         if tensor.dtype().bits() >= 8 {
             return Self { width: tensor.dtype().bits() as usize / 8, bytes: bytes.into() };
         }
-        let nibbles = (0..tensor.elems()).map(|i| (bytes[i / 2] >> (4 * (i % 2))) & 0xf);
-        Self { width: 1, bytes: nibbles.collect() }
+        Self { width: 1, bytes: tensor.parts().collect() }
     }
 
     /// The bytes of one element.
@@ -65,7 +64,7 @@ impl Gathered {
     /// The tensor, which has as many elements as were added.
     pub(super) fn finish(self, shape: &[usize]) -> Tensor {
         let bytes = match self.dtype.bits() {
-            4 => self.bytes.chunks(2).map(|pair| pair[0] | pair.get(1).map_or(0, |high| high << 4)).collect(),
+            bits @ (2 | 4) => join_parts(&self.bytes, bits),
             _ => self.bytes,
         };
         Tensor::new(self.dtype, shape.to_vec(), bytes).expect("as many elements were added as the shape has")
@@ -118,11 +117,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nibbles_survive() {
-        for len in 0..5usize {
+    fn parts_of_bytes_survive() {
+        for len in 0..9usize {
             let values: Vec<i128> = (0..len as i128).map(|v| v - 2).collect();
-            let x = Tensor::from_ints(DType::I4, &[len], &values);
-            assert_eq!(Elems::of(&x).into_tensor(DType::I4, &[len]), x);
+            for dtype in [DType::I4, DType::U4, DType::I2, DType::U2] {
+                let x = Tensor::from_ints_wrapping(dtype, &[len], &values);
+                assert_eq!(Elems::of(&x).into_tensor(dtype, &[len]), x);
+            }
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) fn need_float(input: usize, ty: &TensorType) -> Result<(), TypeError>
 
 /// Refuses all but floating-point and integer types.
 pub(super) fn need_number(input: usize, ty: &TensorType) -> Result<(), TypeError> {
-    need_dtype(input, ty, |d| d != DType::Bool, "a floating-point or integer type")
+    need_dtype(input, ty, DType::is_number, "a floating-point or integer type")
 }
 
 /// Refuses operands whose dtype is not the first operand's.

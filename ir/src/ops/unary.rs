@@ -94,7 +94,7 @@ impl UnaryFn {
     fn accepts(self, dtype: DType) -> bool {
         match self {
             Self::Identity => true,
-            Self::Neg | Self::Abs | Self::Relu | Self::Sign => dtype != DType::Bool,
+            Self::Neg | Self::Abs | Self::Relu | Self::Sign => dtype.is_number(),
             Self::Not => dtype == DType::Bool,
             Self::BitNot => dtype.is_int(),
             _ => dtype.is_float(),

@@ -23,6 +23,7 @@ use super::lex::{Cursor, Parsed, Token};
 use crate::extent::DimRange;
 use crate::graph::{Append, ConstEntry, Graph, State, ValueId};
 use crate::loc::Loc;
+use crate::minifloat::Minifloat;
 use crate::ops::Op;
 use crate::tensor::Tensor;
 use crate::types::DType;
@@ -139,6 +140,8 @@ fn inline_values(data: &Tensor) -> Option<Vec<String>> {
     let values: Vec<String> = match data.dtype() {
         DType::F32 => data.to_f64().into_iter().map(|v| float_text(format!("{:?}", v as f32))).collect(),
         dtype if dtype.is_float() => data.to_f64().into_iter().map(|v| float_text(format!("{v:?}"))).collect(),
+        // As codes.
+        dtype if Minifloat::of(dtype).is_some() => data.bytes().iter().map(u8::to_string).collect(),
         // The lexer's integers are those of `i64`.
         _ if data.to_ints().iter().any(|v| v.unsigned_abs() > i64::MAX as u128) => return None,
         _ => data.to_ints().into_iter().map(|v| v.to_string()).collect(),
@@ -162,6 +165,10 @@ fn parse_values(values: &[String], dtype: DType, shape: &[usize]) -> Option<Tens
         dtype if dtype.is_float() => {
             let values: Result<Vec<f64>, _> = values.iter().map(|v| v.parse()).collect();
             Tensor::from_f64(dtype, shape, &values.ok()?)
+        }
+        dtype if Minifloat::of(dtype).is_some() => {
+            let codes: Result<Vec<u8>, _> = values.iter().map(|v| v.parse()).collect();
+            Tensor::new(dtype, shape.to_vec(), codes.ok()?).ok()?
         }
         _ => {
             let values: Result<Vec<i128>, _> = values.iter().map(|v| v.parse()).collect();

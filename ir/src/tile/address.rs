@@ -160,12 +160,13 @@ pub fn pack(buffer: &Buffer, tensor: &crate::tensor::Tensor) -> Option<Vec<u8>> 
     Some(storage)
 }
 
-/// Copies one element of 4 or a multiple of 8 bits between bit addresses that are multiples of its size.
+/// Copies one element of 2, 4 or a multiple of 8 bits between bit addresses that are multiples of its size.
 pub fn copy_bits(src: &[u8], from: usize, dst: &mut [u8], to: usize, bits: usize) {
-    if bits == 4 {
-        let nibble = (src[from / 8] >> (from % 8)) & 0xf;
+    if bits < 8 {
+        let mask = (1u8 << bits) - 1;
+        let part = (src[from / 8] >> (from % 8)) & mask;
         let byte = &mut dst[to / 8];
-        *byte = (*byte & !(0xf << (to % 8))) | (nibble << (to % 8));
+        *byte = (*byte & !(mask << (to % 8))) | (part << (to % 8));
     } else {
         dst[to / 8..(to + bits) / 8].copy_from_slice(&src[from / 8..(from + bits) / 8]);
     }

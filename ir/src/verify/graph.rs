@@ -6,7 +6,8 @@
 //! 4. every extent mentions declared dimensions only, and stays within `0..=LIMIT` over their ranges;
 //! 5. declared ranges are not empty and not negative;
 //! 6. outputs are defined; names of inputs and of outputs do not repeat;
-//! 7. a state links an input and an output of one dtype and rank, equal in shape except along the axis that grows.
+//! 7. a state links an input and an output of one dtype and rank, equal in shape except along the axis that grows;
+//! 8. what is computed may state a schedule, constants do not.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use cranelift_entity::EntitySet;
 use crate::extent::{Extent, LIMIT};
 use crate::graph::{Graph, Node, NodeId, State, ValueId};
 use crate::loc::Loc;
-use crate::ops::TypeError;
+use crate::ops::{Op, TypeError};
 
 /// One violated invariant.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -112,6 +113,14 @@ pub enum GraphViolation {
         /// What does not fit.
         reason: String,
     },
+    /// Invariant 8.
+    #[error("{value}: a constant with schedule {schedule}")]
+    Schedule {
+        /// The constant.
+        value: ValueId,
+        /// What it states.
+        schedule: String,
+    },
 }
 
 /// All violations of a graph, in order of the nodes.
@@ -164,6 +173,9 @@ fn check_node(
     }
     if found.len() == before {
         check_types(graph, id, node, found);
+    }
+    if let (Op::Constant(_), Some(schedule), &[value]) = (&node.op, &node.schedule, node.outputs.as_slice()) {
+        found.push(GraphViolation::Schedule { value, schedule: schedule.to_string() });
     }
     for &output in &node.outputs {
         check_value(graph, output, found);

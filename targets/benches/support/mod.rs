@@ -16,7 +16,7 @@ use adze_targets::cpu::exec::{Buffer, Loaded};
 use adze_targets::cpu::kernel::{Access, Kernel, KernelBuilder};
 use adze_targets::cpu::lower::{Lowered, PtrRole, Unsupported};
 use adze_targets::cpu::object::ObjectBuilder;
-use adze_targets::cpu::propose::Draft;
+use adze_targets::cpu::propose::{Draft, schedules_of};
 
 /// An operator on operands of these shapes, the second and later ones of which are constants if they are said to be.
 pub struct Layer {
@@ -71,8 +71,17 @@ impl Layer {
         let dims = Dims::new();
         let given: Vec<Option<&TensorType>> = self.inputs.iter().map(Some).collect();
         let facts = OpFacts { inputs: &given, fixed: &self.fixed, outputs: &self.outputs, dims: &dims };
-        let _ = schedule;
-        Draft::new(&self.op, &facts, machine)
+        Draft::new(&self.op, &facts, machine, schedule)
+    }
+
+    /// The ways to compute it, by name.
+    pub fn schedules(&self, machine: &Machine) -> Vec<(String, Option<Schedule>)> {
+        let dims = Dims::new();
+        let given: Vec<Option<&TensorType>> = self.inputs.iter().map(Some).collect();
+        let facts = OpFacts { inputs: &given, fixed: &self.fixed, outputs: &self.outputs, dims: &dims };
+        let named =
+            |schedule: Option<Schedule>| (schedule.as_ref().map_or_else(String::new, ToString::to_string), schedule);
+        schedules_of(&self.op, &facts, machine).into_iter().map(named).collect()
     }
 
     /// The kernels of a schedule, with random operands.
@@ -311,26 +320,39 @@ pub fn load(machine: &Machine, kernel: &Kernel) -> Loaded {
     Loaded::new(&object.finish().expect("the object is complete")).expect("the host runs its own objects")
 }
 
-/// Twelve independent sums in registers: the most multiply-adds that a core does.
+/// Ten independent sums in registers: the most multiply-adds that a core does.
 pub struct Peak {
     loaded: Loaded,
     buffers: [Buffer; 1],
     lanes: u16,
+    /// Vectors of multiply-adds that start in a cycle.
+    per_cycle: f64,
 }
+
+/// Sums that are in flight: eight would do for four cycles of two each.
+const SUMS: i64 = 10;
 
 impl Peak {
     pub fn new(machine: &Machine) -> Self {
         let mut b = KernelBuilder::new("peak");
         let y = b.param("y", DType::F32, Access::InOut);
         let lanes = u16::try_from((machine.vector_bytes / 4).max(1)).expect("few lanes");
-        let sums: Vec<_> = (0..12).map(|i| b.load(y, i * i64::from(lanes), lanes)).collect();
+        let [left, right] = [SUMS, SUMS + 1].map(|i| b.load(y, i * i64::from(lanes), lanes));
+        let sums: Vec<_> = (0..SUMS).map(|i| b.load(y, i * i64::from(lanes), lanes)).collect();
         let (lo, hi) = b.range();
-        let sums = b.for_(lo, hi, 1, &sums, |b, _, sums| sums.iter().map(|&s| b.muladd(s, s, s)).collect());
+        let step = |b: &mut KernelBuilder, sums: &[_]| sums.iter().map(|&s| b.muladd(left, right, s)).collect();
+        let sums = b.for_(lo, hi, 1, &sums, |b, _, sums| step(b, sums));
         for (i, &sum) in (0i64..).zip(&sums) {
             b.store(y, i * i64::from(lanes), sum);
         }
         let kernel = b.finish();
-        Self { loaded: load(machine, &kernel), buffers: [Buffer::new(12 * 4 * usize::from(lanes))], lanes }
+        Self {
+            loaded: load(machine, &kernel),
+            buffers: [Buffer::new(16 * 4 * usize::from(lanes))],
+            lanes,
+            // A product and a sum on the same ports where there is no instruction for both.
+            per_cycle: if machine.has_fma { 2.0 } else { 1.0 },
+        }
     }
 
     /// Multiply-adds of one number per second.
@@ -340,11 +362,11 @@ impl Peak {
         let seconds = fastest(within_seconds, || {
             loaded.call_kernel("peak", buffers, &[], 0, turns).expect("the kernel is there");
         });
-        turns as f64 * 12.0 * f64::from(self.lanes) / seconds
+        turns as f64 * SUMS as f64 * f64::from(self.lanes) / seconds
     }
 
-    /// Cycles per second: two vectors per cycle.
+    /// Cycles per second.
     pub fn cycles(&mut self, within_seconds: f64) -> f64 {
-        self.rate(within_seconds) / f64::from(self.lanes) / 2.0
+        self.rate(within_seconds) / f64::from(self.lanes) / self.per_cycle
     }
 }

@@ -13,13 +13,15 @@ use adze_ir::types::{DType, TensorType};
 use cranelift_frontend::FunctionBuilderContext;
 
 use super::c99;
+use super::cost::Core;
 use super::driver::{self, ARENA_HEADER_BYTES, Base, BuildContext, Driver, Imports, Pointer, Step};
 use super::emit::entry_code;
 use super::kernel::{Kernel, text};
-use super::lower::{Bounds, LeafCx, Operand, PtrRole, Unsupported, lower_leaf};
+use super::lower::{Bounds, LeafCx, Operand, PtrRole, Unsupported};
 use super::machine::{Arch, CodegenError, Machine};
 use super::module::{Module, Port};
 use super::object::{KernelId, ObjectBuilder};
+use super::propose::lower_best;
 
 /// Alignment of every constant, scratch area and the arena, bytes.
 const ALIGN: i64 = 64;
@@ -197,6 +199,7 @@ fn define_functions(
 struct Backend<'a> {
     program: &'a Program,
     machine: &'a Machine,
+    core: Core,
     /// Dimensions and the loop variables in scope anywhere, with their ranges.
     symbols: Dims,
     kernels: Vec<Kernel>,
@@ -231,6 +234,7 @@ impl<'a> Backend<'a> {
         Self {
             program,
             machine,
+            core: Core::of(machine),
             symbols,
             kernels: Vec::new(),
             kernel_by_text: BTreeMap::new(),
@@ -279,9 +283,15 @@ impl<'a> Backend<'a> {
             outputs.push(operand);
             targets.push(byte_offset);
         }
-        let cx =
-            LeafCx { op: &leaf.op, inputs: &inputs, outputs: &outputs, dims: &self.symbols, machine: self.machine };
-        let lowered = match lower_leaf(&cx) {
+        let cx = LeafCx {
+            op: &leaf.op,
+            inputs: &inputs,
+            outputs: &outputs,
+            dims: &self.symbols,
+            machine: self.machine,
+            schedule: leaf.schedule.as_ref(),
+        };
+        let lowered = match lower_best(&cx, &self.core) {
             Ok(lowered) => lowered,
             Err(error) => {
                 self.unsupported.push((leaf.op.to_string(), leaf.loc.clone(), error));

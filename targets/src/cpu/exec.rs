@@ -6,11 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Instant;
 
+use adze_ir::extent::{Extent, Sym};
 use memmap2::{Mmap, MmapMut};
 use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionIndex, SectionKind};
 use thiserror::Error;
+
+use super::driver::{Base, Driver, Pointer, Step};
+use super::kernel::Kernel;
 
 /// Why an object cannot be run here.
 #[derive(Debug, Error)]
@@ -157,6 +162,30 @@ impl Loaded {
         }
     }
 
+    /// Does what `step` does on one thread, saying after every kernel call how long it took.
+    ///
+    /// # Errors
+    /// [`ExecError`] when the object is not that of the driver and its kernels, or a kernel fails.
+    pub fn walk(
+        &self,
+        driver: &Driver,
+        kernels: &[Kernel],
+        call: &mut RawCall,
+        observe: &mut dyn FnMut(Called<'_>),
+    ) -> Result<(), ExecError> {
+        call.refresh();
+        let entries = kernels.iter().map(|k| self.address(&k.name)).collect::<Result<Vec<_>, _>>()?;
+        let inside = self.address("weights").map_or(0, |p| p as u64);
+        let weights = if driver.external_weights { call.words[4] } else { inside };
+        let (tables, arena, dims) = (call.pointers.clone(), call.words[5], vec![0; driver.slots.len().max(1)]);
+        let symbols = BTreeMap::new();
+        let mut walk = Walk { driver, entries, weights, arena, tables, symbols, dims, observe };
+        for ((name, _), value) in driver.dims.iter().zip(&call.dims) {
+            walk.set(name, *value);
+        }
+        walk.steps(&driver.steps)
+    }
+
     /// Calls an exported function `int32_t f(adze_call *)` such as `init` or `run`.
     ///
     /// # Errors
@@ -202,6 +231,96 @@ impl Loaded {
 
 /// Size of the struct `adze_call`, which begins with it; the number of threads is the other half of the word.
 const CALL_BYTES: u64 = 72;
+
+/// A kernel call that was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Called<'a> {
+    /// Position among the calls of the driver.
+    pub node: u32,
+    /// Position among the kernels.
+    pub kernel: usize,
+    /// Dimensions and loop variables by slot.
+    pub dims: &'a [i64],
+    /// The part of the outermost loop.
+    pub range: (i64, i64),
+    /// How long it took, the clock's own time included.
+    pub seconds: f64,
+}
+
+/// The steps of a driver, walked here instead of by its compiled form, so that every call can be timed.
+struct Walk<'a> {
+    driver: &'a Driver,
+    entries: Vec<*const u8>,
+    weights: u64,
+    arena: u64,
+    tables: [Vec<u64>; 3],
+    symbols: BTreeMap<Sym, i64>,
+    dims: Vec<i64>,
+    observe: &'a mut dyn FnMut(Called<'_>),
+}
+
+impl Walk<'_> {
+    fn extent(&self, extent: &Extent) -> Result<i64, ExecError> {
+        let value = extent.eval(&|name| self.symbols.get(name).copied());
+        value.ok_or_else(|| ExecError::Call(format!("`{extent}` has no value")))
+    }
+
+    fn set(&mut self, name: &Sym, value: i64) {
+        self.symbols.insert(name.clone(), value);
+        if let Some(slot) = self.driver.slots.iter().position(|slot| slot == name) {
+            self.dims[slot] = value;
+        }
+    }
+
+    fn steps(&mut self, steps: &[Step]) -> Result<(), ExecError> {
+        for step in steps {
+            match step {
+                Step::For { var, lo, hi, step, body } => {
+                    let (mut at, hi) = (self.extent(lo)?, self.extent(hi)?);
+                    while at < hi {
+                        self.set(var, at);
+                        self.steps(body)?;
+                        at += step;
+                    }
+                }
+                Step::Call { kernel, pointers, lo, hi, node } => {
+                    let addresses: Result<Vec<u64>, _> = pointers.iter().map(|p| self.address(p)).collect();
+                    let range = (self.extent(lo)?, self.extent(hi)?);
+                    self.call(*kernel, addresses?, range, *node)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn address(&self, pointer: &Pointer) -> Result<u64, ExecError> {
+        let entry = |kind: usize, index: u32| self.tables[kind].get(index as usize).copied();
+        let base = match pointer.base {
+            Base::Input(index) => entry(0, index),
+            Base::Output(index) => entry(1, index),
+            Base::State(index) => entry(2, index),
+            Base::Arena => Some(self.arena),
+            Base::Weights => Some(self.weights),
+        };
+        let base = base.ok_or_else(|| ExecError::Call(format!("`{}` is not given", pointer.base)))?;
+        Ok(base.wrapping_add_signed(self.extent(&pointer.offset)?))
+    }
+
+    fn call(&mut self, kernel: usize, mut pointers: Vec<u64>, range: (i64, i64), node: u32) -> Result<(), ExecError> {
+        let entry = self.entries[kernel];
+        // SAFETY: as in `call_kernel`; the pointers are those that the compiled driver would hand over, into memory whose
+        // sizes the builder of the call checked against the package's manifest.
+        let (status, seconds) = unsafe {
+            type Entry = unsafe extern "sysv64" fn(*mut u64, *const i64, i64, i64) -> i64;
+            let kernel: Entry = std::mem::transmute(entry);
+            let start = Instant::now();
+            let status = kernel(pointers.as_mut_ptr(), self.dims.as_ptr(), range.0, range.1);
+            (status, start.elapsed().as_secs_f64())
+        };
+        (self.observe)(Called { node, kernel, dims: &self.dims, range, seconds });
+        if status == 0 { Ok(()) } else { Err(ExecError::Call(format!("call {node} returned status {status}"))) }
+    }
+}
 
 /// An `adze_call` struct as 64-bit words, with the memory its pointers lead to.
 #[derive(Debug)]

@@ -11,7 +11,9 @@ pub mod lower;
 pub mod machine;
 pub mod module;
 pub mod object;
+pub mod peak;
 pub mod propose;
+pub mod work;
 
 pub use machine::{Arch, CodegenError, Machine};
 pub use propose::CpuModel;

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use adze_ir::extent::{Dims, Extent};
 use adze_ir::ops::Op;
-use adze_ir::propose::{Cost, MAX_PROPOSALS, OpFacts, Proposal, Propose};
+use adze_ir::propose::{Cost, MAX_PROPOSALS, OpFacts, Proposal, Propose, Schedule};
 use adze_ir::tensor::{Tensor, checked_elems};
 use adze_ir::types::{Layout, TensorType};
 
 use super::cost::{Core, Profile};
-use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, lower_leaf};
+use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, lower_leaf, schedules};
 use super::machine::Machine;
 
 /// A CPU as passes see it. Remembers what it was asked: the same layer comes many times in a network.
@@ -41,53 +41,107 @@ impl CpuModel {
     }
 
     fn offer(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
-        let Ok(draft) = Draft::new(op, facts, &self.machine) else { return Vec::new() };
-        best(vec![self.weigh(&draft, facts)])
-    }
-
-    fn weigh(&self, draft: &Draft, facts: &OpFacts<'_>) -> Proposal {
-        let cycles = draft.profile.cycles(&self.core);
-        let (mut scratch, mut packed) = (0, 0);
-        for part in &draft.lowered {
-            let mut own = 0;
-            for role in &part.pointers {
-                match role {
-                    PtrRole::Packed(weight) => packed += weight.bytes() as u64,
-                    PtrRole::Scratch(bytes) => own += u64::try_from(bytes.upper(facts.dims)).unwrap_or(0),
-                    PtrRole::Input(_) | PtrRole::Output(_) => {}
-                }
-            }
-            scratch = scratch.max(own);
-        }
-        // Constants are stored packed in place of what they were: only what packing adds is new.
-        let constants = facts.inputs.iter().enumerate().filter(|(index, _)| facts.is_fixed(*index));
-        let bytes = constants.filter_map(|(_, ty)| u64::try_from(ty.as_ref()?.max_bytes(facts.dims)).ok());
-        let bytes = bytes.fold(0, u64::saturating_add);
-        let cost = Cost { cycles: cycles.round() as u64, bytes: 0, rodata: packed.saturating_sub(bytes) };
-        Proposal { schedule: None, cost, scratch_bytes: scratch }
+        let ways = schedules_of(op, facts, &self.machine);
+        let weigh = |schedule: Option<Schedule>| {
+            let draft = Draft::new(op, facts, &self.machine, schedule.as_ref()).ok()?;
+            let cost = draft.cost(&self.core);
+            Some(Proposal { schedule, cost, scratch_bytes: draft.scratch_bytes })
+        };
+        best(ways.into_iter().filter_map(weigh).collect())
     }
 }
 
-/// An operator lowered for its cost: every byte of its constants is zero.
+/// The ways to compute an operator: schedules, or the only one.
+pub fn schedules_of(op: &Op, facts: &OpFacts<'_>, machine: &Machine) -> Vec<Option<Schedule>> {
+    let Some((inputs, outputs)) = operands(op, facts) else { return Vec::new() };
+    ways(&LeafCx { op, inputs: &inputs, outputs: &outputs, dims: facts.dims, machine, schedule: None })
+}
+
+fn ways(cx: &LeafCx<'_>) -> Vec<Option<Schedule>> {
+    let listed = schedules(cx);
+    if listed.is_empty() { vec![None] } else { listed.into_iter().map(Some).collect() }
+}
+
+/// The kernels of a leaf: by the schedule that it states, or by the cheapest one.
+///
+/// # Errors
+/// [`Unsupported`] when the machine has no kernel for it.
+pub fn lower_best(cx: &LeafCx<'_>, core: &Core) -> Result<Vec<Lowered>, Unsupported> {
+    if cx.schedule.is_some() {
+        return lower_leaf(cx);
+    }
+    let mut best: Option<(u64, Vec<Lowered>)> = None;
+    for schedule in ways(cx) {
+        let cx = LeafCx { schedule: schedule.as_ref(), ..*cx };
+        if schedule.is_none() {
+            return lower_leaf(&cx);
+        }
+        let draft = Draft::of(&cx)?;
+        let weight = draft.cost(core).weight();
+        if best.as_ref().is_none_or(|(least, _)| weight < *least) {
+            best = Some((weight, draft.lowered));
+        }
+    }
+    Ok(best.map(|(_, lowered)| lowered).unwrap_or_default())
+}
+
+/// An operator lowered for its cost.
 pub struct Draft {
     /// Its kernels.
     pub lowered: Vec<Lowered>,
     /// What they do.
     pub profile: Profile,
+    /// Bytes of working memory of the kernel that takes most.
+    pub scratch_bytes: u64,
+    /// Bytes that packing adds to the constants, which are stored packed in place of what they were.
+    padding_bytes: u64,
 }
 
 impl Draft {
-    /// Lowers an operator.
+    /// Lowers an operator of a graph; every byte of its constants is zero.
     ///
     /// # Errors
     /// [`Unsupported`] when the machine has no kernel for it.
-    pub fn new(op: &Op, facts: &OpFacts<'_>, machine: &Machine) -> Result<Draft, Unsupported> {
+    pub fn new(
+        op: &Op,
+        facts: &OpFacts<'_>,
+        machine: &Machine,
+        schedule: Option<&Schedule>,
+    ) -> Result<Draft, Unsupported> {
         let blocked = || Unsupported { found: "a blocked layout".into(), accepted: "a permutation of the axes".into() };
         let (inputs, outputs) = operands(op, facts).ok_or_else(blocked)?;
-        let cx = LeafCx { op, inputs: &inputs, outputs: &outputs, dims: facts.dims, machine };
-        let lowered = lower_leaf(&cx)?;
-        let profile = Profile::of(&lowered, &cx);
-        Ok(Draft { lowered, profile })
+        Draft::of(&LeafCx { op, inputs: &inputs, outputs: &outputs, dims: facts.dims, machine, schedule })
+    }
+
+    /// Lowers a leaf.
+    ///
+    /// # Errors
+    /// [`Unsupported`] when the machine has no kernel for it.
+    pub fn of(cx: &LeafCx<'_>) -> Result<Draft, Unsupported> {
+        let lowered = lower_leaf(cx)?;
+        let profile = Profile::of(&lowered, cx);
+        let (mut scratch_bytes, mut packed) = (0, 0);
+        for part in &lowered {
+            let mut own = 0;
+            for role in &part.pointers {
+                match role {
+                    PtrRole::Packed(weight) => packed += weight.bytes() as u64,
+                    PtrRole::Scratch(bytes) => own += u64::try_from(bytes.upper(cx.dims)).unwrap_or(0),
+                    PtrRole::Input(_) | PtrRole::Output(_) => {}
+                }
+            }
+            scratch_bytes = scratch_bytes.max(own);
+        }
+        let constants = cx.inputs.iter().flatten().filter_map(|o| o.constant.as_ref());
+        let given: u64 = constants.map(|c| c.dtype().bytes_for(c.elems()) as u64).sum();
+        Ok(Draft { lowered, profile, scratch_bytes, padding_bytes: packed.saturating_sub(given) })
+    }
+
+    /// What it costs on a core.
+    pub fn cost(&self, core: &Core) -> Cost {
+        let rodata = self.padding_bytes.saturating_add(self.profile.code_bytes());
+        // The time of the traffic is in the cycles.
+        Cost { cycles: self.profile.cycles(core).round() as u64, bytes: 0, rodata }
     }
 }
 
@@ -199,9 +253,10 @@ mod tests {
 
     #[test]
     fn a_large_product_runs_near_the_peak_and_never_over_it() {
-        for name in ["x86_64-v3", "aarch64"] {
+        for name in ["x86_64-v3", "x86_64-v4", "aarch64"] {
             let found = cycles(name, matmul(), &[&[256, 256], &[256, 256]]);
-            let least = 256 * 256 * 256 / 4 / 2;
+            let lanes = u64::from(Machine::from_name(name).unwrap().vector_bytes / 4);
+            let least = 256 * 256 * 256 / lanes / 2;
             assert!((least..least * 3 / 2).contains(&found), "{name}: {found}, at least {least}");
         }
         let machine = |name| cycles(name, matmul(), &[&[64, 64], &[64, 64]]);

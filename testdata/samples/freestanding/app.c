@@ -15,7 +15,9 @@
 #define FUNCTION(suffix) EXPAND(adze_, MODEL, suffix)
 
 _Static_assert(MACRO(_INPUTS) == CASE_INPUTS && MACRO(_OUTPUTS) == CASE_OUTPUTS, "the case is of another model");
+#if CASE_INPUTS > 0
 _Static_assert(MACRO(_INPUT_0_BYTES) == CASE_INPUT_0_BYTES, "the case has other extents: use --shape");
+#endif
 _Static_assert(MACRO(_OUTPUT_0_BYTES) == CASE_OUTPUT_0_BYTES, "the case has other extents: use --shape");
 _Static_assert(MACRO(_DIMS) == 0 && MACRO(_STATES) == 0, "this sample is for stateless models of fixed shape");
 
@@ -25,7 +27,7 @@ struct tensor {
   enum kind kind;
 };
 
-extern const void *const case_inputs[CASE_INPUTS];
+extern const void *const case_inputs[]; /* may be none */
 extern const void *const case_outputs[CASE_OUTPUTS];
 static const struct tensor output_list[] = CASE_OUTPUT_LIST;
 

@@ -30,7 +30,9 @@ def read_npy(data):
 def main(case, folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    source = ["/* Generated from a recorded case; do not edit. */", '.section .rodata, "a"']
+    source = ["/* Generated from a recorded case; do not edit. */"]
+    source += ["#if __SIZEOF_POINTER__ == 4", "#define POINTER .long", "#else", "#define POINTER .quad", "#endif"]
+    source += ['.section .rodata, "a"']
     header = ["/* Generated from a recorded case; do not edit. */"]
     tables = []
     with zipfile.ZipFile(case) as archive:
@@ -43,7 +45,7 @@ def main(case, folder):
                 descr, elements, raw = read_npy(archive.read(f"{kind}_{i}.npy"))
                 (folder / f"{kind}_{i}.bin").write_bytes(raw)
                 source += [".balign 64", f"case_{kind}_{i}:", f'.incbin "{kind}_{i}.bin"']
-                tables.append(f".quad case_{kind}_{i}")
+                tables.append(f"POINTER case_{kind}_{i}")
                 header.append(f"#define CASE_{word}_{i}_BYTES {len(raw)}ull")
                 kinds.append(f"{{{len(raw)}u, {DTYPES.get(descr, 'CASE_BYTES')}}}")
             header.append(f"#define CASE_{word}_LIST {{{', '.join(kinds)}}}")

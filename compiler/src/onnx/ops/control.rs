@@ -26,23 +26,45 @@ fn truth(value: &Value) -> Result<Option<bool>, Fault> {
     }
 }
 
-/// Takes the branch that the condition chooses; the other one is not looked at.
+/// Takes the branch that the condition chooses; the other one is not looked at. When that is known at run time only, both are
+/// computed and the condition picks from results of one type.
 fn if_(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(1)?;
-    let Some(taken) = truth(&cx.input(0)?)? else {
-        let accepted = "a condition known at import: fix the inputs or dimensions that it depends on";
-        return Err(Fault::unsupported("a condition computed at run time", accepted));
-    };
-    let (then_branch, else_branch) = (cx.attrs.graph("then_branch")?, cx.attrs.graph("else_branch")?);
-    let branch = if taken { then_branch } else { else_branch };
-    let branch = branch.ok_or_else(|| Fault::model("a branch left out", "`then_branch` and `else_branch`"))?;
-    match cx.importer.subgraph(branch, Vec::new(), None)? {
-        Some(values) => Ok(values),
-        None => {
-            cx.missing = true;
-            Ok(Vec::new())
+    let condition = cx.input(0)?;
+    let branch = |name| cx.attrs.graph(name)?.ok_or_else(|| Fault::model(format!("no attribute `{name}`"), "a graph"));
+    let (then_branch, else_branch) = (branch("then_branch")?, branch("else_branch")?);
+    let known = truth(&condition)?;
+    let mut results = Vec::new();
+    for (branch, taken) in [(then_branch, true), (else_branch, false)] {
+        if known.is_none_or(|known| known == taken) {
+            match cx.importer.subgraph(branch, Vec::new(), None)? {
+                Some(values) => results.push(values),
+                None => {
+                    cx.missing = true;
+                    return Ok(Vec::new());
+                }
+            }
         }
     }
+    match (results.pop(), results.pop()) {
+        (Some(values), None) => Ok(values),
+        (Some(if_false), Some(if_true)) => picked(cx, &condition, &if_true, &if_false),
+        _ => Err(Fault::bug("a condition without a branch")),
+    }
+}
+
+/// The results of one of two branches that are both computed.
+fn picked(cx: &mut NodeCx<'_, '_>, condition: &Value, if_true: &[Value], if_false: &[Value]) -> Outputs {
+    let condition = cx.reshape(condition, Vec::new())?;
+    let mut results = Vec::with_capacity(if_true.len());
+    for (index, (a, b)) in if_true.iter().zip(if_false).enumerate() {
+        if a.ty != b.ty {
+            let found = format!("a condition computed at run time, and result {index} {} or {}", a.ty, b.ty);
+            return Err(Fault::unsupported(found, "a condition known at import, or results of one type"));
+        }
+        results.push(cx.where_(&condition, a, b)?);
+    }
+    Ok(results)
 }
 
 /// The values that turns hand on, and what each turn adds to the stacked results.

@@ -1,6 +1,7 @@
 //! Functions of single elements, with broadcasting.
 
 use adze_ir::attrs::F64;
+use adze_ir::minifloat::Minifloat;
 use adze_ir::ops::{
     Binary, BinaryFn, BitCast, Cast, Celu, Clip, Elu, Gelu, HardSigmoid, IsInf, LeakyRelu, Op, PRelu, Selu, Shrink,
     Swish, ThresholdedRelu, Unary, UnaryFn, Where,
@@ -185,9 +186,6 @@ fn swiglu(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 fn cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    // Only conversions to 8-bit floats saturate or round by choice.
-    cx.attrs.ignore("saturate");
-    cx.attrs.ignore("round_mode");
     let missing = || Fault::model("no attribute `to`", "an element type");
     let code = if cx.opset < 6 {
         let name = cx.attrs.string("to")?.ok_or_else(missing)?;
@@ -198,7 +196,34 @@ fn cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let to = dtype_of(code)?;
     cx.at_most(1)?;
     let x = cx.input(0)?;
-    Ok(vec![cast_to(cx, x, to)?])
+    Ok(vec![cast_as_asked(cx, x, to)?])
+}
+
+/// [`cast_to`], or for an 8-bit float without `saturate` infinity or NaN where a number rounds beyond the largest.
+fn cast_as_asked(cx: &mut NodeCx<'_, '_>, x: Value, to: DType) -> Result<Value, Fault> {
+    // Of the dtypes that are read, only these have the choice; none has that of a rounding mode.
+    let saturate = cx.attrs.flag("saturate", true)?;
+    cx.attrs.ignore("round_mode");
+    let nearest = cast_to(cx, x.clone(), to)?;
+    let format = match Minifloat::of(to) {
+        Some(format) if !saturate && x.ty.dtype.is_float() => format,
+        _ => return Ok(nearest),
+    };
+    // Half a step beyond the largest, a tie that goes to it only if its code is even.
+    let (largest, below) = (format.decode(format.largest), format.decode(format.largest - 1));
+    let tie = largest + (largest - below) / 2.0;
+    let function = if format.largest % 2 == 0 { BinaryFn::Greater } else { BinaryFn::GreaterOrEqual };
+    let size = cx.unary(UnaryFn::Abs, &x)?;
+    let beyond = cx.with_number(function, &size, tie)?;
+    let outside = match format.infinity {
+        None => cx.scalar(to, f64::NAN),
+        Some(_) => {
+            let negative = cx.with_number(BinaryFn::Less, &x, 0.0)?;
+            let (low, high) = (cx.scalar(to, f64::NEG_INFINITY), cx.scalar(to, f64::INFINITY));
+            cx.where_(&negative, &low, &high)?
+        }
+    };
+    cx.where_(&beyond, &outside, &nearest)
 }
 
 fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -208,10 +233,8 @@ fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 fn cast_like(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    cx.attrs.ignore("saturate");
-    cx.attrs.ignore("round_mode");
     let (x, like) = (cx.input(0)?, cx.input(1)?);
-    Ok(vec![cast_to(cx, x, like.ty.dtype)?])
+    Ok(vec![cast_as_asked(cx, x, like.ty.dtype)?])
 }
 
 /// The value with another dtype; itself when it has it.

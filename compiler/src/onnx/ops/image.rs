@@ -9,18 +9,22 @@ use super::super::node::{NodeCx, Outputs, axes_in, fixed_dim};
 use super::super::value::Value;
 use super::{NEWEST, Row};
 
+mod resample;
+
 pub(super) const ROWS: &[Row] =
     &[("Resize", 10..=10, resize_10), ("Resize", 11..=NEWEST, resize), ("Upsample", 7..=9, upsample)];
 
 const MODES: &[(&str, ResizeMode)] =
     &[("nearest", ResizeMode::Nearest), ("linear", ResizeMode::Linear), ("cubic", ResizeMode::Cubic)];
 
-const COORDS: &[(&str, CoordMode)] = &[
-    ("half_pixel", CoordMode::HalfPixel),
-    ("half_pixel_symmetric", CoordMode::HalfPixelSymmetric),
-    ("pytorch_half_pixel", CoordMode::PytorchHalfPixel),
-    ("align_corners", CoordMode::AlignCorners),
-    ("asymmetric", CoordMode::Asymmetric),
+/// Coordinate transformations; none where a region is cut out.
+const COORDS: &[(&str, Option<CoordMode>)] = &[
+    ("half_pixel", Some(CoordMode::HalfPixel)),
+    ("half_pixel_symmetric", Some(CoordMode::HalfPixelSymmetric)),
+    ("pytorch_half_pixel", Some(CoordMode::PytorchHalfPixel)),
+    ("align_corners", Some(CoordMode::AlignCorners)),
+    ("asymmetric", Some(CoordMode::Asymmetric)),
+    ("tf_crop_and_resize", None),
 ];
 
 const NEAREST: &[(&str, NearestMode)] = &[
@@ -141,39 +145,84 @@ fn resize_10(cx: &mut NodeCx<'_, '_>) -> Outputs {
     resize_old(cx, &x, &scales.to_f64())
 }
 
+/// What `keep_aspect_ratio_policy` makes of given sizes.
+#[derive(Clone, Copy, PartialEq)]
+enum Aspect {
+    Stretch,
+    NotLarger,
+    NotSmaller,
+}
+
+const ASPECTS: &[(&str, Aspect)] =
+    &[("stretch", Aspect::Stretch), ("not_larger", Aspect::NotLarger), ("not_smaller", Aspect::NotSmaller)];
+
+/// The sizes of one scale for all axes: the smallest (or largest) that they ask for.
+fn keep_aspect(x: &Value, axes: &[usize], sizes: &mut [Extent], aspect: Aspect) -> Result<Vec<F64>, Fault> {
+    let asked: Vec<f64> = ratios(x, sizes)?.iter().map(|scale| scale.get()).collect();
+    let of_axes = axes.iter().map(|&axis| asked[axis]);
+    let scale = match aspect {
+        Aspect::NotLarger => of_axes.fold(f64::INFINITY, f64::min),
+        _ => of_axes.fold(0.0, f64::max),
+    };
+    let mut scales = vec![F64::new(1.0); sizes.len()];
+    for &axis in axes {
+        let extent = f64::from(u32::try_from(fixed_dim(&x.ty, axis)?).unwrap_or(u32::MAX));
+        sizes[axis] = Tensor64::whole((extent * scale + 0.5).floor()).into();
+        scales[axis] = F64::new(scale);
+    }
+    Ok(scales)
+}
+
 fn resize(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.at_most(4)?;
     let x = cx.input(0)?;
     let mode = cx.attrs.word("mode", "nearest", MODES)?;
     let coords = cx.attrs.word("coordinate_transformation_mode", "half_pixel", COORDS)?;
+    let crop = coords.is_none();
+    let coords = coords.unwrap_or(CoordMode::AlignCorners);
     let nearest = cx.attrs.word("nearest_mode", "round_prefer_floor", NEAREST)?;
-    // Both only matter for `tf_crop_and_resize`.
-    cx.attrs.ignore("extrapolation_value");
+    let outside = cx.attrs.float("extrapolation_value")?.unwrap_or(0.0);
     let cubic_a = cx.f64("cubic_coeff_a", -0.75)?;
     let exclude_outside = cx.attrs.flag("exclude_outside", false)?;
     let mut axes: Vec<usize> = (0..x.rank()).collect();
+    let (mut antialias, mut aspect) = (false, Aspect::Stretch);
     if cx.opset >= 18 {
-        cx.attrs.expect_int("antialias", 0, 0)?;
-        cx.attrs.word("keep_aspect_ratio_policy", "stretch", &[("stretch", ())])?;
+        antialias = cx.attrs.flag("antialias", false)? && mode != ResizeMode::Nearest;
+        aspect = cx.attrs.word("keep_aspect_ratio_policy", "stretch", ASPECTS)?;
         if let Some(given) = cx.attrs.ints("axes")? {
             axes = axes_in(given, x.rank())?;
         }
     }
     let empty = |index: usize| cx.opt(index).is_none_or(|value| value.ty.shape == [Extent::ZERO]);
     let (sizes, scales) = match (empty(2), empty(3)) {
+        (false, _) if crop => return Err(Fault::unsupported("a crop with scales", "a crop with sizes")),
         (false, _) => {
             let given = cx.opt_tensor(2)?.map(|tensor| tensor.to_f64()).unwrap_or_default();
             let scales = on_axes(&axes, &given, vec![1.0; x.rank()])?;
             (scaled(&x, &scales)?, scales.into_iter().map(F64::new).collect())
         }
         (true, false) => {
-            let sizes = on_axes(&axes, &cx.extents(3)?, x.ty.shape.clone())?;
-            let scales = ratios(&x, &sizes)?;
+            let mut sizes = on_axes(&axes, &cx.extents(3)?, x.ty.shape.clone())?;
+            let scales = match aspect {
+                Aspect::Stretch => ratios(&x, &sizes)?,
+                _ => keep_aspect(&x, &axes, &mut sizes, aspect)?,
+            };
             (sizes, scales)
         }
         (true, true) => return Err(Fault::model("neither scales nor sizes", "one of them")),
     };
     let op = Resize { mode, coords, nearest, cubic_a, exclude_outside, sizes, scales };
+    if crop {
+        let roi = cx.opt_tensor(1)?.map(|tensor| tensor.to_f64()).unwrap_or_default();
+        if roi.len() != 2 * axes.len() {
+            return Err(Fault::model(format!("a region of {} numbers", roi.len()), format!("{}", 2 * axes.len())));
+        }
+        let region = axes.iter().enumerate().map(|(i, &axis)| (axis, (roi[i], roi[i + axes.len()]))).collect();
+        return Ok(vec![resample::cropped(cx, &x, &op, &region, outside.into())?]);
+    }
+    if antialias {
+        return Ok(vec![resample::antialiased(cx, &x, &op)?]);
+    }
     Ok(vec![cx.emit1(op, &[&x])?])
 }
 

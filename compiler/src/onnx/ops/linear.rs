@@ -178,7 +178,6 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Outputs {
             None if same => reach - strides[axis],
             None => continue,
         };
-        // A negative total (a result larger than the window reaches) is padding of the other sign.
         if total.unsigned_abs() > MAX_WINDOW.unsigned_abs() {
             return Err(Fault::model(
                 format!("result shape that asks for pads of {total}"),
@@ -186,6 +185,11 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Outputs {
             ));
         }
         let total = if same && output_shape.is_none() { total.max(0) } else { total };
+        if total < 0 {
+            // A result larger than the windows reach has zeros at its end.
+            (pads[axis], pads[axis + rank]) = (0, total);
+            continue;
+        }
         let (less, more) = (total / 2, total - total / 2);
         // ONNX: for SAME_UPPER the end gets the larger half, otherwise the start.
         let upper = mode == "SAME_UPPER";

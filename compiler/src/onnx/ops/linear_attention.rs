@@ -113,7 +113,8 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
         let group = [batch.clone(), keys.into(), (queries / keys).into(), width.into()];
         let q = cx.reshape(&q, group.to_vec())?;
         let read = cx.matmul(&q, &state, false)?;
-        results.push(cx.reshape(&read, vec![batch.clone(), (queries * depth).into()])?);
+        let width = Extent::from(queries) * depth.into();
+        results.push(cx.reshape(&read, vec![batch.clone(), width])?);
     }
     let result = cx.stack(1, &results)?;
     let result = cx.with_number(BinaryFn::Mul, &result, scale)?;

@@ -446,8 +446,8 @@ fn col2im(cx: &mut NodeCx<'_, '_>) -> Outputs {
         let found = format!("{} for an image {shape:?} and blocks {block:?}", x.ty);
         return Err(Fault::model(found, "rank 3, and as many extents of one or more"));
     }
-    let elements = block.iter().try_fold(1i64, |n, &b| n.checked_mul(b)).filter(|&n| n <= 4096);
-    let elements = elements.ok_or_else(|| Fault::unsupported(format!("blocks {block:?}"), "4096 elements at most"))?;
+    let elements = block.iter().try_fold(1i64, |n, &b| n.checked_mul(b)).filter(|&n| n <= 1024);
+    let elements = elements.ok_or_else(|| Fault::unsupported(format!("blocks {block:?}"), "1024 elements at most"))?;
     let rows = fixed_dim(&x.ty, 1)?;
     if rows % elements != 0 {
         return Err(Fault::model(format!("{rows} rows for blocks of {elements}"), "rows that divide"));
@@ -470,8 +470,7 @@ fn col2im(cx: &mut NodeCx<'_, '_>) -> Outputs {
     // Element `e` of the block lands where the kernel of row `e` has its one.
     let count = usize::try_from(elements).unwrap_or(0);
     let ones: Vec<f64> = (0..count * count).map(|i| f64::from(u8::from(i / count == i % count))).collect();
-    let ones = adze_ir::tensor::Tensor::from_f64(x.ty.dtype, &[count, count], &ones);
-    let ones = Value::tensor(ones, "", cx.loc.clone());
+    let ones = cx.made(x.ty.dtype, &[count, count], &ones)?;
     let mut kernel: Shape = vec![elements.into(), Extent::ONE];
     kernel.extend(block.iter().map(|&extent| Extent::from(extent)));
     let kernel = cx.reshape(&ones, kernel)?;

@@ -298,7 +298,8 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
         return Err(Fault::model(format!("offsets of rank {}", offset.rank()), format!("rank {}", rank + 2)));
     }
     let spatial: Shape = offset.ty.shape[2..].to_vec();
-    let elements: i64 = kernel.iter().product();
+    let elements = kernel.iter().try_fold(1i64, |n, &extent| n.checked_mul(extent)).filter(|&n| n <= 1 << 16);
+    let elements = elements.ok_or_else(|| Fault::unsupported(format!("a kernel {kernel:?}"), "65536 elements"))?;
     let dims = i64::try_from(rank).unwrap_or(1);
     let batch = x.ty.shape[0].clone();
     // Offset groups are images of their own: `[n · g, c / g, ...]`, offsets `[n · g, elements, axes, ...]`.
@@ -345,9 +346,9 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
     }
     // `[n, groups, c / groups · elements, places]` times `[groups, outputs / groups, c / groups · elements]`.
     let area = Extent::product(&spatial);
-    let inner = channels / groups * elements;
-    let columns = cx.reshape(&columns, vec![batch.clone(), groups.into(), inner.into(), area])?;
-    let weights = cx.reshape(&w, vec![groups.into(), (outputs / groups).into(), inner.into()])?;
+    let inner = Extent::from(channels / groups) * elements.into();
+    let columns = cx.reshape(&columns, vec![batch.clone(), groups.into(), inner.clone(), area])?;
+    let weights = cx.reshape(&w, vec![groups.into(), (outputs / groups).into(), inner])?;
     let product = cx.matmul(&weights, &columns, false)?;
     let mut shape: Shape = vec![batch, outputs.into()];
     shape.extend(spatial);

@@ -5,7 +5,6 @@
 use std::f64::consts::PI;
 
 use adze_ir::ops::MatMul;
-use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, Shape};
 
 use super::super::error::Fault;
@@ -24,12 +23,12 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// Most elements of a matrix or window that is made at import.
-const MAX_ELEMS: i64 = 1 << 24;
+const MAX_ELEMS: i64 = 1 << 22;
 
 /// A length as a count and as a number.
 fn length(value: i64, what: &str) -> Result<(usize, f64), Fault> {
     match (usize::try_from(value), u32::try_from(value)) {
-        (Ok(count), Ok(number)) if value >= 1 && value <= MAX_ELEMS => Ok((count, f64::from(number))),
+        (Ok(count), Ok(number)) if (1..=MAX_ELEMS).contains(&value) => Ok((count, f64::from(number))),
         _ => Err(Fault::unsupported(format!("{what} {value}"), format!("1 to {MAX_ELEMS}"))),
     }
 }
@@ -37,10 +36,6 @@ fn length(value: i64, what: &str) -> Result<(usize, f64), Fault> {
 /// A small index as a number.
 fn number(index: usize) -> f64 {
     f64::from(u32::try_from(index).unwrap_or(u32::MAX))
-}
-
-fn constant(cx: &NodeCx<'_, '_>, dtype: DType, shape: &[usize], values: &[f64]) -> Value {
-    Value::tensor(Tensor::from_f64(dtype, shape, values), "", cx.loc.clone())
 }
 
 /// The dtype that an attribute names, `f32` where it is left out.
@@ -58,7 +53,8 @@ fn window(cx: &mut NodeCx<'_, '_>, cosines: &[f64]) -> Outputs {
         terms.map(|(k, c)| c * (2.0 * PI * number(k) * number(n) / period).cos()).sum::<f64>()
     };
     let values: Vec<f64> = (0..size).map(at).collect();
-    Ok(vec![constant(cx, output_dtype(cx)?, &[size], &values)])
+    let dtype = output_dtype(cx)?;
+    Ok(vec![cx.made(dtype, &[size], &values)?])
 }
 
 /// What a transform does.
@@ -83,7 +79,7 @@ impl Transform {
     }
 
     /// The matrix `[points · parts of the operand, points · parts of the result]`.
-    fn matrix(&self, cx: &NodeCx<'_, '_>, dtype: DType) -> Result<Value, Fault> {
+    fn matrix(&self, cx: &mut NodeCx<'_, '_>, dtype: DType) -> Result<Value, Fault> {
         let (from, to, parts) = self.sizes();
         let given = if self.complex { 2 } else { 1 };
         length(from * to * given * parts, "a transform matrix of")?;
@@ -107,11 +103,12 @@ impl Transform {
             }
         }
         let parts = if parts == 2 { 2 * columns } else { columns };
-        Ok(constant(cx, dtype, &[if self.complex { 2 * rows } else { rows }, parts], &values))
+        cx.made(dtype, &[if self.complex { 2 * rows } else { rows }, parts], &values)
     }
 
     /// Transforms the axis before the last one, which holds the parts of each point.
     fn apply(&self, cx: &mut NodeCx<'_, '_>, x: &Value) -> Result<Value, Fault> {
+        length(self.length, "a transform of")?;
         let axis = x.rank() - 2;
         let (from, to, parts) = self.sizes();
         let x = fit(cx, x, axis, from)?;
@@ -199,7 +196,7 @@ fn stft(cx: &mut NodeCx<'_, '_>) -> Outputs {
     length(frames.saturating_mul(frame), "elements of all frames:")?;
     let stride = usize::try_from(step).unwrap_or(usize::MAX);
     let positions: Vec<f64> = (0..count).flat_map(|f| (0..width).map(move |i| number(f * stride + i))).collect();
-    let positions = constant(cx, DType::I64, &[count, width], &positions);
+    let positions = cx.made(DType::I64, &[count, width], &positions)?;
     let mut framed = cx.gather(&x, &positions, 1)?;
     if let Some(window) = &window {
         let column = cx.reshape(window, vec![frame.into(), 1.into()])?;
@@ -247,5 +244,6 @@ fn mel_weight_matrix(cx: &mut NodeCx<'_, '_>) -> Outputs {
             }
         }
     }
-    Ok(vec![constant(cx, output_dtype(cx)?, &[bins, bands], &values)])
+    let dtype = output_dtype(cx)?;
+    Ok(vec![cx.made(dtype, &[bins, bands], &values)?])
 }

@@ -61,8 +61,9 @@ pub(super) fn functions(module: &Module, prefix: &str, kernels: &[String], insid
         out,
         "
 int32_t {prefix}_init(adze_call *call) {{
+  unsigned char *const arena = (unsigned char *)call->arena;
   if (adze_bad_call(call)) return ADZE_BAD_CALL;
-  for (int i = 0; i < {ARENA_HEADER_BYTES}; i++) ((unsigned char *)call->arena)[i] = 0;
+  for (int i = 0; i < {ARENA_HEADER_BYTES}; i++) arena[i] = 0;
   return ADZE_OK;
 }}
 

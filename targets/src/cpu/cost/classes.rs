@@ -42,6 +42,11 @@ impl Ops {
         self.0[class as usize] += count;
     }
 
+    /// Number of all.
+    pub fn total(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
     /// Number of a class.
     pub fn get(&self, class: Class) -> f64 {
         self.0[class as usize]
@@ -57,27 +62,34 @@ pub(super) fn parts(ty: Type, machine: &Machine) -> f64 {
     if machine.vector_bytes == 0 { f64::from(ty.lanes) } else { f64::from(bytes.div_ceil(machine.vector_bytes)) }
 }
 
+/// Whether the machine has an emitter of ours, which knows instructions that Cranelift does not.
+pub(super) fn has_own_emitter(machine: &Machine) -> bool {
+    machine.arch == Arch::X86_64 && machine.vector_bytes > 16
+}
+
 /// Counts an operation.
 pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &Machine, ops: &mut Ops) {
     let count = parts(ty, machine);
     let class = if ty.lanes == 1 && !ty.elem.is_float() { Class::Int } else { Class::Arith };
-    let x86 = machine.arch == Arch::X86_64;
+    let (x86, wide) = (machine.arch == Arch::X86_64, has_own_emitter(machine));
     match op {
         Op::Const(_) => {}
         Op::Extent(extent) => ops.add(Class::Int, extent.terms().0.len() as f64),
         Op::Splat(_) if ty.lanes == 1 => {}
         Op::Splat(_) => ops.add(Class::Shuffle, 1.0),
         Op::Load(_) => ops.add(Class::Load, count),
-        Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, count),
+        Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, 1.5 * count),
         Op::Un(..) => ops.add(class, count),
         Op::Bin(BinOp::Div | BinOp::DivS | BinOp::DivU | BinOp::RemS | BinOp::RemU, ..) => {
             // Vectors of integers are divided lane by lane.
             let lanes = if ty.elem.is_float() { count } else { ty.lanes.into() };
             ops.add(Class::Divide, lanes);
         }
-        Op::Bin(BinOp::Min | BinOp::Max, ..) if ty.elem.is_float() && x86 => ops.add(class, 8.0 * count),
+        Op::Bin(BinOp::Min | BinOp::Max, ..) if ty.elem.is_float() && x86 => {
+            ops.add(class, if wide { 5.0 * count } else { 8.0 * count });
+        }
         Op::Bin(..) | Op::Shift(..) | Op::Cmp(..) => ops.add(class, count),
-        Op::Select(..) => ops.add(class, 1.5 * count),
+        Op::Select(..) => ops.add(class, if wide { count } else { 1.5 * count }),
         Op::MulAdd(..) if !machine.has_fma => {
             ops.add(Class::Fma, count);
             ops.add(Class::Arith, count);
@@ -87,7 +99,8 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Fma(..) | Op::MulAdd(..) => ops.add(Class::Fma, count),
         Op::Cvt(Cvt::Bits, _) => {}
         Op::Cvt(Cvt::FromF16 | Cvt::ToF16 | Cvt::FromBf16 | Cvt::ToBf16, from) => {
-            ops.add(Class::Convert, 8.0 * count.max(parts(of(*from), machine)));
+            let each = if wide { 2.0 } else { 8.0 };
+            ops.add(Class::Convert, each * count.max(parts(of(*from), machine)));
         }
         Op::Cvt(Cvt::ToS | Cvt::ToU, _) => ops.add(Class::Convert, 5.0 * count),
         Op::Cvt(_, from) => ops.add(Class::Convert, count.max(parts(of(*from), machine))),
@@ -100,7 +113,7 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Shuffle(..) => ops.add(Class::Shuffle, count),
         Op::Dot4 { .. } => {
             ops.add(Class::Fma, count);
-            if machine.vector_bytes < 32 {
+            if !machine.has_dot {
                 // Widened, multiplied and added in pairs.
                 ops.add(Class::Arith, 6.0 * count);
             }
@@ -118,7 +131,9 @@ pub(super) fn latency(op: &Op, ty: Type, machine: &Machine) -> f64 {
         Op::Bin(BinOp::DivS | BinOp::DivU | BinOp::RemS | BinOp::RemU, ..) => 20.0,
         Op::Bin(BinOp::Add | BinOp::Sub | BinOp::Mul, ..) if ty.elem.is_float() => 4.0,
         Op::Bin(BinOp::Mul, ..) => 4.0,
-        Op::Bin(BinOp::Min | BinOp::Max, ..) if ty.elem.is_float() && machine.arch == Arch::X86_64 => 12.0,
+        Op::Bin(BinOp::Min | BinOp::Max, ..) if ty.elem.is_float() && machine.arch == Arch::X86_64 => {
+            if has_own_emitter(machine) { 6.0 } else { 12.0 }
+        }
         Op::Bin(..) if ty.elem.is_float() => 2.0,
         Op::Bin(..) | Op::Un(..) | Op::Shift(..) | Op::Cmp(..) | Op::Select(..) => 1.0,
         Op::Cvt(Cvt::FromF16 | Cvt::ToF16 | Cvt::FromBf16 | Cvt::ToBf16, _) => 10.0,

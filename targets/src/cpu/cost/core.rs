@@ -28,6 +28,8 @@ pub struct Core {
     pub issue: f64,
     /// Factor of the latencies that loops carry.
     pub chain: f64,
+    /// Operations that the core looks ahead; 1 in order.
+    pub window: f64,
     /// The end of a loop that is not foreseen.
     pub entry: f64,
     /// A branch.
@@ -67,11 +69,13 @@ impl Core {
         let name = match machine.arch {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
-            // Small cores that issue in order are where C goes.
-            Arch::Riscv64 | Arch::C99 => "riscv64",
+            Arch::Riscv64 => "riscv64",
+            Arch::C99 => "c99",
         };
         let cores = Core::table(TABLE).expect("the table of cores is well formed");
-        let found = cores.get(machine.name).or_else(|| cores.get(name));
+        // Dot products are all that machines of one name differ in.
+        let plain = machine.name.trim_end_matches("-vnni");
+        let found = cores.get(machine.name).or_else(|| cores.get(plain)).or_else(|| cores.get(name));
         found.cloned().expect("every instruction set has a row")
     }
 
@@ -87,6 +91,7 @@ impl Core {
         "int",
         "issue",
         "chain",
+        "window",
         "entry",
         "branch",
         "start",
@@ -112,6 +117,7 @@ impl Core {
             "int" => &mut self.int,
             "issue" => &mut self.issue,
             "chain" => &mut self.chain,
+            "window" => &mut self.window,
             "entry" => &mut self.entry,
             "branch" => &mut self.branch,
             "start" => &mut self.start,

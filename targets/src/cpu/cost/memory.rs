@@ -22,8 +22,10 @@ pub(super) struct Reuse {
 pub(super) struct Traffic {
     /// Bytes that are read again.
     pub reuses: Vec<Reuse>,
-    /// Different bytes, each touched at least once.
+    /// Bytes that come from memory once, and go back.
     pub once: f64,
+    /// Different bytes.
+    pub different: f64,
 }
 
 /// What one access touches: an interval of its parameter, and how much of it.
@@ -40,8 +42,12 @@ struct Touch<'a> {
 /// The traffic of a kernel whose parameters have so many bytes.
 pub(super) fn traffic(node: &Node, symbols: &mut Symbols, sizes: &[f64]) -> Traffic {
     let mut traffic = Traffic::default();
-    let touches = block(node, symbols, &mut traffic, sizes);
-    traffic.once = total(&touches, sizes);
+    let mut touches = block(node, symbols, &mut traffic, sizes);
+    // What is written is read before and written back.
+    let all = total(&touches, sizes);
+    touches.retain(|touch| touch.access.writes);
+    traffic.different = all;
+    traffic.once = all + total(&touches, sizes);
     traffic
 }
 
@@ -101,7 +107,7 @@ fn loop_<'a>(inner: &'a Loop, symbols: &mut Symbols, traffic: &mut Traffic, size
         let other = next.get(index).filter(|n| n.access.param == touch.access.param);
         let step = other.map_or(touch.bytes, |n| (n.lo - touch.lo).abs());
         if step == 0.0 {
-            again += touch.bytes * (turns - 1) as f64;
+            again += touch.bytes * (turns - 1) as f64 * if touch.access.writes { 2.0 } else { 1.0 };
             continue;
         }
         let size = sizes.get(touch.access.param).copied().unwrap_or(f64::MAX);

@@ -14,7 +14,7 @@ mod walk;
 
 use adze_ir::extent::Dims;
 
-use self::classes::{CLASSES, Class, Ops};
+use self::classes::{Class, Ops};
 pub use self::core::{Core, CoreError};
 use self::memory::Traffic;
 use self::tree::{Child, Node};
@@ -23,16 +23,33 @@ use super::kernel::ir::{HI, LO};
 use super::lower::{LeafCx, Lowered, PtrRole};
 use super::machine::Machine;
 
+/// Bytes of a machine operation, on vectors with addresses.
+const BYTES_PER_OPERATION: f64 = 6.0;
+
 /// What a kernel does over its whole tile range; no property of the core is in it but its registers.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// Executions, operations and carried cycles of every block.
-    blocks: Vec<(f64, Ops, f64)>,
+    blocks: Vec<Block>,
     traffic: Traffic,
     /// Loops whose end the core does not foresee.
     surprises: f64,
     /// Number of kernels.
     kernels: f64,
+    /// Machine operations in the code.
+    code: f64,
+}
+
+/// A block of straight code.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// Executions.
+    times: f64,
+    /// Operations of one.
+    ops: Ops,
+    /// Cycles from iteration to iteration.
+    chain: f64,
+    /// Operations of the loop around it from entering to leaving it, in the mean.
+    span: f64,
 }
 
 impl Profile {
@@ -56,13 +73,16 @@ impl Profile {
         walk::count(&mut tree, 1.0, &mut symbols, 0);
         let traffic = memory::traffic(&tree, &mut symbols, sizes);
         self.traffic.once += traffic.once;
+        self.traffic.different += traffic.different;
         self.traffic.reuses.extend(traffic.reuses);
         self.collect(&tree);
     }
 
     fn collect(&mut self, node: &Node) {
+        self.code += node.ops.total();
         if node.times > 0.0 {
-            self.blocks.push((node.times, node.ops, node.chain));
+            let span = node.span / node.times;
+            self.blocks.push(Block { times: node.times, ops: node.ops, chain: node.chain, span });
         }
         for child in &node.children {
             match child {
@@ -78,21 +98,21 @@ impl Profile {
 
     /// Estimated cycles on a core.
     pub fn cycles(&self, core: &Core) -> f64 {
-        let busy: f64 = self.blocks.iter().map(|(times, ops, chain)| times * block(ops, *chain, core)).sum();
+        let busy: f64 = self.blocks.iter().map(|block| block.times * block.cycles(core)).sum();
         let busy = busy + self.surprises * core.entry;
         let waits = self.memory(core);
         busy.max(waits) + core.overlap * busy.min(waits) + core.start * self.kernels
     }
 
+    /// Bytes of code, roughly.
+    pub fn code_bytes(&self) -> u64 {
+        (self.code * BYTES_PER_OPERATION) as u64
+    }
+
     /// Cycles that the memory takes to bring the bytes that are not in the first cache.
     fn memory(&self, core: &Core) -> f64 {
         let reuse: f64 = self.traffic.reuses.iter().map(|r| r.bytes * core.byte_cycles(r.distance)).sum();
-        reuse + self.traffic.once * core.byte_cycles(self.traffic.once)
-    }
-
-    /// Number of operations that are multiply-adds, over all executions.
-    pub fn multiply_adds(&self) -> f64 {
-        self.blocks.iter().map(|(times, ops, _)| times * ops.get(Class::Fma)).sum()
+        reuse + self.traffic.once * core.byte_cycles(self.traffic.different)
     }
 }
 
@@ -113,17 +133,21 @@ fn sizes(part: &Lowered, cx: &LeafCx<'_>) -> Vec<f64> {
         .collect()
 }
 
-/// Cycles of one execution of a block.
-fn block(ops: &Ops, chain: f64, core: &Core) -> f64 {
-    let get = |class| ops.get(class);
-    let arithmetic = get(Class::Fma) * core.fma
-        + get(Class::Arith) * core.arith
-        + get(Class::Convert) * core.convert
-        + get(Class::Divide) * core.divide;
-    let shuffles = get(Class::Shuffle) * core.shuffle;
-    let memory = (get(Class::Load) * core.load).max(get(Class::Store) * core.store);
-    let all: f64 = (0..CLASSES).map(|class| ops.0[class]).sum::<f64>() + get(Class::Turn);
-    let issue = all * core.issue + get(Class::Int) * (core.int - core.issue).max(0.0);
-    let longest = [arithmetic, shuffles, memory, issue, chain * core.chain].into_iter().fold(0.0, f64::max);
-    longest + get(Class::Branch) * core.branch
+impl Block {
+    /// Cycles of one execution.
+    fn cycles(&self, core: &Core) -> f64 {
+        let get = |class| self.ops.get(class);
+        let arithmetic = get(Class::Fma) * core.fma
+            + get(Class::Arith) * core.arith
+            + get(Class::Convert) * core.convert
+            + get(Class::Divide) * core.divide;
+        let shuffles = get(Class::Shuffle) * core.shuffle;
+        let memory = (get(Class::Load) * core.load).max(get(Class::Store) * core.store);
+        let all = self.ops.total() + get(Class::Turn);
+        let issue = all * core.issue + get(Class::Int) * (core.int - core.issue).max(0.0);
+        // A loop that is over within the window of the core overlaps with the next one.
+        let chain = self.chain * core.chain * (self.span / core.window).min(1.0);
+        let longest = [arithmetic, shuffles, memory, issue, chain].into_iter().fold(0.0, f64::max);
+        longest + get(Class::Branch) * core.branch
+    }
 }

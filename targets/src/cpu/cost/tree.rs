@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::extent::{Extent, Sym};
 
-use super::classes::{Class, Ops, classify, latency, parts};
+use super::classes::{Class, Ops, classify, has_own_emitter, latency, parts};
 use crate::cpu::Machine;
 use crate::cpu::kernel::ir::{Addr, Block, Cond, For, Kernel, Op, Stmt, Value};
 
@@ -22,6 +22,8 @@ pub(super) struct Node {
     pub children: Vec<Child>,
     /// Executions, once the tree was walked.
     pub times: f64,
+    /// Operations of the loop that this is the body of, from entering it to leaving it, over all executions.
+    pub span: f64,
 }
 
 /// A load or store.
@@ -35,6 +37,8 @@ pub(super) struct Access {
     pub elem_bytes: i64,
     /// Elements.
     pub elems: i64,
+    /// Whether it is a store.
+    pub writes: bool,
 }
 
 /// A statement with control flow.
@@ -69,7 +73,7 @@ pub(super) struct Loop {
 
 /// Reduces a kernel.
 pub(super) fn reduce(kernel: &Kernel, machine: &Machine) -> Node {
-    let mut reducer = Reducer { kernel, machine, extents: BTreeMap::new() };
+    let mut reducer = Reducer { kernel, machine, extents: BTreeMap::new(), loaded: BTreeSet::new() };
     reducer.block(&kernel.body, &[], &[]).0
 }
 
@@ -78,6 +82,8 @@ struct Reducer<'a> {
     machine: &'a Machine,
     /// Values that are extents.
     extents: BTreeMap<Value, Extent>,
+    /// Values that come from memory as they are.
+    loaded: BTreeSet<Value>,
 }
 
 impl Reducer<'_> {
@@ -92,7 +98,7 @@ impl Reducer<'_> {
                 Stmt::Store { addr, value } => {
                     let ty = self.kernel.values[*value];
                     node.ops.add(Class::Store, parts(ty, self.machine));
-                    self.access(addr, ty.lanes.into(), &mut node);
+                    self.access(addr, ty.lanes.into(), true, &mut node);
                 }
                 Stmt::Bind { sym, value } => {
                     node.children.push(Child::Bind(sym.clone(), self.extents.get(value).cloned()));
@@ -145,10 +151,18 @@ impl Reducer<'_> {
                 extent.symbols(reads);
                 self.extents.insert(result, extent.clone());
             }
-            Op::Load(addr) => self.access(addr, ty.lanes.into(), node),
+            Op::Load(addr) => {
+                self.access(addr, ty.lanes.into(), false, node);
+                self.loaded.insert(result);
+            }
             _ => {}
         }
-        classify(op, ty, &|v| self.kernel.values[v], self.machine, &mut node.ops);
+        // A word from memory in every lane is one load where we emit the code.
+        let word = ty.elem.bits() >= 32 && has_own_emitter(self.machine);
+        let broadcast = word && matches!(op, Op::Splat(v) if self.loaded.contains(v));
+        if !broadcast {
+            classify(op, ty, &|v| self.kernel.values[v], self.machine, &mut node.ops);
+        }
         let mut from: Option<f64> = None;
         op.for_each_operand(|v| {
             if let Some(&cycles) = reach.get(&v) {
@@ -177,13 +191,14 @@ impl Reducer<'_> {
         node.children.push(Child::Loop(Box::new(Loop { var, lo, hi, step: f.step, varies, body, surprises: 0.0 })));
     }
 
-    fn access(&self, addr: &Addr, elems: i64, node: &mut Node) {
+    fn access(&self, addr: &Addr, elems: i64, writes: bool, node: &mut Node) {
         let bits = i64::from(self.kernel.params[addr.param].dtype.bits());
         node.accesses.push(Access {
             param: addr.param.as_u32() as usize,
             offset: addr.offset.clone(),
             elem_bytes: (bits / 8).max(1),
             elems,
+            writes,
         });
     }
 }

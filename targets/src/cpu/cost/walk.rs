@@ -90,6 +90,7 @@ fn count_loop(inner: &mut Loop, times: f64, symbols: &mut Symbols, outer: u32) {
     for (turn, weight) in samples(turns, inner.varies, outer == 0) {
         let depth = symbols.0.len();
         symbols.push(&inner.var, lo + turn * inner.step);
+        inner.body.span += times * weight * turns as f64 * inner.body.ops.total();
         count(&mut inner.body, times * weight, symbols, outer + 1);
         symbols.0.truncate(depth);
     }

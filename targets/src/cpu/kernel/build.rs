@@ -20,10 +20,12 @@
 //! The builder takes types on trust; the verifier says what is wrong.
 
 use adze_ir::extent::{Extent, Sym};
+use adze_ir::minifloat::Minifloat;
 use adze_ir::types::DType;
 use cranelift_entity::PrimaryMap;
 
 use super::ir::*;
+use super::minifloat;
 use super::types::{Elem, Type};
 
 /// Writes one [`Kernel`].
@@ -246,6 +248,10 @@ impl KernelBuilder {
     /// A value in the memory form of `dtype`, converted to `elem`.
     pub fn from_memory(&mut self, raw: Value, dtype: DType, elem: Elem) -> Value {
         let signed = matches!(dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64);
+        if let Some(format) = Minifloat::of(dtype).filter(|_| elem.is_float()) {
+            let wide = minifloat::decode(self, raw, format);
+            return self.float_to(wide, elem);
+        }
         let half = match dtype {
             DType::F16 => Some(Cvt::FromF16),
             DType::Bf16 => Some(Cvt::FromBf16),
@@ -268,9 +274,13 @@ impl KernelBuilder {
     /// A value converted to the memory form of `dtype`.
     pub fn to_memory(&mut self, value: Value, dtype: DType) -> Value {
         let from = self.ty(value).elem;
+        if let Some(format) = Minifloat::of(dtype).filter(|_| from.is_float()) {
+            let single = self.single_before(value);
+            return minifloat::encode(self, single, format);
+        }
         match (dtype, from) {
             (DType::F16 | DType::Bf16, Elem::F32 | Elem::F64) => {
-                let single = self.float_to(value, Elem::F32);
+                let single = self.single_before(value);
                 self.cvt(if dtype == DType::F16 { Cvt::ToF16 } else { Cvt::ToBf16 }, single, Elem::I16)
             }
             (_, from) if from.is_mask() => {
@@ -306,6 +316,11 @@ impl KernelBuilder {
                 self.int_to(int, signed, elem)
             }
         }
+    }
+
+    /// A float as `f32`, so that rounding it to fewer bits is the only rounding.
+    fn single_before(&mut self, value: Value) -> Value {
+        if self.ty(value).elem == Elem::F64 { minifloat::demote_to_odd(self, value) } else { value }
     }
 
     fn float_to(&mut self, value: Value, elem: Elem) -> Value {

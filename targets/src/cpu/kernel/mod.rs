@@ -12,6 +12,7 @@ pub mod interp;
 pub mod ir;
 pub mod math;
 pub mod math64;
+pub mod minifloat;
 pub mod text;
 pub mod types;
 pub mod verify;

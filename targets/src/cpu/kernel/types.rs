@@ -93,9 +93,10 @@ impl Elem {
             DType::F64 => Self::F64,
             DType::F16 | DType::Bf16 | DType::I16 | DType::U16 => Self::I16,
             DType::I8 | DType::U8 | DType::Bool => Self::I8,
+            DType::F8E4m3fn | DType::F8E4m3fnuz | DType::F8E5m2 | DType::F8E5m2fnuz => Self::I8,
             DType::I32 | DType::U32 => Self::I32,
             DType::I64 | DType::U64 => Self::I64,
-            DType::I4 | DType::U4 => return None,
+            DType::I2 | DType::U2 | DType::I4 | DType::U4 => return None,
         })
     }
 }

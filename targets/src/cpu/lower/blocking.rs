@@ -1,20 +1,52 @@
-//! How large register blocks are: the schedule parameters of sums of products.
+//! Schedules of sums of products and of sliding windows: how large register blocks are and which loop comes first.
+//!
+//! What makes sense is listed here, once: proposals weigh every entry by the kernel that it gives, and lowering follows the
+//! one that the leaf states. A leaf that states none takes the first entry.
+
+use std::collections::BTreeMap;
 
 use adze_ir::extent::Extent;
+use adze_ir::propose::Schedule;
 
-use super::leaf::lanes_of;
-use super::operand::LeafCx;
+use super::leaf::{lanes_of, unsupported};
+use super::operand::{LeafCx, Unsupported};
 use super::product::Right;
 use crate::cpu::kernel::Elem;
+use crate::cpu::machine::Arch;
 
 /// Bytes of the left operand that stay in the cache while panels pass by.
 const CHUNK_BYTES: i64 = 64 << 10;
-/// Larger extents cost alike.
-const MOST: i64 = 1 << 20;
 /// A left operand up to this size is walked once per panel, so that the weights are read once.
 const PANELS_FIRST_BYTES: i64 = 700 << 10;
+/// Blocks that are offered, each with both orders of loops where that matters.
+const MAX_BLOCKS: usize = 4;
 
-/// A register block.
+/// Larger extents cost alike.
+const MOST: i64 = 1 << 20;
+/// Most rows of a block.
+const MAX_ROWS: usize = 28;
+/// Largest parameter of a schedule: beyond, no machine has the registers.
+const MAX_PARAM: i64 = 28;
+
+/// What blocks of a sum of products depend on.
+pub(super) struct Shape {
+    /// Element computed in.
+    pub elem: Elem,
+    /// Rows that are computed alike.
+    pub rows: Extent,
+    /// Columns.
+    pub cols: Extent,
+    /// Steps of the sum.
+    pub depth: Extent,
+    /// Elements of the left operand.
+    pub left: Extent,
+    /// How the right operand lies.
+    pub right: Right,
+    /// Registers that a step takes beside the sums and the vectors of columns.
+    pub held: usize,
+}
+
+/// A register block, and the order of the loops around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Blocking {
     /// Rows.
@@ -23,63 +55,54 @@ pub(super) struct Blocking {
     pub nr: usize,
     /// Lanes of a vector.
     pub lanes: u16,
+    /// Panels before everything else, so that each is read once.
+    pub panels_first: bool,
 }
 
+/// Name of the schedules of sums of products.
+const BLOCK: &str = "block";
+/// Name of the schedules of sliding windows.
+const WINDOW: &str = "window";
+
 impl Blocking {
-    /// The block for a product of that many rows and columns.
+    /// The block that the leaf states, or the first one listed.
     ///
-    /// Sums, the vectors of columns and one broadcast have to fit the registers: 4x8 `f32` on x86-64, whose multiply-add
-    /// overwrites a factor and so needs a copy, 8x8 where there are 32 registers. One row alone takes more columns
-    /// instead, and narrow results more rows, to keep eight sums in flight.
-    pub fn choose(cx: &LeafCx<'_>, elem: Elem, [rows, cols, depth]: [&Extent; 3], right: Right) -> Self {
-        let many = cx.machine.vector_registers >= 32;
-        let lanes = lanes_of(cx, elem);
-        let broad = cx.machine.vector_bytes > 16 && right != Right::Dot && *rows != Extent::ONE;
-        let narrow = cols.as_const().is_some_and(|n| right == Right::Strided && n < i64::from(lanes));
-        if broad && !narrow {
-            // Products of bytes without an instruction of their own take registers for their halves.
-            let held = if elem.is_int() && !cx.machine.has_dot { 5 } else { 1 };
-            return Self::cheapest(cx, (lanes, held), [rows, cols, depth].map(|e| e.upper(cx.dims).clamp(1, MOST)));
-        }
-        if right == Right::Dot {
-            let (mr, nr) = if many { (4, 4) } else { (2, 4) };
-            let mr = if *rows == Extent::ONE { 1 } else { mr };
-            return Self { mr, nr: small(cols, nr), lanes };
-        }
-        let lanes = if narrow { 1 } else { lanes };
-        let vecs = |most: usize| {
-            let wanted = cols.as_const().map_or(most, |n| usize::try_from(n).unwrap_or(1).div_ceil(usize::from(lanes)));
-            wanted.clamp(1, most)
-        };
-        let (mr, vecs) = match rows.as_const() {
-            Some(1) => (1, vecs(if many { 16 } else { 8 })),
-            _ if lanes == 1 && !narrow => (4, vecs(4)),
-            _ => match (vecs(2), many) {
-                (1, _) => (8, 1),
-                (_, true) => (8, 2),
-                (_, false) => (4, 2),
-            },
-        };
-        Self { mr: small(rows, mr), nr: vecs * usize::from(lanes), lanes }
+    /// # Errors
+    /// [`Unsupported`] for a schedule that is none of a sum of products.
+    pub fn choose(cx: &LeafCx<'_>, shape: &Shape) -> Result<Self, Unsupported> {
+        let listed = Self::list(cx, shape);
+        let Some(schedule) = cx.schedule else { return Ok(listed[0]) };
+        let [mr, vecs, panels] = params(schedule, BLOCK, ["mr", "vecs", "panels_first"])?;
+        let lanes = if shape.right == Right::Dot { 1 } else { listed[0].lanes };
+        let nr = usize::try_from(vecs).unwrap_or(1) * usize::from(lanes);
+        // A tile of the leaf may be smaller than what the schedule was chosen for.
+        let rows = shape.rows.as_const().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1);
+        let mr = usize::try_from(mr).unwrap_or(1).min(rows);
+        Ok(Self { mr, nr, lanes: listed[0].lanes, panels_first: panels != 0 })
     }
 
-    /// The block with the least cycles over all blocks of the result, for machines whose multiply-add leaves its factors
-    /// alone: sums, the vectors of columns and one broadcast share the registers.
-    fn cheapest(cx: &LeafCx<'_>, (lanes, held): (u16, i64), [rows, cols, depth]: [i64; 3]) -> Self {
-        let registers = i64::from(cx.machine.vector_registers);
-        let candidates = (1..=6).flat_map(|vecs| {
-            let most = ((registers - vecs - held) / vecs).min(28);
-            (1..=most).rev().map(move |mr| (mr, vecs))
-        });
-        let cost = |&(mr, vecs): &(i64, i64)| {
-            let nr = vecs * i64::from(lanes);
-            let panels = [(cols / nr, vecs), (1, (cols % nr + i64::from(lanes) - 1) / i64::from(lanes))];
-            let blocks = [(rows / mr, mr), (1, rows % mr)];
-            let each = panels.iter().flat_map(|p| blocks.iter().map(move |b| (p.0 * b.0, b.1, p.1)));
-            each.map(|(count, mr, vecs)| count * block_cycles(mr, vecs, depth)).sum::<i64>()
+    /// The schedule that gives this block again.
+    pub fn schedule(&self, right: Right) -> Schedule {
+        let lanes = if right == Right::Dot { 1 } else { usize::from(self.lanes) };
+        let vecs = (self.nr / lanes) as i64;
+        stated(BLOCK, [("mr", self.mr as i64), ("vecs", vecs), ("panels_first", self.panels_first.into())])
+    }
+
+    /// The blocks that make sense, most promising first; at least one.
+    pub fn list(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Self> {
+        let bytes = shape.left.upper(cx.dims).max(1).saturating_mul(shape.elem.bytes().into());
+        let first = bytes <= PANELS_FIRST_BYTES;
+        let mut blocks = blocks(cx, shape);
+        blocks.truncate(MAX_BLOCKS);
+        let orders = |block: &Self| {
+            let one = |extent: &Extent, of: usize| extent.as_const().is_some_and(|n| n <= of as i64);
+            let both = !one(&shape.rows, block.mr) && !one(&shape.cols, block.nr);
+            let other = both.then_some(Self { panels_first: !first, ..*block });
+            std::iter::once(Self { panels_first: first, ..*block }).chain(other)
         };
-        let (mr, vecs) = candidates.min_by_key(cost).unwrap_or((1, 1));
-        Self { mr: mr as usize, nr: vecs as usize * usize::from(lanes), lanes }
+        let (firsts, others): (Vec<Self>, Vec<Self>) =
+            blocks.iter().flat_map(orders).partition(|block| block.panels_first == first);
+        firsts.into_iter().chain(others).collect()
     }
 
     /// Rows of a unit of work, so that its part of the left operand stays close.
@@ -88,6 +111,49 @@ impl Blocking {
         let mr = self.mr as i64;
         (CHUNK_BYTES / row_bytes / mr).max(4) * mr
     }
+}
+
+/// Register blocks, those first that should take the fewest cycles.
+///
+/// Sums, the vectors of columns and a broadcast have to fit the registers; Cranelift's multiply-add on x86-64 overwrites a
+/// factor and so needs a copy.
+fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
+    let registers = cx.machine.vector_registers as usize;
+    let lanes = lanes_of(cx, shape.elem);
+    let block = |mr: usize, vecs: usize, lanes: u16| {
+        let nr = vecs * usize::from(lanes);
+        Blocking { mr: small(&shape.rows, mr), nr, lanes, panels_first: false }
+    };
+    if shape.right == Right::Dot {
+        let mr = if registers >= 32 { 4 } else { 2 };
+        return vec![Blocking { lanes, ..block(mr, small(&shape.cols, 4), 1) }];
+    }
+    let narrow = shape.right == Right::Strided && shape.cols.as_const().is_some_and(|n| n < i64::from(lanes));
+    let lanes = if narrow { 1 } else { lanes };
+    let wanted = shape.cols.as_const().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(1));
+    let wanted = wanted.div_ceil(usize::from(lanes)).max(1);
+    let copy = cx.machine.arch == Arch::X86_64 && cx.machine.vector_bytes <= 16;
+    let spare = shape.held + if copy { 2 } else { 0 };
+    let most_vecs = if shape.rows == Extent::ONE { registers / 2 } else { 6 };
+    let mut blocks: Vec<(i64, Blocking)> = Vec::new();
+    for vecs in 1..=wanted.min(most_vecs) {
+        let most = small(&shape.rows, ((registers - spare).saturating_sub(vecs) / vecs).clamp(1, MAX_ROWS));
+        let candidates = (1..=most).rev().map(|mr| block(mr, vecs, lanes));
+        // The best one of every width: others of the same width are much alike.
+        blocks.extend(candidates.map(|block| (all_cycles(cx, shape, &block), block)).min_by_key(|(cycles, _)| *cycles));
+    }
+    blocks.sort_by_key(|(cycles, _)| *cycles);
+    blocks.into_iter().map(|(_, block)| block).collect()
+}
+
+/// Half cycles of all blocks of the result, what is left over of rows and columns included.
+fn all_cycles(cx: &LeafCx<'_>, shape: &Shape, block: &Blocking) -> i64 {
+    let [rows, cols, depth] = [&shape.rows, &shape.cols, &shape.depth].map(|e| e.upper(cx.dims).clamp(1, MOST));
+    let (mr, nr, lanes) = (block.mr as i64, block.nr as i64, i64::from(block.lanes));
+    let panels = [(cols / nr, nr / lanes), (1, (cols % nr + lanes - 1) / lanes)];
+    let blocks = [(rows / mr, mr), (1, rows % mr)];
+    let each = panels.iter().flat_map(|p| blocks.iter().map(move |b| (p.0 * b.0, b.1, p.1)));
+    each.map(|(count, mr, vecs)| count * block_cycles(mr, vecs, depth)).sum()
 }
 
 /// Half cycles of a block: per step of the sum two multiply-adds or two loads start each cycle, and a sum waits four for its
@@ -100,10 +166,57 @@ fn block_cycles(mr: i64, vecs: i64, depth: i64) -> i64 {
     depth * step + 50 + 3 * mr * vecs
 }
 
-/// Whether panels come before rows: when the left operand is small enough to be walked many times.
-pub(super) fn panels_first(cx: &LeafCx<'_>, elem: Elem, rows: &Extent, depth: &Extent) -> bool {
-    let bytes = rows.upper(cx.dims).max(1).saturating_mul(depth.upper(cx.dims).max(1));
-    bytes.saturating_mul(elem.bytes().into()) <= PANELS_FIRST_BYTES
+/// Registers that a sliding window's results and weights may take: one for the element read, one more to compute with.
+pub(super) fn window_registers(cx: &LeafCx<'_>) -> usize {
+    cx.machine.vector_registers as usize - 2
+}
+
+/// Rows of a sliding window's block beside so many weights, most promising first.
+pub(super) fn window_rows(cx: &LeafCx<'_>, rows: &Extent, held: usize) -> Vec<usize> {
+    // Longer blocks were never faster: their code is long, and what they save is little.
+    let most = window_registers(cx).saturating_sub(held).clamp(1, 8);
+    let divides = |mr: &usize| rows.as_const().is_some_and(|n| n % *mr as i64 == 0);
+    let even = (5..=most).rev().find(divides);
+    let listed = even.into_iter().chain([most, 4]).map(|mr| small(rows, mr.min(most)));
+    let mut list = Vec::new();
+    for mr in listed {
+        if !list.contains(&mr) {
+            list.push(mr);
+        }
+    }
+    list
+}
+
+/// The rows that the leaf states, or the first ones listed.
+///
+/// # Errors
+/// [`Unsupported`] for a schedule that is none of a sliding window.
+pub(super) fn choose_window(cx: &LeafCx<'_>, rows: &Extent, held: usize) -> Result<usize, Unsupported> {
+    let Some(schedule) = cx.schedule else { return Ok(window_rows(cx, rows, held)[0]) };
+    let [mr] = params(schedule, WINDOW, ["mr"])?;
+    let most = window_registers(cx).saturating_sub(held).max(1);
+    Ok(small(rows, usize::try_from(mr).unwrap_or(1).min(most)))
+}
+
+/// The schedule of a block of so many rows.
+pub(super) fn window_schedule(mr: usize) -> Schedule {
+    stated(WINDOW, [("mr", mr as i64)])
+}
+
+fn stated<const N: usize>(id: &str, params: [(&str, i64); N]) -> Schedule {
+    let params: BTreeMap<_, _> = params.into_iter().map(|(name, value)| (name.into(), value)).collect();
+    Schedule { id: id.into(), params }
+}
+
+/// The parameters of a schedule: exactly these, small and not negative.
+fn params<const N: usize>(schedule: &Schedule, id: &str, names: [&str; N]) -> Result<[i64; N], Unsupported> {
+    let value = |name: &str| schedule.params.get(name).copied().filter(|v| (0..=MAX_PARAM).contains(v));
+    let known = &*schedule.id == id && schedule.params.len() == N && names.iter().all(|name| value(name).is_some());
+    if !known || names.iter().any(|name| *name != "panels_first" && value(name) == Some(0)) {
+        let accepted = format!("`{id}` with {}", names.join(", "));
+        return Err(unsupported(format!("schedule {schedule}"), accepted));
+    }
+    Ok(names.map(|name| value(name).unwrap_or(1)))
 }
 
 fn small(extent: &Extent, most: usize) -> usize {

@@ -7,9 +7,10 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 use adze_ir::tensor::Tensor;
 
-use super::blocking::{Blocking, panels_first};
+use super::blocking::{Blocking, Shape, window_rows, window_schedule};
 use super::borders::{Borders, CLIPPED, INSIDE};
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
@@ -19,7 +20,7 @@ use super::operand::{LeafCx, Lowered, Operand, Unsupported};
 use super::pack::{Source, pack_panels, pack_rows};
 use super::pool::{Parts, slide};
 use super::product::{Product, RIGHT, Right};
-use super::slide::{Finish, Step};
+use super::slide::{Finish, Step, weights_held};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::{Elem, KernelBuilder};
 
@@ -32,6 +33,21 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let conv = Conv::new(cx, &anchor)?;
     Ok(vec![conv.lower(cx, &anchor)?])
+}
+
+/// The schedules that make sense for a `Conv`.
+///
+/// # Errors
+/// As [`lower`].
+pub(super) fn schedules(cx: &LeafCx<'_>) -> Result<Vec<Schedule>, Unsupported> {
+    let conv = Conv::new(cx, &Anchor::of(cx)?)?;
+    if conv.is_depthwise() && conv.constant.is_some() {
+        let window = conv.row_window();
+        let held = weights_held(&window);
+        return Ok(window_rows(cx, &window.outputs, held).into_iter().map(window_schedule).collect());
+    }
+    let shape = conv.shape();
+    Ok(Blocking::list(cx, &shape).iter().map(|block| block.schedule(shape.right)).collect())
 }
 
 /// The outputs of one spatial axis that a convolution computes: `first`, `first + step`, ...
@@ -110,16 +126,14 @@ impl<'a> Conv<'a> {
         if let Some(tensor) = self.constant.as_ref().filter(|_| self.is_depthwise()) {
             return self.depthwise(cx, anchor, tensor);
         }
-        let kind = if self.constant.is_some() { Right::Packed } else { Right::Strided };
-        let clipped = self.windows.iter().any(|w| w.clipped);
+        let shape = self.shape();
+        let kind = shape.right;
+        let clipped = self.clipped();
         let mut leaf = Leaf::new(cx, "conv");
         let left = leaf.input(anchor.need(0)?)?;
         let left = Stream { base: left.base - self.padding_offset(), ..left };
 
-        let rows_hint = if clipped { self.row_window().outputs } else { Extent::product(&self.y.shape[2..]) };
-        let columns: Extent = self.columns.into();
-        let sum_depth = self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth;
-        let blocking = Blocking::choose(cx, self.elem, [&rows_hint, &columns, &sum_depth.into()], kind);
+        let blocking = Blocking::choose(cx, &shape)?;
         let right = match &self.constant {
             Some(tensor) => self.pack(&mut leaf, tensor, blocking.nr),
             None => leaf.input(anchor.need(1)?)?,
@@ -135,6 +149,7 @@ impl<'a> Conv<'a> {
         epilogue.thin(&self.phases);
         strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
+        let sum_depth = self.sum_depth();
         let (mut outer, rows, cols) = self.axes(kind, blocking.nr, sum_depth, &strides);
         let mut rows = rows;
         let mut borders = Borders::default();
@@ -165,7 +180,7 @@ impl<'a> Conv<'a> {
             form: Form::Plain,
             start_times: None,
             chunk: Some(blocking.chunk(cx, self.elem, &depth)),
-            panels_first: panels_first(cx, self.elem, &Extent::product(&self.x.shape), &Extent::ONE),
+            panels_first: blocking.panels_first,
             outer,
             rows,
             cols,
@@ -174,6 +189,29 @@ impl<'a> Conv<'a> {
             epilogue,
         };
         product.emit(leaf)
+    }
+
+    fn clipped(&self) -> bool {
+        self.windows.iter().any(|w| w.clipped)
+    }
+
+    /// Steps of the sum.
+    fn sum_depth(&self) -> i64 {
+        self.windows.iter().map(|w| w.kernel).product::<i64>() * self.depth
+    }
+
+    /// What register blocks depend on.
+    fn shape(&self) -> Shape {
+        let rows = if self.clipped() { self.row_window().outputs } else { Extent::product(&self.y.shape[2..]) };
+        Shape {
+            elem: self.elem,
+            rows,
+            cols: self.columns.into(),
+            depth: self.sum_depth().into(),
+            left: Extent::product(&self.x.shape),
+            right: if self.constant.is_some() { Right::Packed } else { Right::Strided },
+            held: 1,
+        }
     }
 
     /// Whether every channel is convolved by itself and channels are neighbours in memory.

@@ -13,7 +13,7 @@ use adze_ir::extent::Extent;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::blocking::{Blocking, panels_first};
+use super::blocking::{Blocking, Shape};
 use super::conv::Conv;
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
@@ -50,6 +50,13 @@ pub(super) fn lower(
         None => parts.product(cx, anchor),
         Some(window) => parts.convolution(cx, anchor, window),
     }
+}
+
+/// A product of words of four bytes with constant weights.
+fn shape(cx: &LeafCx<'_>, rows: Extent, cols: Extent, depth: Extent) -> Shape {
+    // Without an instruction of their own, products of bytes take registers for their halves.
+    let held = if cx.machine.has_dot { 1 } else { 5 };
+    Shape { elem: Elem::I32, left: rows.clone() * depth.clone(), rows, cols, depth, right: Right::Packed, held }
 }
 
 /// The zero point of the left operand.
@@ -174,9 +181,8 @@ impl<'a> Known<'a> {
             return Ok(None);
         }
         let quads = self.quads(cx);
-        let rows_hint = Extent::product(&x.shape[..rank - 1]);
-        let blocking =
-            Blocking::choose(cx, Elem::I32, [&rows_hint, &columns.into(), &depth.div_ceil(4).into()], Right::Packed);
+        let (all_rows, words) = (Extent::product(&x.shape[..rank - 1]), Extent::from(depth.div_ceil(4)));
+        let blocking = Blocking::choose(cx, &shape(cx, all_rows, columns.into(), words.clone()))?;
         let mut leaf = Leaf::new(cx, &format!("{}_{}x{}", anchor.op.name(), blocking.mr, blocking.nr));
         let left = leaf.input(at)?;
         let run = Runs { groups: (1, 0), cols: (columns, 1), outer: Vec::new(), run: vec![(depth, columns)] };
@@ -203,7 +209,6 @@ impl<'a> Known<'a> {
         let one = || Axis { extent: Extent::ONE, strides: vec![Extent::ZERO; cols.strides.len()] };
         let rows = outer.pop().unwrap_or_else(one);
         let sum = Sum::quads(Vec::new(), depth as i64, blocking.nr);
-        let words: Extent = depth.div_ceil(4).into();
         let product = Product {
             elem: Elem::I32,
             lanes: blocking.lanes,
@@ -216,7 +221,7 @@ impl<'a> Known<'a> {
             form: Form::Quads(quads),
             start_times,
             chunk: Some(blocking.chunk(cx, Elem::I32, &words)),
-            panels_first: panels_first(cx, Elem::I32, &rows.extent, &words),
+            panels_first: blocking.panels_first,
             outer,
             rows,
             cols,
@@ -270,10 +275,12 @@ impl<'a> Known<'a> {
 
     fn dense(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, conv: &Conv<'_>) -> Result<Lowered, Unsupported> {
         let quads = self.quads(cx);
-        let rows_hint = Extent::product(&conv.y.shape[2..]);
-        let depth = conv.windows.iter().map(|w| w.kernel).product::<i64>() * conv.depth;
-        let sizes = [&rows_hint, &conv.columns.into(), &Extent::from(depth).ceildiv(&4.into())];
-        let blocking = Blocking::choose(cx, Elem::I32, sizes, Right::Packed);
+        // A quarter of the elements are words.
+        let words = Extent::product(&conv.x.shape).ceildiv(&4.into());
+        let depth = self.shape[1..].iter().product::<usize>().div_ceil(4);
+        let rows = Extent::product(&conv.y.shape[2..]);
+        let shape = Shape { left: words, ..shape(cx, rows, conv.columns.into(), depth.into()) };
+        let blocking = Blocking::choose(cx, &shape)?;
         let mut leaf = Leaf::new(cx, "conv_integer");
         let left = leaf.input(self.x.1)?;
         let left = Stream { base: left.base - conv.padding_offset(), ..left };
@@ -311,8 +318,7 @@ impl<'a> Known<'a> {
             form: Form::Quads(quads),
             start_times,
             chunk: Some(blocking.chunk(cx, Elem::I32, &words)),
-            // A quarter of the elements are words.
-            panels_first: panels_first(cx, Elem::I32, &Extent::product(&conv.x.shape).ceildiv(&4.into()), &Extent::ONE),
+            panels_first: blocking.panels_first,
             outer,
             rows,
             cols,

@@ -1,5 +1,6 @@
 //! Elementwise functions as kernel code: one value per operand in, one out. Also the epilogues of fused leaves.
 
+use adze_ir::minifloat::Minifloat;
 use adze_ir::ops::{BinaryFn, Op, UnaryFn};
 use adze_ir::types::DType;
 
@@ -25,6 +26,7 @@ pub struct Lane {
 pub fn compute_elem(dtype: DType) -> Option<Elem> {
     match dtype {
         DType::F16 | DType::Bf16 | DType::F32 => Some(Elem::F32),
+        dtype if Minifloat::of(dtype).is_some() => Some(Elem::F32),
         DType::F64 => Some(Elem::F64),
         // As wide as the floats it is mostly used with.
         DType::Bool => Some(Elem::M32),
@@ -57,7 +59,7 @@ pub fn is_elementwise(op: &Op) -> bool {
 }
 
 fn signed(dtype: DType) -> bool {
-    matches!(dtype, DType::I4 | DType::I8 | DType::I16 | DType::I32 | DType::I64)
+    matches!(dtype, DType::I2 | DType::I4 | DType::I8 | DType::I16 | DType::I32 | DType::I64)
 }
 
 /// Whether the operator means the same on 4-bit integers held in bytes.
@@ -459,6 +461,12 @@ pub fn cast(b: &mut KernelBuilder, x: Lane, to: DType) -> Value {
         let ty = Type::vec(elem, from.lanes);
         let (one, zero) = if elem.is_float() { (b.number(1.0, ty), b.zero(ty)) } else { (b.int(1, ty), b.zero(ty)) };
         return b.select(mask, one, zero);
+    }
+    if let Some(format) = Minifloat::of(to) {
+        let value = b.convert(x.value, signed(x.dtype), if from.elem == Elem::F64 { Elem::F64 } else { Elem::F32 });
+        // Infinity saturates as finite numbers do; a dtype that has it keeps it when it only moves.
+        let largest = format.decode(format.largest);
+        return clamp(b, Lane { value, dtype: DType::F32, constant: None }, Some(-largest), Some(largest));
     }
     if from.elem.is_float() && is_nibble(to) {
         let wide = b.convert(x.value, true, Elem::I32);

@@ -5,9 +5,10 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 use adze_ir::tensor::Tensor;
 
-use super::blocking::{Blocking, panels_first};
+use super::blocking::{Blocking, Shape};
 use super::epilogue::Epilogue;
 use super::leaf::{
     Anchor, Axis, Leaf, Stream, broadcast_strides, compute_elem, elem_dtype, input, join_axes, output, unsupported,
@@ -24,19 +25,16 @@ use crate::cpu::kernel::Elem;
 /// [`Unsupported`] for dtypes without kernels and epilogues that are not elementwise.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
-    let (trans_a, trans_b, alpha, beta) = match anchor.op {
-        Op::MatMul(op) => (op.trans_a, op.trans_b, 1.0, 1.0),
-        Op::Gemm(op) => (op.trans_a, op.trans_b, op.alpha.get(), op.beta.get()),
-        other => return Err(unsupported(format!("`{}`", other.name()), "`matmul` or `gemm`")),
+    let (alpha, beta) = match anchor.op {
+        Op::Gemm(op) => (op.alpha.get(), op.beta.get()),
+        _ => (1.0, 1.0),
     };
     let (left_at, right_at) = (anchor.need(0)?, anchor.need(1)?);
-    let left = Matrix::new(input(cx, left_at)?, trans_a)?;
-    let right = Matrix::new(input(cx, right_at)?, !trans_b)?;
+    let (left, right) = matrices(cx, &anchor)?;
     let result = output(cx, 0)?;
-    let elem = compute_elem(left.operand.dtype)?;
-    let kind = right_kind(&left, &right);
-    let sizes = [&all_rows(&left, &right), &right.free(), &left.sum()];
-    let blocking = Blocking::choose(cx, elem, sizes, kind);
+    let shape = shape(&left, &right)?;
+    let (elem, kind) = (shape.elem, shape.right);
+    let blocking = Blocking::choose(cx, &shape)?;
     let mut leaf = Leaf::new(cx, &format!("matmul_{}x{}", blocking.mr, blocking.nr));
 
     let left_stream = leaf.input(left_at)?;
@@ -75,7 +73,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         start_times: None,
         scale: (alpha != 1.0 || beta != 1.0).then_some(Scale { alpha, beta }),
         chunk: Some(blocking.chunk(cx, elem, &depth)),
-        panels_first: panels_first(cx, elem, &rows.extent, &depth),
+        panels_first: blocking.panels_first,
         outer,
         rows,
         cols,
@@ -84,6 +82,39 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         epilogue,
     };
     Ok(vec![product.emit(leaf)?])
+}
+
+/// The schedules that make sense for a `MatMul` or `Gemm`.
+///
+/// # Errors
+/// As [`lower`].
+pub(super) fn schedules(cx: &LeafCx<'_>) -> Result<Vec<Schedule>, Unsupported> {
+    let (left, right) = matrices(cx, &Anchor::of(cx)?)?;
+    let shape = shape(&left, &right)?;
+    Ok(Blocking::list(cx, &shape).iter().map(|block| block.schedule(shape.right)).collect())
+}
+
+fn matrices<'a>(cx: &LeafCx<'a>, anchor: &Anchor<'_>) -> Result<(Matrix<'a>, Matrix<'a>), Unsupported> {
+    let (trans_a, trans_b) = match anchor.op {
+        Op::MatMul(op) => (op.trans_a, op.trans_b),
+        Op::Gemm(op) => (op.trans_a, op.trans_b),
+        other => return Err(unsupported(format!("`{}`", other.name()), "`matmul` or `gemm`")),
+    };
+    let left = Matrix::new(input(cx, anchor.need(0)?)?, trans_a)?;
+    Ok((left, Matrix::new(input(cx, anchor.need(1)?)?, !trans_b)?))
+}
+
+fn shape(left: &Matrix<'_>, right: &Matrix<'_>) -> Result<Shape, Unsupported> {
+    let (rows, depth) = (all_rows(left, right), left.sum());
+    Ok(Shape {
+        elem: compute_elem(left.operand.dtype)?,
+        left: rows.clone() * depth.clone(),
+        rows,
+        cols: right.free(),
+        depth,
+        right: right_kind(left, right),
+        held: 1,
+    })
 }
 
 /// A matrix operand: which axis is summed over and which one makes rows or columns.

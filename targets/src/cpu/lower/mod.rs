@@ -41,6 +41,7 @@ mod walk;
 mod window;
 
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 
 pub use nest::{Nest, NestDim, broadcast_strides};
 pub use operand::{Bounds, LeafCx, Lowered, Operand, PackedWeight, PtrRole, Unsupported};
@@ -49,12 +50,23 @@ pub use point::eval_steps;
 /// The kernels of a leaf, in the order they run.
 ///
 /// # Errors
-/// [`Unsupported`] when the operator has no kernel for these operands.
+/// [`Unsupported`] when the operator has no kernel for these operands, or none with the schedule that is stated.
 pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
-    let anchor = match cx.op {
-        Op::Fused(fused) => &fused.anchor().op,
-        op => op,
-    };
+    let anchor = anchor(cx.op);
+    let scheduled = matches!(
+        anchor,
+        Op::MatMul(_)
+            | Op::Gemm(_)
+            | Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::MaxPool(_)
+            | Op::AveragePool(_)
+            | Op::LpPool(_)
+    );
+    if let Some(schedule) = cx.schedule.filter(|_| !scheduled) {
+        let accepted = format!("no schedule: `{}` is computed in one way", anchor.name());
+        return Err(Unsupported { found: format!("schedule {schedule}"), accepted });
+    }
     match anchor {
         op if elementwise::is_elementwise(op) => point::lower(cx),
         Op::Reduce(_)
@@ -98,6 +110,25 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
         op => Err(Unsupported { found: format!("`{op}`"), accepted: "an operator with a CPU kernel".into() }),
     }
+}
+
+/// The operator that decides the kernel.
+fn anchor(op: &Op) -> &Op {
+    match op {
+        Op::Fused(fused) => &fused.anchor().op,
+        op => op,
+    }
+}
+
+/// The schedules that make sense for a leaf, most promising first; none where there is one way only, or no kernel.
+pub fn schedules(cx: &LeafCx<'_>) -> Vec<Schedule> {
+    let listed = match anchor(cx.op) {
+        Op::MatMul(_) | Op::Gemm(_) => gemm::schedules(cx),
+        Op::Conv(_) => conv::schedules(cx),
+        Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Ok(pool::schedules(cx)),
+        _ => Ok(Vec::new()),
+    };
+    listed.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn group_norm(cx: &LeafCx<'_>, op: &GroupNorm) -> Result<Vec<Lowered>, Unsupport
     let outputs = [split(&cx.outputs[0])];
     let axes: Vec<usize> = (2..x.rank()).collect();
     let inputs = [Some(x), Some(scale), Some(bias)];
-    let inner = LeafCx { op: cx.op, inputs: &inputs, outputs: &outputs, dims: cx.dims, machine: cx.machine };
+    let inner = LeafCx { inputs: &inputs, outputs: &outputs, ..*cx };
     normalise(&inner, &axes, op.epsilon.get(), Affine::Row, true)
 }
 

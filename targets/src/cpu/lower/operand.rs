@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use adze_ir::extent::{Dims, Extent};
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
@@ -70,6 +71,8 @@ pub struct LeafCx<'a> {
     pub dims: &'a Dims,
     /// The machine.
     pub machine: &'a crate::cpu::Machine,
+    /// How it is computed, where that was chosen: one of [`super::schedules`].
+    pub schedule: Option<&'a Schedule>,
 }
 
 impl LeafCx<'_> {

@@ -2,8 +2,10 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 use adze_ir::types::DType;
 
+use super::blocking::{choose_window, window_registers, window_rows, window_schedule};
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, lanes_of, output, unsupported};
 use super::operand::{LeafCx, Lowered, Operand, Unsupported};
@@ -40,6 +42,12 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let mut leaf = Leaf::new(cx, anchor.op.name());
     let stream = leaf.input(at)?;
     Ok(vec![slide(leaf, &anchor, Parts { x, y, stream, elem, windows, step, start: None, finish, stored: None })?])
+}
+
+/// The schedules that make sense for a pool.
+pub(super) fn schedules(cx: &LeafCx<'_>) -> Vec<Schedule> {
+    let rows = cx.outputs.first().and_then(|y| y.shape.last());
+    rows.map_or_else(Vec::new, |rows| window_rows(cx, rows, 0).into_iter().map(window_schedule).collect())
 }
 
 /// What a sliding window is made of.
@@ -101,14 +109,12 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
     }
     let rows = outer.pop().ok_or_else(|| unsupported("no spatial axis", "one or more"))?;
     let base = windows.iter().fold(stream.base.clone(), |base, w| base - w.step.clone() * w.pad.into());
-    // One for the element read, one more to compute with.
-    let registers = leaf.cx.machine.vector_registers as usize - 2;
-    let most = (registers - held_weights(&step, &windows)).min(8) as i64;
+    let held = held_weights(&step, &windows);
     let slide = Slide {
         elem,
         lanes: if vectors { lanes_of(leaf.cx, elem) } else { 1 },
-        mr: usize::try_from(rows.extent.as_const().unwrap_or(most).clamp(1, most)).unwrap_or(1),
-        registers,
+        mr: choose_window(leaf.cx, &rows.extent, held)?,
+        registers: window_registers(leaf.cx),
         x: Stream { base, ..stream },
         y: target,
         start: start.map(|s| s.0),

@@ -81,10 +81,15 @@ pub(super) struct Slide<'a> {
 /// Weights of a channel that are in registers at once.
 pub(super) fn held_weights(step: &Step, windows: &[Window]) -> usize {
     match (step, windows.last()) {
-        (Step::Weighted(..), Some(window)) if window.kernel <= WRITTEN_OUT => window.kernel as usize,
-        (Step::Weighted(..), _) => 1,
+        (Step::Weighted(..), Some(window)) => weights_held(window),
+        (Step::Weighted(..), None) => 1,
         _ => 0,
     }
+}
+
+/// [`held_weights`] of weighted windows whose last axis is this one.
+pub(super) fn weights_held(window: &Window) -> usize {
+    if window.kernel <= WRITTEN_OUT { usize::try_from(window.kernel).unwrap_or(1) } else { 1 }
 }
 
 /// A register block: rows by vectors of channels.

@@ -9,7 +9,7 @@ use adze_ir::ops::{MatMulStored, Op};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::blocking::{Blocking, panels_first};
+use super::blocking::{Blocking, Shape};
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, compute_elem, input, join_axes, output, unsupported};
 use super::micro::{Form, Stored, Sum};
@@ -34,10 +34,20 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         return Err(unsupported(format!("{} of rank {rank}", x.dtype), "f16, bf16 or f32 of rank 2 or more"));
     }
     let weights = Weights::of(cx, &anchor, op)?;
-    let rows_hint = Extent::product(&x.shape[..rank - 1]);
-    let columns: Extent = weights.columns.into();
-    let depth: Extent = (weights.blocks * weights.len).into();
-    let blocking = Blocking::choose(cx, elem, [&rows_hint, &columns, &depth], Right::Packed);
+    let (all_rows, depth) = (Extent::product(&x.shape[..rank - 1]), Extent::from(weights.blocks * weights.len));
+    let blocking = Blocking::choose(
+        cx,
+        &Shape {
+            elem,
+            left: all_rows.clone() * depth.clone(),
+            rows: all_rows,
+            cols: weights.columns.into(),
+            depth: depth.clone(),
+            right: Right::Packed,
+            // The broadcast, and weights on their way to numbers.
+            held: 4,
+        },
+    )?;
     let mut leaf = Leaf::new(cx, &format!("matmul_stored_{}x{}", blocking.mr, blocking.nr));
     let left = leaf.input(at)?;
     let stored = weights.form(blocking.nr);
@@ -73,7 +83,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         form: Form::Stored(stored),
         start_times: None,
         chunk: Some(blocking.chunk(cx, elem, &depth)),
-        panels_first: panels_first(cx, elem, &rows.extent, &depth),
+        panels_first: blocking.panels_first,
         outer,
         rows,
         cols,

@@ -11,6 +11,7 @@ mod gemm;
 mod integer;
 mod pool;
 mod recurrent;
+mod schedules;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::{Bounds, LeafCx, Lowered, Operand, PtrRole, lower_leaf};
+use super::{Bounds, LeafCx, Lowered, Operand, PtrRole, lower_leaf, schedules};
 use crate::cpu::exec::{Buffer, Loaded};
 use crate::cpu::kernel::{interp, verify};
 use crate::cpu::object::ObjectBuilder;
@@ -218,11 +219,28 @@ impl Case {
     }
 
     pub(super) fn lower(&self, machine: &Machine, results: &[Given]) -> Vec<Lowered> {
+        self.with_cx(machine, results, |cx| lower_leaf(cx)).unwrap_or_else(|e| panic!("{}: {e}", self.op))
+    }
+
+    /// Hands the leaf to `ask`.
+    pub(super) fn with_cx<R>(&self, machine: &Machine, results: &[Given], ask: impl FnOnce(&LeafCx<'_>) -> R) -> R {
         let inputs: Vec<Option<Operand>> = self.inputs.iter().map(|g| g.as_ref().map(Given::operand)).collect();
         let outputs: Vec<Operand> = results.iter().map(Given::operand).collect();
         let dims: Dims = self.dims.keys().map(|&name| (name.into(), DimRange { lo: 1, hi: 1000 })).collect();
-        let cx = LeafCx { op: &self.op, inputs: &inputs, outputs: &outputs, dims: &dims, machine };
-        lower_leaf(&cx).unwrap_or_else(|e| panic!("{}: {e}", self.op))
+        ask(&LeafCx { op: &self.op, inputs: &inputs, outputs: &outputs, dims: &dims, machine, schedule: None })
+    }
+
+    /// Runs every schedule that is listed for a machine, and compares. Returns their number.
+    pub(super) fn check_schedules(&self, machine: &Machine, c: f64) -> usize {
+        let wanted = self.results();
+        let listed = self.with_cx(machine, &wanted, schedules);
+        for schedule in &listed {
+            let lowered = self.with_cx(machine, &wanted, |cx| lower_leaf(&LeafCx { schedule: Some(schedule), ..*cx }));
+            let lowered = lowered.unwrap_or_else(|e| panic!("{} by {schedule}: {e}", self.op));
+            let found = self.run(&Engine::Native(machine, 1), &lowered, &wanted).expect("machine code has no limit");
+            self.compare(c, &wanted, &found);
+        }
+        listed.len()
     }
 
     pub(super) fn results(&self) -> Vec<Given> {
