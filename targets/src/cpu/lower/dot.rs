@@ -259,7 +259,8 @@ impl<'a> Known<'a> {
             columns: self.shape[0] as i64 / groups,
             phases: Vec::new(),
         };
-        let channels_last = x.strides[1] == Extent::ONE && y.strides[1] == Extent::ONE;
+        let neighbours = |operand: &Operand| operand.strides[1] == Extent::ONE || operand.shape[1] == Extent::ONE;
+        let channels_last = neighbours(x) && neighbours(y);
         if conv.windows.is_empty() || !channels_last {
             return Ok(None);
         }
