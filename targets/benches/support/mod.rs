@@ -275,13 +275,13 @@ fn others() -> Vec<Layer> {
     for shape in [vec![64, 128], vec![197, 768], vec![12, 64, 64]] {
         let (axis, count) = (shape.len() - 1, shape.iter().product());
         all.push(
-            Layer::new(format!("softmax {shape:?}"), Softmax { axis, flatten: false }, &[shape.clone()], count).plain(),
+            Layer::new(format!("softmax {shape:?}"), Softmax { axis, flatten: false }, std::slice::from_ref(&shape), count).plain(),
         );
         let norm = LayerNorm { axis, epsilon: F64::new(1e-5) };
         let operands = [shape.clone(), vec![shape[axis]], vec![shape[axis]]];
         all.push(Layer::new(format!("layer_norm {shape:?}"), norm, &operands, count).plain().dynamic());
         let mean = Reduce { function: ReduceFn::Mean, axes: vec![axis], keep_dims: true };
-        all.push(Layer::new(format!("mean {shape:?}"), mean, &[shape.clone()], count).plain());
+        all.push(Layer::new(format!("mean {shape:?}"), mean, std::slice::from_ref(&shape), count).plain());
     }
     for (c, h) in [(32, 28), (64, 57), (512, 7)] {
         let count = c * h * h;

@@ -34,11 +34,18 @@ fn if_(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let branch = |name| cx.attrs.graph(name)?.ok_or_else(|| Fault::model(format!("no attribute `{name}`"), "a graph"));
     let (then_branch, else_branch) = (branch("then_branch")?, branch("else_branch")?);
     let known = truth(&condition)?;
+    let before = cx.importer.issues.len();
     let mut results = Vec::new();
     for (branch, taken) in [(then_branch, true), (else_branch, false)] {
         if known.is_none_or(|known| known == taken) {
             match cx.importer.subgraph(branch, Vec::new(), None)? {
                 Some(values) => results.push(values),
+                None if known.is_none() => {
+                    // What is wrong with a branch is nothing wrong with a model that never takes it.
+                    cx.importer.issues.truncate(before);
+                    let accepted = "a condition known at import: fix the inputs or dimensions that it depends on";
+                    return Err(Fault::unsupported("a condition computed at run time", accepted));
+                }
                 None => {
                     cx.missing = true;
                     return Ok(Vec::new());

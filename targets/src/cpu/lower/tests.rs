@@ -219,7 +219,7 @@ impl Case {
     }
 
     pub(super) fn lower(&self, machine: &Machine, results: &[Given]) -> Vec<Lowered> {
-        self.with_cx(machine, results, |cx| lower_leaf(cx)).unwrap_or_else(|e| panic!("{}: {e}", self.op))
+        self.with_cx(machine, results, lower_leaf).unwrap_or_else(|e| panic!("{}: {e}", self.op))
     }
 
     /// Hands the leaf to `ask`.

@@ -11,7 +11,7 @@ use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;
 
 /// The one of four for elements of 8, 16, 32 and 64 bits.
-fn by_bits<'c>(elem: Elem, codes: [&'c Codes; 4]) -> &'c Codes {
+fn by_bits(elem: Elem, codes: [&Codes; 4]) -> &Codes {
     codes[(elem.bits().trailing_zeros() as usize).saturating_sub(3).min(3)]
 }
 

@@ -39,7 +39,7 @@ impl Body<'_> {
                 let wide = Val { ty: int.with_lanes(int.lanes.max(2)), parts: wide };
                 self.shift(Shift::Left, &wide, &Part::Int(16))
             }
-            Cvt::ToBf16 => self.to_bf16(a, to),
+            Cvt::ToBf16 => self.float_to_bf16(a, to),
         }
     }
 
@@ -356,7 +356,7 @@ impl Body<'_> {
         self.saturate(true, &Val { ty: Type::I64, parts: vec![whole] }, to)
     }
 
-    fn to_bf16(&mut self, a: &Val, to: Type) -> Result<Vec<Part>, CodegenError> {
+    fn float_to_bf16(&mut self, a: &Val, to: Type) -> Result<Vec<Part>, CodegenError> {
         // As vectors of two lanes or more, so that scalars take the same way.
         let ty = a.ty.with_lanes(a.ty.lanes.max(2));
         let int = ty.with_elem(Elem::I32);

@@ -522,7 +522,7 @@ impl Body<'_> {
         let total = bytes * lanes.len() as u32;
         let start = lanes[0].1;
         let runs = |lanes: &[(usize, u32)], from: u32| lanes.iter().zip(from..).all(|(l, i)| l.1 == i);
-        if sources.len() == 1 && runs(lanes, start) && start * bytes % total == 0 && total >= 4 {
+        if sources.len() == 1 && runs(lanes, start) && (start * bytes).is_multiple_of(total) && total >= 4 {
             return Ok(Some(self.chunk(sources[0], width, start * bytes, total)));
         }
         let (low, high) = lanes.split_at(lanes.len() / 2);
