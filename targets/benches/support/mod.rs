@@ -275,7 +275,13 @@ fn others() -> Vec<Layer> {
     for shape in [vec![64, 128], vec![197, 768], vec![12, 64, 64]] {
         let (axis, count) = (shape.len() - 1, shape.iter().product());
         all.push(
-            Layer::new(format!("softmax {shape:?}"), Softmax { axis, flatten: false }, std::slice::from_ref(&shape), count).plain(),
+            Layer::new(
+                format!("softmax {shape:?}"),
+                Softmax { axis, flatten: false },
+                std::slice::from_ref(&shape),
+                count,
+            )
+            .plain(),
         );
         let norm = LayerNorm { axis, epsilon: F64::new(1e-5) };
         let operands = [shape.clone(), vec![shape[axis]], vec![shape[axis]]];

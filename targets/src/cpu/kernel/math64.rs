@@ -1,8 +1,8 @@
-//! Transcendental functions of `f64` lanes, the counterpart of the `f32` ones in [`math`](super::math): no table, no
+//! Transcendental functions of `f64` lanes, the counterpart of the `f32` ones in `math`(super::math): no table, no
 //! branch, no call.
 //!
 //! Coefficients are those of Taylor series, cut where the next term is below a tenth of a unit in the last place, except
-//! for [`erf`] above 1. Each function states its largest error over all finite inputs, tested over all exponents. NaN gives
+//! for `erf` above 1. Each function states its largest error over all finite inputs, tested over all exponents. NaN gives
 //! NaN; subnormal inputs and results are computed, not flushed.
 
 use std::f64::consts::{FRAC_2_PI, FRAC_2_SQRT_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E};
@@ -12,21 +12,21 @@ use super::ir::{BinOp, Cmp, Shift, UnOp, Value};
 use super::math::{MAGIC_F64, clamp, copy_sign, exponent_and_fraction, log1p, poly, power_cases, power_of_two};
 use super::types::Elem;
 
-/// Largest error of [`exp`].
+/// Largest error of `exp`.
 pub const EXP_ULP: u32 = 1;
-/// Largest error of [`log`].
+/// Largest error of `log`.
 pub const LOG_ULP: u32 = 1;
-/// Largest error of [`tanh`].
+/// Largest error of `tanh`.
 pub const TANH_ULP: u32 = 3;
-/// Largest error of [`sigmoid`](super::math::sigmoid) of `f64`.
+/// Largest error of `sigmoid`(super::math::sigmoid) of `f64`.
 pub const SIGMOID_ULP: u32 = 2;
-/// Largest error of [`erf`].
+/// Largest error of `erf`.
 pub const ERF_ULP: u32 = 2;
 /// Largest error of sine and cosine up to [`TRIG_LIMIT`](super::math::TRIG_LIMIT).
 pub const TRIG_ULP: u32 = 2;
-/// Largest error of [`pow`].
+/// Largest error of `pow`.
 pub const POW_ULP: u32 = 2;
-/// Largest error of [`atan`], [`asin`], [`acos`], [`sinh`], [`cosh`], [`asinh`], [`acosh`] and [`atanh`].
+/// Largest error of `atan`, `asin`, `acos`, `sinh`, `cosh`, `asinh`, `acosh` and `atanh`.
 pub const INVERSE_ULP: u32 = 5;
 
 /// `ln 2` in two parts, the first short enough for exact products with exponents.

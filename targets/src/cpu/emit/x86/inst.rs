@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::super::alloc::{Facts, Flow, Reg};
 
-/// Register files: positions in [`super::FILES`].
+/// Register files: positions in the list that the allocator is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// General purpose.

@@ -1,7 +1,7 @@
 //! Kernel IR to x86-64 machine code with 256-bit (AVX2, FMA) or 512-bit (AVX-512 F, BW, DQ, VL) vectors.
 //!
-//! Instructions are selected in the kernel's order ([`body`]), registers given out by the shared allocator, what does
-//! not fit goes to the frame ([`spill`]), and `iced-x86` encodes. A kernel value is a row of *parts*: vector registers
+//! Instructions are selected in the kernel's order (`body.rs`), registers given out by the shared allocator, what does
+//! not fit goes to the frame (`spill.rs`), and `iced-x86` encodes. A kernel value is a row of *parts*: vector registers
 //! with consecutive lanes; scalars of integers are in general registers, those of floats in the first lane of a vector
 //! register. Masks of vectors are mask registers with AVX-512 and vectors of ones and zeros without; scalar masks are 0 or
 //! 1 in a general register. Lanes past the end of a value hold anything.
