@@ -40,7 +40,8 @@ fn parse(line: &str) -> Case {
         let range = range.split_once("..").map_or(default, |(lo, hi)| (lo.parse().unwrap(), hi.parse().unwrap()));
         Some((ty, range))
     };
-    let needs_constants = operands.contains("const ");
+    // Weights that stay as they are stored are constants by definition.
+    let needs_constants = operands.contains("const ") || op.name() == "matmul_stored";
     Case { op, operands: operands.split(';').map(operand).collect(), needs_constants }
 }
 

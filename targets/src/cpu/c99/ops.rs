@@ -170,9 +170,9 @@ pub(super) fn bits(from: Elem, to: Elem, i: &str, x: &dyn Fn(&str) -> String) ->
             let ratio = t / f;
             let parts = (0..ratio).map(|k| {
                 let lane = part(&format!("{ratio} * {i} + {k}"));
-                format!("({}){lane} << {}", product_type(to), k * f)
+                format!("({}){lane} << {}", product_type(to.int()), k * f)
             });
-            wrap(to, &parts.collect::<Vec<_>>().join(" | "))
+            wrap(to.int(), &parts.collect::<Vec<_>>().join(" | "))
         }
         std::cmp::Ordering::Greater => {
             let ratio = f / t;
@@ -183,5 +183,16 @@ pub(super) fn bits(from: Elem, to: Elem, i: &str, x: &dyn Fn(&str) -> String) ->
         _ if to.is_float() => format!("adze_of_bits_{to}({whole})"),
         _ if to.is_mask() => wrap(to, &format!("{whole} >> {}", t - 1)),
         _ => whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_of_bytes_become_a_float_without_a_conversion() {
+        let joined = bits(Elem::I8, Elem::F32, "0", &|lane| format!("x[{lane}]"));
+        assert!(joined.starts_with("adze_of_bits_f32(") && !joined.contains("(float)"), "{joined}");
     }
 }
