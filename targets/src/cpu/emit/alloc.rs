@@ -172,11 +172,7 @@ impl Groups {
     }
 
     fn root(&mut self, reg: Reg) -> Reg {
-        let parent = self.parent[reg.index()];
-        if parent == reg {
-            return reg;
-        }
-        let root = self.root_of(parent);
+        let root = self.root_of(reg);
         self.parent[reg.index()] = root;
         root
     }

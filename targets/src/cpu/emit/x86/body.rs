@@ -704,7 +704,7 @@ pub(super) fn int_cc(cmp: Cmp) -> Cc {
     }
 }
 
-/// A scalar value in all lanes, when it stays the same for both emitters.
+/// Arithmetic of extents and addresses; what is known stays a number.
 impl Scalars for Code_ {
     type Value = Gp;
 

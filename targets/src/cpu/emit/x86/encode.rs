@@ -25,8 +25,6 @@ pub(super) struct Function<'a> {
     pub frame: i32,
     /// Constants; they come behind the code.
     pub pool: &'a [u8],
-    /// Whether the upper halves of vector registers may be in use.
-    pub wide: bool,
 }
 
 struct Place {
@@ -88,10 +86,8 @@ fn emit(function: &Function<'_>, place: &mut Place) -> Result<Vec<u8>, String> {
                 for &reg in saved.iter().rev() {
                     out.put(&with_regs(Code::Pop_r64, &[gpr(reg, Width::B8)]))?;
                 }
-                if function.wide {
-                    // Callers may mix legacy SSE code, which dirty upper halves slow down by orders of magnitude.
-                    out.put(&with_regs(Code::VEX_Vzeroupper, &[]))?;
-                }
+                // Callers may mix legacy SSE code, which dirty upper halves slow down by orders of magnitude.
+                out.put(&with_regs(Code::VEX_Vzeroupper, &[]))?;
                 out.put(&with_regs(Code::Retnq, &[]))?;
             }
         }

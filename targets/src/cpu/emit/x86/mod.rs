@@ -106,13 +106,8 @@ pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stat
         let facts: Vec<_> = selected.code.iter().map(|(inst, depth)| inst.facts(*depth)).collect();
         match allocate(&facts, &selected.regs, &files) {
             Outcome::Done(regs) => {
-                let function = encode::Function {
-                    code: &selected.code,
-                    regs: &regs,
-                    frame: frame.bytes(),
-                    pool: &selected.pool,
-                    wide: true,
-                };
+                let function =
+                    encode::Function { code: &selected.code, regs: &regs, frame: frame.bytes(), pool: &selected.pool };
                 let bytes = encode::encode(&function, selected.labels).map_err(failed)?;
                 return Ok((KernelCode { bytes, align: 64 }, frame.stats));
             }
@@ -126,7 +121,7 @@ pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stat
     })
 }
 
-/// An extent that both emitters compare loops by.
+/// Whether a loop of known bounds has an iteration.
 fn runs(lo: &Extent, hi: &Extent) -> Option<bool> {
     lo.as_const().zip(hi.as_const()).map(|(lo, hi)| lo < hi)
 }
