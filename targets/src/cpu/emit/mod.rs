@@ -6,6 +6,7 @@
 
 mod address;
 mod alloc;
+pub mod choose;
 pub mod clif;
 pub mod x86;
 
