@@ -94,6 +94,7 @@ const X86_V3: &[&str] = &[
     "has_lzcnt",
 ];
 const RV64GC: &[&str] = &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd"];
+/// Whatever longer registers a machine has, Cranelift's code is of 128 bits.
 const RV64GCV: &[&str] =
     &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd", "has_v", "has_zvl128b"];
 
@@ -115,6 +116,8 @@ const MACHINES: &[Row] = &[
     ("aarch64", ARM_LINUX, &[], 16, 32, true, false),
     ("riscv64gc", RISCV_LINUX, RV64GC, 0, 32, true, false),
     ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 32, true, false),
+    ("riscv64gcv_zvl256b", RISCV_LINUX, RV64GCV, 32, 32, true, false),
+    ("riscv64gcv_zvl512b", RISCV_LINUX, RV64GCV, 64, 32, true, false),
     ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
     ("c99-simd", "unknown-unknown-unknown", &[], 32, 16, false, false),
 ];
@@ -138,6 +141,8 @@ impl Machine {
         "aarch64",
         "riscv64gc",
         "riscv64gcv",
+        "riscv64gcv_zvl256b",
+        "riscv64gcv_zvl512b",
         "c99",
         "c99-simd",
     ];
