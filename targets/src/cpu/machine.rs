@@ -115,9 +115,10 @@ const MACHINES: &[Row] = &[
     ("x86_64-v4-vnni", X86_LINUX, X86_V3, 64, 32, true, true),
     ("aarch64", ARM_LINUX, &[], 16, 32, true, false),
     ("riscv64gc", RISCV_LINUX, RV64GC, 0, 32, true, false),
-    ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 32, true, false),
-    ("riscv64gcv_zvl256b", RISCV_LINUX, RV64GCV, 32, 32, true, false),
-    ("riscv64gcv_zvl512b", RISCV_LINUX, RV64GCV, 64, 32, true, false),
+    // The register that selects lanes holds no values.
+    ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 31, true, false),
+    ("riscv64gcv_zvl256b", RISCV_LINUX, RV64GCV, 32, 31, true, false),
+    ("riscv64gcv_zvl512b", RISCV_LINUX, RV64GCV, 64, 31, true, false),
     ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
     ("c99-simd", "unknown-unknown-unknown", &[], 32, 16, false, false),
 ];

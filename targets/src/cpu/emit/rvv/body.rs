@@ -13,7 +13,7 @@ use super::isa::Code;
 use super::scalar::Gp;
 use super::{Cpu, Selected, info, runs};
 use crate::cpu::kernel::ir::{Addr, Block, Cmp, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
-use crate::cpu::kernel::types::Type;
+use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;
 
 /// Loads and stores of scalars reach 2 KiB; half of it is left for the registers of wide values.
@@ -245,8 +245,7 @@ pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError
 impl<'a> Body<'a> {
     /// The error for what has no code here.
     pub fn no<T>(&self, what: impl Into<String>) -> Result<T, CodegenError> {
-        let machine = format!("RVV of {} bits", 8 * self.cpu.vector_bytes);
-        Err(CodegenError::Unsupported { kernel: self.kernel.name.clone(), op: what.into(), machine })
+        Err(super::unsupported(self.kernel, self.cpu, what.into()))
     }
 
     fn entry(&mut self) {
@@ -412,7 +411,7 @@ impl<'a> Body<'a> {
             self.code.push(Inst::Branch { code: Code::Bge, a: Arg::Reg(var), b: hi, label: exit });
         }
         self.code.depth += 1;
-        let hot = !f.body.stmts.iter().any(|s| matches!(s, Stmt::For(_)));
+        let hot = !super::find::has_loop(&f.body.stmts);
         self.code.push(Inst::Label { label: again, hot });
         let outside = self.enter();
         self.scopes.define(f.var.clone(), Gp::Reg(var));
@@ -521,6 +520,10 @@ impl<'a> Body<'a> {
                 let mem = self.mem(addr)?;
                 match self.found.bytes[result] {
                     Some(signed) => self.load_bytes(mem, signed),
+                    // As words, so that the length is that of the sums.
+                    None if self.found.words[result] && ty.lanes > 4 => {
+                        self.load(Type::vec(Elem::I32, ty.lanes / 4), mem)
+                    }
                     None => self.load(ty, mem),
                 }
             }

@@ -50,11 +50,8 @@ enum Item {
     },
 }
 
-/// The bytes.
-///
-/// # Errors
-/// A sentence about what does not fit an instruction.
-pub(super) fn encode(function: &Function<'_>, labels: usize) -> Result<Vec<u8>, String> {
+/// The instructions, up to the constants behind them.
+pub(super) fn instructions(function: &Function<'_>, labels: usize) -> Vec<Instruction> {
     let mut out = Out::new(function);
     out.enter();
     for (inst, _) in function.code {
@@ -67,12 +64,26 @@ pub(super) fn encode(function: &Function<'_>, labels: usize) -> Result<Vec<u8>, 
             break place;
         }
     };
-    let mut bytes = Vec::with_capacity(place.pool + function.pool.len());
-    for item in &items {
-        write(item, &place, &mut bytes)?;
+    let mut all = Vec::with_capacity(place.pool / 4);
+    for item in items {
+        write(item, &place, &mut all);
     }
-    pad(&mut bytes, place.pool)?;
-    bytes.extend_from_slice(function.pool);
+    if !function.pool.is_empty() {
+        pad(&mut all, place.pool);
+    }
+    all
+}
+
+/// The bytes.
+///
+/// # Errors
+/// A sentence about what does not fit an instruction.
+pub(super) fn encode(instructions: &[Instruction], pool: &[u8]) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(4 * instructions.len() + pool.len());
+    for instruction in instructions {
+        bytes.extend_from_slice(&instruction.encode()?.to_le_bytes());
+    }
+    bytes.extend_from_slice(pool);
     Ok(bytes)
 }
 
@@ -124,39 +135,30 @@ fn lengthen(items: &mut [Item], place: &Place) -> bool {
     any
 }
 
-fn write(item: &Item, place: &Place, bytes: &mut Vec<u8>) -> Result<(), String> {
-    let here = bytes.len();
-    let mut put = |code: Code, regs: &[u8], imm: i64| -> Result<(), String> {
-        let word = Instruction { code, regs: regs.to_vec(), imm, masked: false }.encode()?;
-        bytes.extend_from_slice(&word.to_le_bytes());
-        Ok(())
-    };
+fn write(item: Item, place: &Place, all: &mut Vec<Instruction>) {
+    let here = 4 * all.len();
+    let mut put = |code: Code, regs: &[u8], imm: i64| all.push(Instruction { code, regs: regs.to_vec(), imm });
     match item {
-        Item::Instruction(instruction) => bytes.extend_from_slice(&instruction.encode()?.to_le_bytes()),
-        Item::Label { align, .. } => pad(bytes, here.next_multiple_of(*align))?,
-        Item::Jump(label) => put(Code::Jal, &[0], distance(here, place.labels[*label]))?,
-        Item::Branch { code, regs, label, far: false } => put(*code, regs, distance(here, place.labels[*label]))?,
+        Item::Instruction(instruction) => all.push(instruction),
+        Item::Label { align, .. } => pad(all, here.next_multiple_of(align)),
+        Item::Jump(label) => put(Code::Jal, &[0], distance(here, place.labels[label])),
+        Item::Branch { code, regs, label, far: false } => put(code, &regs, distance(here, place.labels[label])),
         Item::Branch { code, regs, label, far: true } => {
-            put(opposite(*code), regs, 8)?;
-            put(Code::Jal, &[0], distance(here + 4, place.labels[*label]))?;
+            put(opposite(code), &regs, 8);
+            put(Code::Jal, &[0], distance(here + 4, place.labels[label]));
         }
         Item::Pool { to, offset } => {
             let away = distance(here, place.pool) + offset;
             let high = (away + 0x800) >> 12;
-            put(Code::Auipc, &[*to], high & 0xf_ffff)?;
-            put(Code::Addi, &[*to, *to], away - (high << 12))?;
+            put(Code::Auipc, &[to], high & 0xf_ffff);
+            put(Code::Addi, &[to, to], away - (high << 12));
         }
     }
-    Ok(())
 }
 
 /// Instructions that do nothing, up to there.
-fn pad(bytes: &mut Vec<u8>, to: usize) -> Result<(), String> {
-    let nothing = Instruction { code: Code::Addi, regs: vec![0, 0], imm: 0, masked: false }.encode()?;
-    while bytes.len() < to {
-        bytes.extend_from_slice(&nothing.to_le_bytes());
-    }
-    Ok(())
+fn pad(all: &mut Vec<Instruction>, to: usize) {
+    all.resize(to / 4, Instruction { code: Code::Addi, regs: vec![0, 0], imm: 0 });
 }
 
 fn opposite(branch: Code) -> Code {
@@ -195,7 +197,7 @@ impl<'a> Out<'a> {
     }
 
     fn put(&mut self, code: Code, regs: &[u8], imm: i64) {
-        self.items.push(Item::Instruction(Instruction { code, regs: regs.to_vec(), imm, masked: false }));
+        self.items.push(Item::Instruction(Instruction { code, regs: regs.to_vec(), imm }));
     }
 
     fn reg(&self, arg: Arg) -> u8 {

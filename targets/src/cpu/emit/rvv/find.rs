@@ -15,6 +15,8 @@ pub(super) struct Found {
     /// Values that are nothing but four bytes for all words of left operands of dot products, and whether those are signed:
     /// the operand itself, and from what it is made if that is a load.
     pub bytes: SecondaryMap<Value, Option<bool>>,
+    /// Loads of bytes that are nothing but right operands of dot products: words.
+    pub words: SecondaryMap<Value, bool>,
 }
 
 /// How left operands of dot products are used.
@@ -29,11 +31,13 @@ impl Found {
         let mut found = Found::default();
         let mut ops: SecondaryMap<Value, Option<&Op>> = SecondaryMap::new();
         let mut lefts: SecondaryMap<Value, Left> = SecondaryMap::new();
+        let mut rights: SecondaryMap<Value, u32> = SecondaryMap::new();
         visit(&kernel.body, &mut |stmt| {
             found.count(stmt);
             if let Stmt::Let { result, op } = stmt {
                 ops[*result] = Some(op);
-                if let Op::Dot4 { a_signed, a, .. } = op {
+                if let Op::Dot4 { a_signed, a, b, .. } = op {
+                    rights[*b] += 1;
                     let count = if *a_signed { &mut lefts[*a].signed } else { &mut lefts[*a].unsigned };
                     *count += 1;
                 }
@@ -45,6 +49,7 @@ impl Found {
             if uses > 0 && only && kernel.values[value].lanes > 4 {
                 found.chain(kernel, &ops, value, left.signed > 0);
             }
+            found.words[value] = uses > 0 && rights[value] == uses && matches!(ops[value], Some(Op::Load(_)));
         }
         found.find_selects(&kernel.body);
         found
@@ -118,6 +123,13 @@ fn visit<'k>(stmts: &'k [Stmt], f: &mut impl FnMut(&'k Stmt)) {
             _ => {}
         }
     }
+}
+
+/// Whether there is a loop among the statements.
+pub(super) fn has_loop(stmts: &[Stmt]) -> bool {
+    let mut found = false;
+    visit(stmts, &mut |stmt| found |= matches!(stmt, Stmt::For(_)));
+    found
 }
 
 /// How many of the statements, from the first one on, are dot products of one left operand whose sums do not depend on each

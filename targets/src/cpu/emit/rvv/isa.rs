@@ -12,8 +12,6 @@ pub enum Field {
     Imm12,
     /// A shift of up to 63 bits.
     Shift6,
-    /// A shift of up to 31 bits.
-    Shift5,
     /// `imm(rs1)`: 12 bits and a general register.
     Mem,
     /// The same of a store.
@@ -36,8 +34,6 @@ pub enum Field {
     Vtype,
     /// Lanes of `vsetivli` and a vector type: see [`vtype`]; the lanes are in the bits from 16 on.
     LanesVtype,
-    /// Whether `v0` selects lanes.
-    Mask,
     /// `v0`, always.
     V0,
 }
@@ -87,7 +83,6 @@ formats! {
     R: Reg(X, D), Reg(X, S), Reg(X, T);
     I: Reg(X, D), Reg(X, S), Imm12;
     Sh: Reg(X, D), Reg(X, S), Shift6;
-    ShW: Reg(X, D), Reg(X, S), Shift5;
     Load: Reg(X, D), Mem;
     Store: Reg(X, T), MemStore;
     FLoad: Reg(F, D), Mem;
@@ -106,15 +101,15 @@ formats! {
     XToFN: Reg(F, D), Reg(X, S);
     XOfF: Reg(X, D), Reg(F, S);
     FOfX: Reg(F, D), Reg(X, S);
-    Vvv: Reg(V, D), Reg(V, T), Reg(V, S), Mask;
-    Vvx: Reg(V, D), Reg(V, T), Reg(X, S), Mask;
-    Vvf: Reg(V, D), Reg(V, T), Reg(F, S), Mask;
-    Vvi: Reg(V, D), Reg(V, T), Signed5, Mask;
-    Vvu: Reg(V, D), Reg(V, T), Unsigned5, Mask;
-    VMacV: Reg(V, D), Reg(V, S), Reg(V, T), Mask;
-    VMacX: Reg(V, D), Reg(X, S), Reg(V, T), Mask;
-    VMacF: Reg(V, D), Reg(F, S), Reg(V, T), Mask;
-    V1: Reg(V, D), Reg(V, T), Mask;
+    Vvv: Reg(V, D), Reg(V, T), Reg(V, S);
+    Vvx: Reg(V, D), Reg(V, T), Reg(X, S);
+    Vvf: Reg(V, D), Reg(V, T), Reg(F, S);
+    Vvi: Reg(V, D), Reg(V, T), Signed5;
+    Vvu: Reg(V, D), Reg(V, T), Unsigned5;
+    VMacV: Reg(V, D), Reg(V, S), Reg(V, T);
+    VMacX: Reg(V, D), Reg(X, S), Reg(V, T);
+    VMacF: Reg(V, D), Reg(F, S), Reg(V, T);
+    V1: Reg(V, D), Reg(V, T);
     MergeV: Reg(V, D), Reg(V, T), Reg(V, S), V0;
     MergeX: Reg(V, D), Reg(V, T), Reg(X, S), V0;
     MergeI: Reg(V, D), Reg(V, T), Signed5, V0;
@@ -125,11 +120,10 @@ formats! {
     OfI: Reg(V, D), Signed5;
     ToX: Reg(X, D), Reg(V, T);
     ToF: Reg(F, D), Reg(V, T);
-    Count: Reg(X, D), Reg(V, T), Mask;
+    Count: Reg(X, D), Reg(V, T);
     Masks: Reg(V, D), Reg(V, T), Reg(V, S);
-    VLoad: Reg(V, D), Addr, Mask;
-    VStore: Reg(V, D), Addr, Mask;
-    VLoadBy: Reg(V, D), Addr, Reg(X, T), Mask;
+    VLoad: Reg(V, D), Addr;
+    VStore: Reg(V, D), Addr;
     SetVl: Reg(X, D), Reg(X, S), Vtype;
     SetIVl: Reg(X, D), LanesVtype;
 }
@@ -195,23 +189,18 @@ codes! {
     Rem "rem" R r(1, 6, 0x33);
     Remu "remu" R r(1, 7, 0x33);
     Addi "addi" I r(0, 0, 0x13);
-    Slti "slti" I r(0, 2, 0x13);
     Sltiu "sltiu" I r(0, 3, 0x13);
     Xori "xori" I r(0, 4, 0x13);
-    Ori "ori" I r(0, 6, 0x13);
     Andi "andi" I r(0, 7, 0x13);
     Addiw "addiw" I r(0, 0, 0x1b);
     Slli "slli" Sh r(0, 1, 0x13);
     Srli "srli" Sh r(0, 5, 0x13);
     Srai "srai" Sh r(0x20, 5, 0x13);
-    Slliw "slliw" ShW r(0, 1, 0x1b);
     Lb "lb" Load r(0, 0, 0x03);
-    Lh "lh" Load r(0, 1, 0x03);
     Lw "lw" Load r(0, 2, 0x03);
     Ld "ld" Load r(0, 3, 0x03);
     Lbu "lbu" Load r(0, 4, 0x03);
     Lhu "lhu" Load r(0, 5, 0x03);
-    Lwu "lwu" Load r(0, 6, 0x03);
     Sb "sb" Store r(0, 0, 0x23);
     Sh "sh" Store r(0, 1, 0x23);
     Sw "sw" Store r(0, 2, 0x23);
@@ -241,7 +230,6 @@ codes! {
     FdivD "fdiv.d" FR r(0x0d, 0, 0x53);
     FsqrtS "fsqrt.s" F1 r(0x2c, 0, 0x53);
     FsqrtD "fsqrt.d" F1 r(0x2d, 0, 0x53);
-    FsgnjS "fsgnj.s" FN r(0x10, 0, 0x53);
     FsgnjnS "fsgnjn.s" FN r(0x10, 1, 0x53);
     FsgnjxS "fsgnjx.s" FN r(0x10, 2, 0x53);
     FsgnjD "fsgnj.d" FN r(0x11, 0, 0x53);
@@ -288,7 +276,6 @@ codes! {
     Vle16 "vle16.v" VLoad 1 << 25 | r(0, 5, 0x07);
     Vle32 "vle32.v" VLoad 1 << 25 | r(0, 6, 0x07);
     Vle64 "vle64.v" VLoad 1 << 25 | r(0, 7, 0x07);
-    Vlse32 "vlse32.v" VLoadBy 0x0a00_0000 | r(0, 6, 0x07);
     Vse8 "vse8.v" VStore 1 << 25 | r(0, 0, 0x27);
     Vse16 "vse16.v" VStore 1 << 25 | r(0, 5, 0x27);
     Vse32 "vse32.v" VStore 1 << 25 | r(0, 6, 0x27);
@@ -400,7 +387,6 @@ codes! {
     VfsgnjnVv "vfsgnjn.vv" Vvv v(0x09, FVV);
     VfsgnjxVv "vfsgnjx.vv" Vvv v(0x0a, FVV);
     VfmvFS "vfmv.f.s" ToF v(0x10, FVV);
-    VfmvSF "vfmv.s.f" OfF v(0x10, FVF);
     VfcvtXFV "vfcvt.x.f.v" V1 v1(0x12, FVV, 1);
     VfcvtFXuV "vfcvt.f.xu.v" V1 v1(0x12, FVV, 2);
     VfcvtFXV "vfcvt.f.x.v" V1 v1(0x12, FVV, 3);
@@ -504,8 +490,6 @@ pub struct Instruction {
     pub regs: Vec<u8>,
     /// Its immediate; 0 without one.
     pub imm: i64,
-    /// Whether `v0` selects lanes.
-    pub masked: bool,
 }
 
 impl Instruction {
@@ -527,9 +511,6 @@ impl Instruction {
                 Field::Mem | Field::MemStore | Field::Addr => reg()? << Place::S as u32 | imm,
                 _ => imm,
             };
-            if *field == Field::Mask && self.masked {
-                word &= !WITH_V0;
-            }
         }
         match regs.next() {
             None => Ok(word),
@@ -551,7 +532,6 @@ impl Field {
                 (imm >> 5 & 0x7f) << 25 | (imm & 0x1f) << 7
             }
             Self::Shift6 => unsigned(6)? << 20,
-            Self::Shift5 => unsigned(5)? << 20,
             Self::Branch => {
                 let imm = even(13)?;
                 (imm >> 12 & 1) << 31 | (imm >> 5 & 0x3f) << 25 | (imm >> 1 & 0xf) << 8 | (imm >> 11 & 1) << 7
@@ -569,7 +549,7 @@ impl Field {
                 let imm = unsigned(21)?;
                 (imm >> 16) << 15 | (imm & 0xff) << 20
             }
-            Self::Reg(..) | Self::Addr | Self::Mask | Self::V0 => 0,
+            Self::Reg(..) | Self::Addr | Self::V0 => 0,
         })
     }
 }
@@ -581,9 +561,6 @@ impl fmt::Display for Instruction {
         let mut reg = || regs.next().copied().unwrap_or_default();
         let mut first = true;
         for field in self.code.fields() {
-            if *field == Field::Mask && !self.masked {
-                continue;
-            }
             f.write_str(if first { " " } else { ", " })?;
             first = false;
             match field {
@@ -599,7 +576,6 @@ impl fmt::Display for Instruction {
                     write!(f, "{}, ", self.imm >> 16)?;
                     write_vtype(f, self.imm & 0xff)?;
                 }
-                Field::Mask => f.write_str("v0.t")?,
                 Field::V0 => f.write_str("v0")?,
                 _ => write!(f, "{}", self.imm)?,
             }

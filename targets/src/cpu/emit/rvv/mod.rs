@@ -24,6 +24,8 @@ pub mod isa;
 mod lanes;
 mod scalar;
 mod spill;
+#[cfg(test)]
+mod tests;
 mod vtype;
 
 use adze_ir::extent::Extent;
@@ -102,8 +104,28 @@ pub fn compile(kernel: &Kernel, cpu: Cpu) -> Result<KernelCode, CodegenError> {
 /// # Errors
 /// Those of [`compile`].
 pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stats), CodegenError> {
-    let machine = || format!("RVV of {} bits", 8 * cpu.vector_bytes);
-    let unsupported = |op: String| CodegenError::Unsupported { kernel: kernel.name.clone(), op, machine: machine() };
+    let done = instructions(kernel, cpu)?;
+    // Only a kernel of a megabyte has distances that do not fit.
+    let bytes = encode::encode(&done.instructions, &done.pool).map_err(|op| unsupported(kernel, cpu, op))?;
+    Ok((KernelCode { bytes, align: 64 }, done.stats))
+}
+
+/// A kernel's instructions, for tests and listings too.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// All of them, in order.
+    pub instructions: Vec<isa::Instruction>,
+    /// Constants behind them.
+    pub pool: Vec<u8>,
+    /// What it took.
+    pub stats: Stats,
+}
+
+/// The instructions of a verified kernel.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn instructions(kernel: &Kernel, cpu: Cpu) -> Result<Listing, CodegenError> {
     let mut selected = body::select(kernel, cpu)?;
     let files = [&GPRS[..], &FPRS[..], &VECTORS[..]];
     let mut frame = spill::Frame::new(cpu);
@@ -112,16 +134,21 @@ pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stat
         selected.code.iter().for_each(|(inst, depth)| inst.facts(*depth, &mut facts));
         match allocate(&facts, &selected.regs, &files) {
             Outcome::Done(regs) => {
-                let code = vtype::set_types(selected.code);
-                let function = encode::Function { code: &code, regs: &regs, frame: frame.bytes, pool: &selected.pool };
-                // Only a kernel of a megabyte has distances that do not fit.
-                let bytes = encode::encode(&function, selected.labels).map_err(unsupported)?;
-                return Ok((KernelCode { bytes, align: 64 }, frame.stats));
+                let Selected { code, labels, pool, .. } = selected;
+                let code = vtype::set_types(code);
+                let function = encode::Function { code: &code, regs: &regs, frame: frame.bytes, pool: &pool };
+                let instructions = encode::instructions(&function, labels);
+                return Ok(Listing { instructions, pool, stats: frame.stats });
             }
             Outcome::Spill(regs) => frame.spill(&mut selected, &regs),
         }
     }
-    Err(unsupported("a value that fits no register".into()))
+    Err(unsupported(kernel, cpu, "a value that fits no register".into()))
+}
+
+fn unsupported(kernel: &Kernel, cpu: Cpu, op: String) -> CodegenError {
+    let machine = format!("RVV of {} bits", 8 * cpu.vector_bytes);
+    CodegenError::Unsupported { kernel: kernel.name.clone(), op, machine }
 }
 
 /// Whether a loop of known bounds has an iteration.
