@@ -111,7 +111,7 @@ fn print_profile(args: &BenchArgs, profile: &Profile) -> Result<(), Failure> {
 /// # Errors
 /// What stopped it.
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
-    let options = args.build.options()?;
+    let options = args.build.single()?;
     let start = Instant::now();
     let (graph, inputs) = load_bound(&args.model, &args.input)?;
     if args.profile {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adze_compiler::Error;
-use adze_compiler::build::{BuildOptions, finish};
+use adze_compiler::build::{BuildOptions, fallbacks, finish_after};
 use adze_compiler::link::{Linked, link};
 use adze_compiler::load::{load, supply_weights};
 use adze_compiler::package::{Package, WriteOptions, write_package};
@@ -11,7 +11,7 @@ use adze_compiler::replay::write_weights;
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::{Graph, State};
 use adze_passes::pipeline;
-use adze_targets::cpu::Machine;
+use adze_targets::cpu::{CodegenError, Machine};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
@@ -35,6 +35,7 @@ pub enum Emit {
 Examples:
   adze compile model.onnx --target x86_64-linux -o out/           object, library, header, manifest
   adze compile model.onnx --target c99 -o out/                    C99 source instead of object and library
+  adze compile model.onnx --cpu x86-64-v2,x86-64-v3,x86-64-v4 -o out/   three versions, chosen by `init`
   adze compile model.onnx --dim batch=1 --dim seq=1..32 -o out/   one object for all lengths up to 32
   adze compile model.onnx --state h=h_out -o out/                 a state that is updated in place
   adze compile model.onnx --emit exe -o out/                      a program that runs the model once
@@ -72,6 +73,10 @@ pub struct BuildArgs {
     /// Machine to make code for: see `adze targets`; the default is this machine
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
+    /// CPU to make code for: native, or a name as GCC and LLVM spell it (x86-64-v3, cortex-a53; see `adze targets`). With
+    /// several of one architecture the package holds a version for each, and the best one that the CPU runs is chosen once
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub cpu: Vec<String>,
     /// Most threads that may enter a call together
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: u32,
@@ -87,22 +92,59 @@ impl BuildArgs {
     /// The build options.
     ///
     /// # Errors
-    /// [`Error::Options`] for an unknown target.
+    /// [`Error::Options`] for an unknown target or CPU.
     pub fn options(&self) -> Result<BuildOptions, Error> {
-        let machine = match &self.target {
-            Some(name) => Machine::from_name(name).map_err(|e| Error::Options(e.to_string()))?,
-            None => Machine::host()
-                .ok_or_else(|| Error::Options("no code generator for this machine: choose one with --target".into()))?,
-        };
+        let mut machines = self.machines()?;
+        let machine = machines.pop().ok_or_else(|| {
+            Error::Options("no code generator for this machine: choose one with --target or --cpu".into())
+        })?;
         if self.threads == 0 || self.threads > 1024 {
             return Err(Error::Options(format!("--threads: found {}, accepted: 1 to 1024", self.threads)));
         }
         Ok(BuildOptions {
+            fallbacks: machines,
             max_threads: self.threads,
             arena_limit: self.arena_limit,
             inline_weights_limit: usize::try_from(self.inline_weights).unwrap_or(usize::MAX),
             ..BuildOptions::new(machine)
         })
+    }
+
+    /// The options for a command that makes code of one version.
+    ///
+    /// # Errors
+    /// [`Error::Options`], also for several CPUs.
+    pub fn single(&self) -> Result<BuildOptions, Error> {
+        let options = self.options()?;
+        if options.fallbacks.is_empty() {
+            return Ok(options);
+        }
+        Err(Error::Options(format!(
+            "--cpu: found {}, accepted: one CPU; several are for a package",
+            self.cpu.join(", ")
+        )))
+    }
+
+    /// The machines code is made for, the most demanding one last.
+    fn machines(&self) -> Result<Vec<Machine>, Error> {
+        let refused = |e: CodegenError| Error::Options(e.to_string());
+        let target = self.target.as_deref().map(Machine::from_name).transpose().map_err(refused)?;
+        if self.cpu.is_empty() {
+            return Ok(target.or_else(Machine::host).into_iter().collect());
+        }
+        let mut machines: Vec<Machine> =
+            self.cpu.iter().map(|cpu| Machine::from_cpu(cpu)).collect::<Result<_, _>>().map_err(refused)?;
+        machines.sort_by_key(Machine::rank);
+        machines.dedup();
+        let arch = target.as_ref().unwrap_or(&machines[0]).arch;
+        if let Some(other) = machines.iter().find(|machine| machine.arch != arch) {
+            let accepted = target.as_ref().map_or(machines[0].name, |target| target.name);
+            return Err(Error::Options(format!(
+                "--cpu: found {}, accepted: CPUs of the instruction set of {accepted}",
+                other.name
+            )));
+        }
+        Ok(machines)
     }
 }
 
@@ -156,6 +198,7 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     dependencies.extend(args.model.weights.clone());
     declare_states(&mut loaded.graph, &args.model)?;
     if let Some(name) = &args.stop_after {
+        let options = args.build.single()?;
         let stage = Stage::from_name(name)?;
         let imported = Artifact::Graph(Box::new(loaded.graph), 0);
         let artifact = imported.advance(stage, &options, &mut Trace::default())?;
@@ -180,17 +223,22 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
 /// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.
 fn with_progress(graph: Graph, options: &BuildOptions, trace: &mut Trace) -> Result<Package, Error> {
     let bar = ProgressBar::new_spinner();
+    if !options.fallbacks.is_empty() {
+        bar.set_message("versions for other CPUs");
+        bar.tick();
+    }
+    let earlier = fallbacks(&graph, options)?;
     let mut artifact = Artifact::Graph(Box::new(graph), 0);
     let passes = (1..=pipeline::DEFAULT.len()).map(|n| (Stage::Graph(n), pipeline::DEFAULT[n - 1]));
-    let later = [(Stage::Tile, "lowering"), (Stage::Planned, "planning memory"), (Stage::Kernel, "choosing kernels")];
+    let later = [(Stage::Tile, "lowering"), (Stage::Planned, "planning memory")];
     for (stage, what) in passes.chain(later) {
         bar.set_message(what);
         bar.tick();
         artifact = artifact.advance(stage, options, trace)?;
     }
-    bar.set_message("making code");
+    bar.set_message("choosing kernels and making code");
     bar.tick();
-    let package = finish(artifact, options, trace);
+    let package = finish_after(earlier, artifact, options, trace);
     bar.finish_and_clear();
     package
 }

@@ -46,7 +46,7 @@ pub struct OptArgs {
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn opt(args: &OptArgs) -> Result<(), Failure> {
-    let options = args.build.options()?;
+    let options = args.build.single()?;
     let mut artifact = read_stage(&args.file, &options.machine)?;
     if let Some(weights) = &args.weights {
         supply(&mut artifact, Some(weights))?;

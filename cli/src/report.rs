@@ -42,7 +42,7 @@ pub struct DiffArgs {
 /// # Errors
 /// What stopped it.
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
-    let options = args.build.options()?;
+    let options = args.build.single()?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     declare_states(&mut loaded.graph, &args.model)?;

@@ -62,7 +62,7 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
     let machine = if stage == Stage::Graph(0) && args.build.target.is_none() { Machine::host() } else { None };
     let options = match machine {
         Some(machine) => adze_compiler::build::BuildOptions::new(machine),
-        None => args.build.options()?,
+        None => args.build.single()?,
     };
     let mut trace = Trace::default();
     let artifact = start(args, &options.machine)?;

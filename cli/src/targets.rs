@@ -2,7 +2,7 @@
 
 use adze_targets::cpu::Machine;
 
-/// Prints the machines that code can be made for.
+/// Prints the machines that code can be made for, and the CPUs that each one's code is for.
 pub fn targets() {
     let host = Machine::host().map(|m| m.name);
     for name in Machine::NAMES {
@@ -13,6 +13,10 @@ pub fn targets() {
         };
         let fma = if machine.has_fma { ", fused multiply-add" } else { "" };
         let here = if host == Some(machine.name) { " (this machine)" } else { "" };
-        println!("{name:12} {} {vectors}{fma}{here}", machine.target());
+        println!("{name:14} {} {vectors}{fma}{here}", machine.target());
+        let cpus: Vec<&str> = machine.cpus_of().collect();
+        if !cpus.is_empty() {
+            println!("{:14} --cpu {}", "", cpus.join(", "));
+        }
     }
 }

@@ -6,20 +6,22 @@ use adze_ir::extent::Dims;
 use adze_ir::graph::{Graph, State};
 use adze_ir::tile::Program;
 use adze_passes::memory::Plan;
-use adze_targets::cpu::Machine;
-use adze_targets::cpu::backend::{self, CodeObject};
+use adze_targets::cpu::backend::{self, BackendError, CodeObject};
 use adze_targets::cpu::driver::{Base, Step};
 use adze_targets::cpu::module::{Module, Port};
+use adze_targets::cpu::{CodegenError, Machine};
 
 use crate::error::Error;
 use crate::package::{self, Dim, MANIFEST_VERSION, Manifest, NodeInfo, Package, Phase, StateInfo, TensorInfo};
-use crate::stage::{Artifact, Stage, Trace};
+use crate::stage::{Artifact, Stage, Trace, to_kernels};
 
 /// Choices of a build.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
-    /// Machine code is made for.
+    /// Machine code is made for; the most demanding one where there are several.
     pub machine: Machine,
+    /// Less demanding machines of the same instruction set that the package also has code for, the least demanding first.
+    pub fallbacks: Vec<Machine>,
     /// Most threads that may enter a call together.
     pub max_threads: u32,
     /// Constant data beyond this many bytes goes to a separate file.
@@ -31,7 +33,7 @@ pub struct BuildOptions {
 impl BuildOptions {
     /// Defaults for a machine: one thread, up to 1 GB of constants in the object.
     pub fn new(machine: Machine) -> Self {
-        Self { machine, max_threads: 1, inline_weights_limit: 1 << 30, arena_limit: None }
+        Self { machine, fallbacks: Vec::new(), max_threads: 1, inline_weights_limit: 1 << 30, arena_limit: None }
     }
 }
 
@@ -54,16 +56,57 @@ pub struct Built {
 /// [`Error`] when a node has no kernel, memory does not suffice or an invariant is broken.
 pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
     let mut trace = Trace::default();
+    let earlier = fallbacks(graph, options)?;
     let imported = Artifact::Graph(Box::new(graph.clone()), 0);
     let planned = imported.advance(Stage::Planned, options, &mut trace)?;
     let Artifact::Planned(program) = &planned else {
         return Err(Error::Bug("planning gives a planned program".into()));
     };
     let program = (**program).clone();
-    let package = finish(planned, options, &mut trace)?;
+    let package = finish_after(earlier, planned, options, &mut trace)?;
     let missed = trace.report.missed.iter().map(ToString::to_string);
     let notes = trace.notes.iter().cloned().chain(missed).collect();
     Ok(Built { program, plan: trace.plan, notes, package })
+}
+
+/// A version of a model and the machine it is for.
+pub type Version = (Module, Machine);
+
+/// The versions for [`BuildOptions::fallbacks`], to go before what [`finish_after`] is given.
+///
+/// # Errors
+/// As [`build`].
+pub fn fallbacks(graph: &Graph, options: &BuildOptions) -> Result<Vec<Version>, Error> {
+    let mut versions: Vec<Version> = Vec::new();
+    for machine in &options.fallbacks {
+        let own = BuildOptions { machine: machine.clone(), fallbacks: Vec::new(), ..options.clone() };
+        let imported = Artifact::Graph(Box::new(graph.clone()), 0);
+        let planned = imported.advance(Stage::Planned, &own, &mut Trace::default())?;
+        let module = module_after(&versions, planned, &own, &mut Trace::default())?;
+        versions.push((module, machine.clone()));
+    }
+    Ok(versions)
+}
+
+/// The kernels of a further version, which shares constants with the one before it.
+fn module_after(
+    earlier: &[Version],
+    artifact: Artifact,
+    options: &BuildOptions,
+    trace: &mut Trace,
+) -> Result<Module, Error> {
+    let artifact = artifact.advance(Stage::Planned, options, trace)?;
+    let shared = earlier.last().map_or(&[][..], |(module, _)| &module.constants);
+    let module = match artifact {
+        Artifact::Planned(program) => to_kernels(&program, options, shared)?,
+        Artifact::Kernel(module) if earlier.is_empty() => *module,
+        _ => return Err(Error::Options("a text of kernels is for one CPU".into())),
+    };
+    let arena = u64::try_from(module.arena_bytes).unwrap_or(u64::MAX);
+    match options.arena_limit.filter(|limit| arena > *limit) {
+        Some(limit) => Err(Error::Options(format!("the arena takes {arena} bytes, the limit is {limit}"))),
+        None => Ok(module),
+    }
 }
 
 /// Goes on from any stage to a package.
@@ -71,21 +114,33 @@ pub fn build(graph: &Graph, options: &BuildOptions) -> Result<Built, Error> {
 /// # Errors
 /// As [`build`].
 pub fn finish(artifact: Artifact, options: &BuildOptions, trace: &mut Trace) -> Result<Package, Error> {
-    let Artifact::Kernel(module) = artifact.advance(Stage::Kernel, options, trace)? else {
-        return Err(Error::Bug("the last stage is that of kernels".into()));
-    };
-    let arena = u64::try_from(module.arena_bytes).unwrap_or(u64::MAX);
-    if let Some(limit) = options.arena_limit.filter(|limit| arena > *limit) {
-        return Err(Error::Options(format!("the arena takes {arena} bytes, the limit is {limit}")));
-    }
-    let manifest = manifest_of(&module, &options.machine);
+    finish_after(Vec::new(), artifact, options, trace)
+}
+
+/// [`finish`] for a package that also holds earlier versions.
+///
+/// # Errors
+/// As [`build`].
+pub fn finish_after(
+    mut versions: Vec<Version>,
+    artifact: Artifact,
+    options: &BuildOptions,
+    trace: &mut Trace,
+) -> Result<Package, Error> {
+    let module = module_after(&versions, artifact, options, trace)?;
+    versions.push((module, options.machine.clone()));
+    let manifest = manifest_of(&versions);
     let prefix = format!("adze_{}", manifest.name);
-    let CodeObject { code, weights, .. } =
-        backend::emit(*module, &options.machine, &prefix).map_err(|e| Error::Bug(e.to_string()))?;
+    let CodeObject { code, weights, .. } = backend::emit(versions, &prefix).map_err(|error| match error {
+        BackendError::Codegen(CodegenError::Versions { .. }) => Error::Options(error.to_string()),
+        other => Error::Bug(other.to_string()),
+    })?;
     Ok(Package { manifest, code, weights })
 }
 
-fn manifest_of(module: &Module, machine: &Machine) -> Manifest {
+/// What a package says of itself. The last version is the one with all constants.
+fn manifest_of(versions: &[Version]) -> Manifest {
+    let (module, machine) = versions.last().expect("a package has a version");
     let name = package::c_identifier(&module.name);
     let dims = module.dims();
     let ports = |ports: &[Port]| -> Vec<TensorInfo> {
@@ -94,17 +149,18 @@ fn manifest_of(module: &Module, machine: &Machine) -> Manifest {
     };
     let external = module.driver.external_weights;
     let mut nodes = Vec::new();
-    list_nodes(module, &module.driver.steps, &mut nodes);
+    versions.iter().for_each(|(version, _)| list_nodes(version, &version.driver.steps, &mut nodes));
+    let arena = versions.iter().map(|(version, _)| version.arena_bytes).max().unwrap_or(0);
     Manifest {
         version: MANIFEST_VERSION,
         name: name.clone(),
         target: machine.target(),
-        cpu: machine.name.to_owned(),
+        cpu: versions.iter().map(|(_, machine)| machine.name).collect::<Vec<_>>().join(","),
         dims: dims.iter().map(|(n, r)| Dim { name: n.to_string(), lo: r.lo, hi: r.hi }).collect(),
         inputs: ports(&module.inputs),
         outputs: ports(&module.outputs),
         states: module.states.iter().map(|(s, bytes)| state_info(module, s, *bytes)).collect(),
-        arena_bytes: u64::try_from(module.arena_bytes).unwrap_or(u64::MAX),
+        arena_bytes: u64::try_from(arena).unwrap_or(u64::MAX),
         weights_bytes: u64::try_from(module.weights_bytes()).unwrap_or(u64::MAX),
         weights_file: if external { format!("{name}.weights") } else { String::new() },
         phases: vec![Phase { device: "cpu".into(), entry: format!("adze_{name}_step") }],

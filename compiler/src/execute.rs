@@ -193,6 +193,7 @@ impl<'a> Executable<'a> {
             status::INDEX_RANGE => Err(Error::Values(format!("an index is out of range at node `{node}`"))),
             status::EXTENT_RANGE => Err(Error::Options("a dimension is outside of its declared range".into())),
             status::LOOP_CAP => Err(Error::Values(format!("a loop ran to its cap at node `{node}`"))),
+            status::NO_VERSION => Err(Error::Options("this CPU runs none of the versions in the package".into())),
             other => Err(Error::Bug(format!("the compiled code returned status {other}"))),
         }
     }

@@ -138,7 +138,7 @@ impl Artifact {
                     None => Artifact::Tile(Box::new(to_tile(&graph, trace)?)),
                 },
                 Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, options, trace)?)),
-                Artifact::Planned(program) => Artifact::Kernel(Box::new(to_kernels(&program, options)?)),
+                Artifact::Planned(program) => Artifact::Kernel(Box::new(to_kernels(&program, options, &[])?)),
                 Artifact::Kernel(_) => return Err(Error::Bug("no stage follows the kernels".into())),
             };
         }
@@ -224,7 +224,7 @@ fn to_planned(program: Program, options: &BuildOptions, trace: &mut Trace) -> Re
             LimitError::Blocked { .. } | LimitError::Plan(_) => Error::Options(e.to_string()),
         })?;
         let trial = verified(trial)?;
-        let over = to_kernels(&trial, options)?.arena_bytes - limit;
+        let over = to_kernels(&trial, options, &[])?.arena_bytes - limit;
         if over <= 0 {
             return Ok(trial);
         }
@@ -254,10 +254,15 @@ fn verified(program: Program) -> Result<Program, Error> {
     }
 }
 
-fn to_kernels(program: &Program, options: &BuildOptions) -> Result<Module, Error> {
+/// Chooses kernels; `shared` as in [`backend::select`].
+pub(crate) fn to_kernels(
+    program: &Program,
+    options: &BuildOptions,
+    shared: &[(i64, ConstEntry)],
+) -> Result<Module, Error> {
     let codegen =
         CodegenOptions { max_threads: options.max_threads, inline_weights_limit: options.inline_weights_limit };
-    backend::select(program, &options.machine, &codegen).map_err(|error| match error {
+    backend::select(program, &options.machine, &codegen, shared).map_err(|error| match error {
         BackendError::Unsupported(_) => Error::Unsupported(error.to_string()),
         other => Error::Bug(other.to_string()),
     })

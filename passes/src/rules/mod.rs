@@ -4,6 +4,7 @@ mod activation;
 mod linear;
 mod movement;
 mod pad;
+mod pool;
 mod quantized;
 mod support;
 #[cfg(test)]
@@ -13,7 +14,7 @@ use adze_ir::egraph::Rule;
 
 /// The rules of the pass `saturate`, sorted by name.
 pub fn rules() -> Vec<&'static Rule> {
-    sorted(&[linear::RULES, activation::RULES, movement::RULES, pad::RULES])
+    sorted(&[linear::RULES, activation::RULES, movement::RULES, pad::RULES, pool::RULES])
 }
 
 /// The rules of the pass `integers`, sorted by name.

@@ -113,10 +113,27 @@ const CASES: Cases = &[
          %2 = pad %0 {mode=constant, before=[0,0,1,0], after=[0,0,2,1]} : f32[1,2,7,6];
          %3 = conv %2, %1 {strides=[2,1], pads=[0,1,0,0], dilations=[1,1], group=1} : f32[1,3,3,5]; output \"y\" = %3",
     ]),
+    ("max-pool-along-fewer-axes", &[
+        "input %0 \"x\" : f32[2,3,5,4,7];
+         %1 = max_pool %0 {kernel=[1,2,3], strides=[1,1,2], pads=[0,1,0,0,0,1], dilations=[2,1,2]} : f32[2,3,5,4,2];
+         output \"y\" = %1",
+        "input %0 \"x\" : f32[2,3,5,4,7];
+         %1 = max_pool %0 {kernel=[1,2,3], strides=[2,1,2], pads=[0,1,0,0,0,0], dilations=[1,1,1]} : f32[2,3,3,4,3];
+         output \"y\" = %1",
+        "input %0 \"x\" : f32[2,1,6,4,7];
+         %1 = max_pool %0 {kernel=[1,2,3], strides=[4,1,1], pads=[0,0,0,0,0,0], dilations=[1,1,1]} : f32[2,1,2,3,5];
+         output \"y\" = %1",
+    ]),
 ];
 
 /// Where a rule must do nothing.
 const REFUSED: &[(&str, &str)] = &[
+    ("max-pool-along-fewer-axes",
+        "input %0 \"x\" : f32[2,3,5,4];
+         %1 = max_pool %0 {kernel=[1,2], strides=[1,1], pads=[1,0,0,0], dilations=[1,1]} : f32[2,3,6,3]; output \"y\" = %1"),
+    ("max-pool-along-fewer-axes",
+        "input %0 \"x\" : f32[2,3,5]; %1 = max_pool %0 {kernel=[1], strides=[2], pads=[0,0], dilations=[1]} : f32[2,3,3];
+         output \"y\" = %1"),
     ("batch-norm-as-scale-and-bias",
         "input %0 \"x\" : f32[2,2]; %1 = random f32[2]; %2 = random f32[2]; %3 = random f32[2]; %4 = const \"\" [-1.0, 1.0] : f32[2];
          %5 = batch_norm %0, %1, %2, %3, %4 {epsilon=0.001} : f32[2,2]; output \"y\" = %5"),

@@ -10,17 +10,19 @@ use adze_ir::loc::Loc;
 use adze_ir::tensor::Tensor;
 use adze_ir::tile::{self, Binding, BufferId, For, Leaf, Program, RecipeError, Role, Stmt, View, WindowPlace};
 use adze_ir::types::{DType, TensorType};
+use cranelift_codegen::ir::Signature;
 use cranelift_frontend::FunctionBuilderContext;
+use cranelift_module::DataId;
 
 use super::c99;
 use super::cost::Core;
 use super::driver::{self, ARENA_HEADER_BYTES, Base, BuildContext, Driver, Imports, Pointer, Step};
-use super::emit::entry_code;
+use super::emit::{choose, entry_code};
 use super::kernel::{Kernel, text};
 use super::lower::{Bounds, LeafCx, Operand, PtrRole, Unsupported};
 use super::machine::{Arch, CodegenError, Machine};
 use super::module::{Module, Port};
-use super::object::{KernelId, ObjectBuilder};
+use super::object::{FunctionId, KernelId, ObjectBuilder, Refs};
 use super::propose::lower_best;
 
 /// Alignment of every constant, scratch area and the arena, bytes.
@@ -87,12 +89,18 @@ pub enum BackendError {
     Module(Vec<String>),
 }
 
-/// Chooses kernels for a planned program.
+/// Chooses kernels for a planned program. `shared` are the constants of an earlier version of the model, by offset: they
+/// keep their places, and what both need is held once.
 ///
 /// # Errors
 /// [`BackendError`]; all leaves without a kernel are reported together.
-pub fn select(program: &Program, machine: &Machine, options: &CodegenOptions) -> Result<Module, BackendError> {
-    let mut backend = Backend::new(program, machine);
+pub fn select(
+    program: &Program,
+    machine: &Machine,
+    options: &CodegenOptions,
+    shared: &[(i64, ConstEntry)],
+) -> Result<Module, BackendError> {
+    let mut backend = Backend::new(program, machine, shared);
     let steps = backend.block(&program.body)?;
     if !backend.unsupported.is_empty() {
         return Err(BackendError::Unsupported(backend.unsupported));
@@ -100,39 +108,109 @@ pub fn select(program: &Program, machine: &Machine, options: &CodegenOptions) ->
     backend.finish(steps, options)
 }
 
-/// Makes code of a module. The exported functions are `<prefix>_init`, `<prefix>_step` and `<prefix>_run`.
+/// Makes code of a module for each version of a model, the least demanding machine first: usually one. The exported
+/// functions are `<prefix>_init`, `<prefix>_step` and `<prefix>_run`. Each module was selected with the constants of the one
+/// before it.
 ///
-/// Takes the module apart, so that constant data are not held twice.
+/// Takes the modules apart, so that constant data are not held twice.
 ///
 /// # Errors
 /// [`BackendError::Module`] for a module that breaks its invariants or lacks the bytes of a constant,
-/// [`BackendError::Codegen`] for what Cranelift refuses.
-pub fn emit(mut module: Module, machine: &Machine, prefix: &str) -> Result<CodeObject, BackendError> {
-    let violations = module.verify(machine);
+/// [`BackendError::Codegen`] for what Cranelift refuses or for versions that no instruction tells apart.
+pub fn emit(mut versions: Vec<(Module, Machine)>, prefix: &str) -> Result<CodeObject, BackendError> {
+    let violations: Vec<String> = versions.iter().flat_map(|(module, machine)| module.verify(machine)).collect();
     if !violations.is_empty() {
         return Err(BackendError::Module(violations));
     }
-    let weights_bytes = module.weights_bytes() as u64;
-    let places = module.constants.iter().map(|(offset, entry)| (*offset, entry.ty())).collect();
-    let weights = concatenate(std::mem::take(&mut module.constants), weights_bytes)?;
-    let (inside, outside) = if module.driver.external_weights { (Vec::new(), Some(weights)) } else { (weights, None) };
-    let code = match machine.arch {
-        Arch::C99 => Code::Source(c99::source(&module, prefix, &c99::Data { bytes: inside, places })?),
-        _ => Code::Object(object(&module, machine, inside, prefix)?),
+    let arena_bytes = versions.iter().map(|(module, _)| module.arena_bytes).max().unwrap_or(0);
+    let Some((last, machine)) = versions.last_mut() else {
+        return Err(BackendError::Program("a model without a version".into()));
+    };
+    let (arch, external) = (machine.arch, last.driver.external_weights);
+    let weights_bytes = last.weights_bytes() as u64;
+    let places = last.constants.iter().map(|(offset, entry)| (*offset, entry.ty())).collect();
+    let weights = concatenate(std::mem::take(&mut last.constants), weights_bytes)?;
+    versions.iter_mut().for_each(|(module, _)| module.driver.external_weights = external);
+    let (inside, outside) = if external { (Vec::new(), Some(weights)) } else { (weights, None) };
+    let code = match (arch, &versions[..]) {
+        (Arch::C99, [(module, _)]) => Code::Source(c99::source(module, prefix, &c99::Data { bytes: inside, places })?),
+        _ => Code::Object(object(&versions, inside, prefix)?),
     };
     Ok(CodeObject {
         code,
         weights: outside,
         weights_bytes,
-        arena_bytes: u64::try_from(module.arena_bytes).unwrap_or(u64::MAX),
+        arena_bytes: u64::try_from(arena_bytes).unwrap_or(u64::MAX),
     })
 }
 
-fn object(module: &Module, machine: &Machine, weights: Vec<u8>, prefix: &str) -> Result<Vec<u8>, BackendError> {
-    let mut object = ObjectBuilder::new(machine)?;
-    let kernels: Vec<KernelId> = module.kernels.iter().map(|k| object.add_kernel(k)).collect::<Result<_, _>>()?;
-    define_functions(&mut object, &module.driver, &kernels, weights, prefix)?;
+fn object(versions: &[(Module, Machine)], weights: Vec<u8>, prefix: &str) -> Result<Vec<u8>, BackendError> {
+    let mut object = ObjectBuilder::new(&versions[0].1)?;
+    let conv = object.call_conv();
+    let data = if weights.is_empty() { None } else { Some(object.add_data("weights", weights, 64)?) };
+    let init = object.declare_function(&format!("{prefix}_init"), &driver::run_signature(conv), true)?;
+    let step = object.declare_function(&format!("{prefix}_step"), &driver::step_signature(conv), true)?;
+    let run = object.declare_function(&format!("{prefix}_run"), &driver::run_signature(conv), true)?;
+    let mut choose = None;
+    if let [(module, machine)] = versions {
+        define_step(&mut object, step, module, machine, (data, 0))?;
+    } else {
+        let machines: Vec<Machine> = versions.iter().map(|(_, machine)| machine.clone()).collect();
+        choose = Some(object.add_function("choose", &driver::choose_signature(conv), &choose::code(&machines)?)?);
+        let (mut steps, mut first_node) = (Vec::new(), 0);
+        for (module, machine) in versions {
+            let name = format!("step_{}", machine.name.replace('-', "_"));
+            let own = object.declare_function(&name, &driver::step_signature(conv), false)?;
+            object.for_version(machine)?;
+            define_step(&mut object, own, module, machine, (data, first_node))?;
+            first_node += u32::try_from(module.locs.len()).unwrap_or(u32::MAX);
+            steps.push(own);
+        }
+        object.define_function(step, |func, refs| {
+            let steps: Vec<_> = steps.iter().map(|own| refs.function(func, *own)).collect();
+            driver::build_dispatch(func, &mut context(refs), &steps);
+            Ok(())
+        })?;
+    }
+    object.define_function(init, |func, refs| {
+        let choose = choose.map(|choose| refs.function(func, choose));
+        driver::build_init(func, &mut context(refs), choose);
+        Ok(())
+    })?;
+    object.define_function(run, |func, refs| {
+        let step = refs.function(func, step);
+        driver::build_run(func, &mut context(refs), step);
+        Ok(())
+    })?;
     Ok(object.finish()?)
+}
+
+fn context(refs: &Refs<'_>) -> BuildContext {
+    BuildContext { builder: FunctionBuilderContext::new(), config: refs.frontend_config() }
+}
+
+/// Adds a version's kernels and the walk over them. `place`: the constant data, and the number of its first call.
+fn define_step(
+    object: &mut ObjectBuilder,
+    step: FunctionId,
+    module: &Module,
+    machine: &Machine,
+    (data, first_node): (Option<DataId>, u32),
+) -> Result<(), BackendError> {
+    let kernels: Vec<KernelId> = module.kernels.iter().map(|k| object.add_kernel(k)).collect::<Result<_, _>>()?;
+    let signature = Signature::new(machine.kernel_call_conv());
+    let enter = entry_code(machine).map(|code| object.add_function("enter", &signature, &code)).transpose()?;
+    object.define_function(step, |func, refs| {
+        let imports = Imports {
+            kernels: kernels.iter().map(|k| refs.kernel(func, *k)).collect(),
+            weights: data.map(|d| refs.data(func, d)),
+            enter: enter.map(|f| refs.function(func, f)),
+            first_node,
+        };
+        driver::build_step(func, &mut context(refs), &module.driver, &imports);
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// All constant data, each entry freed once it is copied.
@@ -156,46 +234,6 @@ fn concatenate(constants: Vec<(i64, ConstEntry)>, bytes: u64) -> Result<Vec<u8>,
     Ok(all)
 }
 
-fn define_functions(
-    object: &mut ObjectBuilder,
-    plan: &Driver,
-    kernels: &[KernelId],
-    weights: Vec<u8>,
-    prefix: &str,
-) -> Result<(), BackendError> {
-    let conv = object.call_conv();
-    let data = if weights.is_empty() { None } else { Some(object.add_data("weights", weights, 64)?) };
-    let init = object.declare_function(&format!("{prefix}_init"), &driver::run_signature(conv), true)?;
-    let step = object.declare_function(&format!("{prefix}_step"), &driver::step_signature(conv), true)?;
-    let run = object.declare_function(&format!("{prefix}_run"), &driver::run_signature(conv), true)?;
-    let enter = entry_code(object.machine()).map(|code| object.add_function("enter", &code)).transpose()?;
-    let context = |refs: &super::object::Refs<'_>| BuildContext {
-        builder: FunctionBuilderContext::new(),
-        config: refs.frontend_config(),
-    };
-    object.define_function(init, |func, refs| {
-        driver::build_init(func, &mut context(refs));
-        Ok(())
-    })?;
-    object.define_function(step, |func, refs| {
-        let imports = Imports {
-            kernels: kernels.iter().map(|k| refs.kernel(func, *k)).collect(),
-            weights: data.map(|d| refs.data(func, d)),
-            step: None,
-            enter: enter.map(|f| refs.function(func, f)),
-        };
-        driver::build_step(func, &mut context(refs), plan, &imports);
-        Ok(())
-    })?;
-    object.define_function(run, |func, refs| {
-        let imports =
-            Imports { kernels: Vec::new(), weights: None, step: Some(refs.function(func, step)), enter: None };
-        driver::build_run(func, &mut context(refs), &imports);
-        Ok(())
-    })?;
-    Ok(())
-}
-
 struct Backend<'a> {
     program: &'a Program,
     machine: &'a Machine,
@@ -209,10 +247,10 @@ struct Backend<'a> {
     /// Constant data by offset.
     data: Vec<(i64, ConstEntry)>,
     data_bytes: i64,
+    /// Where constant data of a content lie.
+    data_places: BTreeMap<[u8; 16], i64>,
     /// Where a weight buffer's bytes lie in the constant data, once a kernel asks for them.
     weight_offsets: BTreeMap<BufferId, i64>,
-    /// Packed data by content.
-    packed: BTreeMap<[u8; 16], i64>,
     constants: BTreeMap<BufferId, Tensor>,
     scratch_base: i64,
     scratch_bytes: i64,
@@ -221,7 +259,7 @@ struct Backend<'a> {
 }
 
 impl<'a> Backend<'a> {
-    fn new(program: &'a Program, machine: &'a Machine) -> Self {
+    fn new(program: &'a Program, machine: &'a Machine, shared: &[(i64, ConstEntry)]) -> Self {
         let mut symbols = program.dims.clone();
         loop_ranges(&program.body, &mut symbols);
         let arena = program
@@ -239,10 +277,10 @@ impl<'a> Backend<'a> {
             kernels: Vec::new(),
             kernel_by_text: BTreeMap::new(),
             kernel_names: BTreeSet::new(),
-            data: Vec::new(),
-            data_bytes: 0,
+            data: shared.to_vec(),
+            data_bytes: shared.last().map_or(0, |(offset, entry)| offset + entry.ty().max_bytes(&Dims::new())),
+            data_places: shared.iter().map(|(offset, entry)| (entry.digest().0, *offset)).collect(),
             weight_offsets: BTreeMap::new(),
-            packed: BTreeMap::new(),
             constants: BTreeMap::new(),
             scratch_base: align(ARENA_HEADER_BYTES + arena),
             scratch_bytes: 0,
@@ -309,7 +347,7 @@ impl<'a> Backend<'a> {
                     }
                     PtrRole::Output(index) => self.pointer(&leaf.outputs[*index], targets[*index].clone())?,
                     PtrRole::Packed(weight) => {
-                        let offset = self.pack(weight.data.clone());
+                        let offset = self.place(weight.data.clone());
                         Pointer { base: Base::Weights, offset: offset.into(), per_thread: 0 }
                     }
                     PtrRole::Scratch(bytes) => {
@@ -442,26 +480,23 @@ impl<'a> Backend<'a> {
             let shape = vec![bytes.len()];
             Tensor::new(DType::U8, shape, bytes).map_err(|e| BackendError::Program(e.to_string()))?
         };
-        let offset = self.append(data);
+        let offset = self.place(data);
         self.weight_offsets.insert(id, offset);
         Ok(offset)
     }
 
-    fn pack(&mut self, data: Tensor) -> i64 {
-        let digest = data.digest().0;
-        if let Some(&offset) = self.packed.get(&digest) {
+    /// Where constant data lie; appended at an aligned place unless they are there already.
+    fn place(&mut self, data: Tensor) -> i64 {
+        let bytes = i64::try_from(data.bytes().len()).unwrap_or(i64::MAX);
+        let entry = ConstEntry::new("", data);
+        let digest = entry.digest().0;
+        if let Some(&offset) = self.data_places.get(&digest) {
             return offset;
         }
-        let offset = self.append(data);
-        self.packed.insert(digest, offset);
-        offset
-    }
-
-    /// Appends constant data at an aligned place and gives it.
-    fn append(&mut self, data: Tensor) -> i64 {
         let offset = align(self.data_bytes);
-        self.data_bytes = offset + i64::try_from(data.bytes().len()).unwrap_or(i64::MAX);
-        self.data.push((offset, ConstEntry::new("", data)));
+        self.data_bytes = offset + bytes;
+        self.data.push((offset, entry));
+        self.data_places.insert(digest, offset);
         offset
     }
 

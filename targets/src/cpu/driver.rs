@@ -45,6 +45,8 @@ pub mod call {
 pub const ARENA_HEADER_BYTES: i64 = 64;
 const BARRIER_COUNT: i32 = 0;
 const BARRIER_GENERATION: i32 = 4;
+/// The chosen version counted from 1, where there are several.
+const VERSION: i32 = 8;
 
 /// Status codes of the exported functions, as in the header; kernels return the same ones.
 pub mod status {
@@ -58,6 +60,8 @@ pub mod status {
     pub const LOOP_CAP: i64 = 3;
     /// The call is malformed.
     pub const BAD_CALL: i64 = 4;
+    /// The CPU runs none of the versions of the code.
+    pub const NO_VERSION: i64 = 5;
 }
 
 /// What a pointer counts from.
@@ -143,10 +147,10 @@ pub struct Imports {
     pub kernels: Vec<FuncRef>,
     /// Constant data in the object, unless it comes with the call.
     pub weights: Option<cranelift_codegen::ir::GlobalValue>,
-    /// The step function, for `run`.
-    pub step: Option<FuncRef>,
     /// What has to be called before any other code, see [`super::emit::entry_code`].
     pub enter: Option<FuncRef>,
+    /// What a failed call's number counts from: the calls of earlier versions.
+    pub first_node: u32,
 }
 
 /// `int32_t step(adze_call *, uint32_t phase, uint32_t thread_id)`.
@@ -181,8 +185,16 @@ pub struct BuildContext {
     pub config: TargetFrontendConfig,
 }
 
-/// Builds the body of `init`: checks the struct and clears the arena's header.
-pub fn build_init(func: &mut Function, context: &mut BuildContext) {
+/// `uint32_t choose(void)`, see [`super::emit::choose`].
+pub fn choose_signature(conv: CallConv) -> Signature {
+    let mut signature = Signature::new(conv);
+    signature.returns = vec![AbiParam::new(types::I32)];
+    signature
+}
+
+/// Builds the body of `init`: checks the struct, clears the arena's header and, where there are several versions, writes the
+/// chosen one there.
+pub fn build_init(func: &mut Function, context: &mut BuildContext, choose: Option<FuncRef>) {
     let mut b = FunctionBuilder::new(func, &mut context.builder);
     let entry = entry_block(&mut b);
     let call = b.block_params(entry)[0];
@@ -192,13 +204,20 @@ pub fn build_init(func: &mut Function, context: &mut BuildContext) {
     for word in 0..ARENA_HEADER_BYTES / 8 {
         b.ins().store(MemFlags::trusted(), zero, arena, i32::try_from(word * 8).expect("the header is small"));
     }
+    if let Some(choose) = choose {
+        let chosen = b.ins().call(choose, &[]);
+        let chosen = b.inst_results(chosen)[0];
+        let none = b.ins().icmp_imm_s(IntCC::Equal, chosen, 0);
+        reject_if(&mut b, none, status::NO_VERSION);
+        b.ins().store(MemFlags::trusted(), chosen, arena, VERSION);
+    }
     return_status(&mut b, status::OK);
     b.seal_all_blocks();
     b.finalize(context.config);
 }
 
 /// Builds the body of `run`: the only phase of a CPU package, on the calling thread alone.
-pub fn build_run(func: &mut Function, context: &mut BuildContext, imports: &Imports) {
+pub fn build_run(func: &mut Function, context: &mut BuildContext, step: FuncRef) {
     let mut b = FunctionBuilder::new(func, &mut context.builder);
     let entry = entry_block(&mut b);
     let call = b.block_params(entry)[0];
@@ -207,7 +226,6 @@ pub fn build_run(func: &mut Function, context: &mut BuildContext, imports: &Impo
     let many = b.ins().icmp_imm_s(IntCC::UnsignedGreaterThan, threads, 1);
     reject_if(&mut b, many, status::BAD_CALL);
     let zero = b.ins().iconst(types::I32, 0);
-    let step = imports.step.expect("`run` is given the step function");
     let result = b.ins().call(step, &[call, zero, zero]);
     let result = b.inst_results(result)[0];
     b.ins().return_(&[result]);
@@ -215,7 +233,31 @@ pub fn build_run(func: &mut Function, context: &mut BuildContext, imports: &Impo
     b.finalize(context.config);
 }
 
-/// Builds the body of `step`.
+/// Builds the body of `step` where there are several versions: calls that of the version which `init` chose.
+pub fn build_dispatch(func: &mut Function, context: &mut BuildContext, versions: &[FuncRef]) {
+    let mut b = FunctionBuilder::new(func, &mut context.builder);
+    let entry = entry_block(&mut b);
+    let parameters = b.block_params(entry).to_vec();
+    check_struct(&mut b, parameters[0]);
+    let arena = b.ins().load(types::I64, MemFlags::trusted(), parameters[0], call::ARENA);
+    let chosen = b.ins().load(types::I32, MemFlags::trusted(), arena, VERSION);
+    for (number, version) in (1..).zip(versions) {
+        let (take, next) = (b.create_block(), b.create_block());
+        let this = b.ins().icmp_imm_s(IntCC::Equal, chosen, number);
+        b.ins().brif(this, take, &[], next, &[]);
+        b.switch_to_block(take);
+        let result = b.ins().call(*version, &parameters);
+        let result = b.inst_results(result)[0];
+        b.ins().return_(&[result]);
+        b.switch_to_block(next);
+    }
+    // An arena that `init` has not seen.
+    return_status(&mut b, status::BAD_CALL);
+    b.seal_all_blocks();
+    b.finalize(context.config);
+}
+
+/// Builds the body of `step`, or of the step of one version.
 pub fn build_step(func: &mut Function, context: &mut BuildContext, driver: &Driver, imports: &Imports) {
     let mut b = FunctionBuilder::new(func, &mut context.builder);
     let entry = entry_block(&mut b);
@@ -420,7 +462,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         self.b.set_cold_block(failed);
         self.b.ins().brif(result, failed, &[], done, &[]);
         self.b.switch_to_block(failed);
-        let node = self.b.ins().iconst(types::I32, i64::from(node));
+        let node = self.b.ins().iconst(types::I32, i64::from(self.imports.first_node + node));
         self.b.ins().store(MemFlags::trusted(), node, self.call, call::NODE);
         self.b.ins().jump(done, &[]);
         self.b.switch_to_block(done);

@@ -16,6 +16,24 @@ pub enum CodegenError {
         /// The names of [`Machine::NAMES`].
         accepted: String,
     },
+    /// The CPU is none that code can be made for.
+    #[error("CPU `{found}`, accepted: {accepted}")]
+    Cpu {
+        /// As given.
+        found: String,
+        /// The names there are.
+        accepted: String,
+    },
+    /// Versions that a program cannot choose between.
+    #[error(
+        "versions for {found}: no instruction tells a program which of them the CPU runs, accepted: CPUs of {accepted}"
+    )]
+    Versions {
+        /// The machines.
+        found: String,
+        /// Instruction sets whose CPUs can be asked.
+        accepted: String,
+    },
     /// The machine has no code for an operation.
     #[error("kernel `{kernel}`: `{op}` has no code on {machine}")]
     Unsupported {
@@ -131,6 +149,42 @@ const ALIASES: &[(&str, &str)] = &[
     ("riscv64", "riscv64gc"),
 ];
 
+/// Names of CPUs as GCC and LLVM spell them (`-march`, `-mcpu`), and the machine whose code is for them.
+const CPUS: &[(&str, &str)] = &[
+    ("x86-64-v2", "x86_64-v2"),
+    ("nehalem", "x86_64-v2"),
+    ("westmere", "x86_64-v2"),
+    ("sandybridge", "x86_64-v2"),
+    ("silvermont", "x86_64-v2"),
+    ("goldmont", "x86_64-v2"),
+    ("tremont", "x86_64-v2"),
+    ("x86-64-v3", "x86_64-v3"),
+    ("haswell", "x86_64-v3"),
+    ("broadwell", "x86_64-v3"),
+    ("skylake", "x86_64-v3"),
+    ("znver1", "x86_64-v3"),
+    ("znver2", "x86_64-v3"),
+    ("znver3", "x86_64-v3"),
+    ("alderlake", "x86_64-v3-vnni"),
+    ("gracemont", "x86_64-v3-vnni"),
+    ("raptorlake", "x86_64-v3-vnni"),
+    ("x86-64-v4", "x86_64-v4"),
+    ("skylake-avx512", "x86_64-v4"),
+    ("cascadelake", "x86_64-v4-vnni"),
+    ("icelake-client", "x86_64-v4-vnni"),
+    ("icelake-server", "x86_64-v4-vnni"),
+    ("tigerlake", "x86_64-v4-vnni"),
+    ("rocketlake", "x86_64-v4-vnni"),
+    ("sapphirerapids", "x86_64-v4-vnni"),
+    ("znver4", "x86_64-v4-vnni"),
+    ("znver5", "x86_64-v4-vnni"),
+    ("cortex-a53", "aarch64"),
+    ("cortex-a57", "aarch64"),
+    ("cortex-a72", "aarch64"),
+    ("generic-rv64", "riscv64gc"),
+    ("sifive-u74", "riscv64gc"),
+];
+
 impl Machine {
     /// Names that [`Machine::from_name`] accepts, without aliases.
     pub const NAMES: &'static [&'static str] = &[
@@ -169,6 +223,39 @@ impl Machine {
             _ => return Err(unknown()),
         };
         Ok(Machine { name, arch, triple, features, vector_bytes, vector_registers, has_fma, has_dot })
+    }
+
+    /// The machine for a CPU: `native`, a name as GCC and LLVM spell it (`cortex-a53`, `x86-64-v3`) or a machine's own.
+    ///
+    /// # Errors
+    /// [`CodegenError::Cpu`] for an unknown name.
+    pub fn from_cpu(cpu: &str) -> Result<Machine, CodegenError> {
+        if cpu == "native"
+            && let Some(host) = Self::host()
+        {
+            return Ok(host);
+        }
+        let name = CPUS.iter().find(|(known, _)| *known == cpu).map_or(cpu, |(_, name)| name);
+        Self::from_name(name).map_err(|_| CodegenError::Cpu {
+            found: cpu.into(),
+            accepted: std::iter::once("native").chain(Self::cpus()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The CPUs known by name.
+    pub fn cpus() -> impl Iterator<Item = &'static str> {
+        CPUS.iter().map(|(cpu, _)| *cpu)
+    }
+
+    /// The CPUs known by name that this machine's code is for.
+    pub fn cpus_of(&self) -> impl Iterator<Item = &'static str> {
+        let own = self.name;
+        CPUS.iter().filter(move |(_, name)| *name == own).map(|(cpu, _)| *cpu)
+    }
+
+    /// How demanding it is among those of its instruction set.
+    pub fn rank(&self) -> usize {
+        Self::NAMES.iter().position(|name| *name == self.name).unwrap_or(0)
     }
 
     /// The machines whose code this computer runs, the best one last.

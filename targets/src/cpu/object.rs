@@ -85,9 +85,18 @@ impl ObjectBuilder {
         })
     }
 
-    /// The machine code is made for.
-    pub fn machine(&self) -> &Machine {
-        &self.machine
+    /// Kernels added from now on are for another machine of the same instruction set. Driver functions stay those of the
+    /// machine that the object was begun for.
+    ///
+    /// # Errors
+    /// Those of [`Emitter::new`].
+    pub fn for_version(&mut self, machine: &Machine) -> Result<(), CodegenError> {
+        if *machine != self.machine {
+            self.emitter = Emitter::new(machine)?;
+            self.machine = machine.clone();
+            self.kernels.clear();
+        }
+        Ok(())
     }
 
     /// Calling convention of exported functions.
@@ -119,13 +128,17 @@ impl ObjectBuilder {
         Ok(KernelId(id))
     }
 
-    /// Adds a local function without parameters and results.
+    /// Adds a local function that is machine code already.
     ///
     /// # Errors
     /// [`CodegenError::Generator`] when the object cannot take it.
-    pub fn add_function(&mut self, name: &str, code: &KernelCode) -> Result<FunctionId, CodegenError> {
-        let signature = Signature::new(self.machine.kernel_call_conv());
-        let id = self.declare_function(name, &signature, false)?;
+    pub fn add_function(
+        &mut self,
+        name: &str,
+        signature: &Signature,
+        code: &KernelCode,
+    ) -> Result<FunctionId, CodegenError> {
+        let id = self.declare_function(name, signature, false)?;
         let align = u64::from(code.align);
         let defined = self.module.define_function_bytes(id.0, align, &code.bytes, &[]);
         defined.map_err(|e| Self::refused(name, &e))?;
@@ -165,7 +178,7 @@ impl ObjectBuilder {
         Ok(id)
     }
 
-    /// Declares a driver function; exported ones are visible to the linker.
+    /// Declares a driver function; exported ones are visible to the linker, local ones get a number when the name is taken.
     ///
     /// # Errors
     /// [`CodegenError::Generator`] when the name is taken by another kind of symbol.
@@ -175,9 +188,13 @@ impl ObjectBuilder {
         signature: &Signature,
         exported: bool,
     ) -> Result<FunctionId, CodegenError> {
-        self.names.insert(name.into());
-        let linkage = if exported { Linkage::Export } else { Linkage::Local };
-        let id = self.module.declare_function(name, linkage, signature).map_err(|e| Self::refused(name, &e))?;
+        let (name, linkage) = if exported {
+            self.names.insert(name.into());
+            (name.to_owned(), Linkage::Export)
+        } else {
+            (self.fresh_name(name), Linkage::Local)
+        };
+        let id = self.module.declare_function(&name, linkage, signature).map_err(|e| Self::refused(&name, &e))?;
         Ok(FunctionId(id))
     }
 

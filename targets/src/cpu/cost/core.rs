@@ -16,6 +16,8 @@ pub struct Core {
     pub divide: f64,
     /// Move between lanes.
     pub shuffle: f64,
+    /// Share of such a move that keeps arithmetic waiting for a port of both.
+    pub shared: f64,
     /// Conversion between formats.
     pub convert: f64,
     /// Load.
@@ -85,6 +87,7 @@ impl Core {
         "arith",
         "divide",
         "shuffle",
+        "shared",
         "convert",
         "load",
         "store",
@@ -111,6 +114,7 @@ impl Core {
             "arith" => &mut self.arith,
             "divide" => &mut self.divide,
             "shuffle" => &mut self.shuffle,
+            "shared" => &mut self.shared,
             "convert" => &mut self.convert,
             "load" => &mut self.load,
             "store" => &mut self.store,

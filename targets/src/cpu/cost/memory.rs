@@ -42,7 +42,7 @@ struct Touch<'a> {
 /// The traffic of a kernel whose parameters have so many bytes.
 pub(super) fn traffic(node: &Node, symbols: &mut Symbols, sizes: &[f64]) -> Traffic {
     let mut traffic = Traffic::default();
-    let mut touches = block(node, symbols, &mut traffic, sizes);
+    let mut touches = block(node, symbols, &mut traffic, sizes, true);
     // What is written is read before and written back.
     let all = total(&touches, sizes);
     touches.retain(|touch| touch.access.writes);
@@ -51,7 +51,14 @@ pub(super) fn traffic(node: &Node, symbols: &mut Symbols, sizes: &[f64]) -> Traf
     traffic
 }
 
-fn block<'a>(node: &'a Node, symbols: &mut Symbols, traffic: &mut Traffic, sizes: &[f64]) -> Vec<Touch<'a>> {
+/// `outermost`: around the kernel's range of units, which counts through several axes.
+fn block<'a>(
+    node: &'a Node,
+    symbols: &mut Symbols,
+    traffic: &mut Traffic,
+    sizes: &[f64],
+    outermost: bool,
+) -> Vec<Touch<'a>> {
     let scope = symbols.0.len();
     let mut touches = Vec::new();
     for child in &node.children {
@@ -62,9 +69,9 @@ fn block<'a>(node: &'a Node, symbols: &mut Symbols, traffic: &mut Traffic, sizes
             }
             Child::If(cond, sides) => {
                 let side = cond.as_ref().is_some_and(|cond| !holds(symbols, cond));
-                touches.extend(block(&sides[usize::from(side)], symbols, traffic, sizes));
+                touches.extend(block(&sides[usize::from(side)], symbols, traffic, sizes, outermost));
             }
-            Child::Loop(inner) => touches.extend(loop_(inner, symbols, traffic, sizes)),
+            Child::Loop(inner) => touches.extend(loop_(inner, symbols, traffic, sizes, outermost)),
         }
     }
     // Last, when every symbol that they may read has its value.
@@ -79,7 +86,13 @@ fn touch<'a>(access: &'a Access, symbols: &Symbols) -> Touch<'a> {
     Touch { access, lo, hi: lo + bytes, bytes }
 }
 
-fn loop_<'a>(inner: &'a Loop, symbols: &mut Symbols, traffic: &mut Traffic, sizes: &[f64]) -> Vec<Touch<'a>> {
+fn loop_<'a>(
+    inner: &'a Loop,
+    symbols: &mut Symbols,
+    traffic: &mut Traffic,
+    sizes: &[f64],
+    outermost: bool,
+) -> Vec<Touch<'a>> {
     let (lo, turns) = inner.turns(symbols);
     if turns == 0 {
         return Vec::new();
@@ -87,12 +100,12 @@ fn loop_<'a>(inner: &'a Loop, symbols: &mut Symbols, traffic: &mut Traffic, size
     let at = |turn: i64, symbols: &mut Symbols, traffic: &mut Traffic| {
         let scope = symbols.0.len();
         symbols.push(&inner.var, lo + turn * inner.step);
-        let touches = block(&inner.body, symbols, traffic, sizes);
+        let touches = block(&inner.body, symbols, traffic, sizes, false);
         symbols.0.truncate(scope);
         touches
     };
-    // Of a long loop an iteration in the middle: borders are at the ends.
-    let turn = (turns / 2).min(turns - 1);
+    // Of a long loop an iteration off the ends and off the middle: borders are at the ends, also of inner axes.
+    let turn = (turns * 5 / 8).min(turns - 1);
     let mut inside = Traffic::default();
     let mut touches = at(turn, symbols, &mut inside);
     traffic.reuses.extend(inside.reuses.iter().map(|r| Reuse { bytes: r.bytes * turns as f64, ..*r }));
@@ -100,21 +113,28 @@ fn loop_<'a>(inner: &'a Loop, symbols: &mut Symbols, traffic: &mut Traffic, size
         return touches;
     }
     let distance = total(&touches, sizes);
-    let next = at(if turn + 1 < turns { turn + 1 } else { turn - 1 }, symbols, &mut Traffic::default());
+    let mut neighbours = vec![if turn + 1 < turns { turn + 1 } else { turn - 1 }];
+    if outermost && turns > 2 {
+        // One of them may lie beyond the end of an inner axis.
+        neighbours.push(turn - 1);
+    }
+    let neighbours: Vec<_> = neighbours.iter().map(|&t| at(t, symbols, &mut Traffic::default())).collect();
     let (mut again, mut wrapped) = (0.0, 0.0);
     for (index, touch) in touches.iter_mut().enumerate() {
         // Blocks at borders have other accesses; those do not line up and count as moving by their own size.
-        let other = next.get(index).filter(|n| n.access.param == touch.access.param);
-        let step = other.map_or(touch.bytes, |n| (n.lo - touch.lo).abs());
+        let others = neighbours.iter().filter_map(|n| n.get(index)).filter(|n| n.access.param == touch.access.param);
+        let step = others.map(|n| (n.lo - touch.lo).abs()).reduce(f64::min).unwrap_or(touch.bytes);
         if step == 0.0 {
             again += touch.bytes * (turns - 1) as f64 * if touch.access.writes { 2.0 } else { 1.0 };
             continue;
         }
+        // Steps that lead past the end of the parameter lead back to its start.
         let size = sizes.get(touch.access.param).copied().unwrap_or(f64::MAX);
         let all = touch.bytes * turns as f64;
-        wrapped += (all - size).max(0.0);
-        touch.bytes = all.min(size);
         touch.hi += step * (turns - 1) as f64;
+        let new = (size / (touch.hi - touch.lo)).min(1.0);
+        wrapped += all * (1.0 - new);
+        touch.bytes = all * new;
     }
     if again > 0.0 {
         traffic.reuses.push(Reuse { bytes: again, distance });

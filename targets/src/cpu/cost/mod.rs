@@ -137,11 +137,12 @@ impl Block {
     /// Cycles of one execution.
     fn cycles(&self, core: &Core) -> f64 {
         let get = |class| self.ops.get(class);
-        let arithmetic = get(Class::Fma) * core.fma
+        let shuffles = get(Class::Shuffle) * core.shuffle;
+        let arithmetic = shuffles * core.shared
+            + get(Class::Fma) * core.fma
             + get(Class::Arith) * core.arith
             + get(Class::Convert) * core.convert
             + get(Class::Divide) * core.divide;
-        let shuffles = get(Class::Shuffle) * core.shuffle;
         let memory = (get(Class::Load) * core.load).max(get(Class::Store) * core.store);
         let all = self.ops.total() + get(Class::Turn);
         let issue = all * core.issue + get(Class::Int) * (core.int - core.issue).max(0.0);

@@ -7,6 +7,7 @@
 
 mod address;
 mod alloc;
+pub mod choose;
 pub mod clif;
 pub mod rvv;
 pub mod x86;
