@@ -183,6 +183,11 @@ const CPUS: &[(&str, &str)] = &[
     ("cortex-a72", "aarch64"),
     ("generic-rv64", "riscv64gc"),
     ("sifive-u74", "riscv64gc"),
+    ("sifive-p670", "riscv64gcv"),
+    ("xiangshan-kunminghu", "riscv64gcv"),
+    ("spacemit-x60", "riscv64gcv_zvl256b"),
+    ("tt-ascalon-d8", "riscv64gcv_zvl256b"),
+    ("sifive-x280", "riscv64gcv_zvl512b"),
 ];
 
 impl Machine {

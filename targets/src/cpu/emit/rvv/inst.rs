@@ -151,6 +151,17 @@ impl Inst {
         }
     }
 
+    /// Where control goes.
+    pub fn flow(&self) -> Flow {
+        match self {
+            Inst::Label { label, .. } => Flow::Label(*label),
+            Inst::Jump(label) => Flow::Jump(*label),
+            Inst::Branch { label, .. } => Flow::Branch(*label),
+            Inst::Return(_) => Flow::Return,
+            _ => Flow::Next,
+        }
+    }
+
     /// What the allocator has to know: one entry, or a second one that reads the same registers again when the written one
     /// must be none of them.
     pub fn facts(&self, depth: u32, out: &mut Vec<Facts>) {
@@ -163,21 +174,9 @@ impl Inst {
                 defs.push(*reg);
             }
         });
-        let flow = match self {
-            Inst::Label { label, .. } => Flow::Label(*label),
-            Inst::Jump(label) => Flow::Jump(*label),
-            Inst::Branch { label, .. } => Flow::Branch(*label),
-            Inst::Return(_) => Flow::Return,
-            _ => Flow::Next,
-        };
-        let apart = match self {
-            Inst::Op(op) => op.code.apart(),
-            // A large number goes to the result first.
-            Inst::AddNumber { by, .. } => i32::try_from(*by).is_err() || !fits12(*by),
-            _ => false,
-        };
+        let apart = matches!(self, Inst::Op(op) if op.code.apart());
         let again: Vec<Reg> = uses.iter().copied().filter(|reg| apart && !defs.contains(reg)).collect();
-        out.push(Facts { uses, defs, copies: matches!(self, Inst::Copy { .. }), flow, depth });
+        out.push(Facts { uses, defs, copies: matches!(self, Inst::Copy { .. }), flow: self.flow(), depth });
         if apart {
             out.push(Facts { uses: again, defs: Vec::new(), copies: false, flow: Flow::Next, depth });
         }

@@ -1,6 +1,6 @@
 //! Kernel IR to RISC-V machine code with vectors: RV64GCV of a promised register length.
 //!
-//! Instructions are selected in the kernel's order (`body.rs`), registers given out by the shared allocator, what does not
+//! Instructions are selected in the kernel's order (`body.rs`), scalars loaded some earlier (`ahead.rs`), registers given out by the shared allocator, what does not
 //! fit goes to the frame (`spill.rs`), vector types and lengths are set where they change (`vtype.rs`), and an encoder of
 //! our own makes words (`isa.rs`, `encode.rs`).
 //!
@@ -14,6 +14,7 @@
 //! to the machine (Zicclsm). What has no code here is refused as [`CodegenError::Unsupported`], and the caller takes
 //! Cranelift for the kernel.
 
+mod ahead;
 mod arith;
 mod body;
 mod convert;
@@ -127,6 +128,7 @@ pub struct Listing {
 /// Those of [`compile`].
 pub fn instructions(kernel: &Kernel, cpu: Cpu) -> Result<Listing, CodegenError> {
     let mut selected = body::select(kernel, cpu)?;
+    ahead::load_ahead(&mut selected.code);
     let files = [&GPRS[..], &FPRS[..], &VECTORS[..]];
     let mut frame = spill::Frame::new(cpu);
     for _ in 0..ROUNDS {
