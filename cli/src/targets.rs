@@ -13,10 +13,10 @@ pub fn targets() {
         };
         let fma = if machine.has_fma { ", fused multiply-add" } else { "" };
         let here = if host == Some(machine.name) { " (this machine)" } else { "" };
-        println!("{name:14} {} {vectors}{fma}{here}", machine.target());
+        println!("{name:18} {} {vectors}{fma}{here}", machine.target());
         let cpus: Vec<&str> = machine.cpus_of().collect();
         if !cpus.is_empty() {
-            println!("{:14} --cpu {}", "", cpus.join(", "));
+            println!("{:18} --cpu {}", "", cpus.join(", "));
         }
     }
 }

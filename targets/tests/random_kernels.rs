@@ -6,8 +6,7 @@ mod qemu;
 
 use adze_ir::extent::Extent;
 use adze_ir::types::DType;
-use adze_targets::cpu::Machine;
-use adze_targets::cpu::emit::{Emitter, x86};
+use adze_targets::cpu::emit::{Emitter, KernelCode, clif, rvv, x86};
 use adze_targets::cpu::exec::{Buffer, Loaded};
 use adze_targets::cpu::kernel::interp::{self, Options};
 use adze_targets::cpu::kernel::ir::Shift;
@@ -15,6 +14,7 @@ use adze_targets::cpu::kernel::{
     Access, BinOp, Cmp, Cond, Cvt, Elem, Kernel, KernelBuilder, Param, Type, UnOp, Value, text, verify,
 };
 use adze_targets::cpu::object::ObjectBuilder;
+use adze_targets::cpu::{CodegenError, Machine};
 use proptest::prelude::*;
 
 const ELEMS: [(Elem, DType); 6] = [
@@ -382,13 +382,21 @@ fn check_here(seed: u64) -> Result<(), TestCaseError> {
 }
 
 fn check_under_qemu(name: &str, seed: u64) -> Result<(), TestCaseError> {
-    let (kernel, before) = case(seed)?;
     let machine = Machine::from_name(name).unwrap();
-    let mut emitter = Emitter::new(&machine).unwrap();
-    let code = emitter.compile(&kernel).unwrap_or_else(|e| panic!("{name}: {e}\n{}", text::print(&kernel)));
-    let Some((status, after)) = qemu::run(&machine, &code, &before, &[], RANGE) else { return Ok(()) };
+    check_on(&machine, 8 * machine.vector_bytes, seed, |kernel| Emitter::new(&machine).unwrap().compile(kernel))
+}
+
+fn check_on(
+    machine: &Machine,
+    register_bits: u32,
+    seed: u64,
+    compile: impl FnOnce(&Kernel) -> Result<KernelCode, CodegenError>,
+) -> Result<(), TestCaseError> {
+    let (kernel, before) = case(seed)?;
+    let code = compile(&kernel).unwrap_or_else(|e| panic!("{}: {e}\n{}", machine.name, text::print(&kernel)));
+    let Some((status, after)) = qemu::run(machine, register_bits, &code, &before, &[], RANGE) else { return Ok(()) };
     prop_assert_eq!(status, 0, "{}", text::print(&kernel));
-    compare(&machine, &kernel, &before, &after)
+    compare(machine, &kernel, &before, &after)
 }
 
 proptest! {
@@ -417,17 +425,48 @@ proptest! {
     fn riscv64gcv_agrees_under_qemu(seed in any::<u64>()) {
         check_under_qemu("riscv64gcv", seed)?;
     }
+
+    #[test]
+    fn riscv64gcv_zvl256b_agrees_under_qemu(seed in any::<u64>()) {
+        check_under_qemu("riscv64gcv_zvl256b", seed)?;
+    }
+
+    #[test]
+    fn riscv64gcv_zvl512b_agrees_under_qemu(seed in any::<u64>()) {
+        check_under_qemu("riscv64gcv_zvl512b", seed)?;
+    }
+
+    /// Registers may be longer than promised, for both emitters.
+    #[test]
+    fn riscv64gcv_agrees_on_longer_registers(seed in any::<u64>()) {
+        for (name, register_bits) in [("riscv64gcv", 512), ("riscv64gcv_zvl256b", 1024)] {
+            let machine = Machine::from_name(name).unwrap();
+            check_on(&machine, register_bits, seed, |kernel| Emitter::new(&machine).unwrap().compile(kernel))?;
+            check_on(&machine, register_bits, seed, |kernel| clif::Emitter::new(&machine).unwrap().compile(kernel))?;
+        }
+    }
 }
 
 /// Some random kernels have code of the wide emitters, so that the comparison above is one of theirs; most have one operation
 /// that is left to Cranelift, which is rare in kernels of models.
 #[test]
 fn wide_emitters_take_random_kernels() {
-    for (name, least) in [("x86_64-v3", 15), ("x86_64-v4-vnni", 30)] {
-        let cpu = x86::Cpu::of(&Machine::from_name(name).unwrap()).unwrap();
+    let least = [
+        ("x86_64-v3", 15),
+        ("x86_64-v4-vnni", 30),
+        ("riscv64gcv", 190),
+        ("riscv64gcv_zvl256b", 190),
+        ("riscv64gcv_zvl512b", 190),
+    ];
+    for (name, least) in least {
+        let machine = Machine::from_name(name).unwrap();
+        let compile = |kernel: &Kernel| match rvv::Cpu::of(&machine) {
+            Some(cpu) => rvv::compile(kernel, cpu),
+            None => x86::compile(kernel, x86::Cpu::of(&machine).unwrap()),
+        };
         let mut refused: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
         let taken = (0..200)
-            .filter(|&seed| match x86::compile(&Generator::new(seed).kernel(), cpu) {
+            .filter(|&seed| match compile(&Generator::new(seed).kernel()) {
                 Ok(_) => true,
                 Err(error) => {
                     *refused.entry(error.to_string()).or_default() += 1;

@@ -18,22 +18,48 @@ use crate::shared::{Case, Model, build_with, models, skip};
 const BAR: usize = 5;
 /// Multiply-accumulates of the largest case that an emulator is given; with `ADZE_ALL` set there is no limit.
 const MACS: u64 = 13_000_000;
+/// The same of machines that differ in the length of registers only.
+const FEW_MACS: u64 = 3_000_000;
 
 /// A machine and how its programs are built and run here.
 struct Target {
     machine: &'static str,
     clang: &'static [&'static str],
     emulator: &'static [&'static str],
+    /// Multiply-accumulates of its largest case.
+    macs: u64,
 }
 
 const RISCV: &[&str] =
     &["--target=riscv64-unknown-none-elf", "-march=rv64gc", "-mabi=lp64d", "-mcmodel=medany", "-mno-relax"];
 
-const AARCH64: Target =
-    Target { machine: "aarch64", clang: &["--target=aarch64-unknown-none-elf"], emulator: &["qemu-aarch64"] };
-const RISCV64: Target = Target { machine: "riscv64gc", clang: RISCV, emulator: &["qemu-riscv64"] };
-const RISCV64_VECTOR: Target =
-    Target { machine: "riscv64gcv", clang: RISCV, emulator: &["qemu-riscv64", "-cpu", "rv64,v=true,vlen=128"] };
+const AARCH64: Target = Target {
+    machine: "aarch64",
+    clang: &["--target=aarch64-unknown-none-elf"],
+    emulator: &["qemu-aarch64"],
+    macs: MACS,
+};
+const RISCV64: Target = Target { machine: "riscv64gc", clang: RISCV, emulator: &["qemu-riscv64"], macs: MACS };
+const RISCV64_VECTOR: Target = Target {
+    machine: "riscv64gcv",
+    clang: RISCV,
+    emulator: &["qemu-riscv64", "-cpu", "rv64,v=true,vlen=128"],
+    macs: MACS,
+};
+const RISCV64_256: Target = Target {
+    machine: "riscv64gcv_zvl256b",
+    emulator: &["qemu-riscv64", "-cpu", "rv64,v=true,vlen=256"],
+    macs: FEW_MACS,
+    ..RISCV64_VECTOR
+};
+const RISCV64_512: Target = Target {
+    machine: "riscv64gcv_zvl512b",
+    emulator: &["qemu-riscv64", "-cpu", "rv64,v=true,vlen=512"],
+    macs: FEW_MACS,
+    ..RISCV64_VECTOR
+};
+/// Registers longer than promised.
+const RISCV64_LONGER: Target = Target { emulator: RISCV64_512.emulator, macs: FEW_MACS, ..RISCV64_VECTOR };
 
 #[test]
 fn aarch64() {
@@ -50,6 +76,21 @@ fn riscv64_with_vectors() {
     recorded_cases(&RISCV64_VECTOR);
 }
 
+#[test]
+fn riscv64_with_vectors_of_256_bits() {
+    recorded_cases(&RISCV64_256);
+}
+
+#[test]
+fn riscv64_with_vectors_of_512_bits() {
+    recorded_cases(&RISCV64_512);
+}
+
+#[test]
+fn riscv64_with_longer_registers_than_promised() {
+    recorded_cases(&RISCV64_LONGER);
+}
+
 fn recorded_cases(target: &Target) {
     let tools = ["clang", "ld.lld", target.emulator[0]];
     let missing: Vec<&str> = tools.into_iter().filter(|t| !is_installed(t)).collect();
@@ -61,7 +102,7 @@ fn recorded_cases(target: &Target) {
     let models = models();
     for model in &models {
         let case = &model.cases[0];
-        if !all && case.macs.is_none_or(|macs| macs > MACS) {
+        if !all && case.macs.is_none_or(|macs| macs > target.macs) {
             continue;
         }
         // What has no kernel for the host either is listed by the recorded cases there.
@@ -107,7 +148,9 @@ fn check(model: &Model, case: &Case, target: &Target) -> Option<Result<f64, Stri
         Err(adze_compiler::Error::Unsupported(_)) => return None,
         Err(error) => return Some(Err(error.to_string())),
     };
-    let folder = tempfile_folder(&format!("{}-{}", model.name, target.machine));
+    // Two targets may share a machine.
+    let emulator = target.emulator.last().copied().unwrap_or_default().replace([',', '='], "_");
+    let folder = tempfile_folder(&format!("{}-{}-{emulator}", model.name, target.machine));
     let result = run(&built.package, target, &inputs, &recorded, &folder);
     if result.is_ok() {
         std::fs::remove_dir_all(&folder).unwrap();

@@ -112,6 +112,7 @@ const X86_V3: &[&str] = &[
     "has_lzcnt",
 ];
 const RV64GC: &[&str] = &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd"];
+/// Whatever longer registers a machine has, Cranelift's code is of 128 bits.
 const RV64GCV: &[&str] =
     &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd", "has_v", "has_zvl128b"];
 
@@ -132,7 +133,10 @@ const MACHINES: &[Row] = &[
     ("x86_64-v4-vnni", X86_LINUX, X86_V3, 64, 32, true, true),
     ("aarch64", ARM_LINUX, &[], 16, 32, true, false),
     ("riscv64gc", RISCV_LINUX, RV64GC, 0, 32, true, false),
-    ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 32, true, false),
+    // The register that selects lanes holds no values.
+    ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 31, true, false),
+    ("riscv64gcv_zvl256b", RISCV_LINUX, RV64GCV, 32, 31, true, false),
+    ("riscv64gcv_zvl512b", RISCV_LINUX, RV64GCV, 64, 31, true, false),
     ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
     ("c99-simd", "unknown-unknown-unknown", &[], 32, 16, false, false),
 ];
@@ -179,6 +183,11 @@ const CPUS: &[(&str, &str)] = &[
     ("cortex-a72", "aarch64"),
     ("generic-rv64", "riscv64gc"),
     ("sifive-u74", "riscv64gc"),
+    ("sifive-p670", "riscv64gcv"),
+    ("xiangshan-kunminghu", "riscv64gcv"),
+    ("spacemit-x60", "riscv64gcv_zvl256b"),
+    ("tt-ascalon-d8", "riscv64gcv_zvl256b"),
+    ("sifive-x280", "riscv64gcv_zvl512b"),
 ];
 
 impl Machine {
@@ -192,6 +201,8 @@ impl Machine {
         "aarch64",
         "riscv64gc",
         "riscv64gcv",
+        "riscv64gcv_zvl256b",
+        "riscv64gcv_zvl512b",
         "c99",
         "c99-simd",
     ];

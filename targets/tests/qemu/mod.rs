@@ -16,11 +16,11 @@ const BASE: u64 = 0x40_0000;
 const HEADERS: usize = 64 + 56;
 
 /// The emulator of a machine; `None` when it is not installed, which CI does not accept.
-fn emulator(machine: &Machine) -> Option<Command> {
-    let (program, cpu) = match machine.name {
-        "aarch64" => ("qemu-aarch64", "max"),
-        "riscv64gc" => ("qemu-riscv64", "rv64"),
-        _ => ("qemu-riscv64", "rv64,v=true,vlen=128,vext_spec=v1.0"),
+fn emulator(machine: &Machine, register_bits: u32) -> Option<Command> {
+    let (program, cpu) = match (machine.arch, machine.vector_bytes) {
+        (Arch::Aarch64, _) => ("qemu-aarch64", "max".to_owned()),
+        (_, 0) => ("qemu-riscv64", "rv64".to_owned()),
+        _ => ("qemu-riscv64", format!("rv64,v=true,vlen={register_bits},elen=64,vext_spec=v1.0")),
     };
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
@@ -29,7 +29,7 @@ fn emulator(machine: &Machine) -> Option<Command> {
         return None;
     }
     let mut command = Command::new(program);
-    command.args(["-cpu", cpu]);
+    command.args(["-cpu", &cpu]);
     Some(command)
 }
 
@@ -113,16 +113,17 @@ fn image(machine: &Machine, code: &KernelCode, memory: &[Vec<u8>], dims: &[i64],
     file
 }
 
-/// Runs the code on a copy of the memory; returns the status and the memory after. `None` without emulator,
-/// or when it fell over a bug of its own.
+/// Runs the code on a copy of the memory, where vector registers of RISC-V have so many bits; returns the status and the
+/// memory after. `None` without emulator, or when it fell over a bug of its own.
 pub fn run(
     machine: &Machine,
+    register_bits: u32,
     code: &KernelCode,
     memory: &[Vec<u8>],
     dims: &[i64],
     (lo, hi): (i64, i64),
 ) -> Option<(i32, Vec<Vec<u8>>)> {
-    let mut command = emulator(machine)?;
+    let mut command = emulator(machine, register_bits)?;
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("kernel_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

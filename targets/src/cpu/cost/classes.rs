@@ -64,7 +64,11 @@ pub(super) fn parts(ty: Type, machine: &Machine) -> f64 {
 
 /// Whether the machine has an emitter of ours, which knows instructions that Cranelift does not.
 pub(super) fn has_own_emitter(machine: &Machine) -> bool {
-    machine.arch == Arch::X86_64 && machine.vector_bytes > 16
+    match machine.arch {
+        Arch::X86_64 => machine.vector_bytes > 16,
+        Arch::Riscv64 => machine.vector_bytes > 0,
+        Arch::Aarch64 | Arch::C99 => false,
+    }
 }
 
 /// Counts an operation.
@@ -72,10 +76,12 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
     let count = parts(ty, machine);
     let class = if ty.lanes == 1 && !ty.elem.is_float() { Class::Int } else { Class::Arith };
     let (x86, wide) = (machine.arch == Arch::X86_64, has_own_emitter(machine));
+    let riscv = wide && machine.arch == Arch::Riscv64;
     match op {
         Op::Const(_) => {}
         Op::Extent(extent) => ops.add(Class::Int, extent.terms().0.len() as f64),
-        Op::Splat(_) if ty.lanes == 1 => {}
+        // Operations of RISC-V take scalars as they are.
+        Op::Splat(_) if ty.lanes == 1 || riscv => {}
         Op::Splat(_) => ops.add(Class::Shuffle, 1.0),
         Op::Load(_) => ops.add(Class::Load, count),
         Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, 1.5 * count),
@@ -99,7 +105,7 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Fma(..) | Op::MulAdd(..) => ops.add(Class::Fma, count),
         Op::Cvt(Cvt::Bits, _) => {}
         Op::Cvt(Cvt::FromF16 | Cvt::ToF16 | Cvt::FromBf16 | Cvt::ToBf16, from) => {
-            let each = if wide { 2.0 } else { 8.0 };
+            let each = if wide && x86 { 2.0 } else { 8.0 };
             ops.add(Class::Convert, each * count.max(parts(of(*from), machine)));
         }
         Op::Cvt(Cvt::ToS | Cvt::ToU, _) => ops.add(Class::Convert, 5.0 * count),
@@ -111,6 +117,11 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         }
         Op::Extract(..) | Op::Insert(..) => ops.add(Class::Shuffle, 1.0),
         Op::Shuffle(..) => ops.add(Class::Shuffle, count),
+        Op::Dot4 { .. } if riscv => {
+            // One multiply-add per byte of a word; the right operand's are taken apart once for all rows.
+            ops.add(Class::Fma, 4.0 * count);
+            ops.add(Class::Arith, count);
+        }
         Op::Dot4 { .. } => {
             ops.add(Class::Fma, count);
             if !machine.has_dot {

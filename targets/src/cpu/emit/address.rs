@@ -8,8 +8,21 @@ use adze_ir::extent::{Atom, Extent, Sym};
 use super::super::kernel::ir::{Addr, Block, Cond, For, Kernel, Op, Param, Stmt};
 use super::super::machine::CodegenError;
 
-/// Most pointers that one loop advances; further ones are recomputed from the loop variable.
-const MAX_MOVING: usize = 10;
+/// What a machine's loads and stores and its registers allow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// Displacements are in `-bytes..bytes`; a power of two that is at least the largest element.
+    pub bytes: i64,
+    /// Most pointers that one loop advances; further ones are recomputed from the loop variable.
+    pub moving: usize,
+}
+
+impl Default for Reach {
+    /// Displacements of 32 bits.
+    fn default() -> Self {
+        Self { bytes: 1 << 30, moving: 10 }
+    }
+}
 
 /// 64-bit arithmetic of an emitter; results are values that stay what they are.
 pub(super) trait Scalars {
@@ -59,6 +72,7 @@ pub(super) struct LoopPlan<V> {
 /// Symbols, computed extents and pointers that are in scope, innermost block last.
 pub(super) struct Scopes<'a, V> {
     kernel: &'a Kernel,
+    reach: Reach,
     bases: BTreeMap<Param, V>,
     open: Vec<Scope<V>>,
 }
@@ -77,8 +91,8 @@ impl<V> Default for Scope<V> {
 
 impl<'a, V: Copy> Scopes<'a, V> {
     /// Nothing is known yet; [`Scopes::open`] comes first.
-    pub(super) fn new(kernel: &'a Kernel) -> Self {
-        Self { kernel, bases: BTreeMap::new(), open: Vec::new() }
+    pub(super) fn new(kernel: &'a Kernel, reach: Reach) -> Self {
+        Self { kernel, reach, bases: BTreeMap::new(), open: Vec::new() }
     }
 
     pub(super) fn open(&mut self) {
@@ -191,17 +205,18 @@ impl<'a, V: Copy> Scopes<'a, V> {
     }
 
     fn element_bytes(&self, param: Param) -> i64 {
-        i64::from(self.kernel.params[param].dtype.bits().div_ceil(8))
+        element_bytes(self.kernel, param)
+    }
+
+    /// An offset without the displacement in bytes that an access can hold.
+    fn split(&self, param: Param, offset: &Extent) -> (Extent, i32) {
+        split(self.kernel, self.reach, param, offset)
     }
 
     /// Base register and displacement in bytes of an access.
     pub(super) fn address<C: Scalars<Value = V>>(&mut self, c: &mut C, addr: &Addr) -> Result<(V, i32), CodegenError> {
-        let (moving, constant) = split(&addr.offset);
-        let bytes = constant.saturating_mul(self.element_bytes(addr.param));
-        match i32::try_from(bytes) {
-            Ok(disp) if disp.unsigned_abs() < 1 << 30 => Ok((self.pointer(c, addr.param, &moving)?, disp)),
-            _ => Ok((self.pointer(c, addr.param, &addr.offset)?, 0)),
-        }
+        let (moving, disp) = self.split(addr.param, &addr.offset);
+        Ok((self.pointer(c, addr.param, &moving)?, disp))
     }
 
     /// `base + offset`, remembered in the innermost scope.
@@ -224,7 +239,7 @@ impl<'a, V: Copy> Scopes<'a, V> {
     /// Prepares a loop, before its first iteration: computes what its body needs and does not change, and the start and
     /// step of what moves with the loop variable.
     pub(super) fn plan_loop<C: Scalars<Value = V>>(&mut self, c: &mut C, f: &For) -> Result<LoopPlan<V>, CodegenError> {
-        let mut needs = Needs::default();
+        let mut needs = Needs::new(self.kernel, self.reach);
         needs.block(&f.body);
         for extent in &needs.extents {
             if is_costly(extent) && !extent.mentions(&f.var) && self.knows(extent) {
@@ -242,7 +257,7 @@ impl<'a, V: Copy> Scopes<'a, V> {
             }
             let Some(slope) = slope(offset, &f.var) else { continue };
             let start = offset.subst(&|name| (*name == *f.var).then(|| f.lo.clone()));
-            if !self.knows(&slope) || !self.knows(&start) || plan.keys.len() >= MAX_MOVING {
+            if !self.knows(&slope) || !self.knows(&start) || plan.keys.len() >= self.reach.moving {
                 continue;
             }
             let step = slope * f.step.into() * self.element_bytes(*param).into();
@@ -263,17 +278,28 @@ impl<'a, V: Copy> Scopes<'a, V> {
         param: Param,
         offset: &Extent,
     ) -> Result<V, CodegenError> {
-        let (moving, constant) = split(offset);
+        let (moving, bytes) = self.split(param, offset);
         let pointer = self.pointer(c, param, &moving)?;
-        let bytes = constant.saturating_mul(self.element_bytes(param));
-        Ok(if bytes == 0 { pointer } else { c.add_number(pointer, bytes) })
+        Ok(if bytes == 0 { pointer } else { c.add_number(pointer, bytes.into()) })
     }
 }
 
-/// Offset without its constant, and the constant.
-fn split(offset: &Extent) -> (Extent, i64) {
+fn element_bytes(kernel: &Kernel, param: Param) -> i64 {
+    i64::from(kernel.params[param].dtype.bits().div_ceil(8))
+}
+
+/// An offset in elements without the displacement in bytes that an access can hold: accesses near each other share a
+/// pointer.
+fn split(kernel: &Kernel, reach: Reach, param: Param, offset: &Extent) -> (Extent, i32) {
+    let (element, window) = (element_bytes(kernel, param), 2 * reach.bytes);
     let (_, constant) = offset.terms();
-    (offset.clone() - constant.into(), constant)
+    let bytes = constant.saturating_mul(element);
+    let far = bytes.saturating_add(reach.bytes).div_euclid(window) * (window / element);
+    match i32::try_from(bytes.wrapping_sub(far.wrapping_mul(element))) {
+        Ok(near) => (offset.clone() - constant.into() + far.into(), near),
+        // An offset beyond all memory.
+        Err(_) => (offset.clone(), 0),
+    }
 }
 
 /// The factor of `var` when the extent is affine in it and the factor does not mention it.
@@ -309,16 +335,21 @@ fn is_costly(extent: &Extent) -> bool {
 }
 
 /// Pointers and extents that a block needs, as far as they can be told at its start. Ordered by first use.
-#[derive(Default)]
-struct Needs {
+struct Needs<'a> {
+    kernel: &'a Kernel,
+    reach: Reach,
     pointers: Vec<Key>,
     seen: BTreeSet<Key>,
     extents: Vec<Extent>,
 }
 
-impl Needs {
+impl<'a> Needs<'a> {
+    fn new(kernel: &'a Kernel, reach: Reach) -> Self {
+        Self { kernel, reach, pointers: Vec::new(), seen: BTreeSet::new(), extents: Vec::new() }
+    }
+
     fn pointer(&mut self, param: Param, offset: &Extent) {
-        let key = (param, split(offset).0);
+        let key = (param, split(self.kernel, self.reach, param, offset).0);
         if self.seen.insert(key.clone()) {
             self.pointers.push(key);
         }
@@ -352,7 +383,7 @@ impl Needs {
     /// What an inner loop needs at its start.
     fn inner_loop(&mut self, f: &For) {
         self.extents.extend([f.lo.clone(), f.hi.clone()]);
-        let mut inner = Needs::default();
+        let mut inner = Needs::new(self.kernel, self.reach);
         inner.block(&f.body);
         self.extents.extend(inner.extents.into_iter().filter(|e| !e.mentions(&f.var)));
         for (param, offset) in inner.pointers {

@@ -1,13 +1,15 @@
 //! Kernel IR to machine code.
 //!
 //! Every verified kernel has code on every machine through [`clif`] (128-bit vectors or scalars, by Cranelift). Machines
-//! with wider registers have an emitter of their own ([`x86`]: AVX2 and AVX-512), which allocates registers and encodes;
-//! a kernel with something it has no code for goes through Cranelift as a whole.
+//! with wider registers have an emitter of their own ([`x86`]: AVX2 and AVX-512), and so have those with vectors of RISC-V
+//! ([`rvv`]); these allocate registers and encode. A kernel with something they have no code for goes through Cranelift as a
+//! whole.
 
 mod address;
 mod alloc;
 pub mod choose;
 pub mod clif;
+pub mod rvv;
 pub mod x86;
 
 use cranelift_codegen::ir::{self as ir, Signature};
@@ -105,10 +107,16 @@ impl Emitter {
     /// # Errors
     /// [`CodegenError`]; [`CodegenError::Generator`] when an encoder refuses or Cranelift wants to call a library.
     pub fn compile(&mut self, kernel: &Kernel) -> Result<KernelCode, CodegenError> {
-        match x86::Cpu::of(&self.machine).map(|cpu| x86::compile(kernel, cpu)) {
+        match Self::own(&self.machine, kernel) {
             Some(Err(CodegenError::Unsupported { .. })) | None => self.clif.compile(kernel),
             Some(done) => done,
         }
+    }
+
+    /// Machine code by the machine's own emitter, where it has one.
+    fn own(machine: &Machine, kernel: &Kernel) -> Option<Result<KernelCode, CodegenError>> {
+        let x86 = || x86::Cpu::of(machine).map(|cpu| x86::compile(kernel, cpu));
+        rvv::Cpu::of(machine).map(|cpu| rvv::compile(kernel, cpu)).or_else(x86)
     }
 
     /// The instructions that Cranelift makes of a verified kernel as text, with virtual labels; for reading only.

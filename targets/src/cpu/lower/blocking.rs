@@ -42,8 +42,10 @@ pub(super) struct Shape {
     pub left: Extent,
     /// How the right operand lies.
     pub right: Right,
-    /// Registers that a step takes beside the sums and the vectors of columns.
+    /// Registers that a step takes beside the sums and the vectors of columns, that of an element of a row included.
     pub held: usize,
+    /// Registers that a vector of columns takes.
+    pub column: usize,
 }
 
 /// A register block, and the order of the loops around it.
@@ -133,11 +135,14 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
     let wanted = shape.cols.as_const().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(1));
     let wanted = wanted.div_ceil(usize::from(lanes)).max(1);
     let copy = cx.machine.arch == Arch::X86_64 && cx.machine.vector_bytes <= 16;
-    let spare = shape.held + if copy { 2 } else { 0 };
-    let most_vecs = if shape.rows == Extent::ONE { registers / 2 } else { 6 };
+    // RISC-V multiplies vectors by scalars in registers of their own.
+    let repeats = cx.machine.arch != Arch::Riscv64 || cx.machine.vector_bytes == 0;
+    let spare = shape.held - usize::from(!repeats) + if copy { 2 } else { 0 };
+    let most_vecs = if shape.rows == Extent::ONE { registers / (1 + shape.column) } else { 6 };
     let mut blocks: Vec<(i64, Blocking)> = Vec::new();
     for vecs in 1..=wanted.min(most_vecs) {
-        let most = small(&shape.rows, ((registers - spare).saturating_sub(vecs) / vecs).clamp(1, MAX_ROWS));
+        let most =
+            small(&shape.rows, ((registers - spare).saturating_sub(vecs * shape.column) / vecs).clamp(1, MAX_ROWS));
         let candidates = (1..=most).rev().map(|mr| block(mr, vecs, lanes));
         // The best one of every width: others of the same width are much alike.
         blocks.extend(candidates.map(|block| (all_cycles(cx, shape, &block), block)).min_by_key(|(cycles, _)| *cycles));

@@ -211,6 +211,7 @@ impl<'a> Conv<'a> {
             left: Extent::product(&self.x.shape),
             right: if self.constant.is_some() { Right::Packed } else { Right::Strided },
             held: 1,
+            column: 1,
         }
     }
 

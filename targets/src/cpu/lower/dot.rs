@@ -54,9 +54,14 @@ pub(super) fn lower(
 
 /// A product of words of four bytes with constant weights.
 fn shape(cx: &LeafCx<'_>, rows: Extent, cols: Extent, depth: Extent) -> Shape {
-    // Without an instruction of their own, products of bytes take registers for their halves.
-    let held = if cx.machine.has_dot { 1 } else { 5 };
-    Shape { elem: Elem::I32, left: rows.clone() * depth.clone(), rows, cols, depth, right: Right::Packed, held }
+    let (held, column) = match cx.machine {
+        machine if machine.has_dot => (1, 1),
+        // The bytes of words of columns are taken apart.
+        machine if machine.arch == Arch::Riscv64 && machine.vector_bytes > 0 => (2, 4),
+        // Products of bytes take registers for their halves.
+        _ => (5, 1),
+    };
+    Shape { elem: Elem::I32, left: rows.clone() * depth.clone(), rows, cols, depth, right: Right::Packed, held, column }
 }
 
 /// The zero point of the left operand.

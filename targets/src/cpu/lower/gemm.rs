@@ -114,6 +114,7 @@ fn shape(left: &Matrix<'_>, right: &Matrix<'_>) -> Result<Shape, Unsupported> {
         depth,
         right: right_kind(left, right),
         held: 1,
+        column: 1,
     })
 }
 

@@ -46,6 +46,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
             right: Right::Packed,
             // The broadcast, and weights on their way to numbers.
             held: 4,
+            column: 1,
         },
     )?;
     let mut leaf = Leaf::new(cx, &format!("matmul_stored_{}x{}", blocking.mr, blocking.nr));

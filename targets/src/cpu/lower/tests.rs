@@ -11,6 +11,7 @@ mod gemm;
 mod integer;
 mod pool;
 mod recurrent;
+mod riscv;
 mod schedules;
 
 use std::collections::BTreeMap;

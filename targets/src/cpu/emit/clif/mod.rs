@@ -20,7 +20,7 @@ use cranelift_entity::{EntityRef, SecondaryMap};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 use super::KernelCode;
-use super::address::{self, Scalars, Scopes};
+use super::address::{self, Reach, Scalars, Scopes};
 use crate::cpu::kernel::ir::{Block, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
 use crate::cpu::kernel::types::Type;
 use crate::cpu::machine::{CodegenError, Machine};
@@ -120,7 +120,7 @@ struct Body<'a, 'b> {
 
 impl<'a, 'b> Body<'a, 'b> {
     fn new(kernel: &'a Kernel, machine: &'a Machine, b: &'a mut FunctionBuilder<'b>) -> Self {
-        Self { kernel, machine, b, values: SecondaryMap::new(), scopes: Scopes::new(kernel) }
+        Self { kernel, machine, b, values: SecondaryMap::new(), scopes: Scopes::new(kernel, Reach::default()) }
     }
 
     fn emit(mut self) -> Result<(), CodegenError> {

@@ -4,7 +4,7 @@ use adze_ir::extent::Extent;
 use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 use iced_x86::Code;
 
-use super::super::address::{Advance, Scalars, Scopes};
+use super::super::address::{Advance, Reach, Scalars, Scopes};
 use super::super::alloc::{Info, Reg};
 use super::inst::{Base, Cc, Class, Inst, Mem, Op as Machine, Operand, Width};
 use super::scalar::Gp;
@@ -137,7 +137,7 @@ pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError
         kernel,
         cpu,
         code,
-        scopes: Scopes::new(kernel),
+        scopes: Scopes::new(kernel, Reach::default()),
         values: SecondaryMap::new(),
         left: SecondaryMap::new(),
         home: SecondaryMap::new(),
