@@ -76,6 +76,8 @@ pub struct Machine {
     pub has_fma: bool,
     /// Whether four products of bytes are added to 32-bit lanes in one instruction.
     pub has_dot: bool,
+    /// Whether there is such an instruction for unsigned by signed bytes too, on AArch64.
+    pub has_mixed_dot: bool,
 }
 
 const X86_V2: &[&str] = &["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
@@ -93,6 +95,8 @@ const X86_V3: &[&str] = &[
     "has_bmi2",
     "has_lzcnt",
 ];
+const ARM_V8_2: &[&str] = &["has_lse", "has_fp16", "has_dotprod"];
+const ARM_I8MM: &[&str] = &["has_lse", "has_fp16", "has_dotprod", "has_i8mm"];
 const RV64GC: &[&str] = &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd"];
 const RV64GCV: &[&str] =
     &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd", "has_v", "has_zvl128b"];
@@ -113,6 +117,9 @@ const MACHINES: &[Row] = &[
     ("x86_64-v4", X86_LINUX, X86_V3, 64, 32, true, false),
     ("x86_64-v4-vnni", X86_LINUX, X86_V3, 64, 32, true, true),
     ("aarch64", ARM_LINUX, &[], 16, 32, true, false),
+    ("cortex-a55", ARM_LINUX, ARM_V8_2, 16, 32, true, true),
+    ("cortex-a76", ARM_LINUX, ARM_V8_2, 16, 32, true, true),
+    ("neoverse-v1", ARM_LINUX, ARM_I8MM, 16, 32, true, true),
     ("riscv64gc", RISCV_LINUX, RV64GC, 0, 32, true, false),
     ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 32, true, false),
     ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
@@ -136,6 +143,9 @@ impl Machine {
         "x86_64-v4",
         "x86_64-v4-vnni",
         "aarch64",
+        "cortex-a55",
+        "cortex-a76",
+        "neoverse-v1",
         "riscv64gc",
         "riscv64gcv",
         "c99",
@@ -162,7 +172,18 @@ impl Machine {
             Architecture::Unknown => Arch::C99,
             _ => return Err(unknown()),
         };
-        Ok(Machine { name, arch, triple, features, vector_bytes, vector_registers, has_fma, has_dot })
+        let has_mixed_dot = features.contains(&"has_i8mm");
+        Ok(Machine {
+            name,
+            arch,
+            triple,
+            features,
+            vector_bytes,
+            vector_registers,
+            has_fma,
+            has_dot,
+            has_mixed_dot,
+        })
     }
 
     /// The machines whose code this computer runs, the best one last.

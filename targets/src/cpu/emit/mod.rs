@@ -1,13 +1,18 @@
 //! Kernel IR to machine code.
 //!
-//! Every verified kernel has code on every machine through [`clif`] (128-bit vectors or scalars, by Cranelift). Machines
-//! with wider registers have an emitter of their own ([`x86`]: AVX2 and AVX-512), which allocates registers and encodes;
-//! a kernel with something it has no code for goes through Cranelift as a whole.
+//! Every verified kernel has code on every machine through [`clif`] (128-bit vectors or scalars, by Cranelift). Some
+//! machines have an emitter of their own ([`x86`]: AVX2 and AVX-512, [`a64`]: NEON), which allocates registers and
+//! encodes; a kernel with something it has no code for goes through Cranelift as a whole.
 
+pub mod a64;
 mod address;
 mod alloc;
 pub mod clif;
+mod registers;
+mod uses;
 pub mod x86;
+
+pub use registers::Stats;
 
 use cranelift_codegen::ir::{self as ir, Signature};
 
@@ -63,7 +68,8 @@ impl Emitter {
     /// # Errors
     /// [`CodegenError`]; [`CodegenError::Generator`] when an encoder refuses or Cranelift wants to call a library.
     pub fn compile(&mut self, kernel: &Kernel) -> Result<KernelCode, CodegenError> {
-        match x86::Cpu::of(&self.machine).map(|cpu| x86::compile(kernel, cpu)) {
+        let own = x86::Cpu::of(&self.machine).map(|cpu| x86::compile(kernel, cpu));
+        match own.or_else(|| a64::Cpu::of(&self.machine).map(|cpu| a64::compile(kernel, cpu))) {
             Some(Err(CodegenError::Unsupported { .. })) | None => self.clif.compile(kernel),
             Some(done) => done,
         }
