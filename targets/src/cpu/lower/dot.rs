@@ -4,7 +4,8 @@
 //! products per lane ([`Op::Dot4`](crate::cpu::kernel::ir::Op::Dot4)); activations are its left operand, weights its
 //! right, signed one. Zero points of activations only move what the sums start at: `Σ (a - z) · w = Σ a · w - z · Σ w`.
 //! x86-64 multiplies unsigned by signed bytes only, so there 128 is added to signed activations in registers, by
-//! flipping their highest bit, and the start makes good for it too.
+//! flipping their highest bit, and the start makes good for it too. AArch64 multiplies signed bytes only, unless it has the
+//! extension `i8mm`, so there the same moves unsigned activations down.
 //!
 //! Depthwise convolutions have no sum along neighbours. Theirs is short enough to be exact in `f32`, so they run on the
 //! vectors of [`super::slide`], converted as they are read.
@@ -123,7 +124,12 @@ impl<'a> Known<'a> {
 
     fn quads(&self, cx: &LeafCx<'_>) -> Quads {
         let signed = self.x.0.dtype == DType::I8;
-        Quads { signed, raised: signed && cx.machine.arch == Arch::X86_64 }
+        let flipped = match cx.machine.arch {
+            Arch::X86_64 => signed,
+            Arch::Aarch64 => !signed && !cx.machine.has_mixed_dot,
+            _ => false,
+        };
+        Quads { signed, flipped }
     }
 
     /// What sums start at, given the sum of the weights of every column: a stream, and whether the zero point of the
@@ -134,7 +140,11 @@ impl<'a> Known<'a> {
         quads: Quads,
         sums: &[i64],
     ) -> Result<(Stream, Option<(Stream, i64)>), Unsupported> {
-        let raise = if quads.raised { 128 } else { 0 };
+        let raise = match (quads.flipped, quads.signed) {
+            (false, _) => 0,
+            (true, true) => 128,
+            (true, false) => -128,
+        };
         let bias = |column: usize| self.bias.as_ref().map_or(0, |bias| bias[column]);
         let (values, times): (Vec<i64>, _) = match self.zero {
             LeftZero::Known(zero) => {
@@ -212,6 +222,7 @@ impl<'a> Known<'a> {
         let product = Product {
             elem: Elem::I32,
             lanes: blocking.lanes,
+            at_once: blocking.at_once,
             mr: blocking.mr,
             nr: blocking.nr,
             streams: [left, right, target],
@@ -309,6 +320,7 @@ impl<'a> Known<'a> {
         let product = Product {
             elem: Elem::I32,
             lanes: blocking.lanes,
+            at_once: blocking.at_once,
             mr: blocking.mr,
             nr: blocking.nr,
             streams: [left, right, target],

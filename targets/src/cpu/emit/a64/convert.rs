@@ -240,7 +240,9 @@ impl Body<'_> {
     fn retyped(&mut self, part: &Part, from: Type, to: Type) -> Part {
         match part {
             // Bytes of a scalar constant repeat as far as they mean something.
-            Part::Const(_) | Part::Splat(..) if part_bytes(from) == part_bytes(to) => part.clone(),
+            Part::Const(_) if part_bytes(from) == part_bytes(to) => part.clone(),
+            // A lane is taken by dot products only where there are such.
+            Part::Splat(..) if self.cpu.dot => part.clone(),
             part => Part::Reg(self.reg(part, from)),
         }
     }

@@ -105,9 +105,23 @@ pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stat
         machine: "AArch64".into(),
     };
     let mut selected = body::select(kernel, cpu)?;
+    let in_order = Selected { code: selected.code.clone(), regs: selected.regs.clone(), pool: Vec::new(), ..selected };
     schedule::schedule(&mut selected);
-    let mut frame = Frame::new(0);
-    let regs = frame.give_out(&cpu, &mut selected).ok_or_else(|| unsupported("a value that fits no register"))?;
+    let placed = |selected: &mut Selected| {
+        let mut frame = Frame::new(0);
+        frame.give_out(&cpu, selected).map(|regs| (frame, regs))
+    };
+    let mut found = placed(&mut selected);
+    // Instructions apart need more registers: too many where a hot loop has to use the frame.
+    if found.as_ref().is_none_or(|(frame, _)| frame.stats.hot_spills > 0) {
+        let mut original = Selected { pool: selected.pool.clone(), ..in_order };
+        let other = placed(&mut original);
+        let hot = |found: &Option<(Frame, _)>| found.as_ref().map_or(usize::MAX, |(frame, _)| frame.stats.hot_spills);
+        if hot(&other) < hot(&found) {
+            (selected, found) = (original, other);
+        }
+    }
+    let (frame, regs) = found.ok_or_else(|| unsupported("a value that fits no register"))?;
     if selected.code.len() > MOST {
         return Err(unsupported("so much straight code"));
     }
