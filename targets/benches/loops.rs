@@ -16,13 +16,15 @@ use adze_targets::cpu::Machine;
 use adze_targets::cpu::emit::Emitter;
 use support::{Layer, conv, matmul};
 
-/// A machine, what LLVM calls the core, and whether its model starts whole-vector `fmla` twice as fast as the core does.
+/// A machine, what LLVM calls the core, and the fewest cycles of a whole-vector multiply-add or dot product there.
 ///
-/// LLVM has the model of Cortex-A57 for Cortex-A76; that of Neoverse N1 is the same core's, for servers. Its model of
-/// Cortex-A55 lets two whole-vector `fmla` start in a cycle, where the two pipes are 64 bits wide and `sdot` takes both; so
-/// there every `fmla` is looked at as the `sdot` of the same registers, whose latency is the same.
-const CORES: [(&str, &str, bool); 3] =
-    [("cortex-a55", "cortex-a55", true), ("cortex-a76", "cortex-a76", false), ("cortex-a76", "neoverse-n1", false)];
+/// LLVM has the model of Cortex-A57 for Cortex-A76; that of Neoverse N1 is the same core's, for servers. Two pipes of 128
+/// bits take one each per cycle. The two pipes of Cortex-A55 are 64 bits wide, so that one starts per cycle; LLVM's model
+/// says so for all whole-vector operations but `fmla`, and lets nothing but `fmla` finish out of order, where Arm's guide
+/// has no such difference. So there `sdot` is looked at as the `fmla` of the same registers, whose latency is the same,
+/// and cycles are never fewer than Arm's; the last column is what LLVM says about the loop as it is, by its own limit.
+const CORES: [(&str, &str, f64); 3] =
+    [("cortex-a55", "cortex-a55", 1.0), ("cortex-a76", "cortex-a76", 0.5), ("cortex-a76", "neoverse-n1", 0.5)];
 /// Shares that the loops have to reach.
 const BAR: f64 = 0.8;
 const ITERATIONS: u32 = 200;
@@ -37,23 +39,26 @@ fn main() {
     };
     let tools = Tools { mc, mca };
     let mut least = f64::INFINITY;
-    for (name, core, as_sdot) in CORES {
+    for (name, core, documented) in CORES {
         let machine = Machine::from_name(name).expect("a machine of the table");
         println!("code for {name} on {core}: {} with its model {}", tools.mca, tools.model(core));
         for layer in layers().into_iter().filter(|layer| layer.name.contains(&filter)) {
             let Some(found) = inner_loop(&layer, &machine, &tools) else { continue };
-            let lines = if as_sdot { halved(&found.lines) } else { found.lines.clone() };
-            let kind = if as_sdot { "sdot" } else { &found.kind };
-            let (cycles, limit) = (tools.cycles(core, &lines), tools.limit(core, kind));
-            let share = f64::from(found.products) * limit / cycles;
+            let products = f64::from(found.products);
+            let own = products * tools.limit(core, &found.kind) / tools.cycles(core, &found.lines);
+            let lines = if machine.narrow_loads { as_fmla(&found.lines) } else { found.lines.clone() };
+            let limit = documented.max(if machine.narrow_loads { 0.0 } else { tools.limit(core, &found.kind) });
+            let cycles = tools.cycles(core, &lines).max(products * limit);
+            let share = products * limit / cycles;
             least = least.min(share);
             println!(
-                "  {:34} {:4} instructions, {:3} {:5} in {cycles:6.1} cycles: {:5.1} %",
+                "  {:28} {:4} instructions, {:3} {:5} in {cycles:6.1} cycles: {:5.1} %  ({:5.1} %)",
                 layer.name,
                 found.lines.len(),
                 found.products,
                 found.kind,
-                100.0 * share
+                100.0 * share,
+                100.0 * own
             );
             if lists {
                 println!("    {}", found.lines.join("\n    "));
@@ -61,19 +66,16 @@ fn main() {
         }
     }
     println!("least {:.1} %, wanted {:.0} %", 100.0 * least, 100.0 * BAR);
-    assert!(filter.is_empty().then_some(least >= BAR).unwrap_or(true), "a loop is below the bar");
+    assert!(!filter.is_empty() || least >= BAR, "a loop is below the bar");
 }
 
-/// Every whole-vector `fmla` as an `sdot`.
-fn halved(lines: &[String]) -> Vec<String> {
-    let halve = |line: &String| match line.strip_prefix("fmla ") {
-        Some(rest) => {
-            let (sum, factors) = rest.split_once(", ").unwrap_or((rest, ""));
-            format!("sdot {sum}, {}", factors.replace(".4s", ".16b").replace(".s[", ".4b["))
-        }
+/// Every `sdot` as an `fmla`.
+fn as_fmla(lines: &[String]) -> Vec<String> {
+    let map = |line: &String| match line.strip_prefix("sdot ") {
+        Some(rest) => format!("fmla {}", rest.replace(".16b", ".4s").replace(".4b[", ".s[")),
         None => line.clone(),
     };
-    lines.iter().map(halve).collect()
+    lines.iter().map(map).collect()
 }
 
 /// Products and convolutions of networks, in `f32` and in bytes.
@@ -129,7 +131,8 @@ fn inner_loop(layer: &Layer, machine: &Machine, tools: &Tools) -> Option<Loop> {
     let draft = layer.draft(machine, None).expect("the layer has kernels");
     let mut emitter = Emitter::new(machine).expect("the machine has an emitter");
     let code = emitter.compile(&draft.lowered.first()?.kernel).expect("the kernel compiles");
-    let words: Vec<u32> = code.bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+    let words: Vec<u32> =
+        code.bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
     // Conditional branches back, with where they lead.
     let loops: Vec<(usize, usize)> = (0..words.len())
         .filter(|&at| words[at] & 0xff00_0010 == BRANCH_BACK && words[at] & 0x0080_0000 != 0)
@@ -147,7 +150,8 @@ struct Tools {
 impl Tools {
     /// The words as text, and the multiply-adds among them.
     fn read(&self, words: &[u32]) -> Loop {
-        let bytes: String = words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("{byte:#04x} ")).collect();
+        let bytes: String =
+            words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("{byte:#04x} ")).collect();
         let text = run(&self.mc, &["--disassemble", "--triple=aarch64", "--mattr=+v8.6a,+i8mm,+dotprod"], &bytes);
         let lines: Vec<String> =
             text.lines().map(|line| line.trim().replace('\t', " ")).filter(|line| !line.starts_with('.')).collect();
@@ -170,8 +174,7 @@ impl Tools {
     /// Cycles of one multiply-add among as many independent ones as there are registers for.
     fn limit(&self, core: &str, kind: &str) -> f64 {
         let (operand, lane) = if kind == "fmla" { ("4s", "s[0]") } else { ("16b", "4b[0]") };
-        let lines: Vec<String> =
-            (0..24).map(|sum| format!("{kind} v{sum}.4s, v30.{operand}, v31.{lane}")).collect();
+        let lines: Vec<String> = (0..24).map(|sum| format!("{kind} v{sum}.4s, v30.{operand}, v31.{lane}")).collect();
         self.cycles(core, &lines) / lines.len() as f64
     }
 
@@ -187,9 +190,9 @@ impl Tools {
 /// The newest version of a tool that is installed.
 fn newest(tool: &str) -> Option<String> {
     let versions = (14..30).rev().map(|version| format!("{tool}-{version}"));
-    versions.chain([tool.to_owned()]).find(|name| {
-        Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    })
+    versions
+        .chain([tool.to_owned()])
+        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok())
 }
 
 fn run(program: &str, options: &[&str], input: &str) -> String {

@@ -29,8 +29,14 @@ struct Target {
 const RISCV: &[&str] =
     &["--target=riscv64-unknown-none-elf", "-march=rv64gc", "-mabi=lp64d", "-mcmodel=medany", "-mno-relax"];
 
-const AARCH64: Target =
-    Target { machine: "aarch64", clang: &["--target=aarch64-unknown-none-elf"], emulator: &["qemu-aarch64"] };
+const ARM: &[&str] = &["--target=aarch64-unknown-none-elf"];
+
+// Emulated cores without dot products of bytes, with them, and with those of mixed signs.
+const AARCH64: Target = Target { machine: "aarch64", clang: ARM, emulator: &["qemu-aarch64", "-cpu", "cortex-a53"] };
+const AARCH64_DOT: Target =
+    Target { machine: "cortex-a55", clang: ARM, emulator: &["qemu-aarch64", "-cpu", "cortex-a76"] };
+const AARCH64_MIXED_DOT: Target =
+    Target { machine: "neoverse-v1", clang: ARM, emulator: &["qemu-aarch64", "-cpu", "max"] };
 const RISCV64: Target = Target { machine: "riscv64gc", clang: RISCV, emulator: &["qemu-riscv64"] };
 const RISCV64_VECTOR: Target =
     Target { machine: "riscv64gcv", clang: RISCV, emulator: &["qemu-riscv64", "-cpu", "rv64,v=true,vlen=128"] };
@@ -38,6 +44,16 @@ const RISCV64_VECTOR: Target =
 #[test]
 fn aarch64() {
     recorded_cases(&AARCH64);
+}
+
+#[test]
+fn aarch64_with_dot_products() {
+    recorded_cases(&AARCH64_DOT);
+}
+
+#[test]
+fn aarch64_with_mixed_dot_products() {
+    recorded_cases(&AARCH64_MIXED_DOT);
 }
 
 #[test]

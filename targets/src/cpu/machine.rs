@@ -78,6 +78,9 @@ pub struct Machine {
     pub has_dot: bool,
     /// Whether there is such an instruction for unsigned by signed bytes too, on AArch64.
     pub has_mixed_dot: bool,
+    /// Whether a load of a whole vector register keeps the core from starting anything else, so that halves are better
+    /// beside arithmetic.
+    pub narrow_loads: bool,
 }
 
 const X86_V2: &[&str] = &["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
@@ -125,6 +128,10 @@ const MACHINES: &[Row] = &[
     ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
     ("c99-simd", "unknown-unknown-unknown", &[], 32, 16, false, false),
 ];
+
+/// Machines that load 64 bits a cycle and start nothing beside a load of 128: Cortex-A55, as Arm's own kernels for it in
+/// ONNX Runtime (pull request 10754) and those of ncnn (developer guide, "A53/A55 dual issue") have it.
+const NARROW_LOADS: &[&str] = &["cortex-a55"];
 
 const ALIASES: &[(&str, &str)] = &[
     ("x86_64-linux", "x86_64-v3"),
@@ -183,6 +190,7 @@ impl Machine {
             has_fma,
             has_dot,
             has_mixed_dot,
+            narrow_loads: NARROW_LOADS.contains(&name),
         })
     }
 

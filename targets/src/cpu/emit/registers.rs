@@ -61,6 +61,13 @@ pub(super) struct Frame {
     pub stats: Stats,
 }
 
+impl<I: Instruction> Selected<I> {
+    /// What the allocator has to know of every instruction.
+    pub fn facts(&self) -> Vec<Facts> {
+        self.code.iter().map(|(inst, depth)| facts(inst, *depth)).collect()
+    }
+}
+
 impl Frame {
     /// A frame that begins with so many bytes for something else.
     pub fn new(bytes: i32) -> Self {
@@ -80,8 +87,7 @@ impl Frame {
     ) -> Option<SecondaryMap<Reg, u8>> {
         let files = machine.files();
         for _ in 0..ROUNDS {
-            let facts: Vec<Facts> = selected.code.iter().map(|(inst, depth)| facts(inst, *depth)).collect();
-            match allocate(&facts, &selected.regs, &files) {
+            match allocate(&selected.facts(), &selected.regs, &files) {
                 Outcome::Done(regs) => return Some(regs),
                 Outcome::Spill(regs) => self.spill(machine, selected, &regs),
             }

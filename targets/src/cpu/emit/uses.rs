@@ -17,8 +17,7 @@ pub(super) struct Uses {
 impl Uses {
     /// Those of that kernel.
     pub fn of(kernel: &Kernel) -> Self {
-        let mut uses =
-            Self { left: SecondaryMap::new(), deferred: SecondaryMap::new(), plain: SecondaryMap::new() };
+        let mut uses = Self { left: SecondaryMap::new(), deferred: SecondaryMap::new(), plain: SecondaryMap::new() };
         uses.count(&kernel.body);
         uses.find_deferred(&kernel.body);
         uses.find_plain(&kernel.body);

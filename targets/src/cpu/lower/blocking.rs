@@ -142,13 +142,24 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
     let wanted = shape.cols.as_const().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(1));
     let wanted = wanted.div_ceil(usize::from(lanes)).max(1);
     let copy = cx.machine.arch == Arch::X86_64 && cx.machine.vector_bytes <= 16;
-    let spare = shape.held + if copy { 2 } else { 0 };
-    let most_vecs = if shape.rows == Extent::ONE { registers / 2 } else { 6 };
+    let spare = shape.held + if copy || together > 1 { 2 } else { 0 };
+    let most_vecs = match shape.rows == Extent::ONE {
+        // Columns of a step beside their sums; where no operand is in memory, both and the next columns.
+        true => {
+            if together > 1 {
+                registers / 8 * 3
+            } else {
+                registers / 2
+            }
+        }
+        false => 6,
+    };
     // Where rows are read as vectors, each keeps a register beside its sums.
     let held_by_row = usize::from(together > 1);
     let mut blocks: Vec<(i64, Blocking)> = Vec::new();
     for vecs in 1..=wanted.min(most_vecs) {
-        let most = small(&shape.rows, ((registers - spare).saturating_sub(vecs) / (vecs + held_by_row)).clamp(1, MAX_ROWS));
+        let most =
+            small(&shape.rows, ((registers - spare).saturating_sub(vecs) / (vecs + held_by_row)).clamp(1, MAX_ROWS));
         let candidates = (1..=most).rev().map(|mr| block(mr, vecs, lanes));
         // The best one of every width: others of the same width are much alike.
         blocks.extend(candidates.map(|block| (all_cycles(cx, shape, &block), block)).min_by_key(|(cycles, _)| *cycles));

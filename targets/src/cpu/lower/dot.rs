@@ -54,9 +54,11 @@ pub(super) fn lower(
 }
 
 /// A product of words of four bytes with constant weights.
-fn shape(cx: &LeafCx<'_>, rows: Extent, cols: Extent, depth: Extent) -> Shape {
-    // Without an instruction of their own, products of bytes take registers for their halves.
-    let held = if cx.machine.has_dot { 1 } else { 5 };
+fn shape(cx: &LeafCx<'_>, quads: Quads, rows: Extent, cols: Extent, depth: Extent) -> Shape {
+    // Without an instruction of their own, products of bytes take registers for their halves. Where bits are flipped in
+    // registers, what flips them stays in one.
+    let flips = usize::from(quads.flipped && cx.machine.arch == Arch::Aarch64);
+    let held = flips + if cx.machine.has_dot { 1 } else { 5 };
     Shape { elem: Elem::I32, left: rows.clone() * depth.clone(), rows, cols, depth, right: Right::Packed, held }
 }
 
@@ -192,7 +194,7 @@ impl<'a> Known<'a> {
         }
         let quads = self.quads(cx);
         let (all_rows, words) = (Extent::product(&x.shape[..rank - 1]), Extent::from(depth.div_ceil(4)));
-        let blocking = Blocking::choose(cx, &shape(cx, all_rows, columns.into(), words.clone()))?;
+        let blocking = Blocking::choose(cx, &shape(cx, quads, all_rows, columns.into(), words.clone()))?;
         let mut leaf = Leaf::new(cx, &format!("{}_{}x{}", anchor.op.name(), blocking.mr, blocking.nr));
         let left = leaf.input(at)?;
         let run = Runs { groups: (1, 0), cols: (columns, 1), outer: Vec::new(), run: vec![(depth, columns)] };
@@ -290,7 +292,7 @@ impl<'a> Known<'a> {
         let words = Extent::product(&conv.x.shape).ceildiv(&4.into());
         let depth = self.shape[1..].iter().product::<usize>().div_ceil(4);
         let rows = Extent::product(&conv.y.shape[2..]);
-        let shape = Shape { left: words, ..shape(cx, rows, conv.columns.into(), depth.into()) };
+        let shape = Shape { left: words, ..shape(cx, quads, rows, conv.columns.into(), depth.into()) };
         let blocking = Blocking::choose(cx, &shape)?;
         let mut leaf = Leaf::new(cx, "conv_integer");
         let left = leaf.input(self.x.1)?;

@@ -394,7 +394,7 @@ impl Emit<'_> {
             }
             Sum::Rest(bytes) => {
                 let run = Run { a: &Extent::ZERO, b: &Extent::ZERO, at_a, at_b, rows, bytes: *bytes };
-                self.step(b, &run, Extent::ZERO, 0, None, sums)
+                self.step(b, &run, Extent::ZERO, 0, sums)
             }
             Sum::Scaled { count, a, b: step_b, body } => b.for_(0, *count, 1, &sums, |b, i, sums| {
                 let at_a = at_a.clone() + a.clone() * i.clone();
@@ -487,24 +487,35 @@ impl Emit<'_> {
         });
         match length.as_const() {
             Some(n) => self.steps(b, run, &middle, n % unroll, sums),
-            None => b.for_(middle, hi.clone(), 1, &sums, |b, i, sums| self.step(b, run, i, 0, None, sums.to_vec())),
+            None => b.for_(middle, hi.clone(), 1, &sums, |b, i, sums| self.step(b, run, i, 0, sums.to_vec())),
         }
     }
 
     /// So many steps from that one on, rows read together as far as they go.
-    fn steps(&self, b: &mut KernelBuilder, run: &Run<'_>, from: &Extent, count: i64, mut sums: Vec<Value>) -> Vec<Value> {
-        let together = self.together(run);
+    fn steps(
+        &self,
+        b: &mut KernelBuilder,
+        run: &Run<'_>,
+        from: &Extent,
+        count: i64,
+        mut sums: Vec<Value>,
+    ) -> Vec<Value> {
+        let together = if run.rows.is_empty() { 1 } else { self.together(run) };
         let mut done = 0;
         while together > 1 && count - done >= together {
-            let rows = self.rows_together(b, run, from.clone() + done.into());
+            let first = from.clone() + done.into();
+            // Before the rows, of which the first one can be used at once then.
+            let mut columns = Some(self.columns(b, run, &first));
+            let rows = self.rows_together(b, run, first);
             for lane in 0..together {
-                let at = (done + lane, from.clone() + (done + lane).into());
+                let at = from.clone() + (done + lane).into();
+                let columns = columns.take().unwrap_or_else(|| self.columns(b, run, &at));
                 let left = (rows.as_slice(), u16::try_from(lane).unwrap_or(0));
-                sums = self.step(b, run, at.1, self.chain(at.0), Some(left), sums);
+                sums = self.multiply(b, run, (&at, self.chain(done + lane)), columns, Some(left), sums);
             }
             done += together;
         }
-        (done..count).fold(sums, |sums, i| self.step(b, run, from.clone() + i.into(), self.chain(i), None, sums))
+        (done..count).fold(sums, |sums, i| self.step(b, run, from.clone() + i.into(), self.chain(i), sums))
     }
 
     /// Steps whose elements of a row are neighbours and read together; 1 for none.
@@ -537,7 +548,9 @@ impl Emit<'_> {
 
     fn unroll(&self, run: &Run<'_>) -> i64 {
         let few = if self.block.rows * self.block.vecs >= 16 { 2 } else { 4 };
-        few.max(self.together(run))
+        // Rows whose bits are flipped take long until the first product.
+        let flips = matches!(self.operands.form, Form::Quads(Quads { flipped: true, .. }));
+        few.max(self.together(run) * if flips { 2 } else { 1 })
     }
 
     fn chain(&self, step: i64) -> usize {
@@ -545,16 +558,7 @@ impl Emit<'_> {
     }
 
     /// One step of the sum: every row times every vector of columns.
-    /// `left`: vectors with the elements of the rows, and the lane that is this step's, where they were read together.
-    fn step(
-        &self,
-        b: &mut KernelBuilder,
-        run: &Run<'_>,
-        k: Extent,
-        chain: usize,
-        left: Option<(&[Value], u16)>,
-        mut sums: Vec<Value>,
-    ) -> Vec<Value> {
+    fn step(&self, b: &mut KernelBuilder, run: &Run<'_>, k: Extent, chain: usize, mut sums: Vec<Value>) -> Vec<Value> {
         let (operands, block) = (self.operands, self.block);
         if run.rows.is_empty() {
             return sums;
@@ -574,16 +578,37 @@ impl Emit<'_> {
             }
             return sums;
         }
-        let columns: Vec<Value> = (0..block.vecs)
-            .map(|vec| {
-                let at = at_b.clone() + vec_step(&block, vec, &operands.col_stride);
-                if matches!(operands.form, Form::Quads(_)) {
-                    return b.load(operands.b.param, at, 4 * block.lanes);
-                }
-                let valid = if block.exact { block.valid_lanes(vec) } else { block.lanes };
-                load_lanes(b, operands.b, at, &operands.col_stride, (block.lanes, valid), operands.elem)
-            })
-            .collect();
+        let columns = self.columns(b, run, &k);
+        self.multiply(b, run, (&k, chain), columns, None, sums)
+    }
+
+    /// The vectors of columns of a step.
+    fn columns(&self, b: &mut KernelBuilder, run: &Run<'_>, k: &Extent) -> Vec<Value> {
+        let (operands, block) = (self.operands, self.block);
+        let at_b = run.at_b.clone() + run.b.clone() * k.clone();
+        let column = |vec: usize| {
+            let at = at_b.clone() + vec_step(&block, vec, &operands.col_stride);
+            if matches!(operands.form, Form::Quads(_)) {
+                return b.load(operands.b.param, at, 4 * block.lanes);
+            }
+            let valid = if block.exact { block.valid_lanes(vec) } else { block.lanes };
+            load_lanes(b, operands.b, at, &operands.col_stride, (block.lanes, valid), operands.elem)
+        };
+        (0..block.vecs).map(column).collect()
+    }
+
+    /// Every row times every vector of columns. `left`: vectors with elements of the rows, and the lane that is this
+    /// step's, where they were read together.
+    fn multiply(
+        &self,
+        b: &mut KernelBuilder,
+        run: &Run<'_>,
+        (k, chain): (&Extent, usize),
+        columns: Vec<Value>,
+        left: Option<(&[Value], u16)>,
+        mut sums: Vec<Value>,
+    ) -> Vec<Value> {
+        let (operands, block) = (self.operands, self.block);
         for row in run.rows.clone() {
             let at = run.at_a.clone() + run.a.clone() * k.clone() + operands.row_stride.clone() * row.into();
             let lane = left.map(|(rows, lane)| {

@@ -51,8 +51,20 @@ impl Body<'_> {
         }
         let wide = ty.elem.bits() == 64;
         let op = match op {
-            BinOp::Add => if float { V3::Fadd } else { V3::Add },
-            BinOp::Sub => if float { V3::Fsub } else { V3::Sub },
+            BinOp::Add => {
+                if float {
+                    V3::Fadd
+                } else {
+                    V3::Add
+                }
+            }
+            BinOp::Sub => {
+                if float {
+                    V3::Fsub
+                } else {
+                    V3::Sub
+                }
+            }
             BinOp::Mul if float => return Ok(self.pairs(a, b, |s, x, y| s.product(ty, x, y))),
             BinOp::Mul if wide => return self.by_lanes(op, a, b),
             BinOp::Mul => V3::Mul,

@@ -416,13 +416,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn branch(
-        &mut self,
-        cond: &Condition,
-        then: &Block,
-        other: &Block,
-        results: &[Value],
-    ) -> Result<(), CodegenError> {
+    fn branch(&mut self, cond: &Condition, then: &Block, other: &Block, results: &[Value]) -> Result<(), CodegenError> {
         let test = self.test(cond)?;
         let (yes, join) = (self.code.label(), self.code.label());
         let mut joined: Vec<(Reg, Class)> = Vec::new();
@@ -521,7 +515,9 @@ impl<'a> Body<'a> {
                 self.code.op(code, &[to, base]);
             }
             Part::Lane(from, size, lane) => self.code.op(Code::Lane(size, lane), &[to, from]),
-            Part::Splat(from, size, lane) => self.code.op(Code::Dup(Arr::of(8 * size.bytes(), true), lane), &[to, from]),
+            Part::Splat(from, size, lane) => {
+                self.code.op(Code::Dup(Arr::of(8 * size.bytes(), true), lane), &[to, from])
+            }
         }
     }
 

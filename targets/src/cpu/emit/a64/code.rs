@@ -111,19 +111,8 @@ pub(in crate::cpu::emit) enum Cond {
 
 impl Cond {
     #[cfg(test)]
-    pub const ALL: [Cond; 11] = [
-        Cond::Eq,
-        Cond::Ne,
-        Cond::Hs,
-        Cond::Lo,
-        Cond::Mi,
-        Cond::Hi,
-        Cond::Ls,
-        Cond::Ge,
-        Cond::Lt,
-        Cond::Gt,
-        Cond::Le,
-    ];
+    pub const ALL: [Cond; 11] =
+        [Cond::Eq, Cond::Ne, Cond::Hs, Cond::Lo, Cond::Mi, Cond::Hi, Cond::Ls, Cond::Ge, Cond::Lt, Cond::Gt, Cond::Le];
 }
 
 /// Which arrangements an instruction on vectors has, and what it does with them.
@@ -354,19 +343,8 @@ pub(in crate::cpu::emit) enum X3 {
 
 impl X3 {
     #[cfg(test)]
-    pub const ALL: [X3; 11] = [
-        X3::Add,
-        X3::Sub,
-        X3::And,
-        X3::Orr,
-        X3::Eor,
-        X3::Mul,
-        X3::Sdiv,
-        X3::Udiv,
-        X3::Lsl,
-        X3::Lsr,
-        X3::Asr,
-    ];
+    pub const ALL: [X3; 11] =
+        [X3::Add, X3::Sub, X3::And, X3::Orr, X3::Eor, X3::Mul, X3::Sdiv, X3::Udiv, X3::Lsl, X3::Lsr, X3::Asr];
 }
 
 /// An instruction without its registers. In comments: registers in order, results first.
@@ -407,16 +385,9 @@ pub(in crate::cpu::emit) enum Code {
     /// d, n, m: the first where the condition holds.
     Fcsel(bool, Cond),
     /// x, n: towards zero, saturating.
-    ToInt {
-        signed: bool,
-        double: bool,
-        wide: bool,
-    },
+    ToInt { signed: bool, double: bool, wide: bool },
     /// d, x.
-    FromInt {
-        signed: bool,
-        double: bool,
-    },
+    FromInt { signed: bool, double: bool },
     /// x, n: 32 or 64 bits.
     ToX(bool),
     /// d, x: 32 or 64 bits.
@@ -503,9 +474,7 @@ impl Code {
         use Role::{Read, Update, Write};
         let updates = match self {
             Code::V3(op, _) => op.updates(),
-            Code::V2(op, arr) => {
-                op.updates() || (matches!(op.form(), Form::Narrow | Form::FloatNarrow) && arr.whole())
-            }
+            Code::V2(op, arr) => op.updates() || (matches!(op.form(), Form::Narrow | Form::FloatNarrow) && arr.whole()),
             Code::ByLane(op, ..) => op != ByLane::Fmul,
             Code::Ins(..) | Code::InsX(..) | Code::Tbx | Code::Movk(..) => true,
             _ => false,
@@ -601,7 +570,10 @@ impl Code {
             Code::LslImm(by) => {
                 let by = u32::from(by);
                 // By nothing it would be a shift to the right.
-                check((1..64).contains(&by), 0xd340_0000 | (64u32.wrapping_sub(by) & 63) << 16 | (63u32.wrapping_sub(by) & 63) << 10 | dn)
+                check(
+                    (1..64).contains(&by),
+                    0xd340_0000 | (64u32.wrapping_sub(by) & 63) << 16 | (63u32.wrapping_sub(by) & 63) << 10 | dn,
+                )
             }
             Code::LsrImm(by) => check((1..64).contains(&by), 0xd340_fc00 | u32::from(by) << 16 | dn),
             Code::AsrImm(by) => check((1..64).contains(&by), 0x9340_fc00 | u32::from(by) << 16 | dn),

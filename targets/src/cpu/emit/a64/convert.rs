@@ -133,8 +133,7 @@ impl Body<'_> {
 
     fn clamped(&mut self, value: Gp, to: Elem, signed: bool) -> Part {
         let bits = to.bits();
-        let (lo, hi) =
-            if signed { (-1i64 << (bits - 1), (1i64 << (bits - 1)) - 1) } else { (0, (1i64 << bits) - 1) };
+        let (lo, hi) = if signed { (-1i64 << (bits - 1), (1i64 << (bits - 1)) - 1) } else { (0, (1i64 << bits) - 1) };
         let raised = self.code.choose(Cond::Gt, value, Gp::Num(lo));
         Self::part(self.code.choose(Cond::Lt, raised, Gp::Num(hi)))
     }
@@ -209,7 +208,8 @@ impl Body<'_> {
     fn bits(&mut self, a: &Val, to: Type) -> Vec<Part> {
         let (from_mask, to_mask) = (a.ty.elem.is_mask(), to.elem.is_mask());
         if a.ty.is_scalar() && from_mask && !(to.is_scalar() && to_mask) {
-            let ones = Val { ty: Type::scalar(a.ty.elem.int()), parts: vec![Part::Reg(self.scalar_bmask(&a.parts[0]))] };
+            let ones =
+                Val { ty: Type::scalar(a.ty.elem.int()), parts: vec![Part::Reg(self.scalar_bmask(&a.parts[0]))] };
             return self.bits(&ones, to);
         }
         if to.is_scalar() && to_mask && !(a.ty.is_scalar() && from_mask) {

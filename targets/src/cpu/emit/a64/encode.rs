@@ -143,7 +143,8 @@ impl Saved {
     fn of(function: &Function<'_>) -> Self {
         let mut written = [[false; 32]; 2];
         for (inst, _) in function.code {
-            let mut note = |reg: &Reg, class: Class| written[class as usize][usize::from(function.regs[*reg]) & 31] = true;
+            let mut note =
+                |reg: &Reg, class: Class| written[class as usize][usize::from(function.regs[*reg]) & 31] = true;
             match inst {
                 Inst::Op(code, regs) => {
                     for (at, (reg, role)) in regs.iter().zip(code.roles()).enumerate() {

@@ -26,15 +26,31 @@ pub(in crate::cpu::emit) enum Inst {
     /// With its registers in order.
     Op(Code, Vec<Reg>),
     /// Reads a constant from so many bytes into the pool behind the code.
-    Constant { to: Reg, size: Size, at: u32 },
+    Constant {
+        to: Reg,
+        size: Size,
+        at: u32,
+    },
     /// Moves a register to or from the frame.
-    Frame { reg: Reg, class: Class, disp: i32, store: bool },
+    Frame {
+        reg: Reg,
+        class: Class,
+        disp: i32,
+        store: bool,
+    },
     /// One register to another of its class.
-    Copy { to: Reg, from: Reg, class: Class },
+    Copy {
+        to: Reg,
+        from: Reg,
+        class: Class,
+    },
     /// The function's arguments arrive.
     Args([Reg; 4]),
     /// A place to jump to; `hot` ones are aligned.
-    Label { label: u32, hot: bool },
+    Label {
+        label: u32,
+        hot: bool,
+    },
     Jump(u32),
     Branch(Cond, u32),
     /// Where the register is not zero.
@@ -94,6 +110,9 @@ impl Instruction for Inst {
     }
 
     fn repeats(&self) -> bool {
-        matches!(self, Inst::Constant { .. } | Inst::Op(Code::Movi(_) | Code::Zero | Code::Movz(..) | Code::Movn(..), _))
+        matches!(
+            self,
+            Inst::Constant { .. } | Inst::Op(Code::Movi(_) | Code::Zero | Code::Movz(..) | Code::Movn(..), _)
+        )
     }
 }

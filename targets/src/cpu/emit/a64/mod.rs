@@ -39,20 +39,25 @@ pub struct Cpu {
     pub dot: bool,
     /// Whether it has `usdot` too.
     pub mixed_dot: bool,
+    /// Whether a load of a whole vector keeps the core from starting anything else.
+    pub narrow_loads: bool,
 }
 
 impl Cpu {
     /// The CPU of a machine; `None` for another instruction set.
     pub fn of(machine: &Machine) -> Option<Cpu> {
         let own = machine.arch == Arch::Aarch64;
-        own.then_some(Cpu { dot: machine.has_dot, mixed_dot: machine.has_mixed_dot })
+        own.then_some(Cpu {
+            dot: machine.has_dot,
+            mixed_dot: machine.has_mixed_dot,
+            narrow_loads: machine.narrow_loads,
+        })
     }
 }
 
 /// General registers, those of the caller last. `x18` is the platform's, `x29` a frame pointer, `x30` where to return to.
-const GPRS: [u8; 28] = [
-    4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 0, 1, 2, 3, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
-];
+const GPRS: [u8; 28] =
+    [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 0, 1, 2, 3, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28];
 /// Of the last eight the lower halves are the caller's.
 const VECTORS: [u8; 32] = [
     0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 8, 9, 10, 11, 12, 13, 14,
@@ -99,14 +104,17 @@ pub fn compile(kernel: &Kernel, cpu: Cpu) -> Result<KernelCode, CodegenError> {
 /// # Errors
 /// Those of [`compile`].
 pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stats), CodegenError> {
-    let unsupported = |op: &str| CodegenError::Unsupported {
-        kernel: kernel.name.clone(),
-        op: op.into(),
-        machine: "AArch64".into(),
-    };
+    let unsupported =
+        |op: &str| CodegenError::Unsupported { kernel: kernel.name.clone(), op: op.into(), machine: "AArch64".into() };
     let mut selected = body::select(kernel, cpu)?;
+    if cpu.narrow_loads {
+        schedule::split_loads(&mut selected);
+    }
     let in_order = Selected { code: selected.code.clone(), regs: selected.regs.clone(), pool: Vec::new(), ..selected };
     schedule::schedule(&mut selected);
+    if !cpu.narrow_loads {
+        schedule::pair_accesses(&mut selected);
+    }
     let placed = |selected: &mut Selected| {
         let mut frame = Frame::new(0);
         frame.give_out(&cpu, selected).map(|regs| (frame, regs))

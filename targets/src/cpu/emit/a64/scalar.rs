@@ -119,7 +119,8 @@ pub(super) fn number_insts(to: Reg, number: i64) -> Vec<Inst> {
     // The complement has fewer quarters to set.
     let shown = if negative { !number } else { number };
     let first = places(shown).next().unwrap_or(0);
-    let start = if negative { Code::Movn(quarter(shown, first), first) } else { Code::Movz(quarter(shown, first), first) };
+    let start =
+        if negative { Code::Movn(quarter(shown, first), first) } else { Code::Movz(quarter(shown, first), first) };
     let mut insts = vec![Inst::Op(start, vec![to])];
     for at in places(shown).filter(|&at| at != first) {
         insts.push(Inst::Op(Code::Movk(quarter(number, at), at), vec![to]));
@@ -148,11 +149,7 @@ impl Body<'_> {
         match self.gp(part, elem) {
             Gp::Num(number) => {
                 let shift = 64 - bits;
-                Gp::Num(if signed {
-                    number << shift >> shift
-                } else {
-                    ((number as u64) << shift >> shift) as i64
-                })
+                Gp::Num(if signed { number << shift >> shift } else { ((number as u64) << shift >> shift) as i64 })
             }
             value if bits == 64 => value,
             Gp::Reg(from) => {

@@ -9,28 +9,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::EntityRef;
 
-use super::super::alloc::{Flow, Reg};
-use super::super::registers::Instruction;
-use super::Selected;
-use super::code::{Code, Size};
+use super::super::alloc::{Flow, Ranges, Reg, live_ranges, point};
+use super::super::registers::{Instruction, hot_depths};
+use super::code::{Code, Size, pair_reaches, reaches};
 use super::inst::{Class, Inst};
+use super::{Selected, info};
 
-/// Vector registers that may be in use.
-const MOST_LIVE: usize = 31;
+/// Registers of each class that may be in use.
+const MOST_LIVE: [usize; 2] = [26, 31];
+/// Instructions that are looked at from the first one on that has not started.
+const WINDOW: usize = 200;
 /// Instructions of a line that is put in order; in longer ones the order stays.
 const MOST: usize = 4000;
+/// Cycles of distance to the end of a line up to which instructions are alike, and keep their order.
+const NEAR: u32 = 16;
 /// Instructions that start in a cycle.
 const WIDTH: u32 = 2;
 
 /// Puts the straight lines inside of loops in an order for cores that start instructions in order.
 pub(super) fn schedule(selected: &mut Selected) {
-    let spans = Spans::of(selected);
+    let live = live_ranges(&selected.facts(), selected.regs.len());
     let mut at = 0;
     while at < selected.code.len() {
-        let end = selected.code[at..].iter().position(|(inst, _)| ends_line(inst)).map_or(selected.code.len(), |n| at + n);
+        let end = line_end(&selected.code, at);
         if end - at > 2 && end - at <= MOST && selected.code[at].1 > 0 {
             let line: Vec<(Inst, u32)> = selected.code[at..end].to_vec();
-            let order = Line::new(&line, at, &spans, selected).order();
+            let order = Line::new(&line, (point(at), point(end)), &live, selected).order();
             let moved = order.into_iter().map(|index| line[index].clone());
             selected.code.splice(at..end, moved);
         }
@@ -38,24 +42,70 @@ pub(super) fn schedule(selected: &mut Selected) {
     }
 }
 
-fn ends_line(inst: &Inst) -> bool {
-    inst.flow() != Flow::Next || matches!(inst, Inst::Args(_))
+/// The end of the straight line that starts there.
+fn line_end(code: &[(Inst, u32)], at: usize) -> usize {
+    let ends = |(inst, _): &(Inst, u32)| inst.flow() != Flow::Next || matches!(inst, Inst::Args(_));
+    code[at..].iter().position(ends).map_or(code.len(), |n| at + n)
 }
 
-/// Where each register occurs, loops that it lives through included.
-struct Spans(Vec<(usize, usize)>);
+/// Vector operations for each load of a whole register from which on it is worth to take it apart.
+const OPS_PER_LOAD: usize = 3;
 
-impl Spans {
-    fn of(selected: &Selected) -> Self {
-        let mut spans = vec![(usize::MAX, 0); selected.regs.len()];
-        for (at, (inst, _)) in selected.code.iter().enumerate() {
-            inst.clone().for_each_reg(&mut |reg, _, _| {
-                let span = &mut spans[reg.index()];
-                *span = (span.0.min(at), span.1.max(at));
-            });
+/// Takes loads of whole vectors apart in hot lines that compute much: halves, one of them by way of a general register, start
+/// beside other instructions, where a whole load stops everything for two cycles on narrow cores.
+pub(super) fn split_loads(selected: &mut Selected) {
+    let mut at = 0;
+    let hot = hot_depths(&selected.code);
+    let code = std::mem::take(&mut selected.code);
+    while at < code.len() {
+        let end = line_end(&code, at).max(at + 1);
+        let line = &code[at..end];
+        let whole = |inst: &Inst| matches!(inst, Inst::Op(Code::LoadV(Size::Q, disp), _) if reaches(disp + 8, Size::D));
+        let loads = line.iter().filter(|(inst, _)| whole(inst)).count();
+        let ops = line.iter().filter(|(inst, _)| timing(inst).0 == Unit::Vector).count();
+        for (inst, depth) in line {
+            match inst {
+                Inst::Op(Code::LoadV(Size::Q, disp), regs) if hot[at] && whole(inst) && ops >= OPS_PER_LOAD * loads => {
+                    let [to, base] = [regs[0], regs[1]];
+                    let upper = selected.regs.push(info(Class::Gpr));
+                    let parts = [
+                        Inst::Op(Code::LoadV(Size::D, *disp), vec![to, base]),
+                        Inst::Op(Code::LoadX(Size::D, disp + 8), vec![upper, base]),
+                        Inst::Op(Code::InsX(Size::D, 1), vec![to, upper]),
+                    ];
+                    selected.code.extend(parts.into_iter().map(|inst| (inst, *depth)));
+                }
+                inst => selected.code.push((inst.clone(), *depth)),
+            }
         }
-        Self(spans)
+        at = end;
     }
+}
+
+/// Makes one instruction of two neighbouring ones that read or write neighbouring whole vectors.
+pub(super) fn pair_accesses(selected: &mut Selected) {
+    let code = std::mem::take(&mut selected.code);
+    for (inst, depth) in code {
+        let pair = selected.code.last().and_then(|(before, _)| paired(before, &inst));
+        match pair {
+            Some(pair) => {
+                selected.code.pop();
+                selected.code.push((pair, depth));
+            }
+            None => selected.code.push((inst, depth)),
+        }
+    }
+}
+
+fn paired(first: &Inst, second: &Inst) -> Option<Inst> {
+    let (Inst::Op(a, x), Inst::Op(b, y)) = (first, second) else { return None };
+    let (code, low, high): (fn(i32) -> Code, i32, i32) = match (*a, *b) {
+        (Code::LoadV(Size::Q, low), Code::LoadV(Size::Q, high)) => (Code::LoadPair, low, high),
+        (Code::StoreV(Size::Q, low), Code::StoreV(Size::Q, high)) => (Code::StorePair, low, high),
+        _ => return None,
+    };
+    let neighbours = x[1] == y[1] && x[0] != y[0] && high == low + 16 && pair_reaches(low);
+    neighbours.then(|| Inst::Op(code(low), vec![x[0], y[0], x[1]]))
 }
 
 /// What an instruction waits for and how long.
@@ -69,8 +119,8 @@ struct Node {
     taken: u32,
     /// Cycles from here to the end of the line.
     height: u32,
-    /// Groups of registers read and written.
-    groups: BTreeSet<usize>,
+    /// Class and group of registers read and written.
+    groups: BTreeSet<(usize, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +134,15 @@ enum Unit {
 
 struct Line {
     nodes: Vec<Node>,
-    /// Nodes that read or write each group of vector registers that lives in this line only.
-    local: BTreeMap<usize, usize>,
-    /// Vector registers in use all along.
-    through: usize,
+    /// Nodes that read or write each group of registers that lives in this line only.
+    local: BTreeMap<(usize, usize), usize>,
+    /// Registers of each class in use all along.
+    through: [usize; 2],
 }
 
 impl Line {
-    fn new(line: &[(Inst, u32)], start: usize, spans: &Spans, selected: &Selected) -> Self {
+    /// The line between two points.
+    fn new(line: &[(Inst, u32)], (start, end): (u32, u32), live: &[Ranges], selected: &Selected) -> Self {
         let mut groups = Groups::default();
         for (inst, _) in line {
             if let Inst::Copy { to, from, .. } = inst {
@@ -110,21 +161,20 @@ impl Line {
             nodes.push(last.node(line, insts, nodes.len(), &mut groups, selected));
         }
         measure(&mut nodes);
-        let is_vector = |reg: usize| selected.regs[Reg::new(reg)].class == Class::Vec as usize;
-        let inside = |reg: usize| spans.0[reg].0 >= start && spans.0[reg].1 < start + line.len();
-        let mut outside = BTreeSet::new();
-        let mut local: BTreeMap<usize, usize> = BTreeMap::new();
-        for (reg, span) in spans.0.iter().enumerate().filter(|(reg, _)| is_vector(*reg)) {
-            if !inside(reg) && span.0 < start + line.len() && span.1 >= start {
-                outside.insert(groups.root(reg));
-            }
-        }
+        // Live on at least one side of the line.
+        let outside =
+            |ranges: &Ranges| ranges.iter().any(|&(from, to)| from < end && to > start && (from <= start || to > end));
+        let outside = live.iter().enumerate().filter(|(_, ranges)| outside(ranges));
+        let class = |reg: usize| selected.regs[Reg::new(reg)].class;
+        let outside: BTreeSet<(usize, usize)> = outside.map(|(reg, _)| (class(reg), groups.root(reg))).collect();
+        let mut local: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for node in &nodes {
             for group in node.groups.iter().filter(|group| !outside.contains(group)) {
                 *local.entry(*group).or_default() += 1;
             }
         }
-        Self { nodes, local, through: outside.len() }
+        let through = [0, 1].map(|class| outside.iter().filter(|group| group.0 == class).count());
+        Self { nodes, local, through }
     }
 
     /// Positions of the line in their new order.
@@ -133,7 +183,7 @@ impl Line {
         let (mut order, mut left) = (Vec::new(), self.nodes.len());
         let (mut cycle, mut begun) = (0, 0);
         let mut free = [0; 3];
-        let mut live: BTreeSet<usize> = BTreeSet::new();
+        let mut live: BTreeSet<(usize, usize)> = BTreeSet::new();
         let mut first = 0;
         let mut stalled = 0;
         while left > 0 {
@@ -147,16 +197,18 @@ impl Line {
             while starts[first].is_some() {
                 first += 1;
             }
-            let full = self.through + live.len() >= MOST_LIVE;
-            let mut candidates: Vec<usize> = (first..self.nodes.len())
-                .filter(|&at| starts[at].is_none() && ready(&self.nodes[at]) && fits(&self.nodes[at]))
-                .collect();
-            if full && stalled < 8 {
-                candidates.retain(|&at| self.growth(at, &live) <= 0);
+            let window = first..self.nodes.len().min(first + WINDOW);
+            let mut candidates: Vec<usize> =
+                window.filter(|&at| starts[at].is_none() && ready(&self.nodes[at]) && fits(&self.nodes[at])).collect();
+            for (class, most) in MOST_LIVE.into_iter().enumerate() {
+                let used = self.through[class] + live.iter().filter(|group| group.0 == class).count();
+                if used >= most && stalled < 8 {
+                    candidates.retain(|&at| self.growth(at, class, &live) <= 0);
+                }
             }
             let best = candidates.into_iter().min_by_key(|&at| {
                 let node = &self.nodes[at];
-                (node.unit != Unit::None, std::cmp::Reverse(node.height), at)
+                (node.unit != Unit::None, std::cmp::Reverse(node.height / NEAR), at)
             });
             let Some(at) = best else {
                 (cycle, begun, stalled) = (cycle + 1, 0, stalled + 1);
@@ -174,21 +226,25 @@ impl Line {
             for group in node.groups.clone() {
                 if let Some(uses) = self.local.get_mut(&group) {
                     *uses -= 1;
-                    if *uses == 0 { live.remove(&group) } else { live.insert(group) };
+                    if *uses == 0 {
+                        live.remove(&group)
+                    } else {
+                        live.insert(group)
+                    };
                 }
             }
         }
         order
     }
 
-    /// Registers more in use after the node than before.
-    fn growth(&self, at: usize, live: &BTreeSet<usize>) -> i32 {
-        let change = |group: &usize| match (self.local.get(group), live.contains(group)) {
+    /// Registers of a class more in use after the node than before.
+    fn growth(&self, at: usize, class: usize, live: &BTreeSet<(usize, usize)>) -> i32 {
+        let change = |group: &(usize, usize)| match (self.local.get(group), live.contains(group)) {
             (Some(1), true) => -1,
             (Some(2..), false) => 1,
             _ => 0,
         };
-        self.nodes[at].groups.iter().map(change).sum()
+        self.nodes[at].groups.iter().filter(|group| group.0 == class).map(change).sum()
     }
 }
 
@@ -275,8 +331,8 @@ impl Last {
         }
         let (unit, taken, latency) = timing(main);
         self.latency.push(latency);
-        let vector = |reg: &&Reg| selected.regs[**reg].class == Class::Vec as usize;
-        let groups = reads.iter().chain(&writes).filter(vector).map(|reg| groups.root(reg.index())).collect();
+        let group = |reg: &Reg| (selected.regs[*reg].class, groups.root(reg.index()));
+        let groups = reads.iter().chain(&writes).map(group).collect();
         // The end of the line is as far away as the result.
         Node { insts, after: after.into_iter().collect(), unit, taken, height: latency, groups }
     }
@@ -315,6 +371,8 @@ fn timing(inst: &Inst) -> (Unit, u32, u32) {
             Code::LoadPair(_) | Code::StorePair(_) => (Unit::Memory, 4, 5),
             Code::LoadV(..) | Code::LoadDup(_) | Code::LoadX(..) => (Unit::Memory, 1, 4),
             Code::StoreV(..) | Code::StoreX(..) | Code::Prefetch(_) => (Unit::Memory, 1, 1),
+            // Starts beside arithmetic.
+            Code::InsX(..) => (Unit::Integer, 1, 3),
             code if (0..code.roles().len()).all(|at| code.is_general(at)) => (Unit::Integer, 1, 1),
             _ => (Unit::Vector, 1, 4),
         },

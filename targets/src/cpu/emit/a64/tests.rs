@@ -16,13 +16,16 @@ fn any_code() -> impl Strategy<Value = Code> {
     let arr = prop::sample::select(&Arr::ALL[..]);
     let size = prop::sample::select(&[Size::B, Size::H, Size::S, Size::D, Size::Q][..]);
     let cond = prop::sample::select(&Cond::ALL[..]);
-    let disp = prop_oneof![-256..256i32, 0..4096i32, (0..4096i32).prop_map(|d| 16 * d), (-64..64i32).prop_map(|d| 16 * d)];
+    let disp =
+        prop_oneof![-256..256i32, 0..4096i32, (0..4096i32).prop_map(|d| 16 * d), (-64..64i32).prop_map(|d| 16 * d)];
     let flag = any::<bool>();
     let first = prop_oneof![
         (prop::sample::select(V3::ALL), arr.clone()).prop_map(|(op, arr)| Code::V3(op, arr)),
         (prop::sample::select(V2::ALL), arr.clone()).prop_map(|(op, arr)| Code::V2(op, arr)),
-        (prop::sample::select(&VShift::ALL[..]), arr.clone(), 0..65u8).prop_map(|(op, arr, by)| Code::Shift(op, arr, by)),
-        (prop::sample::select(&ByLane::ALL[..]), arr.clone(), 0..5u8).prop_map(|(op, arr, at)| Code::ByLane(op, arr, at)),
+        (prop::sample::select(&VShift::ALL[..]), arr.clone(), 0..65u8)
+            .prop_map(|(op, arr, by)| Code::Shift(op, arr, by)),
+        (prop::sample::select(&ByLane::ALL[..]), arr.clone(), 0..5u8)
+            .prop_map(|(op, arr, at)| Code::ByLane(op, arr, at)),
         (arr.clone(), 0..17u8).prop_map(|(arr, at)| Code::Dup(arr, at)),
         arr.clone().prop_map(Code::DupX),
         (size.clone(), 0..17u8).prop_map(|(size, at)| Code::Lane(size, at)),
@@ -86,9 +89,9 @@ fn any_instruction() -> impl Strategy<Value = (Code, Vec<u8>)> {
 
 /// LLVM's disassembler of the newest version there is; `None` when there is none.
 fn disassembler() -> Option<String> {
-    let found = ["llvm-mc-22", "llvm-mc-21", "llvm-mc-20", "llvm-mc-19", "llvm-mc"].into_iter().find(|name| {
-        Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    });
+    let found = ["llvm-mc-22", "llvm-mc-21", "llvm-mc-20", "llvm-mc-19", "llvm-mc"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
     if found.is_none() {
         assert!(std::env::var_os("ADZE_REQUIRE").is_none(), "ADZE_REQUIRE is set and this is missing: llvm-mc");
         eprintln!("skipped: llvm-mc");

@@ -145,7 +145,7 @@ impl fmt::Display for Listed<'_> {
                 }
             }
             Code::Dup(arr, at) => write!(f, "dup v{d}.{}, v{n}.{}[{at}]", arr.text(), arr.lane()),
-            Code::DupX(arr) if arr == Arr::D2 => write!(f, "dup v{d}.2d, {}", x(n)),
+            Code::DupX(Arr::D2) => write!(f, "dup v{d}.2d, {}", x(n)),
             Code::DupX(arr) => write!(f, "dup v{d}.{}, {}", arr.text(), w(n)),
             Code::Lane(size, at) => write!(f, "mov {0}{d}, v{n}.{0}[{at}]", lane(size)),
             Code::Ins(size, to, from) => write!(f, "mov v{d}.{0}[{to}], v{n}.{0}[{from}]", lane(size)),
