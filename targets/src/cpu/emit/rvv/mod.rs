@@ -17,7 +17,9 @@
 mod ahead;
 mod arith;
 mod body;
+mod code;
 mod convert;
+mod dot;
 mod encode;
 mod find;
 mod inst;
