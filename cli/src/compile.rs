@@ -67,6 +67,15 @@ pub struct CompileArgs {
     verbose: bool,
 }
 
+/// What becomes of subnormal numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Subnormals {
+    /// Taken for zeros
+    Flush,
+    /// Computed
+    Keep,
+}
+
 /// Choices of code generation.
 #[derive(Args, Clone, Debug)]
 pub struct BuildArgs {
@@ -83,6 +92,10 @@ pub struct BuildArgs {
     /// Most bytes of the arena; `k` and `M` stand for KiB and MiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub arena_limit: Option<u64>,
+    /// Subnormal numbers (below 1.2e-38 in f32): zeros while the model runs, where the machine can do so, or computed, which
+    /// x86 does a hundred times slower
+    #[arg(long, value_enum, default_value_t = Subnormals::Flush)]
+    pub subnormals: Subnormals,
     /// Constant data beyond this many bytes goes to a separate file
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "1024M")]
     pub inline_weights: u64,
@@ -105,6 +118,7 @@ impl BuildArgs {
             fallbacks: machines,
             max_threads: self.threads,
             arena_limit: self.arena_limit,
+            flush: self.subnormals == Subnormals::Flush,
             inline_weights_limit: usize::try_from(self.inline_weights).unwrap_or(usize::MAX),
             ..BuildOptions::new(machine)
         })

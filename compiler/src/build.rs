@@ -28,12 +28,21 @@ pub struct BuildOptions {
     pub inline_weights_limit: usize,
     /// Most bytes of the arena.
     pub arena_limit: Option<u64>,
+    /// Subnormal numbers are taken for zeros, where the machine can do so.
+    pub flush: bool,
 }
 
 impl BuildOptions {
     /// Defaults for a machine: one thread, up to 1 GB of constants in the object.
     pub fn new(machine: Machine) -> Self {
-        Self { machine, fallbacks: Vec::new(), max_threads: 1, inline_weights_limit: 1 << 30, arena_limit: None }
+        Self {
+            machine,
+            fallbacks: Vec::new(),
+            max_threads: 1,
+            inline_weights_limit: 1 << 30,
+            arena_limit: None,
+            flush: true,
+        }
     }
 }
 

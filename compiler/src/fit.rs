@@ -118,7 +118,7 @@ pub fn fit(graph: &Graph, machine: &Machine, budget: Budget) -> Result<Fit, Erro
 }
 
 fn unsupported(program: &Program, machine: &Machine) -> Result<Vec<Missing>, Error> {
-    let codegen = CodegenOptions { max_threads: 1, inline_weights_limit: usize::MAX };
+    let codegen = CodegenOptions { max_threads: 1, inline_weights_limit: usize::MAX, flush: true };
     match backend::select(program, machine, &codegen, &[]) {
         Ok(_) => Ok(Vec::new()),
         Err(BackendError::Unsupported(list)) => Ok(list

@@ -260,8 +260,11 @@ pub(crate) fn to_kernels(
     options: &BuildOptions,
     shared: &[(i64, ConstEntry)],
 ) -> Result<Module, Error> {
-    let codegen =
-        CodegenOptions { max_threads: options.max_threads, inline_weights_limit: options.inline_weights_limit };
+    let codegen = CodegenOptions {
+        max_threads: options.max_threads,
+        inline_weights_limit: options.inline_weights_limit,
+        flush: options.flush,
+    };
     backend::select(program, &options.machine, &codegen, shared).map_err(|error| match error {
         BackendError::Unsupported(_) => Error::Unsupported(error.to_string()),
         other => Error::Bug(other.to_string()),

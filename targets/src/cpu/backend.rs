@@ -10,14 +10,13 @@ use adze_ir::loc::Loc;
 use adze_ir::tensor::Tensor;
 use adze_ir::tile::{self, Binding, BufferId, For, Leaf, Program, RecipeError, Role, Stmt, View, WindowPlace};
 use adze_ir::types::{DType, TensorType};
-use cranelift_codegen::ir::Signature;
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::DataId;
 
 use super::c99;
 use super::cost::Core;
 use super::driver::{self, ARENA_HEADER_BYTES, Base, BuildContext, Driver, Imports, Pointer, Step};
-use super::emit::{choose, entry_code};
+use super::emit::{around, can_flush, choose};
 use super::kernel::{Kernel, text};
 use super::lower::{Bounds, LeafCx, Operand, PtrRole, Unsupported};
 use super::machine::{Arch, CodegenError, Machine};
@@ -35,6 +34,8 @@ pub struct CodegenOptions {
     pub max_threads: u32,
     /// Constant data beyond this many bytes goes to a separate file.
     pub inline_weights_limit: usize,
+    /// Subnormal numbers are taken for zeros, where the machine can do so.
+    pub flush: bool,
 }
 
 /// What code is made as.
@@ -198,13 +199,22 @@ fn define_step(
     (data, first_node): (Option<DataId>, u32),
 ) -> Result<(), BackendError> {
     let kernels: Vec<KernelId> = module.kernels.iter().map(|k| object.add_kernel(k)).collect::<Result<_, _>>()?;
-    let signature = Signature::new(machine.kernel_call_conv());
-    let enter = entry_code(machine).map(|code| object.add_function("enter", &signature, &code)).transpose()?;
-    object.define_function(step, |func, refs| {
+    let mut walk = step;
+    if let Some(around) = around(machine, module.driver.flush) {
+        let conv = machine.kernel_call_conv();
+        let enter = object.add_function("enter", &driver::enter_signature(conv), &around.enter)?;
+        let leave = object.add_function("leave", &driver::leave_signature(conv), &around.leave)?;
+        walk = object.declare_function("walk", &driver::step_signature(object.call_conv()), false)?;
+        object.define_function(step, |func, refs| {
+            let calls = [enter, walk, leave].map(|f| refs.function(func, f));
+            driver::build_around(func, &mut context(refs), calls);
+            Ok(())
+        })?;
+    }
+    object.define_function(walk, |func, refs| {
         let imports = Imports {
             kernels: kernels.iter().map(|k| refs.kernel(func, *k)).collect(),
             weights: data.map(|d| refs.data(func, d)),
-            enter: enter.map(|f| refs.function(func, f)),
             first_node,
         };
         driver::build_step(func, &mut context(refs), &module.driver, &imports);
@@ -517,6 +527,7 @@ impl<'a> Backend<'a> {
             output_extents: outputs.iter().flat_map(|o| o.ty.shape.iter().cloned()).collect(),
             max_threads: threads,
             external_weights: usize::try_from(self.data_bytes).is_ok_and(|b| b > options.inline_weights_limit),
+            flush: options.flush && can_flush(self.machine),
             pointers: [
                 count(|r| matches!(r, Role::Input(_))),
                 count(|r| matches!(r, Role::Output(_))),

@@ -136,6 +136,8 @@ pub struct Driver {
     pub max_threads: u32,
     /// Constant data comes with the call instead of being in the object.
     pub external_weights: bool,
+    /// Subnormal numbers are taken for zeros, where the machine can do so.
+    pub flush: bool,
     /// Number of input, output and state pointers that have to be there.
     pub pointers: [u32; 3],
 }
@@ -147,8 +149,6 @@ pub struct Imports {
     pub kernels: Vec<FuncRef>,
     /// Constant data in the object, unless it comes with the call.
     pub weights: Option<cranelift_codegen::ir::GlobalValue>,
-    /// What has to be called before any other code, see [`super::emit::entry_code`].
-    pub enter: Option<FuncRef>,
     /// What a failed call's number counts from: the calls of earlier versions.
     pub first_node: u32,
 }
@@ -257,14 +257,40 @@ pub fn build_dispatch(func: &mut Function, context: &mut BuildContext, versions:
     b.finalize(context.config);
 }
 
+/// `uint64_t enter(void)`, see [`super::emit::Around`].
+pub fn enter_signature(conv: CallConv) -> Signature {
+    let mut signature = Signature::new(conv);
+    signature.returns = vec![AbiParam::new(types::I64)];
+    signature
+}
+
+/// `void leave(uint64_t)`.
+pub fn leave_signature(conv: CallConv) -> Signature {
+    let mut signature = Signature::new(conv);
+    signature.params = vec![AbiParam::new(types::I64)];
+    signature
+}
+
+/// Builds the body of `step` where the machine wants something done around it: `walk` between `enter` and `leave`.
+pub fn build_around(func: &mut Function, context: &mut BuildContext, [enter, walk, leave]: [FuncRef; 3]) {
+    let mut b = FunctionBuilder::new(func, &mut context.builder);
+    let entry = entry_block(&mut b);
+    let parameters = b.block_params(entry).to_vec();
+    let before = b.ins().call(enter, &[]);
+    let before = b.inst_results(before)[0];
+    let result = b.ins().call(walk, &parameters);
+    let result = b.inst_results(result)[0];
+    b.ins().call(leave, &[before]);
+    b.ins().return_(&[result]);
+    b.seal_all_blocks();
+    b.finalize(context.config);
+}
+
 /// Builds the body of `step`, or of the step of one version.
 pub fn build_step(func: &mut Function, context: &mut BuildContext, driver: &Driver, imports: &Imports) {
     let mut b = FunctionBuilder::new(func, &mut context.builder);
     let entry = entry_block(&mut b);
     let &[call, phase, thread] = b.block_params(entry) else { unreachable!("the signature has three parameters") };
-    if let Some(enter) = imports.enter {
-        b.ins().call(enter, &[]);
-    }
     let mut walk = Walk::enter(b, context.config, driver, imports, call, phase, thread);
     walk.steps(&driver.steps);
     walk.finish();

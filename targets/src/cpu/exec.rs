@@ -183,7 +183,20 @@ impl Loaded {
         for ((name, _), value) in driver.dims.iter().zip(&call.dims) {
             walk.set(name, *value);
         }
-        walk.steps(&driver.steps)
+        let around = self.address("enter").ok().zip(self.address("leave").ok());
+        let Some((enter, leave)) = around else { return walk.steps(&driver.steps) };
+        // SAFETY: `enter` and `leave` have these machine signatures (`emit::Around`) and touch nothing but control registers.
+        let (enter, leave) = unsafe {
+            type Enter = unsafe extern "sysv64" fn() -> u64;
+            type Leave = unsafe extern "sysv64" fn(u64);
+            (std::mem::transmute::<*const u8, Enter>(enter), std::mem::transmute::<*const u8, Leave>(leave))
+        };
+        // SAFETY: as above; what `enter` sets is undone before anything else runs.
+        let before = unsafe { enter() };
+        let result = walk.steps(&driver.steps);
+        // SAFETY: as above.
+        unsafe { leave(before) };
+        result
     }
 
     /// Calls an exported function `int32_t f(adze_call *)` such as `init` or `run`.

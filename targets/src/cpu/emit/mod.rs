@@ -15,7 +15,7 @@ pub mod x86;
 use cranelift_codegen::ir::{self as ir, Signature};
 
 use super::kernel::ir::Kernel;
-use super::machine::{CodegenError, Machine};
+use super::machine::{Arch, CodegenError, Machine};
 
 /// Machine code of one kernel: position-independent, complete, without relocations.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +26,52 @@ pub struct KernelCode {
     pub align: u32,
 }
 
-/// A function without parameters that has to run before other code of an object, if the machine needs one: callers may
-/// leave the upper halves of vector registers in use, which slows mixed code down by orders of magnitude.
-pub fn entry_code(machine: &Machine) -> Option<KernelCode> {
-    // vzeroupper; ret
-    x86::Cpu::of(machine).map(|_| KernelCode { bytes: vec![0xc5, 0xf8, 0x77, 0xc3], align: 16 })
+/// What has to run around other code of an object.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// `uint64_t enter(void)`: what it returns goes to `leave`.
+    pub enter: KernelCode,
+    /// `void leave(uint64_t)`.
+    pub leave: KernelCode,
+}
+
+/// The code around that of a machine, if it needs any. Callers may leave the upper halves of vector registers in use, which
+/// slows mixed code down by orders of magnitude. `flush`: subnormal numbers are taken for zeros and results below the
+/// normal ones become zeros, where the machine can do so; x86 takes over a hundred cycles for each otherwise.
+pub fn around(machine: &Machine, flush: bool) -> Option<Around> {
+    let flush = flush && can_flush(machine);
+    let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+    let (enter, leave) = match machine.arch {
+        Arch::X86_64 => {
+            let vzeroupper: &[u8] = if x86::Cpu::of(machine).is_some() { &[0xc5, 0xf8, 0x77] } else { &[] };
+            if flush {
+                // sub rsp, 8; stmxcsr [rsp]; mov eax, [rsp]; mov ecx, eax; or ecx, FTZ | DAZ; mov [rsp], ecx;
+                // ldmxcsr [rsp]; add rsp, 8; ret
+                let set = [
+                    0x48, 0x83, 0xec, 0x08, 0x0f, 0xae, 0x1c, 0x24, 0x8b, 0x04, 0x24, 0x89, 0xc1, 0x81, 0xc9, 0x40,
+                    0x80, 0x00, 0x00, 0x89, 0x0c, 0x24, 0x0f, 0xae, 0x14, 0x24, 0x48, 0x83, 0xc4, 0x08, 0xc3,
+                ];
+                // push rdi; ldmxcsr [rsp]; pop rdi; ret
+                ([vzeroupper, &set].concat(), vec![0x57, 0x0f, 0xae, 0x14, 0x24, 0x5f, 0xc3])
+            } else if vzeroupper.is_empty() {
+                return None;
+            } else {
+                ([vzeroupper, &[0xc3]].concat(), vec![0xc3])
+            }
+        }
+        // mrs x0, fpcr; orr x1, x0, FZ; msr fpcr, x1; ret; and msr fpcr, x0; ret
+        Arch::Aarch64 if flush => {
+            (words(&[0xd53b_4400, 0xb268_0001, 0xd51b_4401, 0xd65f_03c0]), words(&[0xd51b_4400, 0xd65f_03c0]))
+        }
+        _ => return None,
+    };
+    let code = |bytes| KernelCode { bytes, align: 16 };
+    Some(Around { enter: code(enter), leave: code(leave) })
+}
+
+/// Whether a machine can take subnormal numbers for zeros.
+pub fn can_flush(machine: &Machine) -> bool {
+    matches!(machine.arch, Arch::X86_64 | Arch::Aarch64)
 }
 
 /// Emits kernels for one machine.

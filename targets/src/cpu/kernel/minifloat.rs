@@ -16,8 +16,8 @@ fn power(b: &mut KernelBuilder, like: Value, n: i32) -> Value {
     b.number(2f64.powi(n), ty)
 }
 
-/// The numbers of codes: the fields moved to those of `f32`, and a product that puts the exponent right, also of subnormal
-/// numbers.
+/// The numbers of codes: the fields moved to those of `f32` and the exponent put right. Codes of subnormal numbers become the
+/// distance of normal ones, because the machine may take subnormal `f32` for zeros.
 pub fn decode(b: &mut KernelBuilder, code: Value, format: Minifloat) -> Value {
     let wide = b.cvt(Cvt::UExt, code, Elem::I32);
     let int = b.ty(wide);
@@ -25,9 +25,18 @@ pub fn decode(b: &mut KernelBuilder, code: Value, format: Minifloat) -> Value {
     let (low, top) = (b.int(0x7f, int), b.int(0x80, int));
     let magnitude = b.bin(BinOp::And, wide, low);
     let bits = b.shift(Shift::Left, magnitude, MANTISSA - format.mantissa);
-    let scaled = b.bitcast(bits, float);
-    let factor = power(b, scaled, BIAS - format.bias);
-    let number = b.mul(scaled, factor);
+    let rebias = |b: &mut KernelBuilder, by: i32| {
+        let by = b.int(i64::from(by) << MANTISSA, int);
+        let moved = b.add(bits, by);
+        b.bitcast(moved, float)
+    };
+    let normal = rebias(b, BIAS - format.bias);
+    let above = rebias(b, BIAS - format.bias + 1);
+    let least = power(b, above, 1 - format.bias);
+    let subnormal = b.sub(above, least);
+    let first = b.int(1 << format.mantissa, int);
+    let is_small = b.cmp(Cmp::Lt, magnitude, first);
+    let number = b.select(is_small, subnormal, normal);
     let sign = b.bin(BinOp::And, wide, top);
     let sign = b.shift(Shift::Left, sign, 24);
     let bits = b.bitcast(number, int);

@@ -4,7 +4,7 @@
 //! Everything that a package says about a model is in here, so a module read back from its text gives the same package.
 //!
 //! ```text
-//! module @net for "x86_64-v3" dims(n = 1..32) threads=1 weights=inside arena=192 pointers(1, 1, 0) slots(n, i0) {
+//! module @net for "x86_64-v3" dims(n = 1..32) threads=1 weights=inside subnormals=flush arena=192 pointers(1, 1, 0) slots(n, i0) {
 //!   input "x" : f32[n,4] = input 0
 //!   output "y" : f32[n,4] = output 0
 //!   data 0 "00112233445566778899aabbccddeeff" : f32[4]

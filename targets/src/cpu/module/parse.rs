@@ -52,15 +52,8 @@ fn header(c: &mut Cursor) -> Parsed<Module> {
     let machine = c.string("a machine in quotes")?;
     let dims = parse_dims(c)?.into_iter().collect();
     let max_threads = narrow(c, "threads")?;
-    c.expect_word("weights")?;
-    c.expect('=')?;
-    let external_weights = if c.eat_word("inside") {
-        false
-    } else if c.eat_word("outside") {
-        true
-    } else {
-        return c.unexpected("`inside` or `outside`");
-    };
+    let external_weights = one_of(c, "weights", ["inside", "outside"])?;
+    let flush = one_of(c, "subnormals", ["keep", "flush"])?;
     let arena_bytes = property(c, "arena")?;
     c.expect_word("pointers")?;
     c.expect('(')?;
@@ -70,8 +63,8 @@ fn header(c: &mut Cursor) -> Parsed<Module> {
     c.expect_word("slots")?;
     c.expect('(')?;
     let slots = c.list(')', |c| Ok(c.word("a dimension or loop variable")?.into()))?;
-    let driver =
-        Driver { dims, slots, steps: Vec::new(), output_extents: Vec::new(), max_threads, external_weights, pointers };
+    let (steps, output_extents) = (Vec::new(), Vec::new());
+    let driver = Driver { dims, slots, steps, output_extents, max_threads, external_weights, flush, pointers };
     Ok(Module {
         name: name.into(),
         machine,
@@ -84,6 +77,19 @@ fn header(c: &mut Cursor) -> Parsed<Module> {
         driver,
         locs: Vec::new(),
     })
+}
+
+/// `name=word`; whether it is the second word.
+fn one_of(c: &mut Cursor, name: &str, words: [&str; 2]) -> Parsed<bool> {
+    c.expect_word(name)?;
+    c.expect('=')?;
+    if c.eat_word(words[0]) {
+        Ok(false)
+    } else if c.eat_word(words[1]) {
+        Ok(true)
+    } else {
+        c.unexpected(format!("`{}` or `{}`", words[0], words[1]))
+    }
 }
 
 /// `name=12`.

@@ -15,7 +15,9 @@ pub(super) fn print_module(module: &Module, f: &mut fmt::Formatter<'_>) -> fmt::
     print_dims(&module.dims(), f)?;
     let weights = if driver.external_weights { "outside" } else { "inside" };
     let [inputs, outputs, states] = driver.pointers;
-    write!(f, " threads={} weights={weights} arena={}", driver.max_threads, module.arena_bytes)?;
+    let subnormals = if driver.flush { "flush" } else { "keep" };
+    write!(f, " threads={} weights={weights} subnormals={subnormals}", driver.max_threads)?;
+    write!(f, " arena={}", module.arena_bytes)?;
     write!(f, " pointers({inputs}, {outputs}, {states})")?;
     writeln!(f, " slots({}) {{", driver.slots.iter().map(|s| s.to_string()).collect::<Vec<_>>().join(", "))?;
     for (word, ports) in [("input", &module.inputs), ("output", &module.outputs)] {

@@ -238,23 +238,30 @@ impl Body<'_, '_> {
         self.gather(to, &lanes)
     }
 
-    /// Exponent and mantissa move into place, a multiplication by 2^112 corrects the bias (exact, also for subnormals);
-    /// infinities and NaN get the largest exponent.
+    /// Exponent and mantissa move into place and the exponent is put right; subnormal numbers become the distance of normal
+    /// ones, because the machine may take subnormal `f32` for zeros. Infinities and NaN get the largest exponent.
     fn f16_to_f32(&mut self, a: &Val, to: Type) -> Val {
         let int = to.with_elem(Elem::I32);
         let h = self.extend(a, int, false);
         let magnitude_mask = self.bits_of(int, 0x7fff);
         let magnitude = self.bin(BinOp::And, &h, &magnitude_mask);
         let moved = self.shift_by(Shift::Left, &magnitude, 13);
-        let moved = self.bitcast(&moved, to);
-        let rebias = self.bits_of(to, 0x7780_0000);
-        let scaled = self.partwise(to, &[&moved, &rebias], |s, x| s.b.ins().fmul(x[0], x[1]));
-        let scaled = self.bitcast(&scaled, int);
+        let rebias = self.bits_of(int, 112 << 23);
+        let normal = self.bin(BinOp::Add, &moved, &rebias);
+        // 2^-14 and above by as much as the number is.
+        let least_bits = self.bits_of(int, 113 << 23);
+        let above = self.bin(BinOp::Add, &moved, &least_bits);
+        let (above, least) = (self.bitcast(&above, to), self.bitcast(&least_bits, to));
+        let small = self.partwise(to, &[&above, &least], |s, x| s.b.ins().fsub(x[0], x[1]));
+        let small = self.bitcast(&small, int);
+        let first_normal = self.bits_of(int, 0x400);
+        let is_small = self.cmp(Cmp::Lt, &magnitude, &first_normal);
+        let bits = self.select(&is_small, &small, &normal);
         let top = self.bits_of(int, 0x7bff);
         let special = self.cmp(Cmp::Gt, &magnitude, &top);
         let largest = self.bits_of(int, 0x7f80_0000);
-        let with_exponent = self.bin(BinOp::Or, &scaled, &largest);
-        let bits = self.select(&special, &with_exponent, &scaled);
+        let with_exponent = self.bin(BinOp::Or, &bits, &largest);
+        let bits = self.select(&special, &with_exponent, &bits);
         let sign = self.bin(BinOp::Xor, &h, &magnitude);
         let sign = self.shift_by(Shift::Left, &sign, 16);
         let bits = self.bin(BinOp::Or, &bits, &sign);
