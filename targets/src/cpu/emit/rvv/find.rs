@@ -2,7 +2,7 @@
 
 use cranelift_entity::SecondaryMap;
 
-use crate::cpu::kernel::ir::{Cond, Cvt, Kernel, Op, Stmt, Value};
+use crate::cpu::kernel::ir::{Access, Addr, Cond, Cvt, Kernel, Op, Stmt, Value};
 use crate::cpu::kernel::types::Elem;
 
 /// Findings.
@@ -15,7 +15,7 @@ pub(super) struct Found {
     /// Values that are nothing but four bytes for all words of left operands of dot products, and whether those are signed:
     /// the operand itself, and from what it is made if that is a load.
     pub bytes: SecondaryMap<Value, Option<bool>>,
-    /// Loads of bytes that are nothing but right operands of dot products: words.
+    /// Loads of weights that are nothing but right operands of dot products: words, packed as such and so aligned.
     pub words: SecondaryMap<Value, bool>,
 }
 
@@ -49,7 +49,9 @@ impl Found {
             if uses > 0 && only && kernel.values[value].lanes > 4 {
                 found.chain(kernel, &ops, value, left.signed > 0);
             }
-            found.words[value] = uses > 0 && rights[value] == uses && matches!(ops[value], Some(Op::Load(_)));
+            let weights = |addr: &Addr| kernel.params[addr.param].access == Access::Weight;
+            let loaded = matches!(ops[value], Some(Op::Load(addr)) if weights(addr));
+            found.words[value] = uses > 0 && rights[value] == uses && loaded;
         }
         found.find_selects(&kernel.body);
         found
