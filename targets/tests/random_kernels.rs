@@ -6,7 +6,7 @@ mod qemu;
 
 use adze_ir::extent::Extent;
 use adze_ir::types::DType;
-use adze_targets::cpu::emit::{Emitter, KernelCode, clif, rvv, x86};
+use adze_targets::cpu::emit::{Emitter, KernelCode, a64, clif, rvv, x86};
 use adze_targets::cpu::exec::{Buffer, Loaded};
 use adze_targets::cpu::kernel::interp::{self, Options};
 use adze_targets::cpu::kernel::ir::Shift;
@@ -417,6 +417,16 @@ proptest! {
     }
 
     #[test]
+    fn aarch64_with_dot_products_agrees_under_qemu(seed in any::<u64>()) {
+        check_under_qemu("cortex-a55", seed)?;
+    }
+
+    #[test]
+    fn aarch64_with_mixed_dot_products_agrees_under_qemu(seed in any::<u64>()) {
+        check_under_qemu("neoverse-v1", seed)?;
+    }
+
+    #[test]
     fn riscv64gc_agrees_under_qemu(seed in any::<u64>()) {
         check_under_qemu("riscv64gc", seed)?;
     }
@@ -475,6 +485,18 @@ fn wide_emitters_take_random_kernels() {
             })
             .count();
         assert!(taken >= least, "{name}: {taken} of 200; refused: {refused:#?}");
+    }
+}
+
+/// Every random kernel has code of the emitter for AArch64.
+#[test]
+fn the_emitter_for_aarch64_takes_every_random_kernel() {
+    for name in ["aarch64", "cortex-a55", "neoverse-v1"] {
+        let cpu = a64::Cpu::of(&Machine::from_name(name).unwrap()).unwrap();
+        for seed in 0..400 {
+            let kernel = Generator::new(seed).kernel();
+            a64::compile(&kernel, cpu).unwrap_or_else(|e| panic!("{name}: {e}\n{}", text::print(&kernel)));
+        }
     }
 }
 

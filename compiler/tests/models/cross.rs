@@ -33,12 +33,15 @@ struct Target {
 const RISCV: &[&str] =
     &["--target=riscv64-unknown-none-elf", "-march=rv64gc", "-mabi=lp64d", "-mcmodel=medany", "-mno-relax"];
 
-const AARCH64: Target = Target {
-    machine: "aarch64",
-    clang: &["--target=aarch64-unknown-none-elf"],
-    emulator: &["qemu-aarch64"],
-    macs: MACS,
-};
+const ARM: &[&str] = &["--target=aarch64-unknown-none-elf"];
+
+// Emulated cores without dot products of bytes, with them, and with those of mixed signs.
+const AARCH64: Target =
+    Target { machine: "aarch64", clang: ARM, emulator: &["qemu-aarch64", "-cpu", "cortex-a53"], macs: MACS };
+const AARCH64_DOT: Target =
+    Target { machine: "cortex-a55", emulator: &["qemu-aarch64", "-cpu", "cortex-a76"], ..AARCH64 };
+const AARCH64_MIXED_DOT: Target =
+    Target { machine: "neoverse-v1", emulator: &["qemu-aarch64", "-cpu", "max"], ..AARCH64 };
 const RISCV64: Target = Target { machine: "riscv64gc", clang: RISCV, emulator: &["qemu-riscv64"], macs: MACS };
 const RISCV64_VECTOR: Target = Target {
     machine: "riscv64gcv",
@@ -64,6 +67,16 @@ const RISCV64_LONGER: Target = Target { emulator: RISCV64_512.emulator, macs: FE
 #[test]
 fn aarch64() {
     recorded_cases(&AARCH64);
+}
+
+#[test]
+fn aarch64_with_dot_products() {
+    recorded_cases(&AARCH64_DOT);
+}
+
+#[test]
+fn aarch64_with_mixed_dot_products() {
+    recorded_cases(&AARCH64_MIXED_DOT);
 }
 
 #[test]

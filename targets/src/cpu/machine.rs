@@ -94,6 +94,11 @@ pub struct Machine {
     pub has_fma: bool,
     /// Whether four products of bytes are added to 32-bit lanes in one instruction.
     pub has_dot: bool,
+    /// Whether there is such an instruction for unsigned by signed bytes too, on AArch64.
+    pub has_mixed_dot: bool,
+    /// Whether a load of a whole vector register keeps the core from starting anything else, so that halves are better
+    /// beside arithmetic.
+    pub narrow_loads: bool,
 }
 
 const X86_V2: &[&str] = &["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
@@ -111,6 +116,8 @@ const X86_V3: &[&str] = &[
     "has_bmi2",
     "has_lzcnt",
 ];
+const ARM_V8_2: &[&str] = &["has_lse", "has_fp16", "has_dotprod"];
+const ARM_I8MM: &[&str] = &["has_lse", "has_fp16", "has_dotprod", "has_i8mm"];
 const RV64GC: &[&str] = &["has_m", "has_a", "has_f", "has_d", "has_zicsr", "has_zifencei", "has_zca", "has_zcd"];
 /// Whatever longer registers a machine has, Cranelift's code is of 128 bits.
 const RV64GCV: &[&str] =
@@ -132,6 +139,9 @@ const MACHINES: &[Row] = &[
     ("x86_64-v4", X86_LINUX, X86_V3, 64, 32, true, false),
     ("x86_64-v4-vnni", X86_LINUX, X86_V3, 64, 32, true, true),
     ("aarch64", ARM_LINUX, &[], 16, 32, true, false),
+    ("cortex-a55", ARM_LINUX, ARM_V8_2, 16, 32, true, true),
+    ("cortex-a76", ARM_LINUX, ARM_V8_2, 16, 32, true, true),
+    ("neoverse-v1", ARM_LINUX, ARM_I8MM, 16, 32, true, true),
     ("riscv64gc", RISCV_LINUX, RV64GC, 0, 32, true, false),
     // The register that selects lanes holds no values.
     ("riscv64gcv", RISCV_LINUX, RV64GCV, 16, 31, true, false),
@@ -140,6 +150,10 @@ const MACHINES: &[Row] = &[
     ("c99", "unknown-unknown-unknown", &[], 0, 16, false, false),
     ("c99-simd", "unknown-unknown-unknown", &[], 32, 16, false, false),
 ];
+
+/// Machines that load 64 bits a cycle and start nothing beside a load of 128: Cortex-A55, as Arm's own kernels for it in
+/// ONNX Runtime (pull request 10754) and those of ncnn (developer guide, "A53/A55 dual issue") have it.
+const NARROW_LOADS: &[&str] = &["cortex-a55"];
 
 const ALIASES: &[(&str, &str)] = &[
     ("x86_64-linux", "x86_64-v3"),
@@ -199,6 +213,9 @@ impl Machine {
         "x86_64-v4",
         "x86_64-v4-vnni",
         "aarch64",
+        "cortex-a55",
+        "cortex-a76",
+        "neoverse-v1",
         "riscv64gc",
         "riscv64gcv",
         "riscv64gcv_zvl256b",
@@ -227,7 +244,19 @@ impl Machine {
             Architecture::Unknown => Arch::C99,
             _ => return Err(unknown()),
         };
-        Ok(Machine { name, arch, triple, features, vector_bytes, vector_registers, has_fma, has_dot })
+        let has_mixed_dot = features.contains(&"has_i8mm");
+        Ok(Machine {
+            name,
+            arch,
+            triple,
+            features,
+            vector_bytes,
+            vector_registers,
+            has_fma,
+            has_dot,
+            has_mixed_dot,
+            narrow_loads: NARROW_LOADS.contains(&name),
+        })
     }
 
     /// The machine for a CPU: `native`, a name as GCC and LLVM spell it (`cortex-a53`, `x86-64-v3`) or a machine's own.

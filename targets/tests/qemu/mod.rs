@@ -18,7 +18,10 @@ const HEADERS: usize = 64 + 56;
 /// The emulator of a machine; `None` when it is not installed, which CI does not accept.
 fn emulator(machine: &Machine, register_bits: u32) -> Option<Command> {
     let (program, cpu) = match (machine.arch, machine.vector_bytes) {
-        (Arch::Aarch64, _) => ("qemu-aarch64", "max".to_owned()),
+        // No more than the machine says: the first one has no dot products at all.
+        (Arch::Aarch64, _) if machine.has_mixed_dot => ("qemu-aarch64", "max".to_owned()),
+        (Arch::Aarch64, _) if machine.has_dot => ("qemu-aarch64", "cortex-a76".to_owned()),
+        (Arch::Aarch64, _) => ("qemu-aarch64", "cortex-a53".to_owned()),
         (_, 0) => ("qemu-riscv64", "rv64".to_owned()),
         _ => ("qemu-riscv64", format!("rv64,v=true,vlen={register_bits},elen=64,vext_spec=v1.0")),
     };

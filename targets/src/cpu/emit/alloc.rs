@@ -64,7 +64,7 @@ pub(super) enum Outcome {
 }
 
 /// Half-open ranges of program points, ascending. Instruction `i` reads at `2i` and writes at `2i + 1`.
-type Ranges = Vec<(u32, u32)>;
+pub(super) type Ranges = Vec<(u32, u32)>;
 
 /// Finds machine registers; `files` lists those of each class in order of preference.
 pub(super) fn allocate(code: &[Facts], regs: &PrimaryMap<Reg, Info>, files: &[&[u8]]) -> Outcome {
@@ -293,7 +293,8 @@ impl Bits {
     }
 }
 
-fn live_ranges(code: &[Facts], count: usize) -> Vec<Ranges> {
+/// Where each of `count` registers holds something that is still to be read.
+pub(super) fn live_ranges(code: &[Facts], count: usize) -> Vec<Ranges> {
     let stretches = stretches(code);
     let mut live_in = vec![Bits::new(count); stretches.len()];
     loop {
@@ -343,6 +344,7 @@ fn live_ranges(code: &[Facts], count: usize) -> Vec<Ranges> {
     ranges
 }
 
-fn point(at: usize) -> u32 {
+/// The point where an instruction reads.
+pub(super) fn point(at: usize) -> u32 {
     2 * u32::try_from(at).expect("kernels have less than 2^31 instructions")
 }

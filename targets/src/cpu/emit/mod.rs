@@ -1,16 +1,20 @@
 //! Kernel IR to machine code.
 //!
-//! Every verified kernel has code on every machine through [`clif`] (128-bit vectors or scalars, by Cranelift). Machines
-//! with wider registers have an emitter of their own ([`x86`]: AVX2 and AVX-512), and so have those with vectors of RISC-V
-//! ([`rvv`]); these allocate registers and encode. A kernel with something they have no code for goes through Cranelift as a
-//! whole.
+//! Every verified kernel has code on every machine through [`clif`] (128-bit vectors or scalars, by Cranelift). Some
+//! machines have an emitter of their own ([`x86`]: AVX2 and AVX-512, [`a64`]: NEON, [`rvv`]: vectors of RISC-V), which
+//! allocates registers and encodes; a kernel with something it has no code for goes through Cranelift as a whole.
 
+pub mod a64;
 mod address;
 mod alloc;
 pub mod choose;
 pub mod clif;
+mod registers;
 pub mod rvv;
+mod uses;
 pub mod x86;
+
+pub use registers::Stats;
 
 use cranelift_codegen::ir::{self as ir, Signature};
 
@@ -116,7 +120,8 @@ impl Emitter {
     /// Machine code by the machine's own emitter, where it has one.
     fn own(machine: &Machine, kernel: &Kernel) -> Option<Result<KernelCode, CodegenError>> {
         let x86 = || x86::Cpu::of(machine).map(|cpu| x86::compile(kernel, cpu));
-        rvv::Cpu::of(machine).map(|cpu| rvv::compile(kernel, cpu)).or_else(x86)
+        let a64 = || a64::Cpu::of(machine).map(|cpu| a64::compile(kernel, cpu));
+        rvv::Cpu::of(machine).map(|cpu| rvv::compile(kernel, cpu)).or_else(x86).or_else(a64)
     }
 
     /// The instructions that Cranelift makes of a verified kernel as text, with virtual labels; for reading only.

@@ -28,6 +28,12 @@ const MAX_ROWS: usize = 28;
 /// Largest parameter of a schedule: beyond, no machine has the registers.
 const MAX_PARAM: i64 = 28;
 
+/// Steps of the left operand that a machine reads together where they are neighbours: those of a vector, where it
+/// multiplies by one lane of a register, otherwise one, which it repeats as it reads.
+pub(super) fn at_once(cx: &LeafCx<'_>) -> u16 {
+    if cx.machine.arch == Arch::Aarch64 { lanes_of(cx, Elem::F32) } else { 1 }
+}
+
 /// What blocks of a sum of products depend on.
 pub(super) struct Shape {
     /// Element computed in.
@@ -57,6 +63,8 @@ pub(super) struct Blocking {
     pub nr: usize,
     /// Lanes of a vector.
     pub lanes: u16,
+    /// Steps of the left operand that are read together; see [`at_once`].
+    pub at_once: u16,
     /// Panels before everything else, so that each is read once.
     pub panels_first: bool,
 }
@@ -80,7 +88,7 @@ impl Blocking {
         // A tile of the leaf may be smaller than what the schedule was chosen for.
         let rows = shape.rows.as_const().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1);
         let mr = usize::try_from(mr).unwrap_or(1).min(rows);
-        Ok(Self { mr, nr, lanes: listed[0].lanes, panels_first: panels != 0 })
+        Ok(Self { mr, nr, panels_first: panels != 0, ..listed[0] })
     }
 
     /// The schedule that gives this block again.
@@ -122,9 +130,10 @@ impl Blocking {
 fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
     let registers = cx.machine.vector_registers as usize;
     let lanes = lanes_of(cx, shape.elem);
+    let together = at_once(cx);
     let block = |mr: usize, vecs: usize, lanes: u16| {
         let nr = vecs * usize::from(lanes);
-        Blocking { mr: small(&shape.rows, mr), nr, lanes, panels_first: false }
+        Blocking { mr: small(&shape.rows, mr), nr, lanes, at_once: together, panels_first: false }
     };
     if shape.right == Right::Dot {
         let mr = if registers >= 32 { 4 } else { 2 };
@@ -137,12 +146,19 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
     let copy = cx.machine.arch == Arch::X86_64 && cx.machine.vector_bytes <= 16;
     // RISC-V multiplies vectors by scalars in registers of their own.
     let repeats = cx.machine.arch != Arch::Riscv64 || cx.machine.vector_bytes == 0;
-    let spare = shape.held - usize::from(!repeats) + if copy { 2 } else { 0 };
-    let most_vecs = if shape.rows == Extent::ONE { registers / (1 + shape.column) } else { 6 };
+    let spare = shape.held - usize::from(!repeats) + if copy || together > 1 { 2 } else { 0 };
+    let most_vecs = match shape.rows == Extent::ONE {
+        // Columns of a step beside their sums; where no operand is in memory, both and the next columns.
+        true if together > 1 => registers / 8 * 3,
+        true => registers / (1 + shape.column),
+        false => 6,
+    };
+    // Where rows are read as vectors, each keeps a register beside its sums.
+    let held_by_row = usize::from(together > 1);
     let mut blocks: Vec<(i64, Blocking)> = Vec::new();
     for vecs in 1..=wanted.min(most_vecs) {
-        let most =
-            small(&shape.rows, ((registers - spare).saturating_sub(vecs * shape.column) / vecs).clamp(1, MAX_ROWS));
+        let left = (registers - spare).saturating_sub(vecs * shape.column);
+        let most = small(&shape.rows, (left / (vecs + held_by_row)).clamp(1, MAX_ROWS));
         let candidates = (1..=most).rev().map(|mr| block(mr, vecs, lanes));
         // The best one of every width: others of the same width are much alike.
         blocks.extend(candidates.map(|block| (all_cycles(cx, shape, &block), block)).min_by_key(|(cycles, _)| *cycles));
@@ -158,17 +174,21 @@ fn all_cycles(cx: &LeafCx<'_>, shape: &Shape, block: &Blocking) -> i64 {
     let panels = [(cols / nr, nr / lanes), (1, (cols % nr + lanes - 1) / lanes)];
     let blocks = [(rows / mr, mr), (1, rows % mr)];
     let each = panels.iter().flat_map(|p| blocks.iter().map(move |b| (p.0 * b.0, b.1, p.1)));
-    each.map(|(count, mr, vecs)| count * block_cycles(mr, vecs, depth)).sum()
+    each.map(|(count, mr, vecs)| count * block_cycles(mr, vecs, depth, i64::from(block.at_once))).sum()
 }
 
 /// Half cycles of a block: per step of the sum two multiply-adds or two loads start each cycle, and a sum waits four for its
-/// last addition; then what comes before and after.
-fn block_cycles(mr: i64, vecs: i64, depth: i64) -> i64 {
+/// last addition; then what comes before and after. Rows that are read `at_once` steps at a time are so for cores of two
+/// instructions a cycle, which loads take from the others.
+fn block_cycles(mr: i64, vecs: i64, depth: i64, at_once: i64) -> i64 {
     if mr == 0 || vecs == 0 {
         return 0;
     }
-    let step = (mr * vecs).max(mr + vecs).max(8);
-    depth * step + 50 + 3 * mr * vecs
+    let around = 50 + 3 * mr * vecs;
+    if at_once > 1 {
+        return depth * (at_once * (mr * vecs + vecs) + mr).max(8 * at_once) / at_once + around;
+    }
+    depth * (mr * vecs).max(mr + vecs).max(8) + around
 }
 
 /// Registers that a sliding window's results and weights may take: one for the element read, one more to compute with.

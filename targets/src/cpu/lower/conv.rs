@@ -171,6 +171,7 @@ impl<'a> Conv<'a> {
         let product = Product {
             elem: self.elem,
             lanes: blocking.lanes,
+            at_once: blocking.at_once,
             mr: blocking.mr,
             nr: blocking.nr,
             streams: [left, right, target],

@@ -4,7 +4,8 @@
 //! products per lane ([`Op::Dot4`](crate::cpu::kernel::ir::Op::Dot4)); activations are its left operand, weights its
 //! right, signed one. Zero points of activations only move what the sums start at: `Σ (a - z) · w = Σ a · w - z · Σ w`.
 //! x86-64 multiplies unsigned by signed bytes only, so there 128 is added to signed activations in registers, by
-//! flipping their highest bit, and the start makes good for it too.
+//! flipping their highest bit, and the start makes good for it too. AArch64 multiplies signed bytes only, unless it has the
+//! extension `i8mm`, so there the same moves unsigned activations down.
 //!
 //! Depthwise convolutions have no sum along neighbours. Theirs is short enough to be exact in `f32`, so they run on the
 //! vectors of [`super::slide`], converted as they are read.
@@ -53,7 +54,7 @@ pub(super) fn lower(
 }
 
 /// A product of words of four bytes with constant weights.
-fn shape(cx: &LeafCx<'_>, rows: Extent, cols: Extent, depth: Extent) -> Shape {
+fn shape(cx: &LeafCx<'_>, quads: Quads, rows: Extent, cols: Extent, depth: Extent) -> Shape {
     let (held, column) = match cx.machine {
         machine if machine.has_dot => (1, 1),
         // The bytes of words of columns are taken apart.
@@ -61,6 +62,8 @@ fn shape(cx: &LeafCx<'_>, rows: Extent, cols: Extent, depth: Extent) -> Shape {
         // Products of bytes take registers for their halves.
         _ => (5, 1),
     };
+    // Where bits are flipped in registers, what flips them stays in one.
+    let held = held + usize::from(quads.flipped && cx.machine.arch == Arch::Aarch64);
     Shape { elem: Elem::I32, left: rows.clone() * depth.clone(), rows, cols, depth, right: Right::Packed, held, column }
 }
 
@@ -128,7 +131,12 @@ impl<'a> Known<'a> {
 
     fn quads(&self, cx: &LeafCx<'_>) -> Quads {
         let signed = self.x.0.dtype == DType::I8;
-        Quads { signed, raised: signed && cx.machine.arch == Arch::X86_64 }
+        let flipped = match cx.machine.arch {
+            Arch::X86_64 => signed,
+            Arch::Aarch64 => !signed && !cx.machine.has_mixed_dot,
+            _ => false,
+        };
+        Quads { signed, flipped }
     }
 
     /// What sums start at, given the sum of the weights of every column: a stream, and whether the zero point of the
@@ -139,7 +147,11 @@ impl<'a> Known<'a> {
         quads: Quads,
         sums: &[i64],
     ) -> Result<(Stream, Option<(Stream, i64)>), Unsupported> {
-        let raise = if quads.raised { 128 } else { 0 };
+        let raise = match (quads.flipped, quads.signed) {
+            (false, _) => 0,
+            (true, true) => 128,
+            (true, false) => -128,
+        };
         let bias = |column: usize| self.bias.as_ref().map_or(0, |bias| bias[column]);
         let (values, times): (Vec<i64>, _) = match self.zero {
             LeftZero::Known(zero) => {
@@ -187,7 +199,7 @@ impl<'a> Known<'a> {
         }
         let quads = self.quads(cx);
         let (all_rows, words) = (Extent::product(&x.shape[..rank - 1]), Extent::from(depth.div_ceil(4)));
-        let blocking = Blocking::choose(cx, &shape(cx, all_rows, columns.into(), words.clone()))?;
+        let blocking = Blocking::choose(cx, &shape(cx, quads, all_rows, columns.into(), words.clone()))?;
         let mut leaf = Leaf::new(cx, &format!("{}_{}x{}", anchor.op.name(), blocking.mr, blocking.nr));
         let left = leaf.input(at)?;
         let run = Runs { groups: (1, 0), cols: (columns, 1), outer: Vec::new(), run: vec![(depth, columns)] };
@@ -217,6 +229,7 @@ impl<'a> Known<'a> {
         let product = Product {
             elem: Elem::I32,
             lanes: blocking.lanes,
+            at_once: blocking.at_once,
             mr: blocking.mr,
             nr: blocking.nr,
             streams: [left, right, target],
@@ -284,7 +297,7 @@ impl<'a> Known<'a> {
         let words = Extent::product(&conv.x.shape).ceildiv(&4.into());
         let depth = self.shape[1..].iter().product::<usize>().div_ceil(4);
         let rows = Extent::product(&conv.y.shape[2..]);
-        let shape = Shape { left: words, ..shape(cx, rows, conv.columns.into(), depth.into()) };
+        let shape = Shape { left: words, ..shape(cx, quads, rows, conv.columns.into(), depth.into()) };
         let blocking = Blocking::choose(cx, &shape)?;
         let mut leaf = Leaf::new(cx, "conv_integer");
         let left = leaf.input(self.x.1)?;
@@ -314,6 +327,7 @@ impl<'a> Known<'a> {
         let product = Product {
             elem: Elem::I32,
             lanes: blocking.lanes,
+            at_once: blocking.at_once,
             mr: blocking.mr,
             nr: blocking.nr,
             streams: [left, right, target],

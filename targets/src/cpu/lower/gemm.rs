@@ -64,6 +64,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let product = Product {
         elem,
         lanes: blocking.lanes,
+        at_once: blocking.at_once,
         mr: blocking.mr,
         nr: blocking.nr,
         streams: [left_stream, right_stream, target],

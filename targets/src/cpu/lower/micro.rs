@@ -179,6 +179,9 @@ pub(super) struct Operands<'a> {
     pub col_stride: Extent,
     /// How a step of the sum lies in them.
     pub form: Form,
+    /// Neighbouring steps of a row that are read together, as a vector whose lanes are multiplied by; 1 for machines that
+    /// repeat an element as they read it.
+    pub at_once: u16,
 }
 
 /// How a step of a sum lies in its operands.
@@ -220,9 +223,9 @@ impl Stored {
 pub(super) struct Quads {
     /// Whether the left operand is signed.
     pub signed: bool,
-    /// Whether 128 is added to each byte of the left operand first, which makes it unsigned; what the sums start at
-    /// makes good for it.
-    pub raised: bool,
+    /// Whether the highest bit of each byte of the left operand is flipped first, which moves signed bytes up by 128 and
+    /// unsigned ones down, and changes their sign; what the sums start at makes good for it.
+    pub flipped: bool,
 }
 
 /// A register block.
@@ -472,27 +475,82 @@ impl Emit<'_> {
     }
 
     fn run(&self, b: &mut KernelBuilder, lo: &Extent, hi: &Extent, run: &Run<'_>, sums: Vec<Value>) -> Vec<Value> {
-        let unroll = self.unroll();
+        let unroll = self.unroll(run);
         let length = hi.clone() - lo.clone();
         if length.as_const().is_some_and(|n| n <= 2 * unroll) {
-            let count = length.as_const().unwrap_or(0);
-            return (0..count).fold(sums, |sums, i| self.step(b, run, lo.clone() + i.into(), self.chain(i), sums));
+            return self.steps(b, run, lo, length.as_const().unwrap_or(0), sums);
         }
         let middle = lo.clone() + length.floordiv(&unroll.into()) * unroll.into();
         let middle = bind(b, middle);
         let sums = b.for_(lo.clone(), middle.clone(), unroll, &sums, |b, i, sums| {
-            (0..unroll).fold(sums.to_vec(), |sums, u| self.step(b, run, i.clone() + u.into(), self.chain(u), sums))
+            self.steps(b, run, &i, unroll, sums.to_vec())
         });
         match length.as_const() {
-            Some(n) => {
-                (0..n % unroll).fold(sums, |sums, i| self.step(b, run, middle.clone() + i.into(), self.chain(i), sums))
-            }
+            Some(n) => self.steps(b, run, &middle, n % unroll, sums),
             None => b.for_(middle, hi.clone(), 1, &sums, |b, i, sums| self.step(b, run, i, 0, sums.to_vec())),
         }
     }
 
-    fn unroll(&self) -> i64 {
-        if self.block.rows * self.block.vecs >= 16 { 2 } else { 4 }
+    /// So many steps from that one on, rows read together as far as they go.
+    fn steps(
+        &self,
+        b: &mut KernelBuilder,
+        run: &Run<'_>,
+        from: &Extent,
+        count: i64,
+        mut sums: Vec<Value>,
+    ) -> Vec<Value> {
+        let together = if run.rows.is_empty() { 1 } else { self.together(run) };
+        let mut done = 0;
+        while together > 1 && count - done >= together {
+            let first = from.clone() + done.into();
+            // Before the rows, of which the first one can be used at once then.
+            let mut columns = Some(self.columns(b, run, &first));
+            let rows = self.rows_together(b, run, first);
+            for lane in 0..together {
+                let at = from.clone() + (done + lane).into();
+                let columns = columns.take().unwrap_or_else(|| self.columns(b, run, &at));
+                let left = (rows.as_slice(), u16::try_from(lane).unwrap_or(0));
+                sums = self.multiply(b, run, (&at, self.chain(done + lane)), columns, Some(left), sums);
+            }
+            done += together;
+        }
+        (done..count).fold(sums, |sums, i| self.step(b, run, from.clone() + i.into(), self.chain(i), sums))
+    }
+
+    /// Steps whose elements of a row are neighbours and read together; 1 for none.
+    fn together(&self, run: &Run<'_>) -> i64 {
+        let neighbours = match self.operands.form {
+            Form::Plain => self.operands.elem == Elem::F32 && *run.a == Extent::ONE,
+            Form::Quads(_) => run.bytes == 4 && *run.a == Extent::from(4),
+            Form::Stored(_) => false,
+        };
+        if neighbours && self.block.lanes > 1 { self.operands.at_once.into() } else { 1 }
+    }
+
+    /// Steps of all rows as vectors of that many floats, or words of four bytes.
+    fn rows_together(&self, b: &mut KernelBuilder, run: &Run<'_>, k: Extent) -> Vec<Value> {
+        let operands = self.operands;
+        let ty = Type::vec(Elem::F32, operands.at_once);
+        let row = |row: usize| {
+            let at = run.at_a.clone() + run.a.clone() * k.clone() + operands.row_stride.clone() * row.into();
+            let Form::Quads(quads) = operands.form else { return b.load_as(operands.a.param, at, ty) };
+            let bytes = b.load(operands.a.param, at, 4 * ty.lanes);
+            let bytes = flipped(b, bytes, quads);
+            b.bitcast(bytes, ty)
+        };
+        // Rows that take no part have no vector.
+        let first = run.rows.start;
+        let rows: Vec<Value> = run.rows.clone().map(row).collect();
+        let missing = rows.first().copied().into_iter().cycle().take(first);
+        missing.chain(rows.iter().copied()).collect()
+    }
+
+    fn unroll(&self, run: &Run<'_>) -> i64 {
+        let few = if self.block.rows * self.block.vecs >= 16 { 2 } else { 4 };
+        // Rows whose bits are flipped take long until the first product.
+        let flips = matches!(self.operands.form, Form::Quads(Quads { flipped: true, .. }));
+        few.max(self.together(run) * if flips { 2 } else { 1 })
     }
 
     fn chain(&self, step: i64) -> usize {
@@ -520,27 +578,56 @@ impl Emit<'_> {
             }
             return sums;
         }
-        let columns: Vec<Value> = (0..block.vecs)
-            .map(|vec| {
-                let at = at_b.clone() + vec_step(&block, vec, &operands.col_stride);
-                if matches!(operands.form, Form::Quads(_)) {
-                    return b.load(operands.b.param, at, 4 * block.lanes);
-                }
-                let valid = if block.exact { block.valid_lanes(vec) } else { block.lanes };
-                load_lanes(b, operands.b, at, &operands.col_stride, (block.lanes, valid), operands.elem)
-            })
-            .collect();
+        let columns = self.columns(b, run, &k);
+        self.multiply(b, run, (&k, chain), columns, None, sums)
+    }
+
+    /// The vectors of columns of a step.
+    fn columns(&self, b: &mut KernelBuilder, run: &Run<'_>, k: &Extent) -> Vec<Value> {
+        let (operands, block) = (self.operands, self.block);
+        let at_b = run.at_b.clone() + run.b.clone() * k.clone();
+        let column = |vec: usize| {
+            let at = at_b.clone() + vec_step(&block, vec, &operands.col_stride);
+            if matches!(operands.form, Form::Quads(_)) {
+                return b.load(operands.b.param, at, 4 * block.lanes);
+            }
+            let valid = if block.exact { block.valid_lanes(vec) } else { block.lanes };
+            load_lanes(b, operands.b, at, &operands.col_stride, (block.lanes, valid), operands.elem)
+        };
+        (0..block.vecs).map(column).collect()
+    }
+
+    /// Every row times every vector of columns. `left`: vectors with elements of the rows, and the lane that is this
+    /// step's, where they were read together.
+    fn multiply(
+        &self,
+        b: &mut KernelBuilder,
+        run: &Run<'_>,
+        (k, chain): (&Extent, usize),
+        columns: Vec<Value>,
+        left: Option<(&[Value], u16)>,
+        mut sums: Vec<Value>,
+    ) -> Vec<Value> {
+        let (operands, block) = (self.operands, self.block);
         for row in run.rows.clone() {
             let at = run.at_a.clone() + run.a.clone() * k.clone() + operands.row_stride.clone() * row.into();
+            let lane = left.map(|(rows, lane)| {
+                let scalar = b.extract(rows[row], lane);
+                b.splat(scalar, block.lanes)
+            });
             if let Form::Quads(quads) = operands.form {
-                let left = load_quad(b, operands.a, at, (run.bytes, block.lanes), quads);
+                let left = match lane {
+                    Some(words) => b.bitcast(words, Type::vec(Elem::I8, 4 * block.lanes)),
+                    None => load_quad(b, operands.a, at, (run.bytes, block.lanes), quads),
+                };
                 for (vec, &column) in columns.iter().enumerate() {
                     let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];
-                    *slot = b.dot4(quads.signed && !quads.raised, *slot, left, column);
+                    *slot = b.dot4(quads.signed != quads.flipped, *slot, left, column);
                 }
                 continue;
             }
-            let left = b.splat_as(operands.a.param, at, Type::vec(operands.elem, block.lanes));
+            let ty = Type::vec(operands.elem, block.lanes);
+            let left = lane.unwrap_or_else(|| b.splat_as(operands.a.param, at, ty));
             for (vec, &column) in columns.iter().enumerate() {
                 let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];
                 *slot = multiply_add(b, left, column, *slot);
@@ -582,11 +669,16 @@ fn load_quad(b: &mut KernelBuilder, a: &Stream, at: Extent, (bytes, lanes): (u16
         let numbers = b.splat(scalar, lanes);
         b.bitcast(numbers, ty.with_lanes(4 * lanes))
     };
-    if !quads.raised {
-        return all;
+    flipped(b, all, quads)
+}
+
+/// Bytes of the left operand as they are multiplied.
+fn flipped(b: &mut KernelBuilder, bytes: Value, quads: Quads) -> Value {
+    if !quads.flipped {
+        return bytes;
     }
-    let sign = b.bits(0x80, ty.with_lanes(4 * lanes));
-    b.bin(BinOp::Xor, all, sign)
+    let sign = b.bits(0x80, b.ty(bytes));
+    b.bin(BinOp::Xor, bytes, sign)
 }
 
 /// `x * y + sum`: in one instruction where the machine has it, wrapping for integers.

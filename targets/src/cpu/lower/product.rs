@@ -69,6 +69,8 @@ pub(super) struct Product<'a> {
     pub mr: usize,
     /// Columns of a panel.
     pub nr: usize,
+    /// Steps of the left operand that are read together; see [`Operands::at_once`].
+    pub at_once: u16,
     /// Left operand, right operand, result.
     pub streams: [Stream; 3],
     /// How the right operand lies.
@@ -309,6 +311,7 @@ impl Product<'_> {
             row_stride: self.rows.strides[LEFT].clone(),
             col_stride: right_stride,
             form: self.form,
+            at_once: self.at_once,
         };
         let ty = Type::vec(self.elem, block.lanes);
         let starts = match (&self.start, self.scale) {

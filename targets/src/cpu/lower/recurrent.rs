@@ -11,6 +11,7 @@ use adze_ir::ops::{Direction, GateFn, Op};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
+use super::blocking::at_once;
 use super::leaf::{Anchor, Leaf, Stream, bind, compute_elem, elem_dtype, input, lanes_of, unsupported};
 use super::micro::{Block, Form, Operands, Sum, multiply_add, sum_block};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
@@ -356,6 +357,7 @@ impl<'a> Walk<'a> {
             row_stride: along.clone(),
             col_stride: Extent::ONE,
             form: Form::Plain,
+            at_once: at_once(self.leaf.cx),
         };
         let step = |vec: usize| Extent::from(vec * usize::from(self.lanes));
         let biases: Vec<Value> =
@@ -511,6 +513,7 @@ impl<'a> Walk<'a> {
             row_stride: (AREAS * self.padded).into(),
             col_stride: Extent::ONE,
             form: Form::Plain,
+            at_once: at_once(self.leaf.cx),
         };
         let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: Extent::ONE, b: columns };
         // Blocks lie one after the other, each `length` steps of all gates.

@@ -6,6 +6,7 @@ use iced_x86::Code;
 
 use super::super::address::{Advance, Reach, Scalars, Scopes};
 use super::super::alloc::{Info, Reg};
+use super::super::uses::Uses;
 use super::inst::{Base, Cc, Class, Inst, Mem, Op as Machine, Operand, Width};
 use super::scalar::Gp;
 use super::table::{self, Codes};
@@ -64,14 +65,11 @@ pub(super) struct Body<'a> {
     pub code: Code_,
     scopes: Scopes<'a, Gp>,
     values: SecondaryMap<Value, Vec<Part>>,
-    /// Uses that are still to come, per value.
-    left: SecondaryMap<Value, u32>,
+    uses: Uses,
     /// Block that defines a value, and the current one.
     home: SecondaryMap<Value, u32>,
     block: u32,
     blocks: u32,
-    /// Values that stay in memory until their only use.
-    deferred: SecondaryMap<Value, bool>,
 }
 
 /// Instructions so far.
@@ -139,14 +137,11 @@ pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError
         code,
         scopes: Scopes::new(kernel, Reach::default()),
         values: SecondaryMap::new(),
-        left: SecondaryMap::new(),
+        uses: Uses::of(kernel),
         home: SecondaryMap::new(),
         block: 0,
         blocks: 0,
-        deferred: SecondaryMap::new(),
     };
-    body.count_uses(&kernel.body);
-    body.find_deferred(&kernel.body);
     body.entry()?;
     body.stmts(&kernel.body)?;
     body.code.push(Inst::Return(0));
@@ -159,71 +154,6 @@ impl<'a> Body<'a> {
     pub fn no<T>(&self, what: impl Into<String>) -> Result<T, CodegenError> {
         let machine = if self.cpu.evex { "AVX-512" } else { "AVX2" };
         Err(CodegenError::Unsupported { kernel: self.kernel.name.clone(), op: what.into(), machine: machine.into() })
-    }
-
-    fn count_uses(&mut self, stmts: &[Stmt]) {
-        for stmt in stmts {
-            match stmt {
-                Stmt::Let { op, .. } => op.for_each_operand(|v| self.left[v] += 1),
-                Stmt::Store { value, .. } | Stmt::Bind { value, .. } => self.left[*value] += 1,
-                Stmt::For(f) => {
-                    f.inits.iter().chain(&f.body.yields).for_each(|&v| self.left[v] += 1);
-                    self.count_uses(&f.body.stmts);
-                }
-                Stmt::If { cond, then, other, .. } => {
-                    self.count_cond(cond);
-                    for block in [then, other] {
-                        block.yields.iter().for_each(|&v| self.left[v] += 1);
-                        self.count_uses(&block.stmts);
-                    }
-                }
-                Stmt::Guard { cond, .. } => self.count_cond(cond),
-                Stmt::Prefetch { .. } => {}
-            }
-        }
-    }
-
-    fn count_cond(&mut self, cond: &Cond) {
-        if let Cond::Value(value) = cond {
-            self.left[*value] += 1;
-        }
-    }
-
-    /// Loads (and splats of loads) with one use, in the same block, before anything is stored or jumped over.
-    fn find_deferred(&mut self, stmts: &[Stmt]) {
-        // Position since which memory has not changed.
-        let mut since = 0;
-        let mut made: SecondaryMap<Value, usize> = SecondaryMap::new();
-        for (at, stmt) in stmts.iter().enumerate() {
-            match stmt {
-                Stmt::Let { result, op } => {
-                    let mut oldest = at + 1;
-                    op.for_each_operand(|v| {
-                        if made[v] > since && self.left[v] == 1 {
-                            self.deferred[v] = true;
-                            oldest = oldest.min(made[v]);
-                        }
-                    });
-                    match op {
-                        Op::Load(_) => made[*result] = at + 1,
-                        // As old as what it repeats, or reads as something else.
-                        Op::Splat(a) | Op::Cvt(Cvt::Bits, a) if self.deferred[*a] => made[*result] = oldest,
-                        _ => {}
-                    }
-                }
-                Stmt::Store { .. } => since = at + 1,
-                Stmt::For(f) => {
-                    since = at + 1;
-                    self.find_deferred(&f.body.stmts);
-                }
-                Stmt::If { then, other, .. } => {
-                    since = at + 1;
-                    self.find_deferred(&then.stmts);
-                    self.find_deferred(&other.stmts);
-                }
-                Stmt::Bind { .. } | Stmt::Guard { .. } | Stmt::Prefetch { .. } => {}
-            }
-        }
     }
 
     fn entry(&mut self) -> Result<(), CodegenError> {
@@ -310,13 +240,13 @@ impl<'a> Body<'a> {
 
     /// A value, one use of which is over with this.
     pub fn take(&mut self, value: Value) -> Val {
-        self.left[value] = self.left[value].saturating_sub(1);
+        self.uses.left[value] = self.uses.left[value].saturating_sub(1);
         Val { ty: self.kernel.values[value], parts: self.values[value].clone() }
     }
 
     /// Whether the last use of a value was taken: its registers are free to be written.
     pub fn is_over(&self, value: Value) -> bool {
-        self.left[value] == 0 && self.home[value] == self.block
+        self.uses.left[value] == 0 && self.home[value] == self.block
     }
 
     /// Memory of an access.
@@ -496,13 +426,13 @@ impl<'a> Body<'a> {
                 Gp::Reg(reg) => vec![Part::Reg(reg)],
             },
             Op::Splat(a) => {
-                let deferred = self.deferred[result];
+                let deferred = self.uses.deferred[result];
                 let a = self.take(*a);
                 self.splat(ty, &a.parts[0], deferred)?
             }
             Op::Load(addr) => {
                 let mem = self.mem(addr)?;
-                self.load(ty, mem, self.deferred[result])?
+                self.load(ty, mem, self.uses.deferred[result])?
             }
             Op::Un(op, a) => {
                 let a = self.take(*a);
@@ -535,7 +465,7 @@ impl<'a> Body<'a> {
                 let float = *cvt == Cvt::Bits && ty.is_scalar() && ty.elem.is_float() && !a.ty.elem.is_mask();
                 if let [Part::Load(mem)] = a.parts[..]
                     && float
-                    && self.deferred[result]
+                    && self.uses.deferred[result]
                 {
                     return Ok(vec![Part::Scalar(mem)]);
                 }

@@ -2,11 +2,12 @@
 
 use iced_x86::Code;
 
-use super::super::alloc::{Facts, Flow, Reg};
+use super::super::alloc::{Flow, Reg};
+use super::super::registers::Instruction;
 
 /// Register files: positions in the list that the allocator is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(in crate::cpu::emit) enum Class {
     /// General purpose.
     Gpr = 0,
     /// Vector.
@@ -17,7 +18,7 @@ pub(super) enum Class {
 
 /// How much of a register an operand means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Width {
+pub(in crate::cpu::emit) enum Width {
     /// 8 bits of a general register.
     B1,
     /// 16 bits of a general register.
@@ -71,7 +72,7 @@ impl Width {
 
 /// Where memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Base {
+pub(in crate::cpu::emit) enum Base {
     /// At a register.
     Reg(Reg),
     /// In this call's frame.
@@ -82,7 +83,7 @@ pub(super) enum Base {
 
 /// A memory operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mem {
+pub(in crate::cpu::emit) struct Mem {
     pub base: Base,
     pub disp: i32,
     /// Whether one element is taken for all lanes by the instruction itself.
@@ -91,7 +92,7 @@ pub(super) struct Mem {
 
 /// An operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operand {
+pub(in crate::cpu::emit) enum Operand {
     Reg(Reg, Width),
     Mem(Mem),
     /// An immediate of 8 bits.
@@ -104,7 +105,7 @@ pub(super) enum Operand {
 
 /// Conditions of branches, moves and sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cc {
+pub(in crate::cpu::emit) enum Cc {
     B,
     Ae,
     E,
@@ -119,7 +120,7 @@ pub(super) enum Cc {
 
 /// An instruction of the machine.
 #[derive(Clone, Debug)]
-pub(super) struct Op {
+pub(in crate::cpu::emit) struct Op {
     pub code: Code,
     pub operands: Vec<Operand>,
     /// Whether the first operand is written.
@@ -132,7 +133,7 @@ pub(super) struct Op {
 
 /// An instruction or what becomes some.
 #[derive(Clone, Debug)]
-pub(super) enum Inst {
+pub(in crate::cpu::emit) enum Inst {
     Op(Op),
     /// One register to another of its class.
     Copy {
@@ -161,9 +162,8 @@ pub(super) enum Inst {
     Return(i64),
 }
 
-impl Inst {
-    /// Calls `f` on every register with whether it is read and whether it is written.
-    pub fn for_each_reg(&mut self, mut f: impl FnMut(&mut Reg, bool, bool)) {
+impl Instruction for Inst {
+    fn for_each_reg(&mut self, f: &mut dyn FnMut(&mut Reg, bool, bool)) {
         match self {
             Inst::Op(op) => {
                 let (writes, reads) = (op.writes, op.reads);
@@ -193,24 +193,21 @@ impl Inst {
         }
     }
 
-    /// What the allocator has to know.
-    pub fn facts(&self, depth: u32) -> Facts {
-        let (mut uses, mut defs) = (Vec::new(), Vec::new());
-        self.clone().for_each_reg(|reg, read, written| {
-            if read {
-                uses.push(*reg);
-            }
-            if written {
-                defs.push(*reg);
-            }
-        });
-        let flow = match self {
+    fn flow(&self) -> Flow {
+        match self {
             Inst::Label { label, .. } => Flow::Label(*label),
             Inst::Jump(label) => Flow::Jump(*label),
             Inst::Branch(_, label) => Flow::Branch(*label),
             Inst::Return(_) => Flow::Return,
             _ => Flow::Next,
-        };
-        Facts { uses, defs, copies: matches!(self, Inst::Copy { .. }), flow, depth }
+        }
+    }
+
+    fn copies(&self) -> bool {
+        matches!(self, Inst::Copy { .. })
+    }
+
+    fn opens_hot_loop(&self) -> bool {
+        matches!(self, Inst::Label { hot: true, .. })
     }
 }

@@ -15,17 +15,17 @@ mod encode;
 mod inst;
 mod lanes;
 mod scalar;
-mod spill;
 mod table;
 
 use adze_ir::extent::Extent;
-use cranelift_entity::PrimaryMap;
+use iced_x86::Code;
 
 use super::KernelCode;
-use super::alloc::{Info, Outcome, Reg, allocate};
+use super::alloc::{Info, Reg};
+use super::registers::{self, Frame, Registers, Stats};
 use crate::cpu::kernel::ir::Kernel;
 use crate::cpu::machine::{Arch, CodegenError, Machine};
-use inst::{Class, Inst};
+use inst::{Base, Class, Inst, Mem, Op, Operand, Width};
 
 /// What this emitter needs to know of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,24 +63,35 @@ const VECTORS: [u8; 32] = {
 /// `k0` cannot select lanes.
 const MASKS: [u8; 7] = [1, 2, 3, 4, 5, 6, 7];
 
-/// Rounds of spilling before giving up; one or two are the rule.
-const ROUNDS: usize = 12;
-
 /// A kernel with virtual registers.
-struct Selected {
-    code: Vec<(Inst, u32)>,
-    regs: PrimaryMap<Reg, Info>,
-    labels: usize,
-    pool: Vec<u8>,
-}
+type Selected = registers::Selected<Inst>;
 
-/// What became of a kernel, for tests and listings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Instructions inside innermost loops that move registers to or from the frame.
-    pub hot_spills: usize,
-    /// All such instructions.
-    pub spills: usize,
+impl Registers for Cpu {
+    type Inst = Inst;
+
+    fn files(&self) -> Vec<&[u8]> {
+        vec![&GPRS, if self.evex { &VECTORS } else { &VECTORS[..16] }, &MASKS]
+    }
+
+    fn slot_bytes(&self, class: usize) -> i32 {
+        if class == Class::Vec as usize { self.vector_bytes() as i32 } else { 8 }
+    }
+
+    fn transfer(&self, class: usize, reg: Reg, disp: i32, store: bool) -> Inst {
+        let mem = Operand::Mem(Mem { base: Base::Frame, disp, broadcast: false });
+        let (load_code, store_code, width) = if class == Class::Gpr as usize {
+            (Code::Mov_r64_rm64, Code::Mov_rm64_r64, Width::B8)
+        } else if class == Class::Mask as usize {
+            (Code::VEX_Kmovq_kr_km64, Code::VEX_Kmovq_m64_kr, Width::K)
+        } else if self.evex {
+            (table::MOVUPS.evex[2], table::MOVUPS_STORE.evex[2], Width::Z)
+        } else {
+            (table::MOVUPS.vex[1], table::MOVUPS_STORE.vex[1], Width::Y)
+        };
+        let reg = Operand::Reg(reg, width);
+        let (code, operands) = if store { (store_code, vec![mem, reg]) } else { (load_code, vec![reg, mem]) };
+        Inst::Op(Op { code, operands, writes: !store, reads: false, mask: None })
+    }
 }
 
 /// Machine code of a verified kernel.
@@ -99,26 +110,18 @@ pub fn compile(kernel: &Kernel, cpu: Cpu) -> Result<KernelCode, CodegenError> {
 pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stats), CodegenError> {
     let failed = |problem: String| CodegenError::Generator { function: kernel.name.clone(), problem };
     let mut selected = body::select(kernel, cpu)?;
-    let vectors = if cpu.evex { &VECTORS[..] } else { &VECTORS[..16] };
-    let files = [&GPRS[..], vectors, &MASKS[..]];
-    let mut frame = spill::Frame::new(cpu, &selected.code);
-    for _ in 0..ROUNDS {
-        let facts: Vec<_> = selected.code.iter().map(|(inst, depth)| inst.facts(*depth)).collect();
-        match allocate(&facts, &selected.regs, &files) {
-            Outcome::Done(regs) => {
-                let function =
-                    encode::Function { code: &selected.code, regs: &regs, frame: frame.bytes(), pool: &selected.pool };
-                let bytes = encode::encode(&function, selected.labels).map_err(failed)?;
-                return Ok((KernelCode { bytes, align: 64 }, frame.stats));
-            }
-            Outcome::Spill(regs) => frame.spill(&mut selected, &regs),
-        }
-    }
-    Err(CodegenError::Unsupported {
-        kernel: kernel.name.clone(),
-        op: "a value that fits no register".into(),
-        machine: if cpu.evex { "AVX-512" } else { "AVX2" }.into(),
-    })
+    let divides = selected.code.iter().any(|(inst, _)| matches!(inst, Inst::Div { .. }));
+    let mut frame = Frame::new(if divides { encode::DIV_BYTES } else { 0 });
+    let Some(regs) = frame.give_out(&cpu, &mut selected) else {
+        return Err(CodegenError::Unsupported {
+            kernel: kernel.name.clone(),
+            op: "a value that fits no register".into(),
+            machine: if cpu.evex { "AVX-512" } else { "AVX2" }.into(),
+        });
+    };
+    let function = encode::Function { code: &selected.code, regs: &regs, frame: frame.bytes(), pool: &selected.pool };
+    let bytes = encode::encode(&function, selected.labels).map_err(failed)?;
+    Ok((KernelCode { bytes, align: 64 }, frame.stats))
 }
 
 /// Whether a loop of known bounds has an iteration.

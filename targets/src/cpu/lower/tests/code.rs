@@ -6,7 +6,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
 use super::{Case, Given, random};
 use crate::cpu::Machine;
-use crate::cpu::emit::{Emitter, x86};
+use crate::cpu::emit::{Emitter, a64, x86};
 
 fn instructions(case: &Case, machine: &str) -> Vec<Instruction> {
     let machine = Machine::from_name(machine).unwrap();
@@ -90,6 +90,13 @@ fn no_hot_spills(case: &Case) {
         let cpu = x86::Cpu::of(&machine).unwrap();
         for step in case.lower(&machine, &case.results()) {
             let (_, stats) = x86::compile_with_stats(&step.kernel, cpu).unwrap();
+            assert_eq!(stats.hot_spills, 0, "{} of {} on {}", step.kernel.name, case.op, machine.name);
+        }
+    }
+    for machine in ["aarch64", "cortex-a55", "neoverse-v1"].map(|name| Machine::from_name(name).unwrap()) {
+        let cpu = a64::Cpu::of(&machine).unwrap();
+        for step in case.lower(&machine, &case.results()) {
+            let (_, stats) = a64::compile_with_stats(&step.kernel, cpu).unwrap();
             assert_eq!(stats.hot_spills, 0, "{} of {} on {}", step.kernel.name, case.op, machine.name);
         }
     }

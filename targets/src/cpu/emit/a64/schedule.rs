@@ -1,0 +1,401 @@
+//! Order of instructions in the straight lines of loops.
+//!
+//! Cores that start instructions in order wait where a result is not there yet; so loads come early and among arithmetic,
+//! and whatever else is ready fills the time. The model is the smallest of such cores: two instructions start in a cycle,
+//! one of them on vectors, one on memory; a whole vector takes the load unit two cycles (Arm Cortex-A55 Software
+//! Optimization Guide, 3.7 and 3.16). Instructions that make registers wait while there are few of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cranelift_entity::EntityRef;
+
+use super::super::alloc::{Flow, Ranges, Reg, live_ranges, point};
+use super::super::registers::{Instruction, hot_depths};
+use super::code::{Code, Size, pair_reaches, reaches};
+use super::inst::{Class, Inst};
+use super::{Selected, info};
+
+/// Registers of each class that may be in use.
+const MOST_LIVE: [usize; 2] = [26, 31];
+/// Instructions that are looked at from the first one on that has not started.
+const WINDOW: usize = 200;
+/// Instructions of a line that is put in order; in longer ones the order stays.
+const MOST: usize = 4000;
+/// Cycles of distance to the end of a line up to which instructions are alike, and keep their order.
+const NEAR: u32 = 16;
+/// Instructions that start in a cycle.
+const WIDTH: u32 = 2;
+
+/// Puts the straight lines inside of loops in an order for cores that start instructions in order.
+pub(super) fn schedule(selected: &mut Selected) {
+    let live = live_ranges(&selected.facts(), selected.regs.len());
+    let mut at = 0;
+    while at < selected.code.len() {
+        let end = line_end(&selected.code, at);
+        if end - at > 2 && end - at <= MOST && selected.code[at].1 > 0 {
+            let line: Vec<(Inst, u32)> = selected.code[at..end].to_vec();
+            let order = Line::new(&line, (point(at), point(end)), &live, selected).order();
+            let moved = order.into_iter().map(|index| line[index].clone());
+            selected.code.splice(at..end, moved);
+        }
+        at = end + 1;
+    }
+}
+
+/// The end of the straight line that starts there.
+fn line_end(code: &[(Inst, u32)], at: usize) -> usize {
+    let ends = |(inst, _): &(Inst, u32)| inst.flow() != Flow::Next || matches!(inst, Inst::Args(_));
+    code[at..].iter().position(ends).map_or(code.len(), |n| at + n)
+}
+
+/// Vector operations for each load of a whole register from which on it is worth to take it apart.
+const OPS_PER_LOAD: usize = 3;
+
+/// Takes loads of whole vectors apart in hot lines that compute much: halves, one of them by way of a general register, start
+/// beside other instructions, where a whole load stops everything for two cycles on narrow cores.
+pub(super) fn split_loads(selected: &mut Selected) {
+    let mut at = 0;
+    let hot = hot_depths(&selected.code);
+    let code = std::mem::take(&mut selected.code);
+    while at < code.len() {
+        let end = line_end(&code, at).max(at + 1);
+        let line = &code[at..end];
+        let whole = |inst: &Inst| matches!(inst, Inst::Op(Code::LoadV(Size::Q, disp), _) if reaches(disp + 8, Size::D));
+        let loads = line.iter().filter(|(inst, _)| whole(inst)).count();
+        let ops = line.iter().filter(|(inst, _)| timing(inst).0 == Unit::Vector).count();
+        for (inst, depth) in line {
+            match inst {
+                Inst::Op(Code::LoadV(Size::Q, disp), regs) if hot[at] && whole(inst) && ops >= OPS_PER_LOAD * loads => {
+                    let [to, base] = [regs[0], regs[1]];
+                    let upper = selected.regs.push(info(Class::Gpr));
+                    let parts = [
+                        Inst::Op(Code::LoadV(Size::D, *disp), vec![to, base]),
+                        Inst::Op(Code::LoadX(Size::D, disp + 8), vec![upper, base]),
+                        Inst::Op(Code::InsX(Size::D, 1), vec![to, upper]),
+                    ];
+                    selected.code.extend(parts.into_iter().map(|inst| (inst, *depth)));
+                }
+                inst => selected.code.push((inst.clone(), *depth)),
+            }
+        }
+        at = end;
+    }
+}
+
+/// Makes one instruction of two neighbouring ones that read or write neighbouring whole vectors.
+pub(super) fn pair_accesses(selected: &mut Selected) {
+    let code = std::mem::take(&mut selected.code);
+    for (inst, depth) in code {
+        let pair = selected.code.last().and_then(|(before, _)| paired(before, &inst));
+        match pair {
+            Some(pair) => {
+                selected.code.pop();
+                selected.code.push((pair, depth));
+            }
+            None => selected.code.push((inst, depth)),
+        }
+    }
+}
+
+fn paired(first: &Inst, second: &Inst) -> Option<Inst> {
+    let (Inst::Op(a, x), Inst::Op(b, y)) = (first, second) else { return None };
+    let (code, low, high): (fn(i32) -> Code, i32, i32) = match (*a, *b) {
+        (Code::LoadV(Size::Q, low), Code::LoadV(Size::Q, high)) => (Code::LoadPair, low, high),
+        (Code::StoreV(Size::Q, low), Code::StoreV(Size::Q, high)) => (Code::StorePair, low, high),
+        _ => return None,
+    };
+    let neighbours = x[1] == y[1] && x[0] != y[0] && high == low + 16 && pair_reaches(low);
+    neighbours.then(|| Inst::Op(code(low), vec![x[0], y[0], x[1]]))
+}
+
+/// What an instruction waits for and how long.
+struct Node {
+    /// Positions of the instructions in the line: one, or a copy with what writes over it.
+    insts: Vec<usize>,
+    /// Earlier nodes, with the cycles from their start to this one's.
+    after: Vec<(usize, u32)>,
+    unit: Unit,
+    /// Cycles that the unit is taken.
+    taken: u32,
+    /// Cycles from here to the end of the line.
+    height: u32,
+    /// Class and group of registers read and written.
+    groups: BTreeSet<(usize, usize)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Vector,
+    Memory,
+    Integer,
+    /// A copy that the allocator will remove.
+    None,
+}
+
+struct Line {
+    nodes: Vec<Node>,
+    /// Nodes that read or write each group of registers that lives in this line only.
+    local: BTreeMap<(usize, usize), usize>,
+    /// Registers of each class in use all along.
+    through: [usize; 2],
+}
+
+impl Line {
+    /// The line between two points.
+    fn new(line: &[(Inst, u32)], (start, end): (u32, u32), live: &[Ranges], selected: &Selected) -> Self {
+        let mut groups = Groups::default();
+        for (inst, _) in line {
+            if let Inst::Copy { to, from, .. } = inst {
+                groups.join(to.index(), from.index());
+            }
+        }
+        let mut nodes = Vec::new();
+        let mut last = Last::default();
+        let mut at = 0;
+        while at < line.len() {
+            let mut insts = vec![at];
+            if writes_over(&line[at].0, line.get(at + 1).map(|next| &next.0)) {
+                insts.push(at + 1);
+            }
+            at += insts.len();
+            nodes.push(last.node(line, insts, nodes.len(), &mut groups, selected));
+        }
+        measure(&mut nodes);
+        // Live on at least one side of the line.
+        let outside =
+            |ranges: &Ranges| ranges.iter().any(|&(from, to)| from < end && to > start && (from <= start || to > end));
+        let outside = live.iter().enumerate().filter(|(_, ranges)| outside(ranges));
+        let class = |reg: usize| selected.regs[Reg::new(reg)].class;
+        let outside: BTreeSet<(usize, usize)> = outside.map(|(reg, _)| (class(reg), groups.root(reg))).collect();
+        let mut local: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for node in &nodes {
+            for group in node.groups.iter().filter(|group| !outside.contains(group)) {
+                *local.entry(*group).or_default() += 1;
+            }
+        }
+        let through = [0, 1].map(|class| outside.iter().filter(|group| group.0 == class).count());
+        Self { nodes, local, through }
+    }
+
+    /// Positions of the line in their new order.
+    fn order(mut self) -> Vec<usize> {
+        let mut starts: Vec<Option<u32>> = vec![None; self.nodes.len()];
+        let (mut order, mut left) = (Vec::new(), self.nodes.len());
+        let (mut cycle, mut begun) = (0, 0);
+        let mut free = [0; 3];
+        let mut live: BTreeSet<(usize, usize)> = BTreeSet::new();
+        let mut first = 0;
+        let mut stalled = 0;
+        while left > 0 {
+            let ready = |node: &Node| {
+                node.after.iter().all(|&(other, cycles)| starts[other].is_some_and(|start| start + cycles <= cycle))
+            };
+            let fits = |node: &Node| match node.unit {
+                Unit::None => true,
+                unit => begun < WIDTH && free[unit as usize] <= cycle,
+            };
+            while starts[first].is_some() {
+                first += 1;
+            }
+            let window = first..self.nodes.len().min(first + WINDOW);
+            let mut candidates: Vec<usize> =
+                window.filter(|&at| starts[at].is_none() && ready(&self.nodes[at]) && fits(&self.nodes[at])).collect();
+            for (class, most) in MOST_LIVE.into_iter().enumerate() {
+                let used = self.through[class] + live.iter().filter(|group| group.0 == class).count();
+                if used >= most && stalled < 8 {
+                    candidates.retain(|&at| self.growth(at, class, &live) <= 0);
+                }
+            }
+            let best = candidates.into_iter().min_by_key(|&at| {
+                let node = &self.nodes[at];
+                (node.unit != Unit::None, std::cmp::Reverse(node.height / NEAR), at)
+            });
+            let Some(at) = best else {
+                (cycle, begun, stalled) = (cycle + 1, 0, stalled + 1);
+                continue;
+            };
+            let node = &self.nodes[at];
+            starts[at] = Some(cycle);
+            if node.unit != Unit::None {
+                free[node.unit as usize] = cycle + node.taken;
+                begun += 1;
+                stalled = 0;
+            }
+            order.extend(&node.insts);
+            left -= 1;
+            for group in node.groups.clone() {
+                if let Some(uses) = self.local.get_mut(&group) {
+                    *uses -= 1;
+                    if *uses == 0 {
+                        live.remove(&group)
+                    } else {
+                        live.insert(group)
+                    };
+                }
+            }
+        }
+        order
+    }
+
+    /// Registers of a class more in use after the node than before.
+    fn growth(&self, at: usize, class: usize, live: &BTreeSet<(usize, usize)>) -> i32 {
+        let change = |group: &(usize, usize)| match (self.local.get(group), live.contains(group)) {
+            (Some(1), true) => -1,
+            (Some(2..), false) => 1,
+            _ => 0,
+        };
+        self.nodes[at].groups.iter().filter(|group| group.0 == class).map(change).sum()
+    }
+}
+
+/// Whether the first instruction is a copy for the next one to write over.
+fn writes_over(inst: &Inst, next: Option<&Inst>) -> bool {
+    let (Inst::Copy { to, .. }, Some(next)) = (inst, next) else { return false };
+    let mut updates = false;
+    next.clone().for_each_reg(&mut |reg, read, written| updates |= read && written && reg == to);
+    updates
+}
+
+/// Last accesses of registers, flags and memory.
+#[derive(Default)]
+struct Last {
+    written: BTreeMap<Reg, usize>,
+    read: BTreeMap<Reg, Vec<usize>>,
+    flags: Option<usize>,
+    tested: Vec<usize>,
+    stores: Vec<usize>,
+    loads: Vec<usize>,
+    latency: Vec<u32>,
+}
+
+impl Last {
+    fn node(
+        &mut self,
+        line: &[(Inst, u32)],
+        insts: Vec<usize>,
+        index: usize,
+        groups: &mut Groups,
+        selected: &Selected,
+    ) -> Node {
+        let mut after: BTreeMap<usize, u32> = BTreeMap::new();
+        let mut wait = |on: usize, cycles: u32| {
+            let known = after.entry(on).or_default();
+            *known = (*known).max(cycles);
+        };
+        let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
+        for &at in &insts {
+            line[at].0.clone().for_each_reg(&mut |reg, read, written| {
+                if read && !writes.contains(reg) {
+                    reads.insert(*reg);
+                }
+                if written {
+                    writes.insert(*reg);
+                }
+            });
+        }
+        for reg in &reads {
+            if let Some(&maker) = self.written.get(reg) {
+                wait(maker, self.latency[maker]);
+            }
+        }
+        for reg in &writes {
+            self.written.get(reg).iter().for_each(|&&maker| wait(maker, 1));
+            self.read.get(reg).into_iter().flatten().for_each(|&reader| wait(reader, 0));
+        }
+        let main = &line[insts[insts.len() - 1]].0;
+        if main.reads_flags() {
+            self.flags.iter().for_each(|&setter| wait(setter, 1));
+            self.tested.push(index);
+        }
+        if main.sets_flags() {
+            self.flags.iter().chain(&self.tested).for_each(|&other| wait(other, 0));
+            (self.flags, self.tested) = (Some(index), Vec::new());
+        }
+        match memory(main) {
+            Some(Access::Load) => {
+                self.stores.iter().for_each(|&store| wait(store, 1));
+                self.loads.push(index);
+            }
+            Some(Access::Store) => {
+                self.stores.iter().chain(&self.loads).for_each(|&other| wait(other, 0));
+                (self.stores, self.loads) = (vec![index], Vec::new());
+            }
+            None => {}
+        }
+        for reg in &reads {
+            self.read.entry(*reg).or_default().push(index);
+        }
+        for reg in &writes {
+            self.written.insert(*reg, index);
+            self.read.remove(reg);
+        }
+        let (unit, taken, latency) = timing(main);
+        self.latency.push(latency);
+        let group = |reg: &Reg| (selected.regs[*reg].class, groups.root(reg.index()));
+        let groups = reads.iter().chain(&writes).map(group).collect();
+        // The end of the line is as far away as the result.
+        Node { insts, after: after.into_iter().collect(), unit, taken, height: latency, groups }
+    }
+}
+
+fn measure(nodes: &mut [Node]) {
+    for at in (0..nodes.len()).rev() {
+        let height = nodes[at].height;
+        for (other, cycles) in nodes[at].after.clone() {
+            nodes[other].height = nodes[other].height.max(height + cycles);
+        }
+    }
+}
+
+enum Access {
+    Load,
+    Store,
+}
+
+/// What the instruction does to memory that others may write; constants are nobody's.
+fn memory(inst: &Inst) -> Option<Access> {
+    match inst {
+        Inst::Op(Code::LoadV(..) | Code::LoadX(..) | Code::LoadPair(_) | Code::LoadDup(_), _) => Some(Access::Load),
+        Inst::Op(Code::StoreV(..) | Code::StoreX(..) | Code::StorePair(_), _) => Some(Access::Store),
+        _ => None,
+    }
+}
+
+/// The unit, the cycles that it is taken, and those until the result is there.
+fn timing(inst: &Inst) -> (Unit, u32, u32) {
+    match inst {
+        Inst::Copy { .. } => (Unit::None, 0, 0),
+        Inst::Constant { .. } => (Unit::Memory, 2, 4),
+        Inst::Op(code, _) => match code {
+            Code::LoadV(Size::Q, _) | Code::StoreV(Size::Q, _) => (Unit::Memory, 2, 4),
+            Code::LoadPair(_) | Code::StorePair(_) => (Unit::Memory, 4, 5),
+            Code::LoadV(..) | Code::LoadDup(_) | Code::LoadX(..) => (Unit::Memory, 1, 4),
+            Code::StoreV(..) | Code::StoreX(..) | Code::Prefetch(_) => (Unit::Memory, 1, 1),
+            // Starts beside arithmetic.
+            Code::InsX(..) => (Unit::Integer, 1, 3),
+            code if (0..code.roles().len()).all(|at| code.is_general(at)) => (Unit::Integer, 1, 1),
+            _ => (Unit::Vector, 1, 4),
+        },
+        _ => (Unit::Integer, 1, 1),
+    }
+}
+
+/// Registers that copies will make one.
+#[derive(Default)]
+struct Groups(BTreeMap<usize, usize>);
+
+impl Groups {
+    fn root(&self, mut reg: usize) -> usize {
+        while let Some(&parent) = self.0.get(&reg) {
+            reg = parent;
+        }
+        reg
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.root(a), self.root(b));
+        if a != b {
+            self.0.insert(a.max(b), a.min(b));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Words against LLVM's disassembler.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+
+use super::code::{Arr, ByLane, Code, Cond, Size, V2, V3, VShift, X3};
+use super::text::Listed;
+
+/// An instruction of any kind with any registers; some have no word.
+fn any_code() -> impl Strategy<Value = Code> {
+    let arr = prop::sample::select(&Arr::ALL[..]);
+    let size = prop::sample::select(&[Size::B, Size::H, Size::S, Size::D, Size::Q][..]);
+    let cond = prop::sample::select(&Cond::ALL[..]);
+    let disp =
+        prop_oneof![-256..256i32, 0..4096i32, (0..4096i32).prop_map(|d| 16 * d), (-64..64i32).prop_map(|d| 16 * d)];
+    let flag = any::<bool>();
+    let first = prop_oneof![
+        (prop::sample::select(V3::ALL), arr.clone()).prop_map(|(op, arr)| Code::V3(op, arr)),
+        (prop::sample::select(V2::ALL), arr.clone()).prop_map(|(op, arr)| Code::V2(op, arr)),
+        (prop::sample::select(&VShift::ALL[..]), arr.clone(), 0..65u8)
+            .prop_map(|(op, arr, by)| Code::Shift(op, arr, by)),
+        (prop::sample::select(&ByLane::ALL[..]), arr.clone(), 0..5u8)
+            .prop_map(|(op, arr, at)| Code::ByLane(op, arr, at)),
+        (arr.clone(), 0..17u8).prop_map(|(arr, at)| Code::Dup(arr, at)),
+        arr.clone().prop_map(Code::DupX),
+        (size.clone(), 0..17u8).prop_map(|(size, at)| Code::Lane(size, at)),
+        (size.clone(), 0..17u8, 0..17u8).prop_map(|(size, to, from)| Code::Ins(size, to, from)),
+        (size.clone(), 0..17u8).prop_map(|(size, at)| Code::InsX(size, at)),
+        (size.clone(), 0..17u8).prop_map(|(size, at)| Code::Umov(size, at)),
+        (0..17u8).prop_map(Code::Ext),
+        prop::sample::select(&[Code::Tbl, Code::Tbx, Code::Zero, Code::Msub, Code::Cmp][..]),
+        any::<u8>().prop_map(Code::Movi),
+        flag.prop_map(Code::Fcmp),
+        (flag, cond.clone()).prop_map(|(double, cond)| Code::Fcsel(double, cond)),
+        (flag, flag, flag).prop_map(|(signed, double, wide)| Code::ToInt { signed, double, wide }),
+        (flag, flag).prop_map(|(signed, double)| Code::FromInt { signed, double }),
+        flag.prop_map(Code::ToX),
+        flag.prop_map(Code::FromX),
+    ];
+    let second = prop_oneof![
+        prop::sample::select(&X3::ALL[..]).prop_map(Code::X3),
+        (0..4097u16, flag).prop_map(|(by, high)| Code::AddImm(by, high)),
+        (0..4097u16, flag).prop_map(|(by, high)| Code::SubImm(by, high)),
+        (0..4097u16).prop_map(Code::CmpImm),
+        (0..4097u16).prop_map(Code::CmnImm),
+        (0..65u8).prop_map(Code::LslImm),
+        (0..65u8).prop_map(Code::LsrImm),
+        (0..65u8).prop_map(Code::AsrImm),
+        (0..65u8).prop_map(Code::Sbfx),
+        (0..65u8).prop_map(Code::Ubfx),
+        (any::<u16>(), 0..5u8).prop_map(|(imm, at)| Code::Movz(imm, at)),
+        (any::<u16>(), 0..5u8).prop_map(|(imm, at)| Code::Movn(imm, at)),
+        (any::<u16>(), 0..5u8).prop_map(|(imm, at)| Code::Movk(imm, at)),
+        cond.clone().prop_map(Code::Csel),
+        cond.prop_map(Code::Cset),
+        (size.clone(), disp.clone()).prop_map(|(size, disp)| Code::LoadV(size, disp)),
+        (size.clone(), disp.clone()).prop_map(|(size, disp)| Code::StoreV(size, disp)),
+        (size.clone(), disp.clone()).prop_map(|(size, disp)| Code::LoadX(size, disp)),
+        (size.clone(), disp.clone()).prop_map(|(size, disp)| Code::StoreX(size, disp)),
+        disp.clone().prop_map(Code::LoadPair),
+        disp.clone().prop_map(Code::StorePair),
+        arr.prop_map(Code::LoadDup),
+        (size, -0x4_0010..0x4_0010i32).prop_map(|(size, far)| Code::Literal(size, 4 * far)),
+        disp.prop_map(Code::Prefetch),
+    ];
+    prop_oneof![first, second]
+}
+
+/// Instructions with registers that their text can spell.
+fn any_instruction() -> impl Strategy<Value = (Code, Vec<u8>)> {
+    (any_code(), prop::collection::vec(0..31u8, 4), any::<bool>()).prop_map(|(code, mut regs, high)| {
+        regs.truncate(code.roles().len());
+        for (at, reg) in regs.iter_mut().enumerate() {
+            // The last vector register is used as well; of the general ones that is the stack pointer or zero.
+            *reg += u8::from(high && !code.is_general(at));
+        }
+        // Reading a pair into one register is not an instruction.
+        if matches!(code, Code::LoadPair(_)) && regs[0] == regs[1] {
+            regs[1] = (regs[0] + 1) % 31;
+        }
+        (code, regs)
+    })
+}
+
+/// LLVM's disassembler of the newest version there is; `None` when there is none.
+fn disassembler() -> Option<String> {
+    let found = ["llvm-mc-22", "llvm-mc-21", "llvm-mc-20", "llvm-mc-19", "llvm-mc"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
+    if found.is_none() {
+        assert!(std::env::var_os("ADZE_REQUIRE").is_none(), "ADZE_REQUIRE is set and this is missing: llvm-mc");
+        eprintln!("skipped: llvm-mc");
+    }
+    found.map(str::to_owned)
+}
+
+const NOP: u32 = 0xd503_201f;
+
+/// Words as LLVM spells them, white space made one blank; nothing for what it does not know.
+fn disassemble(program: &str, words: &[u32]) -> Vec<String> {
+    let mut child = Command::new(program)
+        .args(["--disassemble", "--triple=aarch64", "--mattr=+v8.6a,+i8mm,+dotprod,+fullfp16"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    // What is not known leaves no line: something known stands between.
+    let input: String = words
+        .iter()
+        .flat_map(|word| [*word, NOP])
+        .map(|word| word.to_le_bytes().iter().map(|byte| format!("{byte:#04x} ")).collect::<String>() + "\n")
+        .collect();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let plain = |line: &str| line.split("//").next().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines = text.lines().map(plain).filter(|line| !line.is_empty() && !line.starts_with('.'));
+    let mut found = vec![String::new()];
+    for line in lines {
+        match (line.as_str(), found.last_mut()) {
+            ("nop", _) => found.push(String::new()),
+            (_, Some(last)) => *last += &line,
+            _ => {}
+        }
+    }
+    found.pop();
+    found
+}
+
+/// Random instructions that have words, always the same ones.
+fn instructions(count: usize) -> Vec<(u32, String)> {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let strategy = any_instruction();
+    let all = (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current());
+    all.filter_map(|(code, regs)| Some((code.word(&regs).ok()?, Listed(code, &regs).to_string()))).collect()
+}
+
+fn name(text: &str) -> &str {
+    text.split(' ').next().unwrap_or("")
+}
+
+#[test]
+fn llvm_reads_what_was_written() {
+    let Some(program) = disassembler() else { return };
+    let known = instructions(20_000);
+    assert!(known.len() > 10_000, "{} have words", known.len());
+    let words: Vec<u32> = known.iter().map(|k| k.0).collect();
+    let found = disassemble(&program, &words);
+    let pairs = known.iter().zip(&found).filter(|((_, wanted), found)| wanted != *found);
+    let different: BTreeMap<&str, String> = pairs
+        .map(|((word, wanted), found)| (name(wanted), format!("{word:#010x}: `{wanted}`, read as `{found}`")))
+        .collect();
+    assert!(different.is_empty(), "{different:#?}");
+    assert_eq!(known.len(), found.len());
+}
+
+/// Two instructions of every name, for where there is no LLVM; the list was accepted with the test above.
+#[test]
+fn words_stay_what_they_are() {
+    let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (word, text) in instructions(20_000) {
+        let lines = seen.entry(name(&text).to_owned()).or_default();
+        if lines.len() < 2 {
+            lines.push(format!("{word:08x}  {text}"));
+        }
+    }
+    let words = seen.into_values().flatten().collect::<Vec<_>>().join("\n");
+    insta::with_settings!({ prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("words", words);
+    });
+}
