@@ -7,6 +7,7 @@ use cranelift_entity::{EntityRef, SecondaryMap};
 
 use super::super::address::{Advance, Reach, Scopes};
 use super::super::alloc::Reg;
+use super::super::uses::Uses;
 use super::code::{Gp, Insts};
 use super::find::Found;
 use super::inst::{Arg, Class, Demand, Inst, V0, ZERO};
@@ -102,14 +103,15 @@ pub(super) struct Body<'a> {
 
 /// Instructions for a kernel.
 pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError> {
-    let found = Found::of(kernel);
+    let left = Uses::of(kernel).left;
+    let found = Found::of(kernel, &left);
     let mut body = Body {
         kernel,
         cpu,
         code: Insts::default(),
         scopes: Scopes::new(kernel, REACH),
         values: SecondaryMap::new(),
-        left: found.uses.clone(),
+        left,
         found,
         home: SecondaryMap::new(),
         block: 0,

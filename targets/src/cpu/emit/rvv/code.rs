@@ -11,7 +11,7 @@ use super::isa::Code;
 use super::{Selected, info};
 
 /// Constants that are kept in registers of each kind.
-const KEPT: usize = 6;
+const KEPT: usize = 12;
 /// The same of floats, which have registers of their own.
 const KEPT_FLOATS: usize = 16;
 

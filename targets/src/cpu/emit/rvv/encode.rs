@@ -229,7 +229,9 @@ impl<'a> Out<'a> {
     }
 
     fn frame_access(&mut self, code: Code, reg: u8, at: i64) {
-        if fits12(at) {
+        // Vector accesses have no displacement.
+        let vector = matches!(code, Code::Vle64 | Code::Vse64);
+        if at == 0 || !vector && fits12(at) {
             return self.put(code, &[reg, SP], at);
         }
         self.add_number(TEMP, SP, at);
@@ -260,6 +262,17 @@ impl<'a> Out<'a> {
             Inst::Choose { to, flag, a, b, class } => {
                 let [to, flag, a, b] = [to, flag, a, b].map(|reg| self.function.regs[reg]);
                 self.choose(class, to, flag, a, b);
+            }
+            Inst::Frame { reg, class, disp, store, .. } => {
+                let code = match (class, store) {
+                    (Class::Gpr, false) => Code::Ld,
+                    (Class::Gpr, true) => Code::Sd,
+                    (Class::Fpr, false) => Code::Fld,
+                    (Class::Fpr, true) => Code::Fsd,
+                    (Class::Vec, false) => Code::Vle64,
+                    (Class::Vec, true) => Code::Vse64,
+                };
+                self.frame_access(code, self.function.regs[reg], disp.into());
             }
             Inst::SetType { bytes, eighths, lanes } => {
                 let vtype = vtype(bytes, eighths);
@@ -360,8 +373,10 @@ fn used(function: &Function<'_>) -> std::collections::BTreeSet<(usize, u8)> {
                     all.insert((class(0, op.code), function.regs[*reg]));
                 }
             }
-            Inst::Copy { to, class, .. } | Inst::Choose { to, class, .. } => {
-                all.insert((*class as usize, function.regs[*to]));
+            Inst::Copy { to: reg, class, .. }
+            | Inst::Choose { to: reg, class, .. }
+            | Inst::Frame { reg, class, .. } => {
+                all.insert((*class as usize, function.regs[*reg]));
             }
             Inst::Number { to: Arg::Reg(to), .. }
             | Inst::AddNumber { to: Arg::Reg(to), .. }
