@@ -61,7 +61,7 @@ pub enum PeakError {
 /// [`PeakError`] when there is no code for the machine or it does not run here.
 pub fn measure(machine: &Machine, caches: &[(String, u64)]) -> Result<Peaks, PeakError> {
     let lanes = u16::try_from((machine.vector_bytes / 4).max(1)).unwrap_or(1);
-    let chains = if machine.vector_registers >= 32 { 24 } else { 12 };
+    let chains = if machine.vector_registers > 16 { 24 } else { 12 };
     let kernels = [multiply_adds(lanes, chains), dot_products(lanes, chains), reads(lanes)];
     let mut object = ObjectBuilder::new(machine)?;
     for kernel in &kernels {

@@ -9,6 +9,8 @@ mod address;
 mod alloc;
 pub mod choose;
 pub mod clif;
+#[cfg(test)]
+mod disassemble;
 mod registers;
 pub mod rvv;
 mod uses;

@@ -24,6 +24,10 @@ pub(super) trait Instruction: Clone {
     fn repeats(&self) -> bool {
         false
     }
+    /// Whether the registers that it writes must be none of those that it only reads.
+    fn keeps_apart(&self) -> bool {
+        false
+    }
 }
 
 /// A machine's registers and frame.
@@ -62,9 +66,10 @@ pub(super) struct Frame {
 }
 
 impl<I: Instruction> Selected<I> {
-    /// What the allocator has to know of every instruction.
+    /// What the allocator has to know of every instruction: an entry for each, and one more that reads the same registers
+    /// again where they are kept apart from those written.
     pub fn facts(&self) -> Vec<Facts> {
-        self.code.iter().map(|(inst, depth)| facts(inst, *depth)).collect()
+        self.code.iter().flat_map(|(inst, depth)| facts(inst, *depth)).collect()
     }
 }
 
@@ -172,8 +177,7 @@ fn with_result<I: Instruction>(inst: &I, to: Reg) -> I {
     inst
 }
 
-/// What the allocator has to know.
-fn facts<I: Instruction>(inst: &I, depth: u32) -> Facts {
+fn facts<I: Instruction>(inst: &I, depth: u32) -> impl Iterator<Item = Facts> {
     let (mut uses, mut defs) = (Vec::new(), Vec::new());
     inst.clone().for_each_reg(&mut |reg, read, written| {
         if read {
@@ -183,7 +187,11 @@ fn facts<I: Instruction>(inst: &I, depth: u32) -> Facts {
             defs.push(*reg);
         }
     });
-    Facts { uses, defs, copies: inst.copies(), flow: inst.flow(), depth }
+    let again = inst.keeps_apart().then(|| {
+        let uses = uses.iter().copied().filter(|reg| !defs.contains(reg)).collect();
+        Facts { uses, defs: Vec::new(), copies: false, flow: Flow::Next, depth }
+    });
+    std::iter::once(Facts { uses, defs, copies: inst.copies(), flow: inst.flow(), depth }).chain(again)
 }
 
 /// Which instructions are inside an innermost loop: between its label and the branch back.

@@ -136,7 +136,7 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
         Blocking { mr: small(&shape.rows, mr), nr, lanes, at_once: together, panels_first: false }
     };
     if shape.right == Right::Dot {
-        let mr = if registers >= 32 { 4 } else { 2 };
+        let mr = if registers > 16 { 4 } else { 2 };
         return vec![Blocking { lanes, ..block(mr, small(&shape.cols, 4), 1) }];
     }
     let narrow = shape.right == Right::Strided && shape.cols.as_const().is_some_and(|n| n < i64::from(lanes));

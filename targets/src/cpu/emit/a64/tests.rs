@@ -2,12 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
+use super::super::disassemble::{Reader, disassembler};
 use super::code::{Arr, ByLane, Code, Cond, Size, V2, V3, VShift, X3};
 use super::text::Listed;
 
@@ -87,53 +86,11 @@ fn any_instruction() -> impl Strategy<Value = (Code, Vec<u8>)> {
     })
 }
 
-/// LLVM's disassembler of the newest version there is; `None` when there is none.
-fn disassembler() -> Option<String> {
-    let found = ["llvm-mc-22", "llvm-mc-21", "llvm-mc-20", "llvm-mc-19", "llvm-mc"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
-    if found.is_none() {
-        assert!(std::env::var_os("ADZE_REQUIRE").is_none(), "ADZE_REQUIRE is set and this is missing: llvm-mc");
-        eprintln!("skipped: llvm-mc");
-    }
-    found.map(str::to_owned)
-}
-
-const NOP: u32 = 0xd503_201f;
-
-/// Words as LLVM spells them, white space made one blank; nothing for what it does not know.
-fn disassemble(program: &str, words: &[u32]) -> Vec<String> {
-    let mut child = Command::new(program)
-        .args(["--disassemble", "--triple=aarch64", "--mattr=+v8.6a,+i8mm,+dotprod,+fullfp16"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    // What is not known leaves no line: something known stands between.
-    let input: String = words
-        .iter()
-        .flat_map(|word| [*word, NOP])
-        .map(|word| word.to_le_bytes().iter().map(|byte| format!("{byte:#04x} ")).collect::<String>() + "\n")
-        .collect();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let plain = |line: &str| line.split("//").next().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
-    let lines = text.lines().map(plain).filter(|line| !line.is_empty() && !line.starts_with('.'));
-    let mut found = vec![String::new()];
-    for line in lines {
-        match (line.as_str(), found.last_mut()) {
-            ("nop", _) => found.push(String::new()),
-            (_, Some(last)) => *last += &line,
-            _ => {}
-        }
-    }
-    found.pop();
-    found
-}
+const READER: Reader = Reader {
+    options: &["--triple=aarch64", "--mattr=+v8.6a,+i8mm,+dotprod,+fullfp16"],
+    comment: "//",
+    between: (0xd503_201f, "nop"),
+};
 
 /// Random instructions that have words, always the same ones.
 fn instructions(count: usize) -> Vec<(u32, String)> {
@@ -153,7 +110,7 @@ fn llvm_reads_what_was_written() {
     let known = instructions(20_000);
     assert!(known.len() > 10_000, "{} have words", known.len());
     let words: Vec<u32> = known.iter().map(|k| k.0).collect();
-    let found = disassemble(&program, &words);
+    let found = READER.read(program, &words);
     let pairs = known.iter().zip(&found).filter(|((_, wanted), found)| wanted != *found);
     let different: BTreeMap<&str, String> = pairs
         .map(|((word, wanted), found)| (name(wanted), format!("{word:#010x}: `{wanted}`, read as `{found}`")))

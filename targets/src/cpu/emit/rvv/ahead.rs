@@ -2,6 +2,7 @@
 //! where a vector instruction takes it, and kernels load just before use.
 
 use super::super::alloc::Flow;
+use super::super::registers::Instruction;
 use super::inst::{Arg, Class, Inst};
 use super::isa::Code;
 
@@ -44,7 +45,7 @@ fn scalar_load(inst: &Inst) -> Option<(Class, Arg)> {
 fn holds_up(inst: &Inst, base: Arg) -> bool {
     let stores = matches!(inst, Inst::Op(op) if !op.code.writes());
     let mut makes = false;
-    inst.clone().for_each_reg(|reg, _, written| makes |= written && Arg::Reg(*reg) == base);
+    inst.clone().for_each_reg(&mut |reg, _, written| makes |= written && Arg::Reg(*reg) == base);
     stores || makes || scalar_load(inst).is_some()
 }
 

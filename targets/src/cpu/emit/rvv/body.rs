@@ -3,26 +3,22 @@
 use std::collections::BTreeMap;
 
 use adze_ir::extent::Extent;
-use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
+use cranelift_entity::{EntityRef, SecondaryMap};
 
 use super::super::address::{Advance, Reach, Scopes};
 use super::super::alloc::Reg;
+use super::super::uses::Uses;
+use super::code::{Gp, Insts};
 use super::find::Found;
-use super::inst::{Arg, Class, Demand, Inst, Op as Machine, V0, ZERO};
+use super::inst::{Arg, Class, Demand, Inst, V0, ZERO};
 use super::isa::Code;
-use super::scalar::Gp;
-use super::{Cpu, Selected, info, runs};
+use super::{Cpu, Selected, runs};
 use crate::cpu::kernel::ir::{Addr, Block, Cmp, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;
 
 /// Loads and stores of scalars reach 2 KiB; half of it is left for the registers of wide values.
 const REACH: Reach = Reach { bytes: 1024, moving: 16 };
-/// Constants that are kept in registers of each kind.
-const KEPT: usize = 6;
-/// The same of floats, which have registers of their own.
-const KEPT_FLOATS: usize = 16;
-
 /// A scalar that is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scalar {
@@ -91,7 +87,7 @@ pub(super) struct Mem {
 pub(super) struct Body<'a> {
     pub kernel: &'a Kernel,
     pub cpu: Cpu,
-    pub code: Code_,
+    pub code: Insts,
     pub found: Found,
     scopes: Scopes<'a, Gp>,
     values: SecondaryMap<Value, Vec<Part>>,
@@ -105,128 +101,17 @@ pub(super) struct Body<'a> {
     pub quads: BTreeMap<(u32, Value), Vec<[Reg; 4]>>,
 }
 
-/// Instructions so far.
-pub(super) struct Code_ {
-    insts: Vec<(Inst, u32)>,
-    /// What is computed once, at the start.
-    head: Vec<Inst>,
-    pub regs: PrimaryMap<Reg, super::Info>,
-    depth: u32,
-    labels: u32,
-    pool: Vec<u8>,
-    /// What is among the constants, with its place.
-    pooled: Vec<(Vec<u8>, i32)>,
-    numbers: BTreeMap<i64, Reg>,
-    floats: BTreeMap<(u64, u8), Reg>,
-}
-
-impl Code_ {
-    pub fn reg(&mut self, class: Class) -> Reg {
-        self.regs.push(info(class))
-    }
-
-    pub fn push(&mut self, inst: Inst) {
-        self.insts.push((inst, self.depth));
-    }
-
-    /// An instruction that is none of vectors.
-    pub fn op(&mut self, code: Code, regs: &[Arg], imm: i64) {
-        self.push(Inst::Op(Machine { code, regs: regs.to_vec(), imm, demand: None }));
-    }
-
-    /// One of vectors.
-    pub fn vector(&mut self, code: Code, regs: &[Arg], imm: i64, demand: Demand) {
-        self.push(Inst::Op(Machine { code, regs: regs.to_vec(), imm, demand: Some(demand) }));
-    }
-
-    /// A copy in a new register.
-    pub fn copy(&mut self, from: Reg, class: Class) -> Reg {
-        let to = self.reg(class);
-        self.push(Inst::Copy { to, from, class });
-        to
-    }
-
-    pub fn label(&mut self) -> u32 {
-        self.labels += 1;
-        self.labels - 1
-    }
-
-    /// The place of a constant among the others.
-    pub fn pool(&mut self, bytes: &[u8]) -> i32 {
-        if let Some((_, at)) = self.pooled.iter().find(|(b, _)| b == bytes) {
-            return *at;
-        }
-        self.pool.resize(self.pool.len().next_multiple_of(8), 0);
-        let at = i32::try_from(self.pool.len()).expect("constants of a kernel are few");
-        self.pool.extend_from_slice(bytes);
-        self.pooled.push((bytes.to_vec(), at));
-        at
-    }
-
-    /// A number in a register that is never written again.
-    pub fn number_reg(&mut self, value: i64) -> Reg {
-        if let Some(&reg) = self.numbers.get(&value) {
-            return reg;
-        }
-        let to = self.reg(Class::Gpr);
-        let inst = Inst::Number { to: Arg::Reg(to), value };
-        if self.numbers.len() < KEPT {
-            self.numbers.insert(value, to);
-            self.head.push(inst);
-        } else {
-            self.push(inst);
-        }
-        to
-    }
-
-    /// A float of so many bytes in a register that is never written again.
-    pub fn float_reg(&mut self, bits: u64, bytes: u8) -> Reg {
-        if let Some(&reg) = self.floats.get(&(bits, bytes)) {
-            return reg;
-        }
-        let to = self.reg(Class::Fpr);
-        let value = if bytes == 4 { i64::from(bits as u32 as i32) } else { bits as i64 };
-        let code = if bytes == 4 { Code::FmvWX } else { Code::FmvDX };
-        let mut insts = Vec::new();
-        let from = if value == 0 {
-            ZERO
-        } else {
-            let from = Arg::Reg(self.reg(Class::Gpr));
-            insts.push(Inst::Number { to: from, value });
-            from
-        };
-        insts.push(Inst::Op(Machine { code, regs: vec![Arg::Reg(to), from], imm: 0, demand: None }));
-        if self.floats.len() < KEPT_FLOATS {
-            self.floats.insert((bits, bytes), to);
-            self.head.extend(insts);
-        } else {
-            insts.into_iter().for_each(|inst| self.push(inst));
-        }
-        to
-    }
-}
-
 /// Instructions for a kernel.
 pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError> {
-    let code = Code_ {
-        insts: Vec::new(),
-        head: Vec::new(),
-        regs: PrimaryMap::new(),
-        depth: 0,
-        labels: 0,
-        pool: Vec::new(),
-        pooled: Vec::new(),
-        numbers: BTreeMap::new(),
-        floats: BTreeMap::new(),
-    };
-    let found = Found::of(kernel);
+    let left = Uses::of(kernel).left;
+    let found = Found::of(kernel, &left);
     let mut body = Body {
         kernel,
         cpu,
-        code,
+        code: Insts::default(),
         scopes: Scopes::new(kernel, REACH),
         values: SecondaryMap::new(),
-        left: found.uses.clone(),
+        left,
         found,
         home: SecondaryMap::new(),
         block: 0,
@@ -234,12 +119,10 @@ pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError
         quads: BTreeMap::new(),
     };
     body.entry();
-    let start = body.code.insts.len();
+    body.code.start();
     body.stmts(&kernel.body)?;
     body.code.push(Inst::Return(0));
-    let Code_ { mut insts, head, regs, labels, pool, .. } = body.code;
-    insts.splice(start..start, head.into_iter().map(|inst| (inst, 0)));
-    Ok(Selected { code: insts, regs, labels: labels as usize, pool })
+    Ok(body.code.finish())
 }
 
 impl<'a> Body<'a> {

@@ -2,9 +2,9 @@
 
 use super::super::alloc::Reg;
 use super::body::{Body, Part, Scalar, Test, Val};
+use super::code::Gp;
 use super::inst::{Arg, Class, Demand};
 use super::isa::Code;
-use super::scalar::Gp;
 use crate::cpu::kernel::ir::{BinOp, Cmp, Cvt, Shift};
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;

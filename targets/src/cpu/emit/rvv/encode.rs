@@ -229,7 +229,9 @@ impl<'a> Out<'a> {
     }
 
     fn frame_access(&mut self, code: Code, reg: u8, at: i64) {
-        if fits12(at) {
+        // Vector accesses have no displacement.
+        let vector = matches!(code, Code::Vle64 | Code::Vse64);
+        if at == 0 || !vector && fits12(at) {
             return self.put(code, &[reg, SP], at);
         }
         self.add_number(TEMP, SP, at);
@@ -260,6 +262,17 @@ impl<'a> Out<'a> {
             Inst::Choose { to, flag, a, b, class } => {
                 let [to, flag, a, b] = [to, flag, a, b].map(|reg| self.function.regs[reg]);
                 self.choose(class, to, flag, a, b);
+            }
+            Inst::Frame { reg, class, disp, store, .. } => {
+                let code = match (class, store) {
+                    (Class::Gpr, false) => Code::Ld,
+                    (Class::Gpr, true) => Code::Sd,
+                    (Class::Fpr, false) => Code::Fld,
+                    (Class::Fpr, true) => Code::Fsd,
+                    (Class::Vec, false) => Code::Vle64,
+                    (Class::Vec, true) => Code::Vse64,
+                };
+                self.frame_access(code, self.function.regs[reg], disp.into());
             }
             Inst::SetType { bytes, eighths, lanes } => {
                 let vtype = vtype(bytes, eighths);
@@ -360,8 +373,10 @@ fn used(function: &Function<'_>) -> std::collections::BTreeSet<(usize, u8)> {
                     all.insert((class(0, op.code), function.regs[*reg]));
                 }
             }
-            Inst::Copy { to, class, .. } | Inst::Choose { to, class, .. } => {
-                all.insert((*class as usize, function.regs[*to]));
+            Inst::Copy { to: reg, class, .. }
+            | Inst::Choose { to: reg, class, .. }
+            | Inst::Frame { reg, class, .. } => {
+                all.insert((*class as usize, function.regs[*reg]));
             }
             Inst::Number { to: Arg::Reg(to), .. }
             | Inst::AddNumber { to: Arg::Reg(to), .. }
@@ -372,4 +387,79 @@ fn used(function: &Function<'_>) -> std::collections::BTreeSet<(usize, u8)> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instructions(code: Vec<Inst>, labels: usize, frame: i64) -> Vec<Instruction> {
+        let code: Vec<(Inst, u32)> = code.into_iter().map(|inst| (inst, 0)).collect();
+        super::instructions(&Function { code: &code, regs: &SecondaryMap::new(), frame, pool: &[] }, labels)
+    }
+
+    /// Runs instructions on numbers; all but `x0` start as their own number.
+    fn run(code: &[Instruction]) -> [i64; 32] {
+        let mut x: [i64; 32] = std::array::from_fn(|i| i as i64);
+        for instruction in code {
+            let reg = |at: usize| x[usize::from(instruction.regs[at])];
+            let imm = instruction.imm;
+            let value = match instruction.code {
+                Code::Addi => reg(1).wrapping_add(imm),
+                Code::Addiw => i64::from(reg(1).wrapping_add(imm) as i32),
+                Code::Add => reg(1).wrapping_add(reg(2)),
+                Code::Slli => reg(1) << imm,
+                Code::Lui => i64::from((imm << 12) as i32),
+                _ => break,
+            };
+            instruction.encode().unwrap();
+            x[usize::from(instruction.regs[0])] = value;
+        }
+        x
+    }
+
+    #[test]
+    fn numbers_of_all_sizes_are_made() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let edges = [0, 1, -1, 2047, 2048, -2048, -2049, 0x7fff_f7ff, 0x7fff_f800, 0x7fff_ffff, i64::MIN, i64::MAX];
+        let random = std::iter::repeat_with(|| rng.i64(..) >> rng.u32(..64)).take(20_000);
+        for value in edges.into_iter().chain([i64::from(i32::MIN), 1 << 31, 1 << 32, -(1 << 31) - 1]).chain(random) {
+            let code = instructions(vec![Inst::Number { to: Arg::Fixed(5), value }], 0, 0);
+            assert_eq!(run(&code)[5], value);
+            assert!(code.len() <= 8, "{value:#x}");
+            let code = instructions(vec![Inst::AddNumber { to: Arg::Fixed(5), base: Arg::Fixed(6), by: value }], 0, 0);
+            assert_eq!(run(&code)[5], value.wrapping_add(6));
+            let code = instructions(vec![Inst::AddNumber { to: Arg::Fixed(5), base: Arg::Fixed(5), by: value }], 0, 0);
+            assert_eq!(run(&code)[5], value.wrapping_add(5));
+        }
+    }
+
+    #[test]
+    fn branches_reach_over_long_code() {
+        for filling in [10, 1020, 1023, 1024, 1100, 100_000] {
+            let (again, out) = (0, 1);
+            let branch = |label| Inst::Branch { code: Code::Blt, a: Arg::Fixed(5), b: Arg::Fixed(6), label };
+            let mut code = vec![Inst::Label { label: again, hot: true }, branch(out)];
+            code.extend((0..filling).map(|_| Inst::AddNumber { to: Arg::Fixed(7), base: Arg::Fixed(7), by: 1 }));
+            code.extend([branch(again), Inst::Label { label: out, hot: false }, Inst::Return(0)]);
+            let all = instructions(code, 2, 0);
+            let back = all.iter().rposition(|i| i.imm < 0).unwrap();
+            let to = |at: usize| at as i64 + all[at].imm / 4;
+            assert_eq!(to(back), 0, "back to the start over {filling}");
+            let forward = usize::from(all[0].code == Code::Bge);
+            assert_eq!(to(forward), back as i64 + 1, "out over {filling}");
+            assert_eq!(forward == 1, filling > 1020, "an opposite branch over a jump, over {filling}");
+            assert!(all.iter().all(|i| i.encode().is_ok()));
+        }
+    }
+
+    #[test]
+    fn frames_of_all_sizes_are_left_as_they_were_entered() {
+        for frame in [0, 16, 2032, 2048, 4096, 100_000] {
+            let all = instructions(vec![Inst::Return(3)], 0, frame);
+            let x = run(&all);
+            assert_eq!((x[2], x[10]), (2, 3), "{frame}");
+            assert_eq!(all.last().unwrap().to_string(), "jalr x0, 0(x1)");
+        }
+    }
 }

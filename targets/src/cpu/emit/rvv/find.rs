@@ -2,20 +2,18 @@
 
 use cranelift_entity::SecondaryMap;
 
-use crate::cpu::kernel::ir::{Cond, Cvt, Kernel, Op, Stmt, Value};
+use crate::cpu::kernel::ir::{Access, Addr, Cvt, Kernel, Op, Stmt, Value};
 use crate::cpu::kernel::types::Elem;
 
 /// Findings.
 #[derive(Default)]
 pub(super) struct Found {
-    /// Uses per value.
-    pub uses: SecondaryMap<Value, u32>,
     /// Comparisons whose only use is to select, in the block that makes them.
     pub selects: SecondaryMap<Value, bool>,
     /// Values that are nothing but four bytes for all words of left operands of dot products, and whether those are signed:
     /// the operand itself, and from what it is made if that is a load.
     pub bytes: SecondaryMap<Value, Option<bool>>,
-    /// Loads of bytes that are nothing but right operands of dot products: words.
+    /// Loads of weights that are nothing but right operands of dot products: words, packed as such and so aligned.
     pub words: SecondaryMap<Value, bool>,
 }
 
@@ -27,13 +25,13 @@ struct Left {
 }
 
 impl Found {
-    pub fn of(kernel: &Kernel) -> Self {
+    /// Those of that kernel, whose values have so many uses.
+    pub fn of(kernel: &Kernel, uses: &SecondaryMap<Value, u32>) -> Self {
         let mut found = Found::default();
         let mut ops: SecondaryMap<Value, Option<&Op>> = SecondaryMap::new();
         let mut lefts: SecondaryMap<Value, Left> = SecondaryMap::new();
         let mut rights: SecondaryMap<Value, u32> = SecondaryMap::new();
         visit(&kernel.body, &mut |stmt| {
-            found.count(stmt);
             if let Stmt::Let { result, op } = stmt {
                 ops[*result] = Some(op);
                 if let Op::Dot4 { a_signed, a, b, .. } = op {
@@ -44,41 +42,28 @@ impl Found {
             }
         });
         for value in kernel.values.keys() {
-            let (left, uses) = (lefts[value], found.uses[value]);
-            let only = left.signed == uses || left.unsigned == uses;
-            if uses > 0 && only && kernel.values[value].lanes > 4 {
-                found.chain(kernel, &ops, value, left.signed > 0);
+            let (left, count) = (lefts[value], uses[value]);
+            let only = left.signed == count || left.unsigned == count;
+            if count > 0 && only && kernel.values[value].lanes > 4 {
+                found.chain(kernel, &ops, uses, (value, left.signed > 0));
             }
-            found.words[value] = uses > 0 && rights[value] == uses && matches!(ops[value], Some(Op::Load(_)));
+            let weights = |addr: &Addr| kernel.params[addr.param].access == Access::Weight;
+            let loaded = matches!(ops[value], Some(Op::Load(addr)) if weights(addr));
+            found.words[value] = count > 0 && rights[value] == count && loaded;
         }
-        found.find_selects(&kernel.body);
+        found.find_selects(&kernel.body, uses);
         found
-    }
-
-    fn count(&mut self, stmt: &Stmt) {
-        let mut count_cond = |cond: &Cond| {
-            if let Cond::Value(value) = cond {
-                self.uses[*value] += 1;
-            }
-        };
-        match stmt {
-            Stmt::If { cond, .. } | Stmt::Guard { cond, .. } => count_cond(cond),
-            _ => {}
-        }
-        match stmt {
-            Stmt::Let { op, .. } => op.for_each_operand(|v| self.uses[v] += 1),
-            Stmt::Store { value, .. } | Stmt::Bind { value, .. } => self.uses[*value] += 1,
-            Stmt::For(f) => f.inits.iter().chain(&f.body.yields).for_each(|&v| self.uses[v] += 1),
-            Stmt::If { then, other, .. } => {
-                then.yields.iter().chain(&other.yields).for_each(|&v| self.uses[v] += 1);
-            }
-            Stmt::Guard { .. } | Stmt::Prefetch { .. } => {}
-        }
     }
 
     /// A left operand that repeats a word: `bits(splat(...))`. When the word is nothing but a load of four bytes, that is
     /// four loads of a byte.
-    fn chain(&mut self, kernel: &Kernel, ops: &SecondaryMap<Value, Option<&Op>>, value: Value, signed: bool) {
+    fn chain(
+        &mut self,
+        kernel: &Kernel,
+        ops: &SecondaryMap<Value, Option<&Op>>,
+        uses: &SecondaryMap<Value, u32>,
+        (value, signed): (Value, bool),
+    ) {
         let Some(Op::Cvt(Cvt::Bits, splat)) = ops[value] else { return };
         let Some(Op::Splat(word)) = ops[*splat] else { return };
         if kernel.values[*splat].elem.bits() != 32 {
@@ -87,23 +72,23 @@ impl Found {
         self.bytes[value] = Some(signed);
         let Some(Op::Cvt(Cvt::Bits, four)) = ops[*word] else { return };
         let loads = matches!(ops[*four], Some(Op::Load(_))) && kernel.values[*four].elem == Elem::I8;
-        if loads && kernel.values[*four].lanes == 4 && [*splat, *word, *four].iter().all(|v| self.uses[*v] == 1) {
+        if loads && kernel.values[*four].lanes == 4 && [*splat, *word, *four].iter().all(|v| uses[*v] == 1) {
             [*splat, *word, *four].into_iter().for_each(|v| self.bytes[v] = Some(signed));
         }
     }
 
-    fn find_selects(&mut self, stmts: &[Stmt]) {
+    fn find_selects(&mut self, stmts: &[Stmt], uses: &SecondaryMap<Value, u32>) {
         let mut made: SecondaryMap<Value, bool> = SecondaryMap::new();
         for stmt in stmts {
             match stmt {
                 Stmt::Let { result, op: Op::Cmp(..) } => made[*result] = true,
                 Stmt::Let { op: Op::Select(mask, ..), .. } => {
-                    self.selects[*mask] = made[*mask] && self.uses[*mask] == 1;
+                    self.selects[*mask] = made[*mask] && uses[*mask] == 1;
                 }
-                Stmt::For(f) => self.find_selects(&f.body.stmts),
+                Stmt::For(f) => self.find_selects(&f.body.stmts, uses),
                 Stmt::If { then, other, .. } => {
-                    self.find_selects(&then.stmts);
-                    self.find_selects(&other.stmts);
+                    self.find_selects(&then.stmts, uses);
+                    self.find_selects(&other.stmts, uses);
                 }
                 _ => {}
             }

@@ -1,11 +1,12 @@
 //! Instructions before registers are given out.
 
-use super::super::alloc::{Facts, Flow, Reg};
+use super::super::alloc::{Flow, Reg};
+use super::super::registers::Instruction;
 use super::isa::Code;
 
 /// Register files: positions in the list that the allocator is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(in crate::cpu::emit) enum Class {
     /// General purpose.
     Gpr = 0,
     /// Floating point.
@@ -16,7 +17,7 @@ pub(super) enum Class {
 
 /// A register operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arg {
+pub(in crate::cpu::emit) enum Arg {
     /// One that the allocator chooses.
     Reg(Reg),
     /// That one of its file: `x0`, the stack pointer, the encoder's own, `v0`.
@@ -25,16 +26,12 @@ pub(super) enum Arg {
 
 /// `x0`.
 pub(super) const ZERO: Arg = Arg::Fixed(0);
-/// The stack pointer.
-pub(super) const SP: Arg = Arg::Fixed(2);
-/// `t6`: free between any two instructions, so never given out.
-pub(super) const TEMP: Arg = Arg::Fixed(31);
 /// The vector register that selects lanes: free between any two operations of the kernel, so never given out.
 pub(super) const V0: Arg = Arg::Fixed(0);
 
 /// What an instruction needs of the vector type and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Demand {
+pub(in crate::cpu::emit) enum Demand {
     /// Elements of so many bytes in the `1 / 2^eighths`th part of a register, and so many lanes.
     Exact { bytes: u8, eighths: u8, lanes: u16 },
     /// A load or store of so many lanes of so many bytes: its element may differ from that of the type.
@@ -47,7 +44,7 @@ pub(super) enum Demand {
 
 /// An instruction of the machine.
 #[derive(Clone, Debug)]
-pub(super) struct Op {
+pub(in crate::cpu::emit) struct Op {
     pub code: Code,
     /// In the order of its text.
     pub regs: Vec<Arg>,
@@ -57,7 +54,7 @@ pub(super) struct Op {
 
 /// An instruction or what becomes some.
 #[derive(Clone, Debug)]
-pub(super) enum Inst {
+pub(in crate::cpu::emit) enum Inst {
     Op(Op),
     /// One register to another of its class.
     Copy {
@@ -104,6 +101,14 @@ pub(super) enum Inst {
         b: Reg,
         class: Class,
     },
+    /// Moves a register to or from the frame; `words` of a vector register, 0 of others.
+    Frame {
+        reg: Reg,
+        class: Class,
+        disp: i32,
+        words: u16,
+        store: bool,
+    },
     /// The vector type and length from here on.
     SetType {
         bytes: u8,
@@ -115,8 +120,19 @@ pub(super) enum Inst {
 }
 
 impl Inst {
-    /// Calls `f` on every register that the allocator chooses, with whether it is read and whether it is written.
-    pub fn for_each_reg(&mut self, mut f: impl FnMut(&mut Reg, bool, bool)) {
+    /// What it needs of the vector type and length.
+    pub fn demand(&self) -> Option<Demand> {
+        match self {
+            Inst::Op(op) => op.demand,
+            // What lies beyond the length that the code is made for is of no value.
+            Inst::Frame { words: lanes @ 1.., .. } => Some(Demand::Memory { bytes: 8, lanes: *lanes }),
+            _ => None,
+        }
+    }
+}
+
+impl Instruction for Inst {
+    fn for_each_reg(&mut self, f: &mut dyn FnMut(&mut Reg, bool, bool)) {
         let mut arg = |arg: &mut Arg, read: bool, written: bool| {
             if let Arg::Reg(reg) = arg {
                 f(reg, read, written);
@@ -147,12 +163,12 @@ impl Inst {
                 [flag, a, b].into_iter().for_each(|reg| f(reg, true, false));
                 f(to, false, true);
             }
+            Inst::Frame { reg, store, .. } => f(reg, *store, !*store),
             Inst::Label { .. } | Inst::Jump(_) | Inst::SetType { .. } | Inst::Return(_) => {}
         }
     }
 
-    /// Where control goes.
-    pub fn flow(&self) -> Flow {
+    fn flow(&self) -> Flow {
         match self {
             Inst::Label { label, .. } => Flow::Label(*label),
             Inst::Jump(label) => Flow::Jump(*label),
@@ -162,24 +178,20 @@ impl Inst {
         }
     }
 
-    /// What the allocator has to know: one entry, or a second one that reads the same registers again when the written one
-    /// must be none of them.
-    pub fn facts(&self, depth: u32, out: &mut Vec<Facts>) {
-        let (mut uses, mut defs) = (Vec::new(), Vec::new());
-        self.clone().for_each_reg(|reg, read, written| {
-            if read {
-                uses.push(*reg);
-            }
-            if written {
-                defs.push(*reg);
-            }
-        });
-        let apart = matches!(self, Inst::Op(op) if op.code.apart());
-        let again: Vec<Reg> = uses.iter().copied().filter(|reg| apart && !defs.contains(reg)).collect();
-        out.push(Facts { uses, defs, copies: matches!(self, Inst::Copy { .. }), flow: self.flow(), depth });
-        if apart {
-            out.push(Facts { uses: again, defs: Vec::new(), copies: false, flow: Flow::Next, depth });
-        }
+    fn copies(&self) -> bool {
+        matches!(self, Inst::Copy { .. })
+    }
+
+    fn opens_hot_loop(&self) -> bool {
+        matches!(self, Inst::Label { hot: true, .. })
+    }
+
+    fn repeats(&self) -> bool {
+        matches!(self, Inst::Number { .. } | Inst::Pool { .. })
+    }
+
+    fn keeps_apart(&self) -> bool {
+        matches!(self, Inst::Op(op) if op.code.apart())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kernel IR to RISC-V machine code with vectors: RV64GCV of a promised register length.
 //!
 //! Instructions are selected in the kernel's order (`body.rs`), scalars loaded some earlier (`ahead.rs`), registers given out by the shared allocator, what does not
-//! fit goes to the frame (`spill.rs`), vector types and lengths are set where they change (`vtype.rs`), and an encoder of
+//! fit goes to the frame, vector types and lengths are set where they change (`vtype.rs`), and an encoder of
 //! our own makes words (`isa.rs`, `encode.rs`).
 //!
 //! A kernel value is a row of *parts*: vector registers with consecutive lanes. Lengths are always stated and never derived
@@ -17,23 +17,24 @@
 mod ahead;
 mod arith;
 mod body;
+mod code;
 mod convert;
+mod dot;
 mod encode;
 mod find;
 mod inst;
 pub mod isa;
 mod lanes;
 mod scalar;
-mod spill;
 #[cfg(test)]
 mod tests;
 mod vtype;
 
 use adze_ir::extent::Extent;
-use cranelift_entity::PrimaryMap;
 
 use super::KernelCode;
-use super::alloc::{Info, Outcome, Reg, allocate};
+use super::alloc::{Info, Reg};
+use super::registers::{self, Frame, Registers, Stats};
 use crate::cpu::kernel::ir::Kernel;
 use crate::cpu::machine::{Arch, CodegenError, Machine};
 use inst::{Class, Inst};
@@ -72,24 +73,25 @@ const VECTORS: [u8; 31] = {
     all
 };
 
-/// Rounds of spilling before giving up; one or two are the rule.
-const ROUNDS: usize = 12;
-
 /// A kernel with virtual registers.
-struct Selected {
-    code: Vec<(Inst, u32)>,
-    regs: PrimaryMap<Reg, Info>,
-    labels: usize,
-    pool: Vec<u8>,
-}
+type Selected = registers::Selected<Inst>;
 
-/// What became of a kernel, for tests and listings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Moves of registers to or from the frame inside innermost loops.
-    pub hot_spills: usize,
-    /// All such moves.
-    pub spills: usize,
+impl Registers for Cpu {
+    type Inst = Inst;
+
+    fn files(&self) -> Vec<&[u8]> {
+        vec![&GPRS, &FPRS, &VECTORS]
+    }
+
+    fn slot_bytes(&self, class: usize) -> i32 {
+        if class == Class::Vec as usize { self.vector_bytes as i32 } else { 8 }
+    }
+
+    fn transfer(&self, class: usize, reg: Reg, disp: i32, store: bool) -> Inst {
+        let class = [Class::Gpr, Class::Fpr, Class::Vec][class];
+        let words = if class == Class::Vec { (self.vector_bytes / 8) as u16 } else { 0 };
+        Inst::Frame { reg, class, disp, words, store }
+    }
 }
 
 /// Machine code of a verified kernel.
@@ -129,23 +131,15 @@ pub struct Listing {
 pub fn instructions(kernel: &Kernel, cpu: Cpu) -> Result<Listing, CodegenError> {
     let mut selected = body::select(kernel, cpu)?;
     ahead::load_ahead(&mut selected.code);
-    let files = [&GPRS[..], &FPRS[..], &VECTORS[..]];
-    let mut frame = spill::Frame::new(cpu);
-    for _ in 0..ROUNDS {
-        let mut facts = Vec::with_capacity(selected.code.len());
-        selected.code.iter().for_each(|(inst, depth)| inst.facts(*depth, &mut facts));
-        match allocate(&facts, &selected.regs, &files) {
-            Outcome::Done(regs) => {
-                let Selected { code, labels, pool, .. } = selected;
-                let code = vtype::set_types(code);
-                let function = encode::Function { code: &code, regs: &regs, frame: frame.bytes, pool: &pool };
-                let instructions = encode::instructions(&function, labels);
-                return Ok(Listing { instructions, pool, stats: frame.stats });
-            }
-            Outcome::Spill(regs) => frame.spill(&mut selected, &regs),
-        }
-    }
-    Err(unsupported(kernel, cpu, "a value that fits no register".into()))
+    let mut frame = Frame::new(0);
+    let Some(regs) = frame.give_out(&cpu, &mut selected) else {
+        return Err(unsupported(kernel, cpu, "a value that fits no register".into()));
+    };
+    let Selected { code, labels, pool, .. } = selected;
+    let code = vtype::set_types(code);
+    let function = encode::Function { code: &code, regs: &regs, frame: frame.bytes().into(), pool: &pool };
+    let instructions = encode::instructions(&function, labels);
+    Ok(Listing { instructions, pool, stats: frame.stats })
 }
 
 fn unsupported(kernel: &Kernel, cpu: Cpu, op: String) -> CodegenError {

@@ -1,109 +1,17 @@
 //! Scalars: integers and masks in general registers, floats in theirs.
 
-use super::super::address::Scalars;
 use super::super::alloc::Reg;
-use super::body::{Body, Code_, Mem, Part};
-use super::inst::{Arg, Class, Demand, Inst, ZERO, fits12};
+use super::body::{Body, Mem, Part};
+use super::code::Gp;
+use super::inst::{Arg, Class, Demand, fits12};
 use super::isa::{Code, ROUND_DYNAMIC, ROUND_TO_ZERO};
 use crate::cpu::kernel::ir::{BinOp, Cmp, Shift, UnOp};
 use crate::cpu::kernel::types::Elem;
 use crate::cpu::machine::CodegenError;
 
-/// A 64-bit integer: in a register that is never written again, or known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gp {
-    Reg(Reg),
-    Num(i64),
-}
-
 /// The one for `f32` or `f64`.
 fn by_float(elem: Elem, single: Code, double: Code) -> Code {
     if elem == Elem::F64 { double } else { single }
-}
-
-impl Code_ {
-    /// In a register.
-    pub fn gp_reg(&mut self, value: Gp) -> Reg {
-        match value {
-            Gp::Reg(reg) => reg,
-            Gp::Num(number) => self.number_reg(number),
-        }
-    }
-
-    /// As an operand: zero has a register of its own.
-    pub fn gp_arg(&mut self, value: Gp) -> Arg {
-        match value {
-            Gp::Num(0) => ZERO,
-            value => Arg::Reg(self.gp_reg(value)),
-        }
-    }
-
-    /// `to = value`.
-    pub fn set(&mut self, to: Reg, value: Gp) {
-        match value {
-            Gp::Reg(from) => self.push(Inst::Copy { to, from, class: Class::Gpr }),
-            Gp::Num(value) => self.push(Inst::Number { to: Arg::Reg(to), value }),
-        }
-    }
-
-    /// `to = a + by`; `to` may be `a`.
-    pub fn set_add(&mut self, to: Reg, a: Gp, by: i64) {
-        match a {
-            Gp::Num(a) => self.set(to, Gp::Num(a.wrapping_add(by))),
-            Gp::Reg(a) if a == to && by == 0 => {}
-            Gp::Reg(a) => self.push(Inst::AddNumber { to: Arg::Reg(to), base: Arg::Reg(a), by }),
-        }
-    }
-
-    /// `a op b` in a new register.
-    pub fn alu(&mut self, code: Code, a: Gp, b: Gp) -> Gp {
-        let (a, b) = (self.gp_arg(a), self.gp_arg(b));
-        let to = self.reg(Class::Gpr);
-        self.op(code, &[Arg::Reg(to), a, b], 0);
-        Gp::Reg(to)
-    }
-
-    /// `a op imm` in a new register; the number fits.
-    pub fn alu_imm(&mut self, code: Code, a: Gp, imm: i64) -> Gp {
-        let a = self.gp_arg(a);
-        let to = self.reg(Class::Gpr);
-        self.op(code, &[Arg::Reg(to), a], imm);
-        Gp::Reg(to)
-    }
-
-    /// `a`, or `b` where the flag is zero.
-    pub fn choose(&mut self, flag: Gp, a: Reg, b: Reg, class: Class) -> Reg {
-        let (flag, to) = (self.gp_reg(flag), self.reg(class));
-        self.push(Inst::Choose { to, flag, a, b, class });
-        to
-    }
-
-    /// An address that a displacement of 12 bits reaches.
-    pub fn near(&mut self, base: Arg, disp: i64) -> (Arg, i64) {
-        if fits12(disp) { (base, disp) } else { (self.far(base, disp), 0) }
-    }
-
-    /// The sum in a register.
-    pub fn far(&mut self, base: Arg, disp: i64) -> Arg {
-        if disp == 0 {
-            return base;
-        }
-        let to = Arg::Reg(self.reg(Class::Gpr));
-        self.push(Inst::AddNumber { to, base, by: disp });
-        to
-    }
-
-    /// 1 if `a < b`, else 0.
-    fn less(&mut self, a: Gp, b: Gp, signed: bool) -> Gp {
-        self.alu(if signed { Code::Slt } else { Code::Sltu }, a, b)
-    }
-
-    /// The smaller or the larger one.
-    fn limit(&mut self, a: Gp, b: Gp, larger: bool, signed: bool) -> Gp {
-        let first = if larger { self.less(b, a, signed) } else { self.less(a, b, signed) };
-        let (a, b) = (self.gp_reg(a), self.gp_reg(b));
-        Gp::Reg(self.choose(first, a, b, Class::Gpr))
-    }
 }
 
 impl Body<'_> {
@@ -112,7 +20,7 @@ impl Body<'_> {
         match part {
             Part::Int(number) => Gp::Num(*number),
             Part::Reg(reg) => Gp::Reg(*reg),
-            _ => Gp::Num(0),
+            other => unreachable!("scalars are in registers or known, found {other:?}"),
         }
     }
 
@@ -121,7 +29,7 @@ impl Body<'_> {
         match part {
             Part::Reg(reg) => *reg,
             Part::Float(bits) => self.code.float_reg(*bits, elem.bytes() as u8),
-            _ => self.code.float_reg(0, elem.bytes() as u8),
+            other => unreachable!("scalars are in registers or known, found {other:?}"),
         }
     }
 
@@ -450,82 +358,5 @@ impl Body<'_> {
         let to = self.code.reg(class);
         self.code.vector(code, &[to, from].map(Arg::Reg), 0, Demand::Element(elem.bytes() as u8));
         to
-    }
-}
-
-/// Arithmetic of extents and addresses; what is known stays a number.
-impl Scalars for Code_ {
-    type Value = Gp;
-
-    fn number(&mut self, value: i64) -> Gp {
-        Gp::Num(value)
-    }
-
-    fn add(&mut self, a: Gp, b: Gp) -> Gp {
-        match (a, b) {
-            (a, Gp::Num(by)) | (Gp::Num(by), a) => self.add_number(a, by),
-            (a, b) => self.alu(Code::Add, a, b),
-        }
-    }
-
-    fn add_number(&mut self, a: Gp, by: i64) -> Gp {
-        match a {
-            Gp::Num(a) => Gp::Num(a.wrapping_add(by)),
-            a if by == 0 => a,
-            a => {
-                let to = self.reg(Class::Gpr);
-                self.set_add(to, a, by);
-                Gp::Reg(to)
-            }
-        }
-    }
-
-    fn mul(&mut self, a: Gp, b: Gp) -> Gp {
-        match (a, b) {
-            (a, Gp::Num(by)) | (Gp::Num(by), a) => self.mul_number(a, by),
-            (a, b) => self.alu(Code::Mul, a, b),
-        }
-    }
-
-    fn mul_number(&mut self, a: Gp, by: i64) -> Gp {
-        match a {
-            Gp::Num(a) => Gp::Num(a.wrapping_mul(by)),
-            a if by > 0 && by & (by - 1) == 0 => self.alu_imm(Code::Slli, a, by.trailing_zeros().into()),
-            a => self.alu(Code::Mul, a, Gp::Num(by)),
-        }
-    }
-
-    fn shift_right(&mut self, a: Gp, by: u32) -> Gp {
-        match a {
-            Gp::Num(a) => Gp::Num(a >> by),
-            a if by == 0 => a,
-            a => self.alu_imm(Code::Srai, a, by.into()),
-        }
-    }
-
-    fn min(&mut self, a: Gp, b: Gp) -> Gp {
-        match (a, b) {
-            (Gp::Num(a), Gp::Num(b)) => Gp::Num(a.min(b)),
-            (a, b) => self.limit(a, b, false, true),
-        }
-    }
-
-    fn max(&mut self, a: Gp, b: Gp) -> Gp {
-        match (a, b) {
-            (Gp::Num(a), Gp::Num(b)) => Gp::Num(a.max(b)),
-            (a, b) => self.limit(a, b, true, true),
-        }
-    }
-
-    fn floor_div(&mut self, a: Gp, b: Gp) -> Gp {
-        if let (Gp::Num(a), Gp::Num(b)) = (a, b) {
-            return Gp::Num(a.div_euclid(b.max(1)));
-        }
-        let divisor = self.max(b, Gp::Num(1));
-        let quotient = self.alu(Code::Div, a, divisor);
-        // Down: one less where the product is above the dividend.
-        let product = self.alu(Code::Mul, quotient, divisor);
-        let above = self.less(a, product, true);
-        self.alu(Code::Sub, quotient, above)
     }
 }

@@ -2,9 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
+use super::super::disassemble::{Reader, disassembler};
 use super::isa::{Code, Field, Instruction, ROUND_DYNAMIC, ROUND_TO_ZERO, vtype};
 
 /// An immediate of that field, bounds more often than others.
@@ -42,51 +41,18 @@ fn instructions(of_each: usize) -> Vec<Instruction> {
     all
 }
 
-/// LLVM's disassembler; `None` when there is none.
-fn disassembler() -> Option<&'static str> {
-    let names = ["llvm-mc-22", "llvm-mc-21", "llvm-mc-20", "llvm-mc-19", "llvm-mc"];
-    let found = names
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
-    if found.is_none() {
-        assert!(std::env::var_os("ADZE_REQUIRE").is_none(), "ADZE_REQUIRE is set and this is missing: llvm-mc");
-        eprintln!("skipped: llvm-mc");
-    }
-    found
-}
-
-/// `addi x0, x0, 0`: stands between words, since one that is not known leaves no line.
-const BETWEEN: &str = "addi x0, x0, 0";
-
-/// Words as LLVM spells them, white space made one blank; nothing for what it does not know.
-fn disassemble(program: &str, words: &[u32]) -> Vec<String> {
-    let mut child = Command::new(program)
-        .args(["--disassemble", "--triple=riscv64", "--mattr=+m,+a,+f,+d,+v", "-M", "no-aliases", "-M", "numeric"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let line = |word: u32| word.to_le_bytes().iter().map(|byte| format!("{byte:#04x} ")).collect::<String>() + "\n";
-    let input: String = words.iter().flat_map(|word| [line(*word), line(0x13)]).collect();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let plain = |line: &str| line.split('#').next().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
-    let lines: Vec<String> =
-        text.lines().map(plain).filter(|line| !line.is_empty() && !line.starts_with('.')).collect();
-    let found: Vec<String> = lines.split(|line| line == BETWEEN).map(|lines| lines.join(" ")).collect();
-    found[..found.len() - 1].to_vec()
-}
+const READER: Reader = Reader {
+    options: &["--triple=riscv64", "--mattr=+m,+a,+f,+d,+v", "-M", "no-aliases", "-M", "numeric"],
+    comment: "#",
+    between: (0x13, "addi x0, x0, 0"),
+};
 
 #[test]
 fn llvm_reads_what_was_written() {
     let Some(program) = disassembler() else { return };
     let all = instructions(60);
     let words: Vec<u32> = all.iter().map(|i| i.encode().unwrap()).collect();
-    let found = disassemble(program, &words);
+    let found = READER.read(program, &words);
     let mut different = BTreeMap::new();
     for ((instruction, word), found) in all.iter().zip(&words).zip(&found) {
         let wanted = instruction.to_string();

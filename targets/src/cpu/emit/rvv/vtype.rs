@@ -85,16 +85,9 @@ pub(super) fn set_types(code: Vec<(Inst, u32)>) -> Vec<(Inst, u32)> {
     out
 }
 
-fn demand(inst: &Inst) -> Option<Demand> {
-    match inst {
-        Inst::Op(op) => op.demand,
-        _ => None,
-    }
-}
-
 /// What serves an instruction, and if possible the next one that has no choice.
 fn choose(code: &[(Inst, u32)], at: usize, wish: Demand) -> Set {
-    let exact = code[at..].iter().find_map(|(inst, _)| match demand(inst) {
+    let exact = code[at..].iter().find_map(|(inst, _)| match inst.demand() {
         Some(next @ Demand::Exact { .. }) => Some(Set::only(next)),
         _ => None,
     });
@@ -132,7 +125,7 @@ fn walk(
             Inst::Branch { label, .. } => come(*label, known, at_labels),
             Inst::Return(_) => known = Known::Nothing,
             inst => {
-                if let Some(wish) = demand(inst)
+                if let Some(wish) = inst.demand()
                     && !known.serves(wish)
                 {
                     let set = choose(code, at, wish);
@@ -155,7 +148,7 @@ fn wanted_before_loops(code: &[(Inst, u32)]) -> BTreeMap<usize, Set> {
             }
             Inst::Branch { label, .. } => {
                 let Some(&start) = labels.get(label) else { continue };
-                let mut demands = (start..end).filter_map(|at| Some((at, demand(&code[at].0)?)));
+                let mut demands = (start..end).filter_map(|at| Some((at, code[at].0.demand()?)));
                 let Some((at, first)) = demands.next() else { continue };
                 let set = choose(code, at, first);
                 let mut last = set;
