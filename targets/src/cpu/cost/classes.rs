@@ -64,7 +64,7 @@ pub(super) fn parts(ty: Type, machine: &Machine) -> f64 {
 
 /// Whether the machine has an emitter of ours, which knows instructions that Cranelift does not.
 pub(super) fn has_own_emitter(machine: &Machine) -> bool {
-    machine.arch == Arch::X86_64 && machine.vector_bytes > 16
+    machine.arch == Arch::Aarch64 || (machine.arch == Arch::X86_64 && machine.vector_bytes > 16)
 }
 
 /// Counts an operation.
@@ -72,10 +72,12 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
     let count = parts(ty, machine);
     let class = if ty.lanes == 1 && !ty.elem.is_float() { Class::Int } else { Class::Arith };
     let (x86, wide) = (machine.arch == Arch::X86_64, has_own_emitter(machine));
+    // Multiply-adds take a lane of a register themselves.
+    let by_lane = machine.arch == Arch::Aarch64 && ty.elem.is_float();
     match op {
         Op::Const(_) => {}
         Op::Extent(extent) => ops.add(Class::Int, extent.terms().0.len() as f64),
-        Op::Splat(_) if ty.lanes == 1 => {}
+        Op::Splat(_) if ty.lanes == 1 || by_lane => {}
         Op::Splat(_) => ops.add(Class::Shuffle, 1.0),
         Op::Load(_) => ops.add(Class::Load, count),
         Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, 1.5 * count),
@@ -88,6 +90,8 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Bin(BinOp::Min | BinOp::Max, ..) if ty.elem.is_float() && x86 => {
             ops.add(class, if wide { 5.0 * count } else { 8.0 * count });
         }
+        // A comparison and a selection.
+        Op::Bin(BinOp::MinSel | BinOp::MaxSel, ..) if machine.arch == Arch::Aarch64 => ops.add(class, 2.0 * count),
         Op::Bin(..) | Op::Shift(..) | Op::Cmp(..) => ops.add(class, count),
         Op::Select(..) => ops.add(class, if wide { count } else { 1.5 * count }),
         Op::MulAdd(..) if !machine.has_fma => {
@@ -99,16 +103,21 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Fma(..) | Op::MulAdd(..) => ops.add(Class::Fma, count),
         Op::Cvt(Cvt::Bits, _) => {}
         Op::Cvt(Cvt::FromF16 | Cvt::ToF16 | Cvt::FromBf16 | Cvt::ToBf16, from) => {
-            let each = if wide { 2.0 } else { 8.0 };
+            let each = match (wide, x86) {
+                (true, true) => 2.0,
+                (true, false) => 1.0,
+                (false, _) => 8.0,
+            };
             ops.add(Class::Convert, each * count.max(parts(of(*from), machine)));
         }
-        Op::Cvt(Cvt::ToS | Cvt::ToU, _) => ops.add(Class::Convert, 5.0 * count),
+        Op::Cvt(Cvt::ToS | Cvt::ToU, _) => ops.add(Class::Convert, if wide && !x86 { 1.0 } else { 5.0 } * count),
         Op::Cvt(_, from) => ops.add(Class::Convert, count.max(parts(of(*from), machine))),
         Op::Reduce(_, from) => {
             let steps = f64::from(of(*from).lanes.max(1).ilog2());
             ops.add(Class::Shuffle, steps);
             ops.add(Class::Arith, steps);
         }
+        Op::Extract(..) if by_lane => {}
         Op::Extract(..) | Op::Insert(..) => ops.add(Class::Shuffle, 1.0),
         Op::Shuffle(..) => ops.add(Class::Shuffle, count),
         Op::Dot4 { .. } => {

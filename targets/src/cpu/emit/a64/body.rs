@@ -6,8 +6,9 @@ use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 use super::super::address::{Advance, Scopes};
 use super::super::alloc::{Info, Reg};
 use super::super::uses::Uses;
-use super::code::{Arr, Code, Cond, Size, V3, X3, reaches};
+use super::code::{Code, reaches};
 use super::inst::{Class, Inst, Mem};
+use super::ops::{Arr, Cond, Size, V3, X3};
 use super::scalar::{Gp, number_insts};
 use super::{Cpu, Selected, VECTOR_BYTES, info, runs};
 use crate::cpu::kernel::ir::{Addr, Block, Cmp, Cond as Condition, For, HI, Kernel, LO, Op, Stmt, Value};
@@ -568,7 +569,7 @@ pub(super) fn arr(ty: Type) -> Arr {
 
 /// The lanes that an operation works on.
 pub(super) fn arr_for(op: V3, ty: Type) -> Arr {
-    if op.form() == super::code::Form::Bits { Arr::B16 } else { arr(ty) }
+    if op.form() == super::ops::Form::Bits { Arr::B16 } else { arr(ty) }
 }
 
 /// Condition of a signed or unsigned comparison.

@@ -16,6 +16,7 @@ mod convert;
 mod encode;
 mod inst;
 mod lanes;
+mod ops;
 mod scalar;
 mod schedule;
 #[cfg(test)]

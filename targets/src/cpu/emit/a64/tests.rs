@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
-use super::code::{Arr, ByLane, Code, Cond, Size, V2, V3, VShift, X3};
+use super::code::Code;
+use super::ops::{Arr, ByLane, Cond, Size, V2, V3, VShift, X3};
 use super::text::Listed;
 
 /// An instruction of any kind with any registers; some have no word.
