@@ -181,17 +181,33 @@ impl Selection {
     }
 }
 
+impl Selection {
+    fn new() -> Self {
+        Self {
+            insts: Vec::new(),
+            regs: PrimaryMap::new(),
+            depth: 0,
+            labels: 0,
+            pool: Vec::new(),
+            hot: None,
+            near: Vec::new(),
+        }
+    }
+}
+
+/// What is left of a distance, and the instructions that make the rest of it; for tests.
+#[cfg(test)]
+pub(super) fn reached(disp: i32, size: Size) -> (i32, Vec<Code>) {
+    let mut code = Selection::new();
+    let base = code.reg(Class::Gpr);
+    let near = code.reach(Mem { base, disp }, size);
+    let op = |(inst, _): (Inst, u32)| if let Inst::Op(code, _) = inst { Some(code) } else { None };
+    (near.disp, code.insts.into_iter().filter_map(op).collect())
+}
+
 /// Instructions for a kernel.
 pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError> {
-    let code = Selection {
-        insts: Vec::new(),
-        regs: PrimaryMap::new(),
-        depth: 0,
-        labels: 0,
-        pool: Vec::new(),
-        hot: None,
-        near: Vec::new(),
-    };
+    let code = Selection::new();
     let (uses, scopes) = (Uses::of(kernel), Scopes::new(kernel));
     let mut body = Body { kernel, cpu, code, uses, scopes, values: SecondaryMap::new() };
     body.entry()?;
