@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+"""What integers cost in accuracy: `adze quantize` beside ONNX Runtime's static quantization, on labelled data.
+
+    cli/benches/quantize.py --adze target/release/adze [--models DIR] [--only NAME ...] [--option WORD ...]
+
+DIR holds `<model>.onnx` and `data/` (default: $ADZE_SHARED/models). Each row of TASKS says how a data set becomes a model's
+inputs and what is measured. Samples with an even index calibrate both tools, those with an odd one are measured; none is
+used for both. ONNX Runtime quantizes with its own preparation (shapes, fusion), QDQ, u8 values, i8 weights per channel.
+
+Written is a markdown table: the metric of the float model, of both integer models and their difference to it with its 95 %
+interval (paired: over the same samples); flips (share of predictions that are not those of the float model); KL (mean
+relative entropy of the outputs to the float model's, in milli-nats). Ours is measured on compiled code where the model
+has a batch, in ONNX Runtime otherwise; `apart` is how many predictions differ between the two.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import typing
+
+import numpy as np
+
+MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def pixels(data):
+    """Pixels as they are, channels last."""
+    return [data["x"].astype(np.float32)]
+
+
+def unit_pixels(data):
+    return [data["x"].astype(np.float32) / 255]
+
+
+def normalised(data):
+    """Pixels as ImageNet networks take them, channels first."""
+    return [((data["x"].astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2).copy()]
+
+
+def mfcc(data):
+    return [((data["x"].astype(np.float32) - 83) * 0.5847029)[..., None]]
+
+
+def tokens(data):
+    """Token ids, and a mask of those that are no padding."""
+    ids = data["x"].astype(np.int64)
+    return [ids, (ids != 0).astype(np.int64)]
+
+
+def byte_tokens(data):
+    return [data["x"].astype(np.int32)]
+
+
+def plates(data):
+    return [((data["x"].astype(np.float32) - 127.5) / 128).transpose(0, 3, 1, 2).copy()]
+
+
+def windows(data):
+    """Five frames each, hop one; a sample is a sound of 196 windows."""
+    x = data["x"]
+    return [np.stack([x[:, i : i + 5].reshape(len(x), -1) for i in range(196)], 1)]
+
+
+def photographs(folder):
+    from PIL import Image
+
+    files = sorted(folder.iterdir())
+    x = np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files])
+    return {"x": x, "y": np.array([int(f.stem) for f in files])}
+
+
+def right_class(outputs, data, index):
+    return (outputs.reshape(len(index), -1).argmax(1) == data["y"].astype(np.int64)[index]).astype(float)
+
+
+def right_plate(outputs, data, index):
+    """Greedy decoding: repeats joined, blanks dropped."""
+    blank = outputs.shape[1] - 1
+    charset = data["charset"]
+
+    def text(row):
+        path = row.argmax(0)
+        kept = [c for i, c in enumerate(path) if c != blank and (i == 0 or c != path[i - 1])]
+        return "".join(charset[c] for c in kept)
+
+    return np.array([float(text(row) == data["text"][i]) for row, i in zip(outputs, index)])
+
+
+def anomaly_scores(outputs, inputs):
+    return ((outputs - inputs) ** 2).reshape(len(inputs), -1).mean(1)
+
+
+def auc(scores, labels):
+    """Share of pairs in the right order, ties by half."""
+    a, b = scores[labels == 1], scores[labels == 0]
+    return float(((a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])).mean())
+
+
+@dataclasses.dataclass
+class Task:
+    model: str
+    data: str
+    prepare: typing.Callable
+    right: typing.Callable = right_class
+    #: Axis of the classes in the output; other axes are positions.
+    axis: int = -1
+
+
+TASKS = [
+    Task("mlperf_ic_resnet8_f32", "cifar10_jpeg_500", pixels),
+    Task("mlperf_kws_dscnn_f32", "speech_commands_mfcc_497", mfcc),
+    Task("mlperf_vww_mobilenetv1_f32", "vww_96x96_240", unit_pixels),
+    Task("mlperf_ad_autoencoder_f32", "toycar_anomaly_44", windows, None),
+    Task("resnet20_cifar10_f32", "cifar10_jpeg_500", normalised),
+    Task("mobilenet_v2_f32", "imagenet224_200", normalised),
+    Task("clinc_intent_bert_f32", "clinc_intents_1500", tokens),
+    Task("lprnet_plate_ocr", "plates_300", plates, right_plate, 1),
+    Task("magika_v3_3", "magika_files_152", byte_tokens),
+]
+
+
+def session_of(path):
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_ort(path, arrays):
+    """The first output for every sample; a sample of a model without a batch is a call."""
+    session = session_of(path)
+    inputs = session.get_inputs()
+    if isinstance(inputs[0].shape[0], int):
+        calls = [[a[i : i + 1] for a in arrays] for i in range(len(arrays[0]))]
+    else:
+        calls = [[a[i : i + 64] for a in arrays] for i in range(0, len(arrays[0]), 64)]
+    return np.concatenate([session.run(None, {i.name: a for i, a in zip(inputs, call)})[0] for call in calls])
+
+
+def run_adze(adze, path, arrays, folder):
+    import onnx
+    from onnx import numpy_helper
+
+    ins, outs = folder / "in", folder / "out"
+    ins.mkdir(exist_ok=True)
+    for i, array in enumerate(arrays):
+        (ins / f"input_{i}.pb").write_bytes(numpy_helper.from_array(np.ascontiguousarray(array)).SerializeToString())
+    subprocess.run([adze, "run", path, "--inputs", ins, "--outputs", outs], check=True, capture_output=True)
+    return numpy_helper.to_array(onnx.load_tensor(outs / "output_0.pb"))
+
+
+def quantize_ort(path, arrays, out, folder):
+    """ONNX Runtime's static quantization; calibrated with single samples."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = folder / "prepared.onnx"
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    names = [i.name for i in session_of(path).get_inputs()]
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.next_sample = iter(range(len(arrays[0])))
+
+        def get_next(self):
+            index = next(self.next_sample, None)
+            return None if index is None else {n: a[index : index + 1] for n, a in zip(names, arrays)}
+
+    quantize_static(
+        str(prepared), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+
+
+def quantize_adze(adze, path, arrays, out, folder, options):
+    calib = folder / "calib.npz"
+    np.savez(calib, **{f"in_{i}": a for i, a in enumerate(arrays)})
+    subprocess.run([adze, "quantize", path, "--calib", calib, "-o", out, *options], check=True, stdout=subprocess.DEVNULL)
+
+
+def log_probabilities(outputs, axis):
+    """Of logits or probabilities, classes last, positions in rows."""
+    rows = np.moveaxis(outputs.astype(np.float64), axis, -1).reshape(-1, outputs.shape[axis])
+    # A byte for a probability has steps of 1/256: less than half a step counts as half a step, for every tool alike.
+    if rows.min() >= 0 and np.abs(rows.sum(1) - 1).max() < 0.05:
+        rows = np.maximum(rows, 1 / 512)
+        return np.log(rows / rows.sum(1, keepdims=True))
+    rows = rows - rows.max(1, keepdims=True)
+    return rows - np.log(np.exp(rows).sum(1, keepdims=True))
+
+
+def divergence(reference, outputs, axis):
+    """Mean KL in milli-nats."""
+    p, q = log_probabilities(reference, axis), log_probabilities(outputs, axis)
+    return float((np.exp(p) * (p - q)).sum(1).mean() * 1e3)
+
+
+def flips(reference, outputs, axis):
+    classes = lambda o: np.moveaxis(o, axis, -1).reshape(len(o), -1, o.shape[axis]).argmax(-1)
+    return float((classes(reference) != classes(outputs)).any(1).mean())
+
+
+def classified(task, data, odd, reference, found):
+    """Cells of one tool: metric, difference with interval, flips, KL."""
+    base, ours = task.right(reference, data, odd), task.right(found, data, odd)
+    d = ours - base
+    width = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
+    share = 100 * flips(reference, found, task.axis)
+    kl = divergence(reference, found, task.axis)
+    return [f"{100 * ours.mean():.2f} %", f"{100 * d.mean():+.2f} ± {100 * width:.2f}", f"{share:.2f} %", f"{kl:.3f}"]
+
+
+def detected(data, odd, inputs, reference, found):
+    """The same for anomalies: AUC, its bootstrapped difference, no flips, mean squared change of the output."""
+    labels, rng = data["y"][odd], np.random.default_rng(1)
+    a, b = anomaly_scores(reference, inputs), anomaly_scores(found, inputs)
+    drawn = []
+    for _ in range(2000):
+        pick = rng.integers(0, len(labels), len(labels))
+        if 0 < labels[pick].sum() < len(labels):
+            drawn.append(auc(b[pick], labels[pick]) - auc(a[pick], labels[pick]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    change = ((found - reference) ** 2).mean() / (reference**2).mean()
+    difference = auc(b, labels) - auc(a, labels)
+    return [f"{auc(b, labels):.4f}", f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]", "-", f"nmse {change:.2e}"]
+
+
+def measure(task, args, folder):
+    path = args.models / f"{task.model}.onnx"
+    source = args.models / "data" / task.data
+    data = photographs(source) if source.is_dir() else dict(np.load(source.with_suffix(".npz")))
+    arrays = task.prepare(data)
+    count = len(arrays[0])
+    even, odd = np.arange(0, count, 2), np.arange(1, count, 2)
+    flat = (lambda a: a) if task.right else (lambda a: a.reshape(-1, a.shape[-1]))
+    calib, evaluated = [flat(a[even]) for a in arrays], [flat(a[odd]) for a in arrays]
+    if task.right is None:
+        calib = [a[::8] for a in calib]
+    reference = run_ort(path, evaluated)
+    cells = lambda found: (
+        classified(task, data, odd, reference, found) if task.right
+        else detected(data, odd, *(o.reshape(len(odd), -1) for o in (evaluated[0], reference, found)))
+    )  # fmt: skip
+    base = (
+        f"{100 * task.right(reference, data, odd).mean():.2f} %" if task.right
+        else f"{auc(anomaly_scores(reference, evaluated[0]).reshape(len(odd), -1).mean(1), data['y'][odd]):.4f}"
+    )  # fmt: skip
+    ours, theirs = folder / "ours.onnx", folder / "theirs.onnx"
+    quantize_adze(args.adze, path, calib, ours, folder, args.option)
+    in_ort = run_ort(ours, evaluated)
+    batch = not isinstance(session_of(path).get_inputs()[0].shape[0], int)
+    found = run_adze(args.adze, ours, evaluated, folder) if batch else in_ort
+    print(f"| {task.model} | {len(odd)} | {base} | adze | {' | '.join(cells(found))} |", flush=True)
+    if batch:
+        apart = int((found.reshape(len(found), -1).argmax(1) != in_ort.reshape(len(found), -1).argmax(1)).sum())
+        print(f"| | | | adze, in ONNX Runtime ({apart} apart) | {' | '.join(cells(in_ort))} |", flush=True)
+    if not args.alone:
+        quantize_ort(path, calib, theirs, folder)
+        print(f"| | | | ONNX Runtime | {' | '.join(cells(run_ort(theirs, evaluated)))} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--adze", default="target/release/adze")
+    shared = os.environ.get("ADZE_SHARED", "../shared")
+    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(shared, "models"))
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
+    parser.add_argument("--alone", action="store_true", help="leave ONNX Runtime's quantization out")
+    args = parser.parse_args()
+    print("| model | samples | float | tool | int8 | difference | flips | KL |\n|---|---|---|---|---|---|---|---|")
+    failed = 0
+    for task in TASKS:
+        if args.only and task.model not in args.only:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                measure(task, args, pathlib.Path(folder))
+            except subprocess.CalledProcessError as error:
+                failed += 1
+                print(f"| {task.model} | | | failed: exit {error.returncode} of {error.cmd[1]} | | | | |", flush=True)
+    sys.exit(int(failed > 0))
+
+
+if __name__ == "__main__":
+    main()
