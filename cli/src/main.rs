@@ -8,6 +8,7 @@ mod compile;
 mod diag;
 mod fit;
 mod io;
+mod layers;
 mod opt;
 mod quantize;
 mod report;

@@ -9,9 +9,10 @@ use adze_compiler::onnx::export::export;
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
 use adze_compiler::quantize::table::{ACTIVATIONS, Table, WEIGHTS, names};
-use adze_compiler::quantize::{Options, Quantized, quantize as quantize_graph};
+use adze_compiler::quantize::{Options, Progress, Quantized, quantize as quantize_graph};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::Artifact;
+use adze_ir::graph::Graph;
 use adze_ir::types::DType;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -19,6 +20,37 @@ use indicatif::ProgressBar;
 use crate::args::ModelArgs;
 use crate::diag::Failure;
 use crate::run::machine;
+
+/// Samples of a model's inputs.
+#[derive(Args, Clone, Debug)]
+pub struct SampleArgs {
+    /// Samples: an .npz with an array per input (by name, or `in_0, in_1, ..`), an .npy for a model of one input, or a folder of
+    /// them. Many samples lie along a leading axis
+    #[arg(long, value_name = "FILE|DIR")]
+    pub calib: Option<PathBuf>,
+    /// Steps from the numbers of a file to those of the input, in order: `chw` (last axis first), `reverse` (channels),
+    /// `sub=A[;B;C]`, `mul=..`, `div=..` (one number, or one per channel on the last axis)
+    #[arg(long, value_name = "STEP,..", default_value = "", value_parser = parse_preprocess, hide_default_value = true)]
+    pub preprocess: Preprocess,
+    /// Most samples that are used, evenly spread over those there are
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub samples: usize,
+}
+
+impl SampleArgs {
+    /// Reads the samples of a graph's inputs; none where no file is given.
+    ///
+    /// # Errors
+    /// As [`read_samples`].
+    pub fn read(&self, graph: &Graph) -> Result<Samples, Error> {
+        let mut samples = match &self.calib {
+            Some(path) => read_samples(graph, path, &self.preprocess)?,
+            None => Samples::default(),
+        };
+        samples.thin(self.samples.max(1));
+        Ok(samples)
+    }
+}
 
 /// Arguments of `quantize`.
 #[derive(Args, Debug)]
@@ -35,17 +67,8 @@ What is written runs in ONNX Runtime (QuantizeLinear and DequantizeLinear, opset
 pub struct QuantizeArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Samples: an .npz with an array per input (by name, or `in_0, in_1, ..`), an .npy for a model of one input, or a folder of
-    /// them. Many samples lie along a leading axis
-    #[arg(long, value_name = "FILE|DIR")]
-    calib: Option<PathBuf>,
-    /// Steps from the numbers of a file to those of the input, in order: `chw` (last axis first), `reverse` (channels),
-    /// `sub=A[;B;C]`, `mul=..`, `div=..` (one number, or one per channel on the last axis)
-    #[arg(long, value_name = "STEP,..", default_value = "", value_parser = parse_preprocess, hide_default_value = true)]
-    preprocess: Preprocess,
-    /// Most samples that are used, evenly spread over those there are
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    samples: usize,
+    #[command(flatten)]
+    samples: SampleArgs,
     /// How the range of a value is read off what was seen
     #[arg(long, value_enum, default_value_t = MethodArg::Mse)]
     method: MethodArg,
@@ -155,19 +178,9 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     }
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
-    let mut samples = match &args.calib {
-        Some(path) => read_samples(&loaded.graph, path, &args.preprocess)?,
-        None => Samples::default(),
-    };
-    samples.thin(args.samples.max(1));
+    let samples = args.samples.read(&loaded.graph)?;
     let build = BuildOptions::new(machine(None)?);
-    let bar = ProgressBar::new_spinner();
-    let quantized = quantize_graph(&loaded.graph, &samples, &options, &build, &mut |what, done, all| {
-        bar.set_message(format!("{what} {done}/{all}"));
-        bar.tick();
-    });
-    bar.finish_and_clear();
-    let quantized = quantized?;
+    let quantized = with_progress(|progress| quantize_graph(&loaded.graph, &samples, &options, &build, progress))?;
     let models = args.output.iter().map(|output| Ok((output, encode(&quantized, output)?)));
     for (output, bytes) in models.collect::<Result<Vec<_>, Error>>()? {
         std::fs::write(output, bytes).map_err(|source| Error::Write { path: output.clone(), source })?;
@@ -181,6 +194,20 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     println!("{} products with {} weights", quantized.products, options.weights);
     quantized.left.iter().for_each(|line| println!("left in floats: {line}"));
     Ok(())
+}
+
+/// Says on a terminal how far something is. Silent when standard error is none.
+///
+/// # Errors
+/// What `work` returns.
+pub fn with_progress<T>(work: impl FnOnce(&mut Progress<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let bar = ProgressBar::new_spinner();
+    let result = work(&mut |what, done, all| {
+        bar.set_message(format!("{what} {done}/{all}"));
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    result
 }
 
 fn is_text(path: &Path) -> bool {

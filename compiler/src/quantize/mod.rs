@@ -8,6 +8,7 @@
 //! Everything is deterministic: sums run in one order and nothing depends on time.
 
 pub mod bias;
+pub mod diagnose;
 pub mod insert;
 pub mod plan;
 pub mod ranges;

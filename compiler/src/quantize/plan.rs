@@ -1,9 +1,10 @@
 //! What of a network becomes integers: products with constant weights, their operands, and what lies between two of them.
 //!
 //! A *product* is a convolution or matrix product with constant weights. Its data operand is rounded to integers at a
-//! *point*: the value itself or, where that only moves elements of another one, the other one. Results become points when
-//! a product reads them through operators that have a form on integers; everything else stays in floats, and so do the
-//! outputs of the network: the sums of the last product are exact, and its result is worth more than a byte.
+//! *point*: the value itself or, where that only moves elements of another one, the other one. Results of convolutions and
+//! pools become points too when a product reads them in the end. What is elementwise between two points is one kernel
+//! that computes in floats; everything else stays in floats, and so do the outputs of the network: the sums of the last
+//! product are exact, and its result is worth more than a byte.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +37,7 @@ pub struct Plan {
     pub left: Vec<(NodeId, String)>,
 }
 
-/// Plans which values and weights become integers; nodes named in `keep` stay in floats.
+/// Plans which values and weights become integers; nodes that `keep` names stay in floats.
 pub fn plan(graph: &Graph, keep: &dyn Fn(&Node) -> bool) -> Plan {
     let users = users_of(graph);
     let mut plan = Plan::default();
@@ -48,24 +49,83 @@ pub fn plan(graph: &Graph, keep: &dyn Fn(&Node) -> bool) -> Plan {
             None => {}
         }
     }
-    let nodes: BTreeSet<NodeId> = plan.products.iter().map(|p| p.node).collect();
-    let mut wanted: BTreeSet<ValueId> = BTreeSet::new();
-    // Users come after producers, so that walking backwards knows of each value whether its users want integers.
-    for (id, node) in graph.nodes().collect::<Vec<_>>().into_iter().rev() {
-        let wants = nodes.contains(&id) || (takes_part(graph, node) && node.outputs.iter().any(|v| wanted.contains(v)));
-        if moves(graph, node) {
-            if node.outputs.iter().any(|v| wanted.contains(v)) {
-                wanted.extend(node.inputs.first().copied().flatten());
-            }
-        } else if wants {
-            let data = if nodes.contains(&id) { &node.inputs[..1] } else { &node.inputs[..] };
-            wanted.extend(data.iter().flatten().filter(|&&v| is_data(graph, v)));
+    plan.points = Points::new(graph, &plan.products, users).list();
+    plan
+}
+
+/// Finds the values to be rounded.
+struct Points<'a> {
+    graph: &'a Graph,
+    users: BTreeMap<ValueId, Vec<NodeId>>,
+    products: BTreeSet<NodeId>,
+    /// Values that a product reads, in the end through operators that take part.
+    wanted: BTreeSet<ValueId>,
+    /// Values that a product or a gathering operator reads itself, possibly moved.
+    read: BTreeSet<ValueId>,
+}
+
+impl<'a> Points<'a> {
+    fn new(graph: &'a Graph, products: &[Product], users: BTreeMap<ValueId, Vec<NodeId>>) -> Self {
+        let products = products.iter().map(|p| p.node).collect();
+        let mut points = Self { graph, users, products, wanted: BTreeSet::new(), read: BTreeSet::new() };
+        // Users come after producers, so that walking backwards knows of each value whether its users want integers.
+        for (id, node) in graph.nodes().collect::<Vec<_>>().into_iter().rev() {
+            points.visit(id, node);
+        }
+        points
+    }
+
+    fn visit(&mut self, id: NodeId, node: &Node) {
+        let any = |set: &BTreeSet<ValueId>| node.outputs.iter().any(|v| set.contains(v));
+        let data = |v: &&ValueId| is_data(self.graph, **v);
+        let operands: Vec<ValueId> = node.inputs.iter().flatten().filter(data).copied().collect();
+        if self.products.contains(&id) {
+            let operand = node.inputs.first().copied().flatten();
+            self.wanted.extend(operand);
+            self.read.extend(operand);
+        } else if moves(self.graph, node) {
+            let (wanted, read) = (any(&self.wanted), any(&self.read));
+            let operand = node.inputs.first().copied().flatten();
+            self.wanted.extend(operand.filter(|_| wanted));
+            self.read.extend(operand.filter(|_| read));
+        } else if gathers(node) && any(if is_mean(node) { &self.read } else { &self.wanted }) {
+            self.wanted.extend(&operands);
+            self.read.extend(&operands);
+        } else if is_elementwise(self.graph, node) && any(&self.wanted) {
+            self.wanted.extend(&operands);
         }
     }
-    let inputs = graph.inputs().iter().copied();
-    let results = graph.nodes().flat_map(|(_, node)| node.outputs.iter().copied());
-    plan.points = inputs.chain(results).filter(|v| wanted.contains(v) && is_point(graph, *v, &users)).collect();
-    plan
+
+    fn list(&self) -> Vec<ValueId> {
+        let inputs = self.graph.inputs().iter().copied();
+        let results = self.graph.nodes().flat_map(|(_, node)| node.outputs.iter().copied());
+        inputs.chain(results).filter(|v| self.wanted.contains(v) && self.is_point(*v)).collect()
+    }
+
+    /// Whether a wanted value is rounded itself. What is elementwise between two roundings is one kernel and stays in floats.
+    fn is_point(&self, value: ValueId) -> bool {
+        let Some((id, node)) = self.graph.producer(value) else { return self.read.contains(&value) };
+        if moves(self.graph, node) {
+            return false;
+        }
+        self.read.contains(&value) || gathers(node) || (self.ends_conv(id, node) && !self.is_bounded(value))
+    }
+
+    /// Whether a node is a convolution of integers, up to its bound.
+    fn ends_conv(&self, id: NodeId, node: &Node) -> bool {
+        if !is_bound(&node.op) {
+            return self.products.contains(&id) && matches!(node.op, Op::Conv(_));
+        }
+        let Some(operand) = node.inputs.first().copied().flatten() else { return false };
+        self.is_bounded(operand) && self.graph.producer(operand).is_some_and(|(id, node)| self.ends_conv(id, node))
+    }
+
+    /// Whether the only user of a value is a bound, which joins that of the stored type.
+    fn is_bounded(&self, value: ValueId) -> bool {
+        let only =
+            matches!(self.users.get(&value).map(Vec::as_slice), Some([only]) if is_bound(&self.graph.node(*only).op));
+        only && !self.graph.outputs().iter().any(|o| o.value == value)
+    }
 }
 
 /// The nodes that use each value.
@@ -79,30 +139,6 @@ fn users_of(graph: &Graph) -> BTreeMap<ValueId, Vec<NodeId>> {
 
 fn is_data(graph: &Graph, value: ValueId) -> bool {
     graph.ty(value).dtype == DType::F32 && graph.constant(value).is_none()
-}
-
-/// Whether a wanted value is rounded, instead of the value that it moves or that is computed from it in the same kernel.
-fn is_point(graph: &Graph, value: ValueId, users: &BTreeMap<ValueId, Vec<NodeId>>) -> bool {
-    if graph.producer(value).is_some_and(|(_, node)| moves(graph, node)) {
-        return false;
-    }
-    let only = match users.get(&value).map(Vec::as_slice) {
-        Some([only]) if !graph.outputs().iter().any(|o| o.value == value) => graph.node(*only),
-        _ => return true,
-    };
-    let Some((_, node)) = graph.producer(value) else { return true };
-    let sums = matches!(node.op, Op::MatMul(_) | Op::Gemm(_));
-    // A product and the bias added to it are one; a bound joins that of the stored type; what follows the sums of a matrix
-    // product is computed on them.
-    let bias = sums && is_add_of_constant(graph, only);
-    let biased = is_add_of_constant(graph, node)
-        && node
-            .inputs
-            .iter()
-            .flatten()
-            .any(|&v| matches!(graph.producer(v), Some((_, n)) if matches!(n.op, Op::MatMul(_))));
-    let bound = matches!(&only.op, Op::Clip(_)) || is_unary(&only.op, &[UnaryFn::Relu]);
-    !(bias || bound || ((sums || biased) && is_activation(&only.op)))
 }
 
 fn is_add_of_constant(graph: &Graph, node: &Node) -> bool {
@@ -137,18 +173,29 @@ pub fn moves(graph: &Graph, node: &Node) -> bool {
     }
 }
 
-/// Operators that read bytes and write bytes when they stand between two that do.
-fn takes_part(graph: &Graph, node: &Node) -> bool {
-    if !node.outputs.iter().all(|&v| graph.ty(v).dtype == DType::F32) {
-        return false;
-    }
+fn is_bound(op: &Op) -> bool {
+    matches!(op, Op::Clip(_)) || is_unary(op, &[UnaryFn::Relu])
+}
+
+/// Operators that make numbers of many others and keep them in the range they were in.
+fn gathers(node: &Node) -> bool {
     match &node.op {
-        Op::Binary(op) => matches!(op.function, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul),
-        Op::Reduce(op) => matches!(op.function, ReduceFn::Mean | ReduceFn::Max | ReduceFn::Min),
         Op::AveragePool(_) | Op::Concat(_) => true,
         Op::Resize(op) => op.mode == ResizeMode::Linear,
-        op => is_activation(op),
+        _ => is_mean(node),
     }
+}
+
+/// A mean is of integers where a product reads it (a pool), and a step of a normalisation elsewhere.
+fn is_mean(node: &Node) -> bool {
+    matches!(&node.op, Op::Reduce(op) if op.function == ReduceFn::Mean)
+}
+
+/// Operators of one element each that one kernel computes with the others around it.
+fn is_elementwise(graph: &Graph, node: &Node) -> bool {
+    let arithmetic = |f| matches!(f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul);
+    let known = matches!(&node.op, Op::Binary(op) if arithmetic(op.function)) || is_activation(&node.op);
+    known && node.outputs.iter().all(|&v| graph.ty(v).dtype == DType::F32)
 }
 
 /// The product that a node is; an error when it is one that stays in floats; nothing when it is none.
