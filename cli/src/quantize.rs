@@ -58,7 +58,7 @@ impl SampleArgs {
 Examples:
   adze quantize model.onnx --calib data.npz -o model_int8.onnx       integers all through, from samples of the inputs
   adze quantize model.onnx --calib images.npy --preprocess chw,div=255 -o model_int8.onnx
-  adze quantize model.onnx --activation-dtype none --weight-dtype i4 -o small.onnx   weights only, no samples needed
+  adze quantize model.onnx --activation-dtype none --weight-dtype i4 --block 32 --calib d.npz -o small.onnx   weights only
   adze quantize model.onnx --calib d.npz --table-out net.table -o a.onnx    see and edit what was found, then
   adze quantize model.onnx --table net.table -o b.onnx                      use it instead of samples
 
@@ -81,6 +81,12 @@ pub struct QuantizeArgs {
     /// Stored type of weights: i8, i4 or i2
     #[arg(long, value_name = "DTYPE", default_value = "i8", value_parser = parse_weights)]
     weight_dtype: DType,
+    /// Weights of a channel of a matrix product that share a scale, with `--activation-dtype none`; 0 for all of them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    block: usize,
+    /// Round weights to nearest, without error feedback
+    #[arg(long)]
+    round_nearest: bool,
     /// Zero in the middle of the stored type of values
     #[arg(long)]
     symmetric: bool,
@@ -156,6 +162,8 @@ impl QuantizeArgs {
         Ok(Options {
             activations: self.activation_dtype.0,
             weights: self.weight_dtype,
+            block: self.block,
+            feedback: !self.round_nearest,
             method,
             symmetric: self.symmetric,
             per_channel: !self.per_tensor,

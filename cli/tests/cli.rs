@@ -50,7 +50,8 @@ fn files(at: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn help() {
     let at = folder("help");
-    let commands = ["", "compile", "opt", "run", "show", "check", "fit", "report", "diff", "bench", "targets"];
+    let commands =
+        ["", "compile", "opt", "quantize", "run", "show", "check", "fit", "report", "diff", "bench", "targets"];
     let mut text = String::new();
     for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();

@@ -2,13 +2,14 @@
 //!
 //! - [`samples`]: calibration data. [`taps`]: compiled code with values to look at as outputs.
 //! - [`plan`]: what becomes integers. [`ranges`]: how large the numbers are. [`table`]: both, as a person may edit it.
-//! - [`weights`]: rounding of weights. [`insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns
+//! - [`weights`], [`feedback`]: rounding of weights. [`bias`]: what it does to means. [`insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns
 //!   into integer operators and which exports as a QDQ model.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
 
 pub mod bias;
 pub mod diagnose;
+pub mod feedback;
 pub mod insert;
 pub mod plan;
 pub mod ranges;
@@ -28,13 +29,14 @@ use adze_ir::types::DType;
 use crate::build::BuildOptions;
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
+use feedback::{Moments, round_feedback};
 use insert::{Edits, StoredConst, insert};
 use plan::{Plan, Product, plan, root};
 use ranges::{Method, Params, Range, Seen};
 use samples::Samples;
 use table::{Activation, TABLE_VERSION, Table, Weights};
 use taps::Taps;
-use weights::{Rows, Stored, round_nearest, scales_of};
+use weights::{Rows, Scaling, Stored, round_nearest, scales_of};
 
 /// Choices of a quantization.
 #[derive(Clone, Debug)]
@@ -43,6 +45,10 @@ pub struct Options {
     pub activations: Option<DType>,
     /// Stored type of weights.
     pub weights: DType,
+    /// Weights of a channel that share a scale; 0 for a scale per channel. Only with values in floats.
+    pub block: usize,
+    /// Weights are rounded with error feedback, which needs samples.
+    pub feedback: bool,
     /// How ranges of values are found.
     pub method: Method,
     /// Zero lies in the middle of the stored type of values.
@@ -64,6 +70,8 @@ impl Default for Options {
         Self {
             activations: Some(DType::U8),
             weights: DType::I8,
+            block: 0,
+            feedback: true,
             method: Method::Mse,
             symmetric: false,
             per_channel: true,
@@ -146,6 +154,11 @@ pub fn quantize(
     build: &BuildOptions,
     progress: &mut Progress<'_>,
 ) -> Result<Quantized, Error> {
+    if options.block > 0 && options.activations.is_some() {
+        return Err(Error::Options(
+            "scales per block: accepted with values in floats (--activation-dtype none)".into(),
+        ));
+    }
     progress("preparing", 0, 1);
     let graph = prepare(graph)?;
     let named = |node: &Node, name: &String| node.loc.names().iter().any(|n| **n == **name);
@@ -153,7 +166,8 @@ pub fn quantize(
         return Err(Error::Options(format!("--keep: the model has no node `{name}`")));
     }
     let stored_as = |node: &Node| options.table.as_ref().and_then(|t| t.weights_of(&node_name(node)));
-    let keep = |node: &Node| options.keep.iter().any(|n| named(node, n)) || stored_as(node) == Some(DType::F32);
+    let is_float = |node: &Node| stored_as(node).is_some_and(|(dtype, _)| dtype == DType::F32);
+    let keep = |node: &Node| options.keep.iter().any(|n| named(node, n)) || is_float(node);
     let plan = plan(&graph, &keep);
     let activations = activations(&graph, &plan, samples, options, build, progress)?;
     let mut points = BTreeMap::new();
@@ -168,13 +182,22 @@ pub fn quantize(
         true => bias::means(&graph, &plan.products, samples, build, progress)?,
         false => BTreeMap::new(),
     };
+    let moments = match options.feedback && !samples.inputs.is_empty() {
+        true => feedback::moments(&graph, &plan.products, samples, build, progress)?,
+        false => BTreeMap::new(),
+    };
     let mut edits = Edits { points, ..Default::default() };
     let mut weights = Vec::new();
-    for product in &plan.products {
+    for (index, product) in plan.products.iter().enumerate() {
+        progress("rounding weights", index, plan.products.len());
         let node = graph.node(product.node);
-        let dtype = stored_as(node).unwrap_or(options.weights);
-        weights.push(Weights { name: node_name(node), dtype: dtype.name().into() });
-        store(&graph, product, dtype, options, means.get(&product.node), &mut edits)?;
+        let (dtype, block) = stored_as(node).unwrap_or((options.weights, options.block));
+        let block = block_of(&graph, product, block);
+        let entry =
+            Weights { name: node_name(node), dtype: dtype.name().into(), block: u32::try_from(block).unwrap_or(0) };
+        weights.push(entry);
+        let format = Format { dtype, block, means: means.get(&product.node), moments: moments.get(&product.node) };
+        store(&graph, product, &format, options, &mut edits)?;
     }
     let table = Table { version: TABLE_VERSION, model: graph.name.to_string(), activations, weights };
     let why =
@@ -255,13 +278,28 @@ fn share_concat(graph: &Graph, points: &mut BTreeMap<ValueId, Params>) {
     }
 }
 
+/// The block that the rows of a product come apart into; 0 where they do not.
+fn block_of(graph: &Graph, product: &Product, block: usize) -> usize {
+    let matrix = !matches!(graph.node(product.node).op, Op::Conv(_));
+    let shape = graph.ty(product.weights).fixed_shape().unwrap_or_default();
+    let len = shape.iter().product::<usize>() / shape.get(product.axis).copied().unwrap_or(1).max(1);
+    if matrix && block > 0 && block < len && len.is_multiple_of(block) { block } else { 0 }
+}
+
+/// How the weights of a product are stored, and what is known of its operand.
+struct Format<'a> {
+    dtype: DType,
+    block: usize,
+    means: Option<&'a Vec<f64>>,
+    moments: Option<&'a Moments>,
+}
+
 /// Adds a product's weights and bias as integers.
 fn store(
     graph: &Graph,
     product: &Product,
-    dtype: DType,
+    format: &Format<'_>,
     options: &Options,
-    means: Option<&Vec<f64>>,
     edits: &mut Edits,
 ) -> Result<(), Error> {
     let node = graph.node(product.node);
@@ -278,15 +316,21 @@ fn store(
     };
     let mut values = bias.map(Tensor::to_f64).unwrap_or_default();
     let floor = floor_of(input, &values);
-    let mut scales = scales_of(&rows, dtype, rows.len, options.search_scales, &floor);
+    let block = if format.block == 0 { rows.len.max(1) } else { format.block };
+    let importance = format.moments.map(Moments::diagonals);
+    let scaling = Scaling { search: options.search_scales, floor: &floor, importance: importance.as_deref() };
+    let mut scales = scales_of(&rows, format.dtype, block, scaling);
     if !options.per_channel {
         let most = scales.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         scales.iter_mut().for_each(|scale| *scale = most);
     }
-    let stored = round_nearest(&rows, scales, dtype, rows.len);
-    edits.consts.insert((product.node, 1), stored_weights(data, &stored, product.axis));
+    let stored = match format.moments {
+        Some(moments) => round_feedback(&rows, moments, scales, format.dtype, block),
+        None => round_nearest(&rows, scales, format.dtype, block),
+    };
+    edits.consts.insert((product.node, 1), stored_weights(data, &stored, product.axis, format.block));
     let (Some(input), Some((id, index)), Some(bias)) = (input, product.bias, bias) else { return Ok(()) };
-    if let Some(means) = means {
+    if let Some(means) = format.means {
         let channels = if matches!(node.op, Op::Conv(_)) { data.shape()[1] } else { rows.len };
         bias::correct(&mut values, &rows, &stored.real(rows.len), means, channels);
     }
@@ -308,12 +352,16 @@ fn floor_of(input: Option<Params>, bias: &[f64]) -> Vec<f64> {
 }
 
 /// Rows of integers in the shape of the weights they were made of.
-fn stored_weights(data: &Tensor, stored: &Stored, axis: usize) -> StoredConst {
+fn stored_weights(data: &Tensor, stored: &Stored, axis: usize, block: usize) -> StoredConst {
     let ints = Rows::lay(&stored.ints, data.shape(), axis);
-    StoredConst {
-        data: Tensor::from_ints(stored.dtype, data.shape(), &ints),
-        scales: Tensor::from_f32(&[stored.scales.len()], &stored.scales),
-        axis,
-        block: 0,
+    let integers = Tensor::from_ints(stored.dtype, data.shape(), &ints);
+    if block == 0 {
+        let scales = Tensor::from_f32(&[stored.scales.len()], &stored.scales);
+        return StoredConst { data: integers, scales, axis, block };
     }
+    // A matrix: blocks lie along the axis that is summed over.
+    let mut shape = data.shape().to_vec();
+    shape[1 - axis] /= block;
+    let scales = Tensor::from_f32(&shape, &Rows::lay(&stored.scales, &shape, axis));
+    StoredConst { data: integers, scales, axis: 1 - axis, block }
 }

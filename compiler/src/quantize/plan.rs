@@ -108,7 +108,9 @@ impl<'a> Points<'a> {
         if moves(self.graph, node) {
             return false;
         }
-        self.read.contains(&value) || gathers(node) || (self.ends_conv(id, node) && !self.is_bounded(value))
+        self.read.contains(&value)
+            || (gathers(node) && !is_mean(node))
+            || (self.ends_conv(id, node) && !self.is_bounded(value))
     }
 
     /// Whether a node is a convolution of integers, up to its bound.

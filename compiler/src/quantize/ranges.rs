@@ -239,3 +239,82 @@ pub fn floats(tensor: &Tensor) -> Box<dyn Iterator<Item = f64> + '_> {
         _ => Box::new(tensor.to_f64().into_iter()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seen(values: &[f32]) -> Seen {
+        let tensor = Tensor::from_f32(&[values.len()], values);
+        let mut seen = Seen::default();
+        seen.ends_of(&tensor).unwrap();
+        seen.count_of(&tensor);
+        seen
+    }
+
+    const DTYPES: [DType; 4] = [DType::U8, DType::I8, DType::U16, DType::I16];
+    const METHODS: [Method; 4] = [Method::MinMax, Method::Percentile(99.9), Method::Entropy, Method::Mse];
+
+    proptest! {
+        #[test]
+        fn numbers_of_a_range_come_back_within_half_a_step(
+            lo in -1e3f64..10.0, width in 1e-6f64..1e4, at in 0.0f64..1.0, symmetric: bool,
+        ) {
+            let range = Range::new(lo, lo + width);
+            for dtype in DTYPES {
+                let params = range.params(dtype, symmetric);
+                prop_assert_eq!(params.round_trip(0.0), 0.0);
+                let v = range.lo + at * range.width();
+                let step = f64::from(params.scale);
+                // The zero point is rounded, so that an end may be half a step further out.
+                prop_assert!((params.round_trip(v) - v).abs() <= step * 1.001, "{range:?} {params:?} {v}");
+                let (low, high) = dtype.int_range().unwrap();
+                prop_assert!((low..=high).contains(&params.zero.into()));
+            }
+        }
+
+        #[test]
+        fn ranges_lie_within_what_was_seen(values in prop::collection::vec(-5.0f32..7.0, 1..200)) {
+            let seen = seen(&values);
+            for method in METHODS {
+                let range = seen.range(method, DType::U8, false);
+                prop_assert!(range.lo <= 0.0 && range.hi >= 0.0, "{method:?} {range:?}");
+                prop_assert!(range.lo >= seen.ends.lo && range.hi <= seen.ends.hi, "{method:?} {range:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn zero_points_at_both_ends() {
+        let params = |lo, hi, dtype, symmetric| Range::new(lo, hi).params(dtype, symmetric);
+        assert_eq!(params(0.0, 2.55, DType::U8, false).zero, 0);
+        assert_eq!(params(-2.55, 0.0, DType::U8, false).zero, 255);
+        assert_eq!(params(0.0, 2.55, DType::I8, false).zero, -128);
+        assert_eq!(params(-2.55, -1.0, DType::I8, false).zero, 127);
+        assert_eq!(params(-1.0, 0.5, DType::U8, true).zero, 128);
+        assert_eq!(params(-1.0, 0.5, DType::I16, true).zero, 0);
+        assert_eq!(params(0.0, 0.0, DType::U8, false), Params { scale: 1.0, zero: 0, dtype: DType::U8 });
+        assert_eq!(params(0.0, 1e-44, DType::U8, false).scale, 1.0);
+    }
+
+    #[test]
+    fn outliers_are_cut_off() {
+        let mut values: Vec<f32> = (0..10_000).map(|i| (i % 100) as f32 / 100.0).collect();
+        values.push(50.0);
+        let seen = seen(&values);
+        assert_eq!(seen.range(Method::MinMax, DType::U8, false).hi, 50.0);
+        // One large number is worth many steps to the squared error, not to the distribution.
+        for (method, most) in [(Method::Percentile(99.9), 1.1), (Method::Entropy, 40.0), (Method::Mse, 49.9)] {
+            let range = seen.range(method, DType::U8, false);
+            assert!(range.hi < most, "{method:?} {range:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found() {
+        let tensor = Tensor::from_f32(&[3], &[1.0, f32::NEG_INFINITY, 2.0]);
+        assert_eq!(Seen::default().ends_of(&tensor), Err((1, f64::NEG_INFINITY)));
+    }
+}

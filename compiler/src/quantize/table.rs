@@ -5,7 +5,8 @@
 //! table @net {
 //!   activation "relu1" : u8 [0.0, 5.25]
 //!   weights "conv1" : i8
-//!   weights "fc" : f32
+//!   weights "fc" : i4 block=32
+//!   weights "head" : f32
 //! }
 //! ```
 //!
@@ -68,6 +69,9 @@ pub struct Weights {
     /// Stored type, as in the text format; `f32` when the product stays in floats.
     #[prost(string, tag = "2")]
     pub dtype: String,
+    /// Weights of a channel that share a scale; 0 when all of them do.
+    #[prost(uint32, tag = "3")]
+    pub block: u32,
 }
 
 impl Table {
@@ -77,9 +81,10 @@ impl Table {
         Some((DType::from_name(&entry.dtype)?, Range::new(entry.lo, entry.hi)))
     }
 
-    /// What the table says about the weights of a product.
-    pub fn weights_of(&self, name: &str) -> Option<DType> {
-        DType::from_name(&self.weights.iter().find(|entry| entry.name == name)?.dtype)
+    /// What the table says about the weights of a product: stored type and block.
+    pub fn weights_of(&self, name: &str) -> Option<(DType, usize)> {
+        let entry = self.weights.iter().find(|entry| entry.name == name)?;
+        Some((DType::from_name(&entry.dtype)?, usize::try_from(entry.block).ok()?))
     }
 
     /// Reads a table: text, or a protobuf when the file ends in `.pb`.
@@ -151,7 +156,11 @@ impl fmt::Display for Table {
             writeln!(f, "  activation {:?} : {} [{:?}, {:?}]", entry.name, entry.dtype, entry.lo, entry.hi)?;
         }
         for entry in &self.weights {
-            writeln!(f, "  weights {:?} : {}", entry.name, entry.dtype)?;
+            write!(f, "  weights {:?} : {}", entry.name, entry.dtype)?;
+            if entry.block != 0 {
+                write!(f, " block={}", entry.block)?;
+            }
+            writeln!(f)?;
         }
         f.write_str("}\n")
     }
@@ -180,7 +189,15 @@ pub fn parse_table(text: &str) -> Result<Table, ParseError> {
         } else if cursor.eat_word("weights") {
             let name = cursor.string("the name of a node")?;
             cursor.expect(':')?;
-            table.weights.push(Weights { name, dtype: cursor.word("a dtype")? });
+            let (dtype, mut block) = (cursor.word("a dtype")?, 0);
+            if cursor.eat_word("block") {
+                cursor.expect('=')?;
+                let pos = cursor.pos();
+                let number = cursor.index("a number of weights")?;
+                let wrong = || cursor.error(pos, format!("`{number}`"), "a number of weights below 2^32");
+                block = u32::try_from(number).or_else(|_| wrong())?;
+            }
+            table.weights.push(Weights { name, dtype, block });
         } else {
             return cursor.unexpected("`activation`, `weights` or `}`");
         }
@@ -217,9 +234,10 @@ mod tests {
             names in prop::collection::vec("[ -~]{0,9}", 0..4),
             lo in -1e30f64..0.0,
             hi in 0.0f64..1e-3,
+            block in 0u32..99,
         ) {
             let activation = |name: &String| Activation { name: name.clone(), dtype: "u8".into(), lo, hi };
-            let weights = |name: &String| Weights { name: name.clone(), dtype: "i4".into() };
+            let weights = |name: &String| Weights { name: name.clone(), dtype: "i4".into(), block };
             let table = Table {
                 version: TABLE_VERSION,
                 model: "a net".into(),

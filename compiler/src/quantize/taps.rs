@@ -20,6 +20,9 @@ pub struct Taps {
     built: Option<Built>,
 }
 
+/// Is shown the position of a sample and the values.
+pub type See<'a> = dyn FnMut(usize, &[Tensor]) -> Result<(), Error> + 'a;
+
 enum Place {
     Input(usize),
     Output(usize),
@@ -61,11 +64,7 @@ impl Taps {
     ///
     /// # Errors
     /// What running gives, and what `see` returns.
-    pub fn run(
-        &self,
-        samples: &Samples,
-        see: &mut dyn FnMut(usize, &[Tensor]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub fn run(&self, samples: &Samples, see: &mut See<'_>) -> Result<(), Error> {
         let executable = self.built.as_ref().map(Executable::new).transpose()?;
         for (index, inputs) in samples.inputs.iter().enumerate() {
             let outputs = match &executable {

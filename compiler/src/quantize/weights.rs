@@ -79,12 +79,27 @@ pub fn largest(dtype: DType) -> f64 {
     dtype.int_range().map_or(127, |(_, high)| high) as f64
 }
 
-/// A scale for numbers: that of the largest one, or a smaller one that loses less in the mean square.
-pub fn scale_for(values: &[f64], dtype: DType, search: bool) -> f32 {
+/// How scales are chosen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scaling<'a> {
+    /// Smaller scales than that of the largest number are tried for the least squared error.
+    pub search: bool,
+    /// Smallest scale of each row.
+    pub floor: &'a [f64],
+    /// Per group of rows, how much an error at each position of a row weighs; all the same without.
+    pub importance: Option<&'a [Vec<f64>]>,
+}
+
+/// A scale for numbers: that of the largest one, or a smaller one that loses less in the weighted mean square.
+fn scale_for(values: &[f64], dtype: DType, search: bool, importance: Option<&[f64]>) -> f32 {
     let most = values.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
     let high = largest(dtype);
-    let error = |scale: f64| {
-        values.iter().map(|v| (v - (v / scale).round_ties_even().clamp(-high, high) * scale).powi(2)).sum::<f64>()
+    let square = |v: f64, scale: f64| (v - (v / scale).round_ties_even().clamp(-high, high) * scale).powi(2);
+    let error = |scale: f64| -> f64 {
+        match importance {
+            Some(weights) => values.iter().zip(weights).map(|(&v, w)| w * square(v, scale)).sum(),
+            None => values.iter().map(|&v| square(v, scale)).sum(),
+        }
     };
     let mut best = usable(most / high);
     if search && most > 0.0 {
@@ -100,13 +115,15 @@ pub fn scale_for(values: &[f64], dtype: DType, search: bool) -> f32 {
     best
 }
 
-/// Scales of rows, each row in blocks; no scale of a row below `floor`.
-pub fn scales_of(rows: &Rows, dtype: DType, block: usize, search: bool, floor: &[f64]) -> Vec<f32> {
+/// Scales of rows, each row in blocks.
+pub fn scales_of(rows: &Rows, dtype: DType, block: usize, scaling: Scaling<'_>) -> Vec<f32> {
     let mut scales = Vec::new();
     for index in 0..rows.count() {
-        let least = floor.get(index).copied().unwrap_or(0.0);
-        for part in rows.row(index).chunks(block.max(1)) {
-            let scale = scale_for(part, dtype, search);
+        let least = scaling.floor.get(index).copied().unwrap_or(0.0);
+        let group = scaling.importance.map(|groups| &groups[index * groups.len() / rows.count()]);
+        for (at, part) in rows.row(index).chunks(block.max(1)).enumerate() {
+            let importance = group.map(|group| &group[at * block.max(1)..]);
+            let scale = scale_for(part, dtype, scaling.search, importance);
             scales.push(if f64::from(scale) < least { usable(least) } else { scale });
         }
     }
@@ -147,7 +164,7 @@ mod tests {
         fn rounding_stays_within_half_a_step(values in prop::collection::vec(-10.0f64..10.0, 1..40), block in 1usize..8) {
             let rows = Rows { len: values.len(), values };
             for dtype in [DType::I8, DType::I4, DType::I2] {
-                let scales = scales_of(&rows, dtype, block, false, &[]);
+                let scales = scales_of(&rows, dtype, block, Scaling::default());
                 let stored = round_nearest(&rows, scales, dtype, block);
                 for (at, (v, real)) in rows.values.iter().zip(stored.real(rows.len)).enumerate() {
                     prop_assert!((v - real).abs() <= f64::from(stored.scales[at / block]) * 0.500001, "{v} {real}");
@@ -159,8 +176,8 @@ mod tests {
     #[test]
     fn channels_of_zeros_have_a_usable_scale() {
         let rows = Rows { values: vec![0.0; 6], len: 3 };
-        let scales = scales_of(&rows, DType::I8, 3, true, &[0.0, 0.5]);
+        let scales = scales_of(&rows, DType::I8, 3, Scaling { search: true, floor: &[0.0, 0.5], importance: None });
         assert_eq!(scales, [1.0, 1.0]);
-        assert_eq!(scales_of(&Rows { values: vec![1e-44, 0.0], len: 2 }, DType::I8, 2, true, &[]), [1.0]);
+        assert_eq!(scales_of(&Rows { values: vec![1e-44, 0.0], len: 2 }, DType::I8, 2, Scaling::default()), [1.0]);
     }
 }

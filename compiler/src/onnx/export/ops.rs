@@ -441,7 +441,7 @@ fn with_operands(cx: &mut Exporter<'_>, node: &Node, mut inputs: Vec<String>, ou
     Ok(())
 }
 
-/// By scales where they give the very sizes, as models state them; by sizes otherwise.
+/// By scales where they give the very sizes, as models state them; by sizes where those are the scales.
 #[expect(clippy::as_conversions, reason = "scales are compared as the numbers they are")]
 fn resize(
     cx: &mut Exporter<'_>,
@@ -451,17 +451,30 @@ fn resize(
     outputs: &[String],
 ) -> Result<(), Error> {
     let shape = node.inputs[0].map(|v| cx.graph.ty(v).shape.clone()).unwrap_or_default();
-    let gives = |((len, size), scale): ((&Extent, &Extent), &F64)| match (len.as_const(), size.as_const()) {
-        (Some(len), Some(size)) => (len as f64 * scale.get()).floor() == size as f64,
-        _ => scale.get() == 1.0 && len == size,
+    let axes: Vec<(&Extent, &Extent, f64)> =
+        shape.iter().zip(&op.sizes).zip(&op.scales).map(|((len, size), scale)| (len, size, scale.get())).collect();
+    let gives = |&(len, size, scale): &(&Extent, &Extent, f64)| match (len.as_const(), size.as_const()) {
+        (Some(len), Some(size)) => (len as f64 * scale).floor() == size as f64,
+        _ => scale.fract() == 0.0 && len.clone() * Extent::from(scale as i64) == *size,
+    };
+    let is_ratio = |&(len, size, scale): &(&Extent, &Extent, f64)| match (len.as_const(), size.as_const()) {
+        (Some(len), Some(size)) => (size as f64 / len as f64) as f32 == scale as f32,
+        _ => len == size && scale == 1.0,
     };
     inputs.push(String::new());
-    if shape.iter().zip(&op.sizes).zip(&op.scales).all(gives) {
+    if axes.iter().all(gives) {
         let scales: Vec<f64> = op.scales.iter().map(|s| s.get()).collect();
         inputs.push(cx.constant(&Tensor::from_f64(DType::F32, &[scales.len()], &scales)));
-    } else {
+    } else if axes.iter().all(is_ratio) {
         inputs.push(String::new());
         inputs.push(cx.shape(&op.sizes)?);
+    } else {
+        let scales: Vec<String> = op.scales.iter().map(|s| s.to_string()).collect();
+        return Err(Error::Unsupported(format!(
+            "export: `resize` {}: found scales [{}] that do not give the sizes, accepted: scales or sizes alone",
+            node.loc,
+            scales.join(", ")
+        )));
     }
     let nearest = match op.nearest {
         NearestMode::RoundPreferFloor => "round_prefer_floor",
