@@ -2,15 +2,15 @@
 //!
 //! - [`samples`]: calibration data. [`taps`]: compiled code with values to look at as outputs.
 //! - [`plan`]: what becomes integers. [`ranges`]: how large the numbers are. [`table`]: both, as a person may edit it.
-//! - [`weights`], [`feedback`]: rounding of weights. [`bias`]: what it does to means. [`insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns
+//! - [`weights`], [`feedback`]: rounding of weights, judged by the [`moments`] of what they meet. [`insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns
 //!   into integer operators and which exports as a QDQ model.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
 
-pub mod bias;
 pub mod diagnose;
 pub mod feedback;
 pub mod insert;
+pub mod moments;
 pub mod plan;
 pub mod ranges;
 pub mod samples;
@@ -29,8 +29,9 @@ use adze_ir::types::DType;
 use crate::build::BuildOptions;
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
-use feedback::{Moments, round_feedback};
+use feedback::round_feedback;
 use insert::{Edits, StoredConst, insert};
+use moments::{Moments, moments};
 use plan::{Plan, Product, plan, root};
 use ranges::{Method, Params, Range, Seen};
 use samples::Samples;
@@ -178,12 +179,8 @@ pub fn quantize(
         }
     }
     share_concat(&graph, &mut points);
-    let means = match options.correct_bias && !points.is_empty() {
-        true => bias::means(&graph, &plan.products, samples, build, progress)?,
-        false => BTreeMap::new(),
-    };
-    let moments = match options.feedback && !samples.inputs.is_empty() {
-        true => feedback::moments(&graph, &plan.products, samples, build, progress)?,
+    let mut moments = match (options.feedback || options.correct_bias) && !samples.inputs.is_empty() {
+        true => moments(&graph, &plan.products, samples, build, options.feedback, progress)?,
         false => BTreeMap::new(),
     };
     let mut edits = Edits { points, ..Default::default() };
@@ -196,8 +193,9 @@ pub fn quantize(
         let entry =
             Weights { name: node_name(node), dtype: dtype.name().into(), block: u32::try_from(block).unwrap_or(0) };
         weights.push(entry);
-        let format = Format { dtype, block, means: means.get(&product.node), moments: moments.get(&product.node) };
-        store(&graph, product, &format, options, &mut edits)?;
+        let moments = moments.remove(&product.node);
+        let format = Format { dtype, block, moments };
+        store(&graph, product, format, options, &mut edits)?;
     }
     let table = Table { version: TABLE_VERSION, model: graph.name.to_string(), activations, weights };
     let why =
@@ -287,18 +285,17 @@ fn block_of(graph: &Graph, product: &Product, block: usize) -> usize {
 }
 
 /// How the weights of a product are stored, and what is known of its operand.
-struct Format<'a> {
+struct Format {
     dtype: DType,
     block: usize,
-    means: Option<&'a Vec<f64>>,
-    moments: Option<&'a Moments>,
+    moments: Option<Moments>,
 }
 
 /// Adds a product's weights and bias as integers.
 fn store(
     graph: &Graph,
     product: &Product,
-    format: &Format<'_>,
+    mut format: Format,
     options: &Options,
     edits: &mut Edits,
 ) -> Result<(), Error> {
@@ -317,22 +314,25 @@ fn store(
     let mut values = bias.map(Tensor::to_f64).unwrap_or_default();
     let floor = floor_of(input, &values);
     let block = if format.block == 0 { rows.len.max(1) } else { format.block };
-    let importance = format.moments.map(Moments::diagonals);
+    let corrected = options.correct_bias && input.is_some() && bias.is_some();
+    if let Some(moments) = format.moments.as_mut().filter(|_| corrected) {
+        moments.centre();
+    }
+    let importance = format.moments.as_ref().and_then(Moments::diagonals);
     let scaling = Scaling { search: options.search_scales, floor: &floor, importance: importance.as_deref() };
     let mut scales = scales_of(&rows, format.dtype, block, scaling);
     if !options.per_channel {
         let most = scales.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         scales.iter_mut().for_each(|scale| *scale = most);
     }
-    let stored = match format.moments {
-        Some(moments) => round_feedback(&rows, moments, scales, format.dtype, block),
-        None => round_nearest(&rows, scales, format.dtype, block),
+    let stored = match &format.moments {
+        Some(moments) if !moments.matrices.is_empty() => round_feedback(&rows, moments, scales, format.dtype, block),
+        _ => round_nearest(&rows, scales, format.dtype, block),
     };
     edits.consts.insert((product.node, 1), stored_weights(data, &stored, product.axis, format.block));
     let (Some(input), Some((id, index)), Some(bias)) = (input, product.bias, bias) else { return Ok(()) };
-    if let Some(means) = format.means {
-        let channels = if matches!(node.op, Op::Conv(_)) { data.shape()[1] } else { rows.len };
-        bias::correct(&mut values, &rows, &stored.real(rows.len), means, channels);
+    if let Some(moments) = format.moments.as_ref().filter(|_| corrected) {
+        moments.correct_bias(&mut values, &rows, &stored.real(rows.len));
     }
     let unit = |i: usize| f64::from(input.scale) * f64::from(stored.scales[i.min(stored.scales.len() - 1)]);
     let units: Vec<i128> = values.iter().enumerate().map(|(i, v)| (v / unit(i)).round_ties_even() as i128).collect();
