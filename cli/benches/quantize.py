@@ -158,22 +158,24 @@ def run_adze(adze, path, arrays, folder):
     return numpy_helper.to_array(onnx.load_tensor(outs / "output_0.pb"))
 
 
-def quantize_ort(path, arrays, out, folder):
-    """ONNX Runtime's static quantization; calibrated with single samples."""
+def quantize_ort(path, arrays, out, folder, slice_of=None):
+    """ONNX Runtime's static quantization; calibrated with single samples, which `slice_of` cuts out."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = folder / "prepared.onnx"
     quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
     names = [i.name for i in session_of(path).get_inputs()]
+    count = len(arrays) if slice_of else len(arrays[0])
+    slice_of = slice_of or (lambda index: [a[index : index + 1] for a in arrays])
 
     class Reader(CalibrationDataReader):
         def __init__(self):
-            self.next_sample = iter(range(len(arrays[0])))
+            self.next_sample = iter(range(count))
 
         def get_next(self):
             index = next(self.next_sample, None)
-            return None if index is None else {n: a[index : index + 1] for n, a in zip(names, arrays)}
+            return None if index is None else dict(zip(names, slice_of(index)))
 
     quantize_static(
         str(prepared), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
@@ -266,6 +268,110 @@ def measure(task, args, folder):
             print(f"| | | | ONNX Runtime | failed: {type(error).__name__} | | | |", flush=True)
 
 
+STORIES = "stories260k_llama_f32"
+
+
+def story_feeds(ids):
+    """Token ids, and caches without a position."""
+    cache = np.zeros((len(ids), 4, 0, 8), np.float32)
+    return [ids, *[cache] * 10]
+
+
+def told(path, ids):
+    """Log probabilities of the next token at every position but the last, and the mean nats of each sequence."""
+    session = session_of(path)
+    inputs = {i.name: a for i, a in zip(session.get_inputs(), story_feeds(ids))}
+    rows = log_probabilities(session.run(["logits"], inputs)[0], -1).reshape(*ids.shape, -1)[:, :-1]
+    return rows, -np.take_along_axis(rows, ids[:, 1:, None], 2)[..., 0].mean(1)
+
+
+def measure_stories(args, folder):
+    """Nats per token of sequences that the float model made; also weights alone, in blocks of 32."""
+    path = args.models / f"{STORIES}.onnx"
+    ids = np.load(args.models / "data" / "stories_sampled.npz")["x"].astype(np.int64)
+    calib, ids = story_feeds(ids[::2]), ids[1::2]
+    base, nats = told(path, ids)
+
+    def row(tool, made):
+        rows, found = told(made, ids)
+        d = found - nats
+        width = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
+        flips = (rows.argmax(-1) != base.argmax(-1)).mean()
+        kl = (np.exp(base) * (base - rows)).sum(-1).mean() * 1e3
+        numbers = f"{found.mean():.4f} nats | {d.mean():+.4f} ± {width:.4f} | {100 * flips:.2f} % | {kl:.3f}"
+        print(f"| {STORIES} | {len(ids)} | {nats.mean():.4f} nats | {tool} | {numbers} |", flush=True)
+
+    made = folder / "made.onnx"
+    dims = ["--dim", "past=0..256", "--dim", "seq=1..256"]
+    alone = ["--activation-dtype", "none", "--block", "32"]
+    for tool, words in (
+        ("adze", []), ("adze, i8 weights alone", [*alone]), ("adze, i4 weights alone", [*alone, "--weight-dtype", "i4"]),
+        ("the same, to nearest", [*alone, "--weight-dtype", "i4", "--round-nearest"]),
+    ):  # fmt: skip
+        quantize_adze(args.adze, path, calib, made, folder, [*dims, *words, *args.option])
+        row(tool, made)
+    for name in ("dynamic_int8", "int4_matmulnbits"):
+        row(f"ONNX Runtime, {name}", args.models / f"{STORIES[:-4]}_{name}.onnx")
+
+
+LINES = "tesseract_eng_lstm"
+
+
+def edits(a, b):
+    """Insertions, deletions and replacements between two texts."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a):
+        last, row = row, [i + 1] + [0] * len(b)
+        for j, y in enumerate(b):
+            row[j + 1] = min(row[j] + 1, last[j + 1] + 1, last[j] + (x != y))
+    return row[-1]
+
+
+def measure_lines(args, folder):
+    """Character errors of text lines of any width; its recurrent cells stay in floats."""
+    path = args.models / f"{LINES}.onnx"
+    data = np.load(args.models / "data" / "text_lines_eng.npz")
+    images = [data[f"line_{i}"].astype(np.float32) / 127.5 - 1 for i in range(len(data["text"]))]
+    calib = folder / "lines"
+    calib.mkdir()
+    for i in range(0, len(images), 2):
+        np.save(calib / f"{i:02}.npy", images[i])
+    ours, theirs = folder / "ours.onnx", folder / "theirs.onnx"
+    subprocess.run([args.adze, "quantize", path, "--calib", calib, "--dim", "W=36..1024", "-o", ours, *args.option],
+                   check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+    blank = int(data["blank"])
+
+    def read(model):
+        session = session_of(model)
+        name = session.get_inputs()[0].name
+        rows = [session.run(None, {name: images[i]})[0][:, 0] for i in range(1, len(images), 2)]
+        kept = lambda p: [c for t, c in enumerate(p) if c != blank and (t == 0 or c != p[t - 1])]
+        character = lambda c: " " if data["codes"][c] == "NULL" else str(data["codes"][c])
+        texts = ["".join(map(character, kept(row.argmax(1)))) for row in rows]
+        return rows, texts
+
+    base, before = read(path)
+    truth = [str(t) for t in data["text"][1::2]]
+    errors = lambda texts: np.array([edits(a, b) / len(b) for a, b in zip(texts, truth)])
+
+    def row(tool, model):
+        rows, texts = read(model)
+        d = errors(texts) - errors(before)
+        width = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
+        flips = np.mean([a != b for a, b in zip(texts, before)])
+        kl = divergence(np.concatenate(base), np.concatenate(rows), -1)
+        numbers = f"{100 * errors(texts).mean():.2f} % | {100 * d.mean():+.2f} ± {100 * width:.2f} | {100 * flips:.2f} % | {kl:.3f}"
+        print(f"| {LINES} (errors) | {len(d)} | {100 * errors(before).mean():.2f} % | {tool} | {numbers} |", flush=True)
+
+    row("adze", ours)
+    if not args.alone:
+        try:
+            quantize_ort(path, images[::2], theirs, folder, slice_of=lambda i: [images[2 * i]])
+            row("ONNX Runtime", theirs)
+        except Exception as error:  # as in `measure`
+            print(f"| | | | ONNX Runtime | failed: {type(error).__name__} | | | |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adze", default="target/release/adze")
@@ -277,15 +383,17 @@ def main():
     args = parser.parse_args()
     print("| model | samples | float | tool | int8 | difference | flips | KL |\n|---|---|---|---|---|---|---|---|")
     failed = 0
-    for task in TASKS:
-        if args.only and task.model not in args.only:
+    work = [(task.model, lambda args, folder, task=task: measure(task, args, folder)) for task in TASKS]
+    work += [(LINES, measure_lines), (STORIES, measure_stories)]
+    for name, step in work:
+        if args.only and name not in args.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
             try:
-                measure(task, args, pathlib.Path(folder))
+                step(args, pathlib.Path(folder))
             except subprocess.CalledProcessError as error:
                 failed += 1
-                print(f"| {task.model} | | | failed: exit {error.returncode} of {error.cmd[1]} | | | | |", flush=True)
+                print(f"| {name} | | | failed: exit {error.returncode} of {error.cmd[1]} | | | | |", flush=True)
     sys.exit(int(failed > 0))
 
 
