@@ -117,6 +117,8 @@ struct Node {
     insts: Vec<usize>,
     /// Earlier nodes, with the cycles from their start to this one's.
     after: Vec<(usize, u32)>,
+    /// Later nodes that wait for this one, with the same.
+    before: Vec<(usize, u32)>,
     unit: Unit,
     /// Cycles that the unit is taken.
     taken: u32,
@@ -138,10 +140,12 @@ enum Unit {
 /// How far the order of a line has come.
 #[derive(Default)]
 struct Now {
-    /// When each node has started.
-    starts: Vec<Option<u32>>,
-    /// The first node that has not.
-    first: usize,
+    /// Number of the nodes that each node waits for and that have not started.
+    waiting: Vec<usize>,
+    /// The first cycle in which each node can start, as far as those that have started say.
+    earliest: Vec<u32>,
+    /// Nodes that wait for none.
+    available: BTreeSet<usize>,
     cycle: u32,
     /// Nodes that started in this cycle.
     begun: u32,
@@ -149,8 +153,9 @@ struct Now {
     stalled: u32,
     /// When each unit is free again.
     free: [u32; 3],
-    /// Groups of registers in use.
+    /// Groups of registers in use, and how many of each class.
     live: BTreeSet<(usize, usize)>,
+    used: [usize; 2],
 }
 
 struct Line {
@@ -201,55 +206,62 @@ impl Line {
     /// Positions of the line in their new order.
     fn order(mut self) -> Vec<usize> {
         let mut order = Vec::new();
-        let mut now = Now { starts: vec![None; self.nodes.len()], ..Now::default() };
-        let mut left = self.nodes.len();
-        while left > 0 {
-            let Some(at) = self.next(&mut now) else {
+        let mut now = Now {
+            waiting: self.nodes.iter().map(|node| node.after.len()).collect(),
+            earliest: vec![0; self.nodes.len()],
+            used: self.through,
+            ..Now::default()
+        };
+        now.available.extend((0..self.nodes.len()).filter(|&at| self.nodes[at].after.is_empty()));
+        while !now.available.is_empty() {
+            let Some(at) = self.next(&now) else {
                 (now.cycle, now.begun, now.stalled) = (now.cycle + 1, 0, now.stalled + 1);
                 continue;
             };
-            let node = &self.nodes[at];
-            now.starts[at] = Some(now.cycle);
-            if node.unit != Unit::None {
-                now.free[node.unit as usize] = now.cycle + node.taken;
-                (now.begun, now.stalled) = (now.begun + 1, 0);
-            }
-            order.extend(&node.insts);
-            left -= 1;
-            for group in &node.groups {
-                let Some(uses) = self.local.get_mut(group) else { continue };
-                *uses -= 1;
-                match *uses {
-                    0 => now.live.remove(group),
-                    _ => now.live.insert(*group),
-                };
-            }
+            order.extend(&self.nodes[at].insts);
+            self.start(at, &mut now);
         }
         order
     }
 
     /// The node to start now, if there is one.
-    fn next(&self, now: &mut Now) -> Option<usize> {
-        while now.starts[now.first].is_some() {
-            now.first += 1;
-        }
-        let started = |other: usize, cycles: u32| now.starts[other].is_some_and(|start| start + cycles <= now.cycle);
-        let ready = |node: &Node| node.after.iter().all(|&(other, cycles)| started(other, cycles));
+    fn next(&self, now: &Now) -> Option<usize> {
+        let first = now.available.first().copied().unwrap_or(0);
         let fits =
             |node: &Node| node.unit == Unit::None || (now.begun < WIDTH && now.free[node.unit as usize] <= now.cycle);
-        let window = now.first..self.nodes.len().min(now.first + WINDOW);
-        let mut candidates: Vec<usize> =
-            window.filter(|&at| now.starts[at].is_none() && fits(&self.nodes[at]) && ready(&self.nodes[at])).collect();
-        for (class, most) in MOST_LIVE.into_iter().enumerate() {
-            let used = self.through[class] + now.live.iter().filter(|group| group.0 == class).count();
-            if used >= most && now.stalled < PATIENCE {
-                candidates.retain(|&at| self.growth(at, class, &now.live) <= 0);
-            }
-        }
-        candidates.into_iter().min_by_key(|&at| {
+        let full = |class: usize| now.used[class] >= MOST_LIVE[class] && now.stalled < PATIENCE;
+        let affords = |at: usize| (0..2).all(|class| !full(class) || self.growth(at, class, &now.live) <= 0);
+        let window = now.available.range(..first + WINDOW).copied();
+        let candidates = window.filter(|&at| now.earliest[at] <= now.cycle && fits(&self.nodes[at]) && affords(at));
+        candidates.min_by_key(|&at| {
             let node = &self.nodes[at];
             (node.unit != Unit::None, std::cmp::Reverse(node.height / NEAR), at)
         })
+    }
+
+    fn start(&mut self, at: usize, now: &mut Now) {
+        let node = &self.nodes[at];
+        now.available.remove(&at);
+        if node.unit != Unit::None {
+            now.free[node.unit as usize] = now.cycle + node.taken;
+            (now.begun, now.stalled) = (now.begun + 1, 0);
+        }
+        for &(next, cycles) in &node.before {
+            now.earliest[next] = now.earliest[next].max(now.cycle + cycles);
+            now.waiting[next] -= 1;
+            if now.waiting[next] == 0 {
+                now.available.insert(next);
+            }
+        }
+        for group in &node.groups {
+            let Some(uses) = self.local.get_mut(group) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                now.used[group.0] -= usize::from(now.live.remove(group));
+            } else {
+                now.used[group.0] += usize::from(now.live.insert(*group));
+            }
+        }
     }
 
     /// Registers of a class more in use after the node than before.
@@ -320,7 +332,8 @@ impl Last {
         let group = |reg: &Reg| (selected.regs[*reg].class, groups.root(reg.index()));
         let groups = reads.iter().chain(&writes).map(group).collect();
         // The end of the line is as far away as the result.
-        Node { insts, after: waits.0.into_iter().collect(), unit, taken, height: latency, groups }
+        let after = waits.0.into_iter().collect();
+        Node { insts, after, before: Vec::new(), unit, taken, height: latency, groups }
     }
 
     fn index(&self) -> usize {
@@ -372,10 +385,12 @@ impl Last {
     }
 }
 
+/// Fills in what waits for each node, and how far away the end is.
 fn measure(nodes: &mut [Node]) {
     for at in (0..nodes.len()).rev() {
         let height = nodes[at].height;
         for (other, cycles) in nodes[at].after.clone() {
+            nodes[other].before.push((at, cycles));
             nodes[other].height = nodes[other].height.max(height + cycles);
         }
     }
