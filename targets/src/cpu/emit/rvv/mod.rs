@@ -1,6 +1,6 @@
 //! Kernel IR to RISC-V machine code with vectors: RV64GCV of a promised register length.
 //!
-//! Instructions are selected in the kernel's order (`body.rs`), scalars loaded some earlier (`ahead.rs`), registers given out by the shared allocator, what does not
+//! Instructions are selected in the kernel's order (`body.rs`), put in order for cores that start them so (`ahead.rs`, `schedule.rs`), registers given out by the shared allocator, what does not
 //! fit goes to the frame, vector types and lengths are set where they change (`vtype.rs`), and an encoder of
 //! our own makes words (`isa.rs`, `encode.rs`).
 //!
@@ -26,11 +26,13 @@ mod inst;
 pub mod isa;
 mod lanes;
 mod scalar;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod vtype;
 
 use adze_ir::extent::Extent;
+use cranelift_entity::SecondaryMap;
 
 use super::KernelCode;
 use super::alloc::{Info, Reg};
@@ -72,6 +74,9 @@ const VECTORS: [u8; 31] = {
     }
     all
 };
+
+/// How far ahead vector loads start, as far as there are registers.
+const AHEAD: [usize; 2] = [28, 12];
 
 /// A kernel with virtual registers.
 type Selected = registers::Selected<Inst>;
@@ -131,8 +136,7 @@ pub struct Listing {
 pub fn instructions(kernel: &Kernel, cpu: Cpu) -> Result<Listing, CodegenError> {
     let mut selected = body::select(kernel, cpu)?;
     ahead::load_ahead(&mut selected.code);
-    let mut frame = Frame::new(0);
-    let Some(regs) = frame.give_out(&cpu, &mut selected) else {
+    let Some((selected, frame, regs)) = place(&selected, cpu) else {
         return Err(unsupported(kernel, cpu, "a value that fits no register".into()));
     };
     let Selected { code, labels, pool, .. } = selected;
@@ -140,6 +144,32 @@ pub fn instructions(kernel: &Kernel, cpu: Cpu) -> Result<Listing, CodegenError> 
     let function = encode::Function { code: &code, regs: &regs, frame: frame.bytes().into(), pool: &pool };
     let instructions = encode::instructions(&function, labels);
     Ok(Listing { instructions, pool, stats: frame.stats })
+}
+
+/// A machine register for every virtual one, in the best order of instructions that keeps what hot loops use in registers.
+fn place(selected: &Selected, cpu: Cpu) -> Option<(Selected, Frame, SecondaryMap<Reg, u8>)> {
+    let mut best: Option<(Selected, Frame, SecondaryMap<Reg, u8>)> = None;
+    for ahead in AHEAD.map(Some).into_iter().chain([None]) {
+        let mut selected = Selected {
+            code: selected.code.clone(),
+            regs: selected.regs.clone(),
+            labels: selected.labels,
+            pool: selected.pool.clone(),
+        };
+        if let Some(ahead) = ahead {
+            schedule::schedule(&mut selected.code, ahead);
+        }
+        let mut frame = Frame::new(0);
+        let Some(regs) = frame.give_out(&cpu, &mut selected) else { continue };
+        let spills = frame.stats.hot_spills;
+        if best.as_ref().is_none_or(|(_, best, _)| spills < best.stats.hot_spills) {
+            best = Some((selected, frame, regs));
+        }
+        if spills == 0 {
+            break;
+        }
+    }
+    best
 }
 
 fn unsupported(kernel: &Kernel, cpu: Cpu, op: String) -> CodegenError {
