@@ -1,9 +1,11 @@
 //! Quantization of float networks: `adze quantize`.
 //!
 //! - [`samples`]: calibration data. [`taps`]: compiled code with values to look at as outputs.
-//! - [`plan`]: what becomes integers. [`calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person may edit it.
-//! - [`weights`], [`feedback`]: rounding of weights, judged by the [`moments`] of what they meet. [`insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns
-//!   into integer operators and which exports as a QDQ model.
+//! - [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
+//!   may edit it.
+//! - [`weights`], [`feedback`]: rounding of weights, judged by the [`mod@moments`] of what they meet. [`mod@insert`]: the graph
+//!   with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
+//! - [`diagnose`]: what each layer lost.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
 
