@@ -143,7 +143,8 @@ fn layers_say_what_they_lose() {
         assert!(!fine.nodes.is_empty() && fine.saturated.is_none_or(|s| s < 0.05), "{}", fine.name);
     }
     let (fine, coarse) = (fine.last().unwrap(), coarse.last().unwrap());
-    assert!(coarse.isolated.sqnr() < 15.0 && coarse.accumulated.sqnr() < fine.accumulated.sqnr() - 10.0);
+    assert!(coarse.isolated.sqnr() < fine.isolated.sqnr() - 10.0, "{fine:?} {coarse:?}");
+    assert!(coarse.accumulated.sqnr() < fine.accumulated.sqnr() - 10.0, "{fine:?} {coarse:?}");
     let other = parse_graph("graph @g { input %0 \"x\" : f32[1,1,8,8]\n output \"y\" = %0 }").unwrap();
     let error = diagnose(&float, &other, &calib, &build, &mut |_, _, _| {}).unwrap_err();
     assert!(error.to_string().contains("in common"), "{error}");
@@ -175,6 +176,29 @@ fn numbers_that_are_not_finite_are_named() {
     assert!(error.contains("sample 1 `b.npy`, tensor `x`, element 2: found NaN"), "{error}");
     samples.inputs[1] = vec![Tensor::from_f32(&[1, 2, 4], &[f32::INFINITY; 8])];
     assert!(run(&graph, &samples, &Options::default()).unwrap_err().to_string().contains("found inf"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(&SMALL.replace("0.5, -0.25", "0.5, inf")).unwrap();
+    let error = run(&graph, &Samples::default(), &Options { activations: None, ..Options::default() }).unwrap_err();
+    assert!(error.to_string().contains("weights of `conv1`: found inf"), "{error}");
+}
+
+#[test]
+fn exported_two_bit_weights_come_back() {
+    if here().is_none() {
+        return;
+    }
+    let options = Options { activations: None, weights: adze_ir::types::DType::I2, ..Options::default() };
+    let found = run(&digits(), &Samples::default(), &options).unwrap();
+    let bytes = export(&found.graph).unwrap();
+    let again = import_bytes(&bytes.into(), None, "again", &ImportOptions::default()).unwrap().graph;
+    let inputs = [Tensor::from_f32(&[1, 1, 8, 8], &[0.25; 64])];
+    assert_eq!(eval_graph(&found.graph, &inputs).unwrap(), eval_graph(&again, &inputs).unwrap());
 }
 
 #[test]

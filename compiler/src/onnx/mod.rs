@@ -4,6 +4,7 @@
 //! - [`tensor`]: constants, external data.
 //! - `inputs`: types of the graph's inputs, bindings of dimensions.
 //! - `import`, `node`, `attrs`: the walk over the nodes; `ops`: one table of rows per family.
+//! - [`export`]: the way back.
 //! - `value`, `fold`: what is known at import: constants and the integers of shape arithmetic.
 //!
 //! A named ONNX operator becomes the operator of ours of that name; only functions that the model itself defines are

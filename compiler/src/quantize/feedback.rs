@@ -7,34 +7,61 @@
 use adze_ir::types::DType;
 
 use super::moments::Moments;
-use super::weights::{Rows, Stored, largest};
+use super::weights::{Rows, Stored, largest, round_nearest};
 
 /// Share of the mean diagonal that is added to it, so that operands that never vary do no harm.
 const DAMPING: f64 = 0.01;
 
-/// Rounds rows to integers of these scales with error feedback.
+/// Rounds rows to integers of these scales with error feedback; a row that loses less to nearest is rounded to nearest.
 pub fn round_feedback(rows: &Rows, moments: &Moments, scales: Vec<f32>, dtype: DType, block: usize) -> Stored {
-    let (len, outputs) = (rows.len, rows.count());
-    let blocks = len.div_ceil(block.max(1)).max(1);
-    let high = largest(dtype);
-    let mut ints = vec![0i128; rows.values.len()];
-    let each = outputs / moments.matrices.len().max(1);
+    let len = rows.len;
+    let mut stored = round_nearest(rows, scales, dtype, block);
+    let blocks = len.div_ceil(stored.block).max(1);
+    let each = rows.count() / moments.matrices.len().max(1);
     for (group, matrix) in moments.matrices.iter().enumerate() {
         let order = by_size(matrix, len);
         let factor = feedback_factor(matrix, len, &order);
         for row in group * each..(group + 1) * each {
-            let mut w: Vec<f64> = order.iter().map(|&k| rows.row(row)[k]).collect();
-            for i in 0..len {
-                let scale = f64::from(scales[row * blocks + order[i] / block.max(1)]);
-                let q = (w[i] / scale).round_ties_even().clamp(-high, high);
-                ints[row * len + order[i]] = q as i128;
-                let lost = (w[i] - q * scale) / factor[i * len + i];
-                let (feedback, rest) = (&factor[i * len + i + 1..(i + 1) * len], &mut w[i + 1..]);
-                rest.iter_mut().zip(feedback).for_each(|(w, f)| *w -= lost * f);
+            let scale = |k: usize| f64::from(stored.scales[row * blocks + k / stored.block]);
+            let w = rows.row(row);
+            let fed = feed_back(w, &factor, &order, &scale, largest(dtype));
+            let lost = |ints: &[i128]| {
+                let errors: Vec<f64> = (0..len).map(|k| w[k] - ints[k] as f64 * scale(k)).collect();
+                loss(matrix, &errors)
+            };
+            if lost(&fed) < lost(&stored.ints[row * len..][..len]) {
+                stored.ints[row * len..][..len].copy_from_slice(&fed);
             }
         }
     }
-    Stored { ints, scales, block: block.max(1), dtype }
+    stored
+}
+
+/// The integers of one row, in its own order.
+fn feed_back(row: &[f64], factor: &[f64], order: &[usize], scale: &dyn Fn(usize) -> f64, high: f64) -> Vec<i128> {
+    let len = row.len();
+    let mut ints = vec![0; len];
+    let mut w: Vec<f64> = order.iter().map(|&k| row[k]).collect();
+    for i in 0..len {
+        let scale = scale(order[i]);
+        let q = (w[i] / scale).round_ties_even().clamp(-high, high);
+        ints[order[i]] = q as i128;
+        let lost = (w[i] - q * scale) / factor[i * len + i];
+        let (feedback, rest) = (&factor[i * len + i + 1..(i + 1) * len], &mut w[i + 1..]);
+        rest.iter_mut().zip(feedback).for_each(|(w, f)| *w -= lost * f);
+    }
+    ints
+}
+
+/// What errors of a row cost: `d · H · d`, from the lower triangle.
+fn loss(matrix: &[f64], errors: &[f64]) -> f64 {
+    let len = errors.len();
+    let term = |i: usize| {
+        let row = &matrix[i * len..][..i];
+        let below: f64 = row.iter().zip(errors).map(|(h, d)| h * d).sum();
+        errors[i] * (2.0 * below + matrix[i * len + i] * errors[i])
+    };
+    (0..len).map(term).sum()
 }
 
 /// Positions by the size of their operands, largest first.
@@ -98,21 +125,14 @@ fn inverse_of_lower(lower: &[f64], len: usize) -> Vec<f64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::weights::{Scaling, round_nearest, scales_of};
+    use super::super::weights::{Scaling, scales_of};
     use super::*;
 
-    /// `Σ (w·x - q·x)²` over rows, from the moments.
-    fn loss(rows: &Rows, stored: &Stored, moments: &Moments) -> f64 {
+    /// `Σ (w·x - q·x)²` over rows.
+    fn total(rows: &Rows, stored: &Stored, moments: &Moments) -> f64 {
         let real = stored.real(rows.len);
-        let matrix = &moments.matrices[0];
-        let mut sum = 0.0;
-        for row in 0..rows.count() {
-            let d: Vec<f64> = (0..rows.len).map(|k| rows.row(row)[k] - real[row * rows.len + k]).collect();
-            for i in 0..rows.len {
-                sum += (0..rows.len).map(|j| d[i] * matrix[i.max(j) * rows.len + i.min(j)] * d[j]).sum::<f64>();
-            }
-        }
-        sum
+        let errors: Vec<f64> = rows.values.iter().zip(real).map(|(w, r)| w - r).collect();
+        errors.chunks(rows.len).map(|errors| loss(&moments.matrices[0], errors)).sum()
     }
 
     fn of_vectors(vectors: &[Vec<f64>], len: usize) -> Moments {
@@ -136,8 +156,8 @@ mod tests {
         let moments = of_vectors(&vectors, len);
         for (dtype, block) in [(DType::I8, len), (DType::I4, len), (DType::I4, 8), (DType::I2, 6)] {
             let scales = scales_of(&rows, dtype, block, Scaling::default());
-            let nearest = loss(&rows, &round_nearest(&rows, scales.clone(), dtype, block), &moments);
-            let fed = loss(&rows, &round_feedback(&rows, &moments, scales, dtype, block), &moments);
+            let nearest = total(&rows, &round_nearest(&rows, scales.clone(), dtype, block), &moments);
+            let fed = total(&rows, &round_feedback(&rows, &moments, scales, dtype, block), &moments);
             assert!(fed < 0.5 * nearest, "{dtype} {block}: {fed} and {nearest}");
         }
     }
@@ -175,7 +195,7 @@ mod tests {
                 let scales = scales_of(&rows, DType::I8, 6, Scaling::default());
                 let stored = round_feedback(&rows, &moments, scales.clone(), DType::I8, 6);
                 let nearest = round_nearest(&rows, scales, DType::I8, 6);
-                prop_assert!(loss(&rows, &stored, &moments) <= loss(&rows, &nearest, &moments) + 1e-9);
+                prop_assert!(total(&rows, &stored, &moments) <= total(&rows, &nearest, &moments) + 1e-9);
                 prop_assert!(stored.ints.iter().all(|q| q.abs() <= 127));
             }
         }

@@ -1,12 +1,15 @@
 //! Quantization of float networks: `adze quantize`.
 //!
 //! - [`samples`]: calibration data. [`taps`]: compiled code with values to look at as outputs.
-//! - [`plan`]: what becomes integers. [`ranges`]: how large the numbers are. [`table`]: both, as a person may edit it.
-//! - [`weights`], [`feedback`]: rounding of weights, judged by the [`moments`] of what they meet. [`insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns
-//!   into integer operators and which exports as a QDQ model.
+//! - [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
+//!   may edit it.
+//! - [`weights`], [`feedback`]: rounding of weights, judged by the [`mod@moments`] of what they meet. [`mod@insert`]: the graph
+//!   with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
+//! - [`diagnose`]: what each layer lost.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
 
+pub mod calibrate;
 pub mod diagnose;
 pub mod feedback;
 pub mod insert;
@@ -29,14 +32,14 @@ use adze_ir::types::DType;
 use crate::build::BuildOptions;
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
+use calibrate::calibrate;
 use feedback::round_feedback;
 use insert::{Edits, StoredConst, insert};
 use moments::{Moments, moments};
 use plan::{Plan, Product, plan, root};
-use ranges::{Method, Params, Range, Seen};
+use ranges::{Method, Params, Range, floats};
 use samples::Samples;
-use table::{Activation, TABLE_VERSION, Table, Weights};
-use taps::Taps;
+use table::{TABLE_VERSION, Table, Weights};
 use weights::{Rows, Scaling, Stored, round_nearest, scales_of};
 
 /// Choices of a quantization.
@@ -166,37 +169,24 @@ pub fn quantize(
     if let Some(name) = options.keep.iter().find(|name| !graph.nodes().any(|(_, node)| named(node, name))) {
         return Err(Error::Options(format!("--keep: the model has no node `{name}`")));
     }
-    let stored_as = |node: &Node| options.table.as_ref().and_then(|t| t.weights_of(&node_name(node)));
-    let is_float = |node: &Node| stored_as(node).is_some_and(|(dtype, _)| dtype == DType::F32);
-    let keep = |node: &Node| options.keep.iter().any(|n| named(node, n)) || is_float(node);
+    let keep = |node: &Node| {
+        let is_float = stored_as(options, node).is_some_and(|(dtype, _)| dtype == DType::F32);
+        options.keep.iter().any(|n| named(node, n)) || is_float
+    };
     let plan = plan(&graph, &keep);
-    let activations = activations(&graph, &plan, samples, options, build, progress)?;
-    let mut points = BTreeMap::new();
+    let activations = calibrate(&graph, &plan, samples, options, build, progress)?;
+    let mut edits = Edits::default();
     for (&value, entry) in plan.points.iter().zip(&activations) {
-        let (Some(dtype), range) = (DType::from_name(&entry.dtype), Range::new(entry.lo, entry.hi)) else { continue };
-        if dtype != DType::F32 {
-            points.insert(value, range.params(dtype, options.symmetric));
+        if let Some(dtype) = DType::from_name(&entry.dtype).filter(|d| *d != DType::F32) {
+            edits.points.insert(value, Range::new(entry.lo, entry.hi).params(dtype, options.symmetric));
         }
     }
-    share_concat(&graph, &mut points);
-    let mut moments = match (options.feedback || options.correct_bias) && !samples.inputs.is_empty() {
+    share_concat(&graph, &mut edits.points);
+    let moments = match (options.feedback || options.correct_bias) && !samples.inputs.is_empty() {
         true => moments(&graph, &plan.products, samples, build, options.feedback, progress)?,
         false => BTreeMap::new(),
     };
-    let mut edits = Edits { points, ..Default::default() };
-    let mut weights = Vec::new();
-    for (index, product) in plan.products.iter().enumerate() {
-        progress("rounding weights", index, plan.products.len());
-        let node = graph.node(product.node);
-        let (dtype, block) = stored_as(node).unwrap_or((options.weights, options.block));
-        let block = block_of(&graph, product, block);
-        let entry =
-            Weights { name: node_name(node), dtype: dtype.name().into(), block: u32::try_from(block).unwrap_or(0) };
-        weights.push(entry);
-        let moments = moments.remove(&product.node);
-        let format = Format { dtype, block, moments };
-        store(&graph, product, format, options, &mut edits)?;
-    }
+    let weights = store_all(&graph, &plan, moments, options, &mut edits, progress)?;
     let table = Table { version: TABLE_VERSION, model: graph.name.to_string(), activations, weights };
     let why =
         |(id, reason): &(NodeId, String)| format!("`{}` {}: {reason}", graph.node(*id).op.name(), graph.node(*id).loc);
@@ -204,60 +194,31 @@ pub fn quantize(
     Ok(Quantized { graph: insert(&graph, &edits)?, table, left, products: plan.products.len() })
 }
 
-/// The ranges of the points: from the table where it has them, otherwise from the samples.
-fn activations(
+/// What the table says about the weights of a product.
+fn stored_as(options: &Options, node: &Node) -> Option<(DType, usize)> {
+    options.table.as_ref().and_then(|table| table.weights_of(&node_name(node)))
+}
+
+/// Adds the weights and biases of all products as integers; their entries in the table.
+fn store_all(
     graph: &Graph,
     plan: &Plan,
-    samples: &Samples,
+    mut moments: BTreeMap<NodeId, Moments>,
     options: &Options,
-    build: &BuildOptions,
+    edits: &mut Edits,
     progress: &mut Progress<'_>,
-) -> Result<Vec<Activation>, Error> {
-    let Some(dtype) = options.activations else { return Ok(Vec::new()) };
-    let name = |value: ValueId| graph.value(value).name.as_deref().unwrap_or_default().to_owned();
-    let known = |value: ValueId| options.table.as_ref().and_then(|t| t.activation(&name(value)));
-    let open: Vec<ValueId> = plan.points.iter().copied().filter(|&v| known(v).is_none()).collect();
-    let mut seen = vec![Seen::default(); open.len()];
-    if !open.is_empty() {
-        if samples.inputs.is_empty() {
-            return Err(Error::Options(
-                "ranges of values: found no samples, accepted: --calib with at least one".into(),
-            ));
-        }
-        let taps = Taps::new(graph, &open, samples, build)?;
-        let total = 2 * samples.inputs.len();
-        taps.run(samples, &mut |index, tensors| {
-            progress("looking for the ends of ranges", index, total);
-            for ((seen, tensor), &value) in seen.iter_mut().zip(tensors).zip(&open) {
-                seen.ends_of(tensor).map_err(|(at, found)| {
-                    let sample = samples.names.get(index).map_or("", String::as_str);
-                    let what = format!("sample {index} `{sample}`, tensor `{}`, element {at}", name(value));
-                    Error::Values(format!("{what}: found {found}, accepted: finite numbers"))
-                })?;
-            }
-            Ok(())
-        })?;
-        if options.method != Method::MinMax {
-            taps.run(samples, &mut |index, tensors| {
-                progress("counting", samples.inputs.len() + index, total);
-                seen.iter_mut().zip(tensors).for_each(|(seen, tensor)| seen.count_of(tensor));
-                Ok(())
-            })?;
-        }
+) -> Result<Vec<Weights>, Error> {
+    let mut weights = Vec::new();
+    for (index, product) in plan.products.iter().enumerate() {
+        progress("rounding weights", index, plan.products.len());
+        let node = graph.node(product.node);
+        let (dtype, block) = stored_as(options, node).unwrap_or((options.weights, options.block));
+        let block = block_of(graph, product, block);
+        let (name, count) = (node_name(node), u32::try_from(block).unwrap_or(0));
+        weights.push(Weights { name, dtype: dtype.name().into(), block: count });
+        store(graph, product, Format { dtype, block, moments: moments.remove(&product.node) }, options, edits)?;
     }
-    let mut seen = open.iter().zip(seen);
-    let mut entries = Vec::new();
-    for &value in &plan.points {
-        let (dtype, range) = match known(value) {
-            Some(known) => known,
-            None => {
-                let (_, seen) = seen.next().ok_or_else(|| Error::Bug("a point was not observed".into()))?;
-                (dtype, seen.range(options.method, dtype, options.symmetric))
-            }
-        };
-        entries.push(Activation { name: name(value), dtype: dtype.name().into(), lo: range.lo, hi: range.hi });
-    }
-    Ok(entries)
+    Ok(weights)
 }
 
 /// Parts of a concatenation get the parameters of the whole where they lose less than a bit by it: then they are not touched.
@@ -302,7 +263,13 @@ fn store(
     let node = graph.node(product.node);
     let constant = |value: ValueId| {
         let data = graph.constant(value).and_then(|entry| entry.data());
-        data.ok_or_else(|| Error::Bug(format!("{}: a planned operand is no constant", node.loc)))
+        let data = data.ok_or_else(|| Error::Bug(format!("{}: a planned operand is no constant", node.loc)))?;
+        match floats(data).find(|v| !v.is_finite()) {
+            Some(found) => {
+                Err(Error::Values(format!("weights of `{}`: found {found}, accepted: finite numbers", node_name(node))))
+            }
+            None => Ok(data),
+        }
     };
     let data = constant(product.weights)?;
     let rows = Rows::of(data, product.axis);
@@ -320,15 +287,7 @@ fn store(
     }
     let importance = format.moments.as_ref().and_then(Moments::diagonals);
     let scaling = Scaling { search: options.search_scales, floor: &floor, importance: importance.as_deref() };
-    let mut scales = scales_of(&rows, format.dtype, block, scaling);
-    if !options.per_channel {
-        let most = scales.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        scales.iter_mut().for_each(|scale| *scale = most);
-    }
-    let stored = match &format.moments {
-        Some(moments) if !moments.matrices.is_empty() => round_feedback(&rows, moments, scales, format.dtype, block),
-        _ => round_nearest(&rows, scales, format.dtype, block),
-    };
+    let stored = round(&rows, &format, block, scaling, options.per_channel);
     edits.consts.insert((product.node, 1), stored_weights(data, &stored, product.axis, format.block));
     let (Some(input), Some((id, index)), Some(bias)) = (input, product.bias, bias) else { return Ok(()) };
     if let Some(moments) = format.moments.as_ref().filter(|_| corrected) {
@@ -342,6 +301,19 @@ fn store(
     let scales = Tensor::from_f32(&[scales.len()], &scales);
     edits.consts.insert((id, index), StoredConst { data, scales, axis, block: 0 });
     Ok(())
+}
+
+/// Rounds the weights of a product.
+fn round(rows: &Rows, format: &Format, block: usize, scaling: Scaling<'_>, per_channel: bool) -> Stored {
+    let mut scales = scales_of(rows, format.dtype, block, scaling);
+    if !per_channel {
+        let most = scales.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        scales.iter_mut().for_each(|scale| *scale = most);
+    }
+    match &format.moments {
+        Some(moments) if !moments.matrices.is_empty() => round_feedback(rows, moments, scales, format.dtype, block),
+        _ => round_nearest(rows, scales, format.dtype, block),
+    }
 }
 
 /// Smallest scales of weights for which biases fit 32 bits, with room for the sums.

@@ -13,7 +13,7 @@ use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueDef, ValueId};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
-use adze_ir::types::TensorType;
+use adze_ir::types::{DType, TensorType};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::type_proto::{self, Tensor as TensorTypeProto};
@@ -27,6 +27,14 @@ use crate::error::Error;
 
 /// Where integers of 4 and 16 bits and blocks of scales begin.
 pub const BASE_OPSET: i64 = 21;
+
+/// Where integers of 2 bits begin.
+const TWO_BIT_OPSET: i64 = 25;
+
+fn uses_two_bits(graph: &Graph) -> bool {
+    let results = graph.nodes().flat_map(|(_, node)| &node.outputs).chain(graph.inputs());
+    results.into_iter().any(|&v| matches!(graph.ty(v).dtype, DType::I2 | DType::U2))
+}
 
 /// The ONNX IR version that came with an opset.
 fn ir_version(opset: i64) -> i64 {
@@ -101,7 +109,7 @@ impl<'a> Exporter<'a> {
             taken,
             constants: BTreeMap::new(),
             extents: BTreeMap::new(),
-            opset: BASE_OPSET,
+            opset: if uses_two_bits(graph) { TWO_BIT_OPSET } else { BASE_OPSET },
             at: String::new(),
         };
         for &input in graph.inputs() {
