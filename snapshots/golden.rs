@@ -10,6 +10,9 @@ use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::execute::Executable;
 use adze_compiler::load::load;
 use adze_compiler::onnx::ImportOptions;
+use adze_compiler::quantize::samples::Samples;
+use adze_compiler::quantize::table::Table;
+use adze_compiler::quantize::{Options, quantize};
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_compiler::{Error, data};
 use adze_ir::eval::{eval_graph, eval_program};
@@ -246,6 +249,23 @@ fn diagnostics(path: &Path) -> Outcome {
     Ok(())
 }
 
+/// `quantize/`: a graph with the ranges of the table beside it, which is all that quantization looks at here.
+fn quantized(path: &Path) -> Outcome {
+    let float = graph(&std::fs::read_to_string(path)?)?;
+    let table = Some(Table::read(&path.with_extension("table"))?);
+    let options = Options { table, correct_bias: false, search_scales: false, ..Options::default() };
+    let build = BuildOptions::new(Machine::host().ok_or("no code generator for this machine")?);
+    let found = quantize(&float, &Samples::default(), &options, &build, &mut |_, _, _| {})?;
+    verify_graph(&found.graph).map_err(|violations| lines(&violations))?;
+    let inputs = inputs(&float)?;
+    for (expected, found) in eval_graph(&float, &inputs)?.iter().zip(eval_graph(&found.graph, &inputs)?) {
+        let difference = compare(&found, expected, Tolerance::F32).ok_or("an output of another type")?;
+        assert!(difference.sqnr > 20.0, "{difference:?}");
+    }
+    snapshot(path, &format!("{}\n{}\n{}", found.table, lines(&found.left), found.graph));
+    Ok(())
+}
+
 /// The cases of `testdata/import` whose graphs are worth reading; all of them run in the compiler's tests.
 const IMPORTED: &str = concat!(
     r"(^|/)(activations|attention_opset23|average_pool_include_pad_ceil|batch_norm_opset7|clip_opset6_attributes",
@@ -265,5 +285,6 @@ datatest_stable::harness! {
     { test = kernels, root = "../testdata/kernel", pattern = r"\.graph$" },
     { test = c99, root = "../testdata/kernel", pattern = r"\.(graph|kernel)$" },
     { test = machine_code, root = "../testdata/kernel", pattern = r"\.kernel$" },
+    { test = quantized, root = "../testdata/quantize", pattern = r"\.graph$" },
     { test = diagnostics, root = "../testdata/diag", pattern = r"\.onnx$" },
 }

@@ -10,6 +10,7 @@ round a weight differently, which is why the files are committed.
 - `digits_cnn.onnx`: conv3x3 - batch norm - relu - conv3x3 - relu - maxpool - dense, input 1x1x8x8.
 - `digits_mlp.onnx`: 64 - 64 - 32 - 10 with relu and softmax, input batch x 64 with a symbolic batch.
 - `digit_<class>.npy`: images of the test half, f32 in 0..1, NCHW 1x1x8x8; none was seen in training.
+- `digits_labelled.npz`: images and labels, to measure what quantization costs.
 - `<model>.<case>.npz`: recorded inputs and ONNX Runtime's outputs.
 - `README.md`: the accuracies, measured on the written files.
 """
@@ -192,6 +193,12 @@ def accuracy(path, images, labels):
     return sum(int(a == b) for a, b in zip(predicted, labels)), predicted
 
 
+def write_labelled(x, tx, ty):
+    """Images of both halves as bytes of 0..16, for quantization: 128 to calibrate with, all those of the test half with labels."""
+    pixels = lambda images: (images[:, 0] * 16).round().astype(np.uint8)
+    np.savez_compressed(OUT / "digits_labelled.npz", calib=pixels(x[:128]), x=pixels(tx), y=ty.astype(np.uint8))
+
+
 def write_readme(rows, digits):
     lines = [
         "# Shipped models",
@@ -209,6 +216,8 @@ def write_readme(rows, digits):
         "`digit_<class>.npy` are test images (f32 in 0..1, 1x1x8x8), classified rightly by both models: "
         + ", ".join(f"`digit_{d}.npy`" for d in digits)
         + ".",
+        "",
+        "`digits_labelled.npz` has bytes of 0..16: `calib` (128 images of the training half), `x` and `y` (the test half).",
         "",
         "`<model>.<case>.npz` holds `in_0` and `out_0`: inputs and what ONNX Runtime computes for them (one thread, no",
         "graph optimisation).",
@@ -241,6 +250,7 @@ def main():
         record(OUT / "digits_cnn.onnx", f"digit_{digit}", [image])
     record(OUT / "digits_mlp.onnx", "b1", [tx[:1].reshape(1, 64)])
     record(OUT / "digits_mlp.onnx", "b5", [tx[1:6].reshape(5, 64)])
+    write_labelled(x, tx, ty)
     write_readme(rows, SHOWN_DIGITS)
     for row in rows:
         print("%s: %d parameters, %d of %d right" % row)

@@ -15,6 +15,8 @@ use serde::Serialize;
 use crate::args::ModelArgs;
 use crate::diag::Failure;
 use crate::io::InputArgs;
+use crate::layers::compare_layers;
+use crate::quantize::SampleArgs;
 use crate::run::{evaluate, load_bound, machine};
 
 /// Arguments of `check`.
@@ -24,6 +26,8 @@ Examples:
   adze check model.onnx --case model.case0.npz           compiled code against recorded outputs
   adze check model.onnx --seed 7                         compiled code against the interpreter, random inputs
   adze check model.onnx --case c.npz --per-node          which node is the first to differ?
+  adze check int8.onnx --quantized-vs-float model.onnx --calib data.npz --min-sqnr 10
+                                                         which layers lose most by quantization, worst first
 
 Exit code 3 says that something is beyond its tolerance.")]
 pub struct CheckArgs {
@@ -46,6 +50,14 @@ pub struct CheckArgs {
     /// Machine to make code for, of those that this one can run, or `c99` by way of its C compiler
     #[arg(long, value_name = "NAME", conflicts_with = "interpret")]
     target: Option<String>,
+    /// Say per layer what quantization lost: the model is a quantized form of this float model
+    #[arg(long, value_name = "FLOAT", requires = "calib", conflicts_with_all = ["cases", "files", "folder", "per_node", "interpret"])]
+    quantized_vs_float: Option<PathBuf>,
+    #[command(flatten)]
+    samples: SampleArgs,
+    /// With --quantized-vs-float: least signal to noise ratio of every layer, in dB
+    #[arg(long, value_name = "DB", requires = "quantized_vs_float")]
+    min_sqnr: Option<f64>,
     /// Print one JSON object per comparison
     #[arg(long)]
     json: bool,
@@ -129,6 +141,9 @@ impl Line {
 /// # Errors
 /// What stopped it; [`Failure::Threshold`] when a difference is over the tolerance.
 pub fn check(args: &CheckArgs) -> Result<(), Failure> {
+    if let Some(float) = &args.quantized_vs_float {
+        return compare_layers(&args.model, float, &args.samples, args.min_sqnr, args.json);
+    }
     let mut good = true;
     let code = (!args.interpret).then(|| machine(args.target.as_deref())).transpose()?;
     if args.cases.is_empty() {

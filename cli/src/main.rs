@@ -8,7 +8,9 @@ mod compile;
 mod diag;
 mod fit;
 mod io;
+mod layers;
 mod opt;
+mod quantize;
 mod report;
 mod roofline;
 mod run;
@@ -35,6 +37,7 @@ Start here:
   adze compile model.onnx --target x86_64-linux -o out/   compile
   adze run model.onnx --input in.npz --top 5              run on this machine
   adze check model.onnx --case recorded.npz               compare with recorded outputs
+  adze quantize model.onnx --calib data.npz -o int8.onnx  make it small
   adze fit model.onnx --arena 256k                        does it fit, and why not"
 )]
 struct Cli {
@@ -53,6 +56,8 @@ enum Command {
     Opt(opt::OptArgs),
     /// Run a model on inputs and print or write its outputs
     Run(run::RunArgs),
+    /// Make a float model an integer one, from samples of its inputs
+    Quantize(quantize::QuantizeArgs),
     /// Print a model at any stage, a node's neighbourhood, operator counts or the memory plan
     Show(show::ShowArgs),
     /// Compare compiled code with recorded outputs or the interpreter, per output and per node
@@ -81,6 +86,7 @@ fn main() -> ExitCode {
 fn run_command(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Quantize(args) => quantize::quantize(args),
         Command::Show(args) => show::show(args),
         Command::Check(args) => check::check(args),
         Command::Compile(args) => compile::compile(args),

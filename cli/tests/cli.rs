@@ -50,7 +50,8 @@ fn files(at: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn help() {
     let at = folder("help");
-    let commands = ["", "compile", "opt", "run", "show", "check", "fit", "report", "diff", "bench", "targets"];
+    let commands =
+        ["", "compile", "opt", "quantize", "run", "show", "check", "fit", "report", "diff", "bench", "targets"];
     let mut text = String::new();
     for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
@@ -218,4 +219,49 @@ fn missing_linker() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-compiler"));
     assert!(!at.join("out").exists());
+}
+
+#[test]
+fn quantize_and_check() {
+    let at = folder("quantize");
+    let model = model();
+    let (model, digits) = (model.to_str().unwrap(), model.with_file_name("digits_labelled.npz"));
+    let calib = data::read(&digits).unwrap().into_iter().find(|(name, _)| name == "calib").unwrap();
+    data::write(&at.join("calib.npy"), &[calib]).unwrap();
+    let samples = ["--calib", "calib.npy", "--preprocess", "div=16", "--samples", "40"];
+    let outputs = ["-o", "a.onnx", "-o", "a.graph", "--weights-out", "a.npz", "--table-out", "a.table"];
+    let said = good(&at, &[&["quantize", model][..], &samples, &outputs].concat());
+    assert_eq!(said, "3 products with i8 weights\n");
+    // Text and ONNX are the same network.
+    let digit = Path::new(model).with_file_name("digit_7.npy");
+    let digit = digit.to_str().unwrap();
+    let from_onnx = good(&at, &["run", "a.onnx", "--input", digit]);
+    assert_eq!(from_onnx, good(&at, &["run", "a.graph", "--weights", "a.npz", "--input", digit]));
+    assert!(good(&at, &["run", "a.onnx", "--input", digit, "--top", "1"]).contains(": 7 ("));
+    // The table can be fed back, and edited.
+    let table = fs::read_to_string(at.join("a.table")).unwrap();
+    fs::write(at.join("b.table"), table.replacen(": i8", ": f32", 1)).unwrap();
+    let said = good(&at, &[&["quantize", model, "--table", "b.table", "-o", "b.onnx"][..], &samples].concat());
+    assert!(said.contains("2 products") && said.contains("left in floats"), "{said}");
+
+    let layers = ["check", "a.onnx", "--quantized-vs-float", model, "--json"];
+    let said = good(&at, &[&layers[..], &samples, &["--min-sqnr", "10"]].concat());
+    assert!(said.lines().count() >= 4 && said.lines().all(|line| line.contains("\"isolated\"")), "{said}");
+    let output = adze(&at, &[&layers[..], &samples, &["--min-sqnr", "100"]].concat());
+    assert_eq!(output.status.code(), Some(3));
+
+    for (words, code, message) in [
+        (&["-o", "c.txt"][..], 2, "accepted: a file named .onnx or .graph"),
+        (&["-o", "c.graph"], 2, "--weights-out"),
+        (&["-o", "c.onnx", "--keep", "nothing"], 2, "no node `nothing`"),
+        (&["-o", "c.onnx", "--block", "32"], 2, "--activation-dtype none"),
+        (&["-o", "c.onnx", "--calib", "a.npz"], 2, "accepted: `image` or `in_0`"),
+        (&["-o", "c.onnx", "--table", "a.graph"], 1, "expected `table`"),
+    ] {
+        let given = if words.contains(&"--calib") { &[][..] } else { &samples[..] };
+        let output = adze(&at, &[&["quantize", model][..], given, words].concat());
+        let error = String::from_utf8_lossy(&output.stderr).replace("\n", " ");
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {error}");
+        assert!(error.split_whitespace().collect::<Vec<_>>().join(" ").contains(message), "{words:?}: {error}");
+    }
 }

@@ -13,6 +13,7 @@ pub mod nodes;
 pub mod onnx;
 pub mod package;
 pub mod profile;
+pub mod quantize;
 pub mod replay;
 pub mod report;
 pub mod stage;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every graph of testdata/import on emulated AArch64, RISC-V and, as C99, Cortex-M7: graphs.sh path/to/adze
+# Runs every graph of testdata/import on emulated AArch64 (with and without dot products of bytes), RISC-V and, as C99,
+# Cortex-M7: graphs.sh path/to/adze
 #
 # Each is compiled, linked into the freestanding sample and compared with its recorded case. A graph without code for it
 # (exit 77) is counted, and so is one that QEMU cannot run; graphs with named dimensions are left out, the sample has fixed shapes. Needs what check.sh needs.
@@ -19,6 +20,8 @@ trap 'rm -rf "$work"' EXIT
 one() {
   local graph=$1 target=$2 isa cpu= build=$work/$2 log=$work/$2.log sample=freestanding goals=(standalone run)
   isa=${target%-linux} && isa=${isa%gcv}
+  # QEMU 7.2 has no Cortex-A55; Cortex-A76 has the same instructions.
+  [ "$target" = cortex-a55 ] && isa=aarch64 cpu=cortex-a76
   [ "$target" = riscv64gcv ] && cpu=rv64,v=true,vlen=128,vext_spec=v1.0
   [ "$target" = c99 ] && sample=cortex_m goals=(size run)
   rm -rf "$build"
@@ -41,7 +44,7 @@ one() {
   fi
 }
 
-for target in aarch64-linux riscv64-linux riscv64gcv c99; do
+for target in aarch64-linux cortex-a55 riscv64-linux riscv64gcv c99; do
   for recorded in "$here"/../import/*.ort.npz; do
     one "${recorded%.ort.npz}" $target
   done

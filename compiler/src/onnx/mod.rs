@@ -14,6 +14,7 @@
 
 mod attrs;
 mod error;
+pub mod export;
 mod fold;
 mod import;
 mod inputs;

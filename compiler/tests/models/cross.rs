@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use adze_compiler::build::BuildOptions;
 use adze_compiler::compare::{Tolerance, compare};
@@ -151,6 +151,82 @@ fn is_installed(program: &str) -> bool {
     run.is_ok_and(|status| status.success())
 }
 
+/// Instructions of each model's code per multiply-accumulate, counted by a plugin of the emulator: a table, no test.
+///
+/// `cargo test -p adze-compiler --test models -- --ignored --nocapture instructions`
+#[test]
+#[ignore = "prints a table"]
+fn instructions() {
+    let missing: Vec<&str> =
+        ["cc", "clang", "ld.lld", "qemu-aarch64"].into_iter().filter(|t| !is_installed(t)).collect();
+    if !missing.is_empty() {
+        return skip(&missing.join(", "));
+    }
+    let plugin = counting_plugin();
+    let all = std::env::var_os("ADZE_ALL").is_some();
+    println!("{:12} {:30} {:>12} {:>14} {:>8}", "machine", "model", "MAC", "instructions", "per MAC");
+    for target in [&AARCH64, &AARCH64_DOT, &AARCH64_MIXED_DOT] {
+        for model in &models() {
+            let case = &model.cases[0];
+            let Some(macs) = case.macs.filter(|macs| *macs > 0 && (all || *macs <= MACS)) else { continue };
+            match count(model, case, target, &plugin) {
+                Some(Ok(count)) => {
+                    let each = count as f64 / macs as f64;
+                    println!("{:12} {:30} {macs:12} {count:14} {each:8.3}", target.machine, model.name);
+                }
+                Some(Err(why)) => println!("{:12} {:30} {why}", target.machine, model.name),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Builds the plugin for the emulator's version.
+fn counting_plugin() -> PathBuf {
+    let version = finish(Command::new("qemu-aarch64").arg("--version")).unwrap();
+    let version = String::from_utf8_lossy(&version);
+    let major = version.split_whitespace().find_map(|word| word.split_once('.')?.0.parse::<u32>().ok()).unwrap_or(0);
+    let plugin = Path::new(env!("CARGO_TARGET_TMPDIR")).join("count.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/count.c");
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"]);
+    cc.arg(format!("-DVERSION={}", if major < 9 { 1 } else { 2 })).arg("-o").arg(&plugin).arg(source);
+    finish(&mut cc).unwrap();
+    plugin
+}
+
+/// Instructions that run inside of the model's code; `None` when there is none.
+fn count(model: &Model, case: &Case, target: &Target, plugin: &Path) -> Option<Result<u64, String>> {
+    let (inputs, recorded) = model.tensors(case);
+    let (graph, inputs) = model.graph_for(&inputs).ok()?;
+    let machine = Machine::from_name(target.machine).expect("a machine of the table");
+    let built = build_with(&graph, &BuildOptions::new(machine)).ok()?;
+    let folder = tempfile_folder(&format!("{}-{}-count", model.name, target.machine));
+    let counted = link(&built.package, target, &inputs, &recorded, &folder).and_then(|()| {
+        let (lo, hi) = code_range(&folder)?;
+        let plugin = format!("{},lo={lo:x},hi={hi:x}", plugin.display());
+        let output = emulate(target, &["-plugin", &plugin], &folder)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let count = said.lines().find_map(|line| line.strip_prefix("instructions ")?.parse().ok());
+        count.ok_or(said)
+    });
+    std::fs::remove_dir_all(&folder).unwrap();
+    Some(counted)
+}
+
+/// Where the linker put the model's code.
+fn code_range(folder: &Path) -> Result<(u64, u64), String> {
+    let map = std::fs::read_to_string(folder.join("app.map")).map_err(|e| e.to_string())?;
+    let section = |line: &str| {
+        let mut words = line.split_whitespace();
+        let [start, _, size] = [(); 3].map(|()| words.next().and_then(|word| u64::from_str_radix(word, 16).ok()));
+        line.contains("model.o:(.text").then_some((start?, start? + size?))
+    };
+    let sections: Vec<(u64, u64)> = map.lines().filter_map(section).collect();
+    let (lo, hi) = (sections.iter().map(|s| s.0).min(), sections.iter().map(|s| s.1).max());
+    lo.zip(hi).ok_or_else(|| "no code of the model in the map".into())
+}
+
 /// The largest difference from the recorded outputs; `None` when the model has no code.
 fn check(model: &Model, case: &Case, target: &Target) -> Option<Result<f64, String>> {
     let (inputs, recorded) = model.tensors(case);
@@ -200,17 +276,8 @@ fn run(
     recorded: &[Tensor],
     folder: &Path,
 ) -> Result<Vec<Tensor>, String> {
-    std::fs::write(folder.join("model.o"), package.code.object().expect("an object")).unwrap();
-    std::fs::write(folder.join("model.h"), header(&package.manifest)).unwrap();
-    compile_runner(&package.manifest, target, inputs, recorded, folder)?;
-    let link = ["-nostdlib", "-static", "--fatal-warnings", "-z", "noexecstack", "-o", "app", "runner.o", "model.o"];
-    finish(Command::new("ld.lld").args(link).current_dir(folder))?;
-    let input: Vec<u8> = inputs.iter().flat_map(|t| t.bytes().iter().copied()).collect();
-    std::fs::write(folder.join("input"), input).unwrap();
-    let mut app = Command::new("timeout");
-    app.arg("300").args(target.emulator).arg("./app").current_dir(folder);
-    app.stdin(std::fs::File::open(folder.join("input")).unwrap());
-    let mut bytes = finish(&mut app)?;
+    link(package, target, inputs, recorded, folder)?;
+    let mut bytes = emulate(target, &[], folder)?.stdout;
     let expected: usize = recorded.iter().map(|t| t.bytes().len()).sum();
     if bytes.len() != expected {
         return Err(format!("{} bytes of outputs, expected {expected}", bytes.len()));
@@ -221,6 +288,31 @@ fn run(
         Tensor::new(reference.dtype(), reference.shape().to_vec(), own).map_err(|e| e.to_string())
     };
     recorded.iter().map(take).collect()
+}
+
+/// Links the object with the runner, which reads what is written beside them.
+fn link(
+    package: &Package,
+    target: &Target,
+    inputs: &[Tensor],
+    recorded: &[Tensor],
+    folder: &Path,
+) -> Result<(), String> {
+    std::fs::write(folder.join("model.o"), package.code.object().expect("an object")).unwrap();
+    std::fs::write(folder.join("model.h"), header(&package.manifest)).unwrap();
+    compile_runner(&package.manifest, target, inputs, recorded, folder)?;
+    let input: Vec<u8> = inputs.iter().flat_map(|t| t.bytes().iter().copied()).collect();
+    std::fs::write(folder.join("input"), input).unwrap();
+    let options = ["-nostdlib", "-static", "--fatal-warnings", "-z", "noexecstack", "-Map=app.map", "-o", "app"];
+    finish(Command::new("ld.lld").args(options).args(["runner.o", "model.o"]).current_dir(folder)).map(|_| ())
+}
+
+/// Runs the program, with more options for the emulator.
+fn emulate(target: &Target, options: &[&str], folder: &Path) -> Result<Output, String> {
+    let mut app = Command::new("timeout");
+    app.arg("300").args(target.emulator).args(options).arg("./app").current_dir(folder);
+    app.stdin(std::fs::File::open(folder.join("input")).unwrap());
+    finished(&mut app)
 }
 
 fn compile_runner(
@@ -247,9 +339,13 @@ fn compile_runner(
 
 /// Runs a command to its end and gives what it wrote; what it said when it failed.
 fn finish(command: &mut Command) -> Result<Vec<u8>, String> {
+    finished(command).map(|output| output.stdout)
+}
+
+fn finished(command: &mut Command) -> Result<Output, String> {
     let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
     if output.status.success() {
-        return Ok(output.stdout);
+        return Ok(output);
     }
     Err(format!("{:?}: {}\n{}", command.get_program(), output.status, String::from_utf8_lossy(&output.stderr)))
 }

@@ -1,11 +1,12 @@
 //! Changing a graph: substitution of values, removal of what is dead, names, layouts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cranelift_entity::{EntitySet, SecondaryMap};
 
-use super::{Graph, Node, NodeId, ValueDef, ValueId};
+use super::{Graph, Node, NodeId, Output, ValueDef, ValueId};
+use crate::extent::{Extent, Sym};
 use crate::loc::Loc;
 use crate::propose::Schedule;
 use crate::types::{Layout, TensorType};
@@ -55,6 +56,25 @@ impl Graph {
     /// Sets a value's type: for layouts and quantization that the type rule does not know.
     pub fn set_type(&mut self, value: ValueId, ty: TensorType) {
         self.values[value].ty = ty;
+    }
+
+    /// Replaces the outputs; the states, which name outputs by position, go with them.
+    pub fn set_outputs(&mut self, outputs: Vec<Output>) {
+        self.outputs = outputs;
+        self.states.clear();
+    }
+
+    /// Gives named dimensions values for good. Ids stay as they are.
+    pub fn bind(&mut self, values: &BTreeMap<Sym, i64>) {
+        let replace = |name: &str| values.get(name).map(|&value| Extent::from(value));
+        for value in self.values.values_mut() {
+            value.ty.shape.iter_mut().for_each(|extent| *extent = extent.subst(&replace));
+        }
+        for node in self.nodes.values_mut() {
+            let bound = node.op.map_extents::<std::convert::Infallible>(&mut |extent| Ok(extent.subst(&replace)));
+            node.op = bound.unwrap_or_else(|never| match never {});
+        }
+        self.dims.retain(|name, _| !values.contains_key(name));
     }
 
     /// Points an output at another value.

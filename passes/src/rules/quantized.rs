@@ -6,17 +6,18 @@
 
 use adze_ir::attrs::F64;
 use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_const, add_op};
-use adze_ir::exact::Exactness;
+use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{
-    Clip, Dequantize, MatMulStored, MaxPool, Op, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Transpose,
+    BinaryFn, Cast, Clip, Conv, ConvInteger, Dequantize, MatMulInteger, MatMulStored, MaxPool, Op, Pad, PadMode,
+    QLinearConv, QLinearMatMul, Quantize, Transpose,
 };
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 use egg::{Id, Subst};
 
-use super::support::{find, id, op};
+use super::support::{binary, find, id, op, reshape};
 
 macro_rules! after_movement {
     ($($op:literal),*) => { &[$(concat!("(", $op, " ?a (dequantize ?d ?x ?s ?z))")),*] };
@@ -65,6 +66,41 @@ pub(super) const RULES: &[Rule] = &[
         sound: "the same sum of products in whole units, rounded once instead of at every term",
         helps: "integers travel between operators, and products of bytes are four times as many per instruction",
         make: make_matmul,
+    },
+    Rule {
+        name: "integer-sums-of-conv",
+        left: &[
+            "(conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
+            "(conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b)",
+        ],
+        right: "(add (mul (cast{f32} (conv_integer ?x ?w ?xz)) xs · ws) ?b)",
+        conditions: &[
+            Condition { name: "8-bit operands with one scale each, or one per output channel", holds: conv_operands },
+            Condition { name: "weights without zero points", holds: symmetric_weights },
+            Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &conv_scales(m)) },
+        ],
+        exactness: Exactness::Norm(NORM_LINEAR),
+        sound: "the same sum of products in whole units, without a rounding before the last",
+        helps: "weights stay bytes where the result is a float, and products of bytes are four times as many per instruction",
+        make: make_conv_sums,
+    },
+    Rule {
+        name: "integer-sums-of-matmul",
+        left: &[
+            "(matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
+            "(gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
+            "(gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b)",
+        ],
+        right: "(add (mul (cast{f32} (matmul_integer ?x ?w ?xz)) xs · ws) ?b)",
+        conditions: &[
+            Condition { name: "8-bit operands, the right one a constant matrix", holds: matmul_operands },
+            Condition { name: "weights without zero points", holds: symmetric_weights },
+            Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &matmul_scales(m)) },
+        ],
+        exactness: Exactness::Norm(NORM_LINEAR),
+        sound: "the same sum of products in whole units, without a rounding before the last",
+        helps: "weights stay bytes where the result is a float, and products of bytes are four times as many per instruction",
+        make: make_matmul_sums,
     },
     Rule {
         name: "relu-after-quantize",
@@ -332,6 +368,57 @@ fn make_matmul(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     }
     operands.extend(bias.map(|bias| add_const(egraph, bias)));
     add_op(egraph, QLinearMatMul { contract: Requantize::F32Rne }, &operands)
+}
+
+fn symmetric_weights(m: &Match<'_>) -> bool {
+    m.data("wz").is_some_and(|zeros| zeros.to_ints().iter().all(|&zero| zero == 0))
+}
+
+/// Whether sums of products of bytes stay within 32 bits, whatever the operands are.
+fn sums_fit(m: &Match<'_>, scales: &[f64]) -> bool {
+    let elems = m.ty("w").and_then(|w| w.elems().as_const());
+    elems.is_some_and(|elems| elems as f64 / scales.len().max(1) as f64 * 255.0 * 255.0 < LARGEST_SUM)
+}
+
+fn make_conv_sums(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let Op::Conv(conv) = op(egraph, subst, "a") else { return None };
+    let scales = conv_scales(&Match { egraph, subst });
+    let [x, w, zero] = ["x", "w", "xz"].map(|name| id(egraph, subst, name));
+    let spatial = conv.strides.len();
+    let Conv { strides, pads, dilations, group } = conv;
+    let sums = add_op(egraph, ConvInteger { strides, pads, dilations, group }, &[x, w, zero])?;
+    let mut shape = vec![Extent::ONE; spatial + 1];
+    shape[0] = egraph[w].data.ty()?.shape.first()?.clone();
+    let scales = add_const(egraph, Tensor::from_f64(DType::F32, &[scales.len()], &scales));
+    let scales = reshape(egraph, scales, shape.clone())?;
+    let bias = match find(egraph, subst, "b") {
+        Some(bias) => Some(reshape(egraph, bias, shape)?),
+        None => None,
+    };
+    scaled_sums(egraph, sums, scales, bias)
+}
+
+fn make_matmul_sums(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let matched = Match { egraph, subst };
+    let (turned, scales) = (columns_first(&matched), matmul_scales(&matched));
+    let [x, mut w, zero] = ["x", "w", "xz"].map(|name| id(egraph, subst, name));
+    if turned {
+        w = add_op(egraph, Transpose { perm: vec![1, 0] }, &[w])?;
+    }
+    let sums = add_op(egraph, MatMulInteger {}, &[x, w, zero])?;
+    let scales = add_const(egraph, Tensor::from_f64(DType::F32, &[scales.len()], &scales));
+    let bias = find(egraph, subst, "b");
+    scaled_sums(egraph, sums, scales, bias)
+}
+
+/// Sums of integers as floats, scaled, and the bias.
+fn scaled_sums(egraph: &mut EGraph, sums: Id, scales: Id, bias: Option<Id>) -> Option<Id> {
+    let sums = add_op(egraph, Cast { to: DType::F32 }, &[sums])?;
+    let scaled = binary(egraph, BinaryFn::Mul, sums, scales)?;
+    match bias {
+        Some(bias) => binary(egraph, BinaryFn::Add, scaled, bias),
+        None => Some(scaled),
+    }
 }
 
 fn make_clip(egraph: &mut EGraph, subst: &Subst, min: Option<f64>, max: Option<f64>) -> Option<Id> {

@@ -44,6 +44,32 @@ pub(super) const CASES: Cases = &[
          %13 = dequantize %8, %9, %10 {axis=0, block=0} : f32[4]; %14 = matmul %11, %12 : f32[3,4]; %15 = add %14, %13 : f32[3,4];
          %16 = quantize %15, %6, %7 {axis=0, block=0, to=i8} : i8[3,4]; output \"y\" = %16",
     ]),
+    ("integer-sums-of-conv", &[
+        "input %0 \"x\" : u8[1,3,5,7]; %1 = const \"\" [0.05] : f32[]; %2 = const \"\" [113] : u8[]; %3 = random i8[4,3,3,2];
+         %4 = const \"\" [0.01, 0.02, 0.003, 0.004] : f32[4]; %5 = const \"\" [0,0,0,0] : i8[4];
+         %8 = dequantize %0, %1, %2 {axis=0, block=0} : f32[1,3,5,7];
+         %9 = dequantize %3, %4, %5 {axis=0, block=0} : f32[4,3,3,2]; %6 = const \"\" [0.3, -1.7, 0.0, 11.0] : f32[4];
+         %10 = conv %8, %9, %6 {strides=[2,1], pads=[1,0,2,1], dilations=[1,2], group=1} : f32[1,4,3,6]; output \"y\" = %10",
+        "input %0 \"x\" : i8[1,4,5]; %1 = const \"\" [0.05] : f32[]; %2 = const \"\" [-128] : i8[]; %3 = random i8[4,1,3];
+         %4 = const \"\" [0.25] : f32[]; %5 = const \"\" [0] : i8[]; %11 = dequantize %0, %1, %2 {axis=0, block=0} : f32[1,4,5];
+         %12 = dequantize %3, %4, %5 {axis=0, block=0} : f32[4,1,3];
+         %14 = conv %11, %12 {strides=[1], pads=[1,1], dilations=[1], group=4} : f32[1,4,5]; output \"y\" = %14",
+    ]),
+    ("integer-sums-of-matmul", &[
+        "input %0 \"x\" : u8[2,3,5]; %1 = const \"\" [0.05] : f32[]; %2 = const \"\" [4] : u8[]; %3 = random i8[5,4];
+         %4 = const \"\" [0.01, 0.02, 0.003, 0.004] : f32[4]; %5 = const \"\" [0,0,0,0] : i8[4];
+         %8 = dequantize %0, %1, %2 {axis=0, block=0} : f32[2,3,5]; %9 = dequantize %3, %4, %5 {axis=1, block=0} : f32[5,4];
+         %10 = matmul %8, %9 : f32[2,3,4]; output \"y\" = %10",
+        "input %0 \"x\" : i8[3,5]; %1 = const \"\" [0.05] : f32[]; %2 = const \"\" [4] : i8[]; %3 = random i8[4,5];
+         %4 = const \"\" [0.01, 0.02, 0.04, 0.005] : f32[4]; %5 = const \"\" [0,0,0,0] : i8[4];
+         %8 = dequantize %0, %1, %2 {axis=0, block=0} : f32[3,5]; %9 = dequantize %3, %4, %5 {axis=0, block=0} : f32[4,5];
+         %12 = const \"\" [0.5, -1.0, 0.002, 0.2] : f32[4];
+         %10 = gemm %8, %9, %12 {alpha=1.0, beta=1.0, trans_b=true} : f32[3,4]; output \"y\" = %10",
+        "input %0 \"x\" : i8[3,5]; %1 = const \"\" [0.5] : f32[]; %2 = const \"\" [4] : i8[]; %3 = random i8[5,4];
+         %4 = const \"\" [0.25] : f32[]; %5 = const \"\" [0] : i8[]; %11 = dequantize %0, %1, %2 {axis=0, block=0} : f32[3,5];
+         %12 = dequantize %3, %4, %5 {axis=0, block=0} : f32[5,4]; %14 = gemm %11, %12 {alpha=1.0, beta=1.0} : f32[3,4];
+         output \"y\" = %14",
+    ]),
     ("relu-after-quantize", &[
         "input %0 \"x\" : f32[3,7]; %1 = const \"\" [0.03] : f32[]; %2 = const \"\" [5] : i8[]; %3 = relu %0 : f32[3,7];
          %4 = quantize %3, %1, %2 {axis=0, block=0, to=i8} : i8[3,7]; output \"y\" = %4",

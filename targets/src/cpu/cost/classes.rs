@@ -67,7 +67,8 @@ pub(super) fn has_own_emitter(machine: &Machine) -> bool {
     match machine.arch {
         Arch::X86_64 => machine.vector_bytes > 16,
         Arch::Riscv64 => machine.vector_bytes > 0,
-        Arch::Aarch64 | Arch::C99 => false,
+        Arch::Aarch64 => true,
+        Arch::C99 => false,
     }
 }
 
@@ -77,11 +78,13 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
     let class = if ty.lanes == 1 && !ty.elem.is_float() { Class::Int } else { Class::Arith };
     let (x86, wide) = (machine.arch == Arch::X86_64, has_own_emitter(machine));
     let riscv = wide && machine.arch == Arch::Riscv64;
+    // Multiply-adds take a lane of a register themselves.
+    let by_lane = machine.arch == Arch::Aarch64 && ty.elem.is_float();
     match op {
         Op::Const(_) => {}
         Op::Extent(extent) => ops.add(Class::Int, extent.terms().0.len() as f64),
         // Operations of RISC-V take scalars as they are.
-        Op::Splat(_) if ty.lanes == 1 || riscv => {}
+        Op::Splat(_) if ty.lanes == 1 || riscv || by_lane => {}
         Op::Splat(_) => ops.add(Class::Shuffle, 1.0),
         Op::Load(_) => ops.add(Class::Load, count),
         Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, 1.5 * count),
@@ -94,6 +97,8 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Bin(BinOp::Min | BinOp::Max, ..) if ty.elem.is_float() && x86 => {
             ops.add(class, if wide { 5.0 * count } else { 8.0 * count });
         }
+        // A comparison and a selection.
+        Op::Bin(BinOp::MinSel | BinOp::MaxSel, ..) if machine.arch == Arch::Aarch64 => ops.add(class, 2.0 * count),
         Op::Bin(..) | Op::Shift(..) | Op::Cmp(..) => ops.add(class, count),
         Op::Select(..) => ops.add(class, if wide { count } else { 1.5 * count }),
         Op::MulAdd(..) if !machine.has_fma => {
@@ -105,16 +110,23 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Fma(..) | Op::MulAdd(..) => ops.add(Class::Fma, count),
         Op::Cvt(Cvt::Bits, _) => {}
         Op::Cvt(Cvt::FromF16 | Cvt::ToF16 | Cvt::FromBf16 | Cvt::ToBf16, from) => {
-            let each = if wide && x86 { 2.0 } else { 8.0 };
+            let each = match machine.arch {
+                Arch::X86_64 if wide => 2.0,
+                Arch::Aarch64 => 1.0,
+                _ => 8.0,
+            };
             ops.add(Class::Convert, each * count.max(parts(of(*from), machine)));
         }
-        Op::Cvt(Cvt::ToS | Cvt::ToU, _) => ops.add(Class::Convert, 5.0 * count),
+        Op::Cvt(Cvt::ToS | Cvt::ToU, _) => {
+            ops.add(Class::Convert, if machine.arch == Arch::Aarch64 { 1.0 } else { 5.0 } * count)
+        }
         Op::Cvt(_, from) => ops.add(Class::Convert, count.max(parts(of(*from), machine))),
         Op::Reduce(_, from) => {
             let steps = f64::from(of(*from).lanes.max(1).ilog2());
             ops.add(Class::Shuffle, steps);
             ops.add(Class::Arith, steps);
         }
+        Op::Extract(..) if by_lane => {}
         Op::Extract(..) | Op::Insert(..) => ops.add(Class::Shuffle, 1.0),
         Op::Shuffle(..) => ops.add(Class::Shuffle, count),
         Op::Dot4 { .. } if riscv => {

@@ -362,7 +362,8 @@ impl<'a> Needs<'a> {
                     self.pointer(addr.param, &addr.offset)
                 }
                 Stmt::Let { op: Op::Extent(extent), .. } => self.extents.push(extent.clone()),
-                Stmt::Let { .. } | Stmt::Bind { .. } | Stmt::Prefetch { .. } => {}
+                Stmt::Prefetch { addr } => self.pointer(addr.param, &addr.offset),
+                Stmt::Let { .. } | Stmt::Bind { .. } => {}
                 Stmt::For(f) => self.inner_loop(f),
                 Stmt::If { cond, then, other, .. } => {
                     self.cond(cond);

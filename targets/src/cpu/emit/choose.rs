@@ -1,9 +1,10 @@
-//! Code that finds out which of several versions of a model this CPU runs.
+//! Code that finds out which of several versions of a model this CPU runs: by `cpuid` on x86-64; on AArch64 by identification
+//! registers, which Linux reads for user programs (`HWCAP_CPUID`) and bare metal has at hand.
 
 use iced_x86::{Code, Encoder, Instruction, Register};
 
 use super::KernelCode;
-use crate::cpu::machine::{CodegenError, Machine};
+use crate::cpu::machine::{Arch, CodegenError, Machine};
 
 /// Bits that `cpuid` shows for a leaf and sub-leaf: Intel SDM volume 2A, table 3-8.
 type Bits = (u32, u32, Register, u32);
@@ -44,18 +45,60 @@ fn needs(machine: &Machine) -> Option<Needs> {
     Some(Needs { cpuid, saved })
 }
 
+/// A field of four bits of an identification register, and the least value that will do: Arm ARM, D23.2.
+struct Field {
+    /// `mrs x0, <register>`.
+    read: u32,
+    bit: u32,
+    least: u32,
+}
+
+const ISAR0: u32 = 0xd538_0600;
+const ISAR1: u32 = 0xd538_0620;
+const PFR0: u32 = 0xd538_0400;
+/// Atomics (LSE), dot products, half precision.
+const V8_2: &[Field] = &[
+    Field { read: ISAR0, bit: 20, least: 2 },
+    Field { read: ISAR0, bit: 44, least: 1 },
+    Field { read: PFR0, bit: 16, least: 1 },
+];
+const I8MM: &[Field] = &[Field { read: ISAR1, bit: 52, least: 1 }];
+
+fn fields(machine: &Machine) -> Option<&'static [&'static [Field]]> {
+    match machine.name {
+        "aarch64" => Some(&[]),
+        "cortex-a55" | "cortex-a76" => Some(&[V8_2]),
+        "neoverse-v1" => Some(&[V8_2, I8MM]),
+        _ => None,
+    }
+}
+
 /// A function `uint32_t choose(void)`: the last of the versions that this CPU runs counted from 1, or 0 when it runs none.
 /// The versions come with the most demanding one last.
 ///
 /// # Errors
-/// [`CodegenError::Versions`] where no instruction tells a program what the CPU has.
+/// [`CodegenError::Versions`] where no instruction tells a program what the CPU has, or two versions need the same.
 pub fn code(versions: &[Machine]) -> Result<KernelCode, CodegenError> {
     let names: Vec<&str> = versions.iter().map(|machine| machine.name).collect();
-    let unsupported = || CodegenError::Versions { found: names.join(", "), accepted: "x86-64".into() };
+    let refused =
+        || CodegenError::Versions { found: names.join(", "), accepted: "x86-64 or AArch64 that differ".into() };
+    if versions.windows(2).any(|pair| pair[0].features == pair[1].features && pair[0].arch == Arch::Aarch64) {
+        return Err(refused());
+    }
+    let bytes = match versions.first().map(|machine| machine.arch) {
+        Some(Arch::X86_64) => x86(versions).ok_or_else(refused)?,
+        Some(Arch::Aarch64) => Ok(aarch64(versions).ok_or_else(refused)?),
+        _ => return Err(refused()),
+    };
+    let bytes = bytes.map_err(|problem| CodegenError::Generator { function: "choose".into(), problem })?;
+    Ok(KernelCode { bytes, align: 16 })
+}
+
+fn x86(versions: &[Machine]) -> Option<Result<Vec<u8>, String>> {
     let mut code = Assembly::default();
     code.push(Register::RBX);
     for (index, machine) in versions.iter().enumerate().rev() {
-        let needs = needs(machine).ok_or_else(unsupported)?;
+        let needs = needs(machine)?;
         let next = code.label();
         for &(leaf, sub_leaf, register, mask) in needs.cpuid.iter().copied().flatten() {
             // A leaf beyond the last one shows the bits of another.
@@ -74,8 +117,29 @@ pub fn code(versions: &[Machine]) -> Result<KernelCode, CodegenError> {
         code.bind(next);
     }
     code.leave(0);
-    let bytes = code.assemble().map_err(|problem| CodegenError::Generator { function: "choose".into(), problem })?;
-    Ok(KernelCode { bytes, align: 16 })
+    Some(code.assemble())
+}
+
+fn aarch64(versions: &[Machine]) -> Option<Vec<u8>> {
+    let leave = |result: u32| [0xd280_0000 | result << 5, 0xd65f_03c0];
+    let mut words: Vec<u32> = Vec::new();
+    for (index, machine) in versions.iter().enumerate().rev() {
+        let fields: Vec<&Field> = fields(machine)?.iter().copied().flatten().collect();
+        let count = fields.len() as u32;
+        for (at, field) in (0..).zip(fields) {
+            // To behind the two instructions that leave with this version.
+            let skip = 4 * (count - 1 - at) + 3;
+            words.extend([
+                field.read,
+                0xd340_0000 | field.bit << 16 | (field.bit + 3) << 10, // ubfx x0, x0, #bit, #4
+                0xf100_001f | field.least << 10,                       // cmp x0, #least
+                0x5400_0003 | skip << 5,                               // b.lo
+            ]);
+        }
+        words.extend(leave(index as u32 + 1));
+    }
+    words.extend(leave(0));
+    Some(words.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
 /// Instructions, and jumps to labels among them.
@@ -164,6 +228,9 @@ mod tests {
         let versions =
             |names: &[&str]| -> Vec<Machine> { names.iter().map(|n| Machine::from_name(n).unwrap()).collect() };
         assert!(code(&versions(&["x86_64-v2", "x86_64-v3", "x86_64-v3-vnni", "x86_64-v4", "x86_64-v4-vnni"])).is_ok());
-        assert!(matches!(code(&versions(&["riscv64gc", "riscv64gcv"])), Err(CodegenError::Versions { .. })));
+        assert!(code(&versions(&["aarch64", "cortex-a76", "neoverse-v1"])).is_ok());
+        for names in [["riscv64gc", "riscv64gcv"], ["cortex-a55", "cortex-a76"]] {
+            assert!(matches!(code(&versions(&names)), Err(CodegenError::Versions { .. })), "{names:?}");
+        }
     }
 }

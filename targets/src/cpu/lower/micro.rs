@@ -182,6 +182,21 @@ pub(super) struct Operands<'a> {
     /// Neighbouring steps of a row that are read together, as a vector whose lanes are multiplied by; 1 for machines that
     /// repeat an element as they read it.
     pub at_once: u16,
+    /// The panel that comes next, to be fetched meanwhile.
+    pub ahead: Option<Ahead>,
+}
+
+/// A panel of the right operand that comes next: the blocks of this one fetch it into the second cache, each its share.
+#[derive(Clone, Debug)]
+pub(super) struct Ahead {
+    /// Elements from a place in this panel to the same in the next one.
+    pub distance: Extent,
+    /// Which of the blocks of this panel it is.
+    pub index: Extent,
+    /// How many there are.
+    pub blocks: i64,
+    /// Elements of a cache line.
+    pub line: i64,
 }
 
 /// How a step of a sum lies in its operands.
@@ -482,13 +497,28 @@ impl Emit<'_> {
         }
         let middle = lo.clone() + length.floordiv(&unroll.into()) * unroll.into();
         let middle = bind(b, middle);
+        let lines = self.lines_ahead(b, run, unroll);
         let sums = b.for_(lo.clone(), middle.clone(), unroll, &sums, |b, i, sums| {
+            for line in &lines {
+                b.prefetch(self.operands.b.param, line.clone() + run.b.clone() * i.clone());
+            }
             self.steps(b, run, &i, unroll, sums.to_vec())
         });
         match length.as_const() {
             Some(n) => self.steps(b, run, &middle, n % unroll, sums),
             None => b.for_(middle, hi.clone(), 1, &sums, |b, i, sums| self.step(b, run, i, 0, sums.to_vec())),
         }
+    }
+
+    /// Places of the next panel that this block fetches for every `unroll` steps, less what the steps move: where all blocks
+    /// have had their turn, all lines beside those of the steps were fetched.
+    fn lines_ahead(&self, b: &mut KernelBuilder, run: &Run<'_>, unroll: i64) -> Vec<Extent> {
+        let Some((ahead, step)) = self.operands.ahead.as_ref().zip(run.b.as_const()) else { return Vec::new() };
+        let lines = (unroll * step + ahead.line - 1) / ahead.line;
+        let share = (lines + ahead.blocks - 1) / ahead.blocks;
+        let first = bind(b, (ahead.index.clone() * share.into()).modulo(&lines.into()) * ahead.line.into());
+        let start = run.at_b.clone() + ahead.distance.clone() + first;
+        (0..share).map(|line| start.clone() + (line * ahead.line).into()).collect()
     }
 
     /// So many steps from that one on, rows read together as far as they go.

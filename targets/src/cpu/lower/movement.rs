@@ -11,7 +11,7 @@ use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
 use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, Type};
 
 /// Lanes of a copied strip, by width: two 128-bit registers.
-fn copy_lanes(dtype: DType) -> u16 {
+pub(super) fn copy_lanes(dtype: DType) -> u16 {
     u16::try_from(256 / dtype.bits().max(8)).unwrap_or(1)
 }
 

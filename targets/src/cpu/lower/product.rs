@@ -5,12 +5,14 @@
 //! of columns stay in registers ([`super::micro`]).
 
 use adze_ir::extent::Extent;
+use adze_ir::types::DType;
 
 use super::epilogue::Epilogue;
 use super::leaf::{Axis, Leaf, Stream, bind, decode};
-use super::micro::{Block, Form, Operands, Sum, dot_block, load_lanes, multiply_add, sum_block, vec_step};
+use super::micro::{Ahead, Block, Form, Operands, Sum, dot_block, load_lanes, multiply_add, sum_block, vec_step};
 use super::operand::{Lowered, Unsupported};
 use crate::cpu::kernel::{Cmp, Cond, Elem, KernelBuilder, Type, UnOp, Value};
+use crate::cpu::machine::{Arch, Machine};
 
 /// Positions of the fixed streams among an axis' strides; the bias and the epilogue's operands follow.
 pub(super) const LEFT: usize = 0;
@@ -104,6 +106,23 @@ pub(super) struct Product<'a> {
 /// Offsets of all streams at one place.
 type Place = Vec<Extent>;
 
+/// From so many bytes on, panels come from beyond the second cache.
+const AHEAD_BYTES: i64 = 1 << 20;
+const LINE_BYTES: i64 = 64;
+
+/// Panels that are fetched before they are used.
+#[derive(Clone, Copy, Debug)]
+struct PanelAhead {
+    /// Elements of a panel.
+    panel: i64,
+    /// Blocks that a panel is used for.
+    blocks: i64,
+    /// Of these in a unit of the outer axes.
+    each: i64,
+    /// Elements of a cache line.
+    line: i64,
+}
+
 struct Columns {
     lo: Extent,
     hi: Extent,
@@ -124,13 +143,14 @@ impl Product<'_> {
         counts.push(chunks.clone());
         counts.insert(if self.panels_first { 0 } else { count + 1 }, panels);
         let range = Extent::product(&counts);
+        let ahead = self.ahead(leaf.cx.machine, leaf.b.dtype(self.streams[RIGHT].param), &chunks);
         let (lo, hi) = leaf.b.range();
         let mut result = Ok(());
         leaf.b.loop_(lo, hi, 1, |b, unit| {
             let mut indices = decode(b, unit, &counts);
             let panel = indices.remove(if self.panels_first { 0 } else { count + 1 });
             let chunk = indices.pop().unwrap_or(Extent::ZERO);
-            result = self.unit(b, &indices, &chunk, chunks != Extent::ONE, &panel);
+            result = self.unit(b, &indices, (&chunk, chunks != Extent::ONE), &panel, ahead);
         });
         result?;
         Ok(leaf.finish(range))
@@ -146,9 +166,9 @@ impl Product<'_> {
         &self,
         b: &mut KernelBuilder,
         outer: &[Extent],
-        chunk: &Extent,
-        chunked: bool,
+        (chunk, chunked): (&Extent, bool),
         panel: &Extent,
+        ahead: Option<PanelAhead>,
     ) -> Result<(), Unsupported> {
         let mut place = self.bases();
         for (axis, index) in self.outer.iter().zip(outer) {
@@ -158,25 +178,27 @@ impl Product<'_> {
         place = moved(&place, &self.cols, &first).into_iter().map(|offset| bind(b, offset)).collect();
         let rows = self.row_parts_of(b, chunk, chunked);
         let whole = self.full_block();
+        let blocks =
+            |b: &mut KernelBuilder, columns: &[Columns]| self.blocks(b, outer, &place, (&rows, columns), ahead);
         match self.cols.extent.as_const() {
             Some(n) => {
                 let tail = self.tail_columns(n % self.nr as i64);
                 let full_panels = n / self.nr as i64;
                 if full_panels == 0 {
-                    return self.blocks(b, outer, &place, &rows, &tail);
+                    return blocks(b, &tail);
                 }
                 if tail.is_empty() {
-                    return self.blocks(b, outer, &place, &rows, &[whole]);
+                    return blocks(b, &[whole]);
                 }
                 let mut results = (Ok(()), Ok(()));
                 b.if_else(
                     Cond::Extent(panel.clone(), Cmp::Lt, full_panels.into()),
                     |b| {
-                        results.0 = self.blocks(b, outer, &place, &rows, &[whole]);
+                        results.0 = blocks(b, &[whole]);
                         Vec::new()
                     },
                     |b| {
-                        results.1 = self.blocks(b, outer, &place, &rows, &tail);
+                        results.1 = blocks(b, &tail);
                         Vec::new()
                     },
                 );
@@ -185,7 +207,7 @@ impl Product<'_> {
             None => {
                 let left = bind(b, (self.cols.extent.clone() - first).minimum(&self.nr.into()));
                 let columns = self.dynamic_columns(b, left);
-                self.blocks(b, outer, &place, &rows, &columns)
+                blocks(b, &columns)
             }
         }
     }
@@ -274,8 +296,8 @@ impl Product<'_> {
         b: &mut KernelBuilder,
         outer: &[Extent],
         place: &Place,
-        rows: &[RowPart],
-        columns: &[Columns],
+        (rows, columns): (&[RowPart], &[Columns]),
+        ahead: Option<PanelAhead>,
     ) -> Result<(), Unsupported> {
         let mut result = Ok(());
         for columns in columns {
@@ -287,7 +309,8 @@ impl Product<'_> {
                     each(b, &part.lo, &part.hi, part.rows as i64, |b, row| {
                         let place = moved(&place, &self.rows, &row);
                         let sum = (self.sum)(b, outer, &row, part.pattern);
-                        let done = self.block(b, block, &sum, &place);
+                        let ahead = ahead.map(|ahead| self.block_ahead(b, ahead, outer, &row));
+                        let done = self.block(b, block, &sum, &place, ahead);
                         if result.is_ok() {
                             result = done;
                         }
@@ -298,7 +321,47 @@ impl Product<'_> {
         result
     }
 
-    fn block(&self, b: &mut KernelBuilder, block: Block, sum: &Sum, place: &Place) -> Result<(), Unsupported> {
+    /// Whether panels that are walked one after the other are too many for the second cache, so that each has to be
+    /// fetched while the one before it is in use.
+    fn ahead(&self, machine: &Machine, right: DType, chunks: &Extent) -> Option<PanelAhead> {
+        let fetches = match machine.arch {
+            Arch::X86_64 => machine.vector_bytes > 16,
+            Arch::Aarch64 => true,
+            Arch::Riscv64 | Arch::C99 => false,
+        };
+        let bytes = i64::from(right.bits() / 8);
+        if !fetches || !self.panels_first || self.right != Right::Packed || bytes == 0 {
+            return None;
+        }
+        let units = self.outer.iter().map(|axis| axis.extent.as_const()).product::<Option<i64>>()?;
+        let rows = self.rows.extent.as_const()?;
+        let each = rows.div_euclid(self.mr as i64) + i64::from(rows % self.mr as i64 > 0);
+        let panel = self.cols.strides[RIGHT].as_const()? * self.nr as i64;
+        let panels = self.cols.extent.ceildiv(&self.nr.into()).as_const()?;
+        let blocks = units.checked_mul(each)?;
+        let much = panel.checked_mul(panels * bytes).is_some_and(|all| all >= AHEAD_BYTES);
+        let wanted = much && panels > 1 && blocks > 1 && chunks.as_const().is_some();
+        wanted.then_some(PanelAhead { panel, blocks, each, line: LINE_BYTES / bytes })
+    }
+
+    fn block_ahead(&self, b: &mut KernelBuilder, ahead: PanelAhead, outer: &[Extent], row: &Extent) -> Ahead {
+        let unit = self
+            .outer
+            .iter()
+            .zip(outer)
+            .fold(Extent::ZERO, |unit, (axis, index)| unit * axis.extent.clone() + index.clone());
+        let index = bind(b, unit * ahead.each.into() + row.floordiv(&self.mr.into()));
+        Ahead { distance: ahead.panel.into(), index, blocks: ahead.blocks, line: ahead.line }
+    }
+
+    fn block(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        sum: &Sum,
+        place: &Place,
+        ahead: Option<Ahead>,
+    ) -> Result<(), Unsupported> {
         let right_stride = match self.right {
             Right::Packed if matches!(self.form, Form::Quads(_)) => 4.into(),
             Right::Packed => Extent::ONE,
@@ -312,6 +375,7 @@ impl Product<'_> {
             col_stride: right_stride,
             form: self.form,
             at_once: self.at_once,
+            ahead,
         };
         let ty = Type::vec(self.elem, block.lanes);
         let starts = match (&self.start, self.scale) {

@@ -358,6 +358,7 @@ impl<'a> Walk<'a> {
             col_stride: Extent::ONE,
             form: Form::Plain,
             at_once: at_once(self.leaf.cx),
+            ahead: None,
         };
         let step = |vec: usize| Extent::from(vec * usize::from(self.lanes));
         let biases: Vec<Value> =
@@ -514,6 +515,7 @@ impl<'a> Walk<'a> {
             col_stride: Extent::ONE,
             form: Form::Plain,
             at_once: at_once(self.leaf.cx),
+            ahead: None,
         };
         let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: Extent::ONE, b: columns };
         // Blocks lie one after the other, each `length` steps of all gates.

@@ -3,9 +3,10 @@
 use adze_ir::extent::Extent;
 use adze_ir::ops::{CoordMode, NearestMode, Op, Resize, ResizeMode};
 
-use super::movement::{coordinates, offset_of};
+use super::leaf::{bind, lanes_of};
+use super::movement::copy_lanes;
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
-use crate::cpu::kernel::{BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value};
+use crate::cpu::kernel::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Type, UnOp, Value};
 
 /// Most axes that are interpolated together: each multiplies the taps by up to four.
 const MAX_AXES: usize = 4;
@@ -100,39 +101,35 @@ fn is_identity(op: &Resize, axis: usize, x: &Operand, out: &Operand) -> bool {
 
 fn nearest(cx: &LeafCx<'_>, op: &Resize, x: &Operand) -> Lowered {
     let out = &cx.outputs[0];
-    coordinates(cx, "resize_nearest", &[PtrRole::Input(0)], |b, params, index| {
-        let mut source = index.to_vec();
-        for axis in 0..source.len() {
-            if is_identity(op, axis, x, out) {
-                continue;
+    resample(cx, op, x, "resize_nearest", copy_lanes(out.dtype), &|b, axis, i| {
+        let at = coordinate(b, op, axis, i, x, out);
+        let half = b.number(0.5, F32);
+        let rounded = match op.nearest {
+            NearestMode::Floor => b.un(UnOp::Floor, at),
+            NearestMode::Ceil => b.un(UnOp::Ceil, at),
+            NearestMode::RoundPreferFloor => {
+                let moved = b.sub(at, half);
+                b.un(UnOp::Ceil, moved)
             }
-            let at = coordinate(b, op, axis, &index[axis], x, out);
-            let half = b.number(0.5, F32);
-            let rounded = match op.nearest {
-                NearestMode::Floor => b.un(UnOp::Floor, at),
-                NearestMode::Ceil => b.un(UnOp::Ceil, at),
-                NearestMode::RoundPreferFloor => {
-                    let moved = b.sub(at, half);
-                    b.un(UnOp::Ceil, moved)
-                }
-                NearestMode::RoundPreferCeil => {
-                    // Not by adding a half, which rounds.
-                    let floor = b.un(UnOp::Floor, at);
-                    let rest = b.sub(at, floor);
-                    let up = b.cmp(Cmp::Ge, rest, half);
-                    let one = b.number(1.0, F32);
-                    let above = b.add(floor, one);
-                    b.select(up, above, floor)
-                }
-            };
-            source[axis] = to_index(b, rounded, &x.shape[axis]);
-        }
-        b.load(params[0], offset_of(x, &source), 1)
+            NearestMode::RoundPreferCeil => {
+                // Not by adding a half, which rounds.
+                let floor = b.un(UnOp::Floor, at);
+                let rest = b.sub(at, floor);
+                let up = b.cmp(Cmp::Ge, rest, half);
+                let one = b.number(1.0, F32);
+                let above = b.add(floor, one);
+                b.select(up, above, floor)
+            }
+        };
+        vec![(to_index(b, rounded, &x.shape[axis]), None)]
     })
 }
 
-/// A source index along an axis with its weight.
-type Tap = (Extent, Value);
+/// A source index along an axis with its weight; without one where it is the only one.
+type Tap = (Extent, Option<Value>);
+
+/// The taps of a result's index along an axis that changes.
+type TapsOf<'a> = dyn Fn(&mut KernelBuilder, usize, &Extent) -> Vec<Tap> + 'a;
 
 /// The two neighbours, weighted by nearness.
 fn linear_taps(b: &mut KernelBuilder, _: &Resize, at: Value, extent: &Extent) -> Vec<Tap> {
@@ -145,7 +142,7 @@ fn linear_taps(b: &mut KernelBuilder, _: &Resize, at: Value, extent: &Extent) ->
     let one = b.number(1.0, F64);
     let below_weight = b.sub(one, above_weight);
     let above = b.add(below, one);
-    vec![(to_index(b, below, extent), below_weight), (to_index(b, above, extent), above_weight)]
+    vec![(to_index(b, below, extent), Some(below_weight)), (to_index(b, above, extent), Some(above_weight))]
 }
 
 /// Four neighbours weighted by Keys' kernel; those outside are the edge, or do not count.
@@ -178,7 +175,7 @@ fn cubic_taps(b: &mut KernelBuilder, op: &Resize, at: Value, extent: &Extent) ->
     if op.exclude_outside {
         taps.iter_mut().for_each(|tap| tap.1 = b.div(tap.1, sum));
     }
-    taps
+    taps.into_iter().map(|(place, weight)| (place, Some(weight))).collect()
 }
 
 /// Keys' cubic kernel at a distance; `near` for distances up to one. Source: R. Keys, Cubic convolution interpolation for
@@ -202,35 +199,122 @@ fn weighted(
     name: &str,
     taps: impl Fn(&mut KernelBuilder, &Resize, Value, &Extent) -> Vec<Tap>,
 ) -> Lowered {
+    resample(cx, op, x, name, lanes_of(cx, Elem::F64), &|b, axis, i| {
+        let at = coordinate(b, op, axis, i, x, &cx.outputs[0]);
+        let at = b.convert(at, true, Elem::F64);
+        taps(b, op, at, &x.shape[axis])
+    })
+}
+
+/// The loops over the result. Taps are made outside of the loops that do not change them; an axis that stays as it is and
+/// has neighbours in both operands comes last, in vectors.
+fn resample(cx: &LeafCx<'_>, op: &Resize, x: &Operand, name: &str, lanes: u16, taps: &TapsOf<'_>) -> Lowered {
     let out = &cx.outputs[0];
-    coordinates(cx, name, &[PtrRole::Input(0)], |b, params, index| {
-        let mut corners: Vec<(Vec<Extent>, Option<Value>)> = vec![(index.to_vec(), None)];
-        for axis in 0..index.len() {
-            if is_identity(op, axis, x, out) {
-                continue;
+    let mut b = cx.builder(&format!("{name}_{}", out.dtype));
+    let params = [b.param("y", out.dtype, Access::Out), b.param("x", x.dtype, Access::In)];
+    let neighbours = |operand: &Operand, axis: usize| operand.strides[axis] == Extent::ONE;
+    let along = (0..out.rank())
+        .find(|&axis| is_identity(op, axis, x, out) && neighbours(x, axis) && neighbours(out, axis))
+        .filter(|&axis| out.shape[axis] != Extent::ONE && lanes > 1);
+    let mut axes: Vec<usize> = (0..out.rank()).filter(|axis| Some(*axis) != along).collect();
+    // The outermost loop is the range that threads share.
+    let wide = axes.iter().position(|&axis| out.shape[axis] != Extent::ONE).unwrap_or(0);
+    let wide = (wide + 1).min(axes.len());
+    axes[..wide].rotate_right(1);
+    let walk = Resample { op, x, out, params, taps, along, lanes, axes: &axes };
+    let (lo, hi) = b.range();
+    let mut range = Extent::ONE;
+    b.loop_(lo, hi, 1, |b, i| {
+        let mut places: Vec<Vec<Tap>> = vec![Vec::new(); out.rank()];
+        let mut index = vec![Extent::ZERO; out.rank()];
+        match axes.first() {
+            Some(&axis) => {
+                range = out.shape[axis].clone();
+                walk.at(b, 0, i, &mut index, &mut places);
             }
-            let at = coordinate(b, op, axis, &index[axis], x, out);
-            let at = b.convert(at, true, Elem::F64);
-            let taps = taps(b, op, at, &x.shape[axis]);
+            None => walk.point(b, &index, &places),
+        }
+    });
+    Lowered { kernel: b.finish(), pointers: vec![PtrRole::Output(0), PtrRole::Input(0)], range }
+}
+
+/// What the loops of a resampling share.
+struct Resample<'a> {
+    op: &'a Resize,
+    x: &'a Operand,
+    out: &'a Operand,
+    /// Result, operand.
+    params: [Param; 2],
+    taps: &'a TapsOf<'a>,
+    /// The axis whose neighbours are lanes.
+    along: Option<usize>,
+    lanes: u16,
+    /// The others, outermost first.
+    axes: &'a [usize],
+}
+
+impl Resample<'_> {
+    /// At an index of the axis of that depth: the loops inside.
+    fn at(&self, b: &mut KernelBuilder, depth: usize, i: Extent, index: &mut [Extent], places: &mut [Vec<Tap>]) {
+        let axis = self.axes[depth];
+        places[axis] = match is_identity(self.op, axis, self.x, self.out) {
+            true => vec![(i.clone(), None)],
+            false => (self.taps)(b, axis, &i),
+        };
+        index[axis] = i;
+        match self.axes.get(depth + 1).map(|&inner| self.out.shape[inner].clone()) {
+            Some(extent) if extent == Extent::ONE => self.at(b, depth + 1, Extent::ZERO, index, places),
+            Some(extent) => b.loop_(0, extent, 1, |b, i| self.at(b, depth + 1, i, index, places)),
+            None => self.point(b, index, places),
+        }
+    }
+
+    /// The element at an index, or all of them along the last axis.
+    fn point(&self, b: &mut KernelBuilder, index: &[Extent], places: &[Vec<Tap>]) {
+        let strides = &self.out.strides;
+        let at = index.iter().zip(strides).fold(self.out.offset.clone(), |sum, (i, s)| sum + i.clone() * s.clone());
+        let mut corners: Vec<Tap> = vec![(self.x.offset.clone(), None)];
+        for (axis, taps) in places.iter().enumerate().filter(|(_, taps)| !taps.is_empty()) {
             let mut split = Vec::with_capacity(corners.len() * taps.len());
             for (corner, weight) in corners {
-                for (source, part) in &taps {
-                    let mut corner = corner.clone();
-                    corner[axis] = source.clone();
-                    let weight = weight.map_or(*part, |weight| b.mul(weight, *part));
-                    split.push((corner, Some(weight)));
+                for (place, part) in taps {
+                    let corner = corner.clone() + place.clone() * self.x.strides[axis].clone();
+                    let weight = match (weight, *part) {
+                        (Some(weight), Some(part)) => Some(b.mul(weight, part)),
+                        (weight, part) => weight.or(part),
+                    };
+                    split.push((corner, weight));
                 }
             }
             corners = split;
         }
-        let mut sum = b.zero(F64);
+        let Some(axis) = self.along else { return self.sum(b, &at, &corners, &Extent::ZERO, 1) };
+        let (extent, step) = (self.out.shape[axis].clone(), i64::from(self.lanes));
+        let whole = bind(b, extent.floordiv(&step.into()) * step.into());
+        b.loop_(0, whole.clone(), step, |b, i| self.sum(b, &at, &corners, &i, self.lanes));
+        b.loop_(whole, extent, 1, |b, i| self.sum(b, &at, &corners, &i, 1));
+    }
+
+    /// Neighbouring elements, `i` past the given places.
+    fn sum(&self, b: &mut KernelBuilder, at: &Extent, corners: &[Tap], i: &Extent, lanes: u16) {
+        let [y, x] = self.params;
+        let (at, from) = (at.clone() + i.clone(), |corner: &Extent| corner.clone() + i.clone());
+        if let [(corner, None)] = corners {
+            let value = b.load(x, from(corner), lanes);
+            return b.store(y, at, value);
+        }
+        let ty = Type::vec(Elem::F64, lanes);
+        let mut sum = b.zero(ty);
         for (corner, weight) in corners {
-            let value = b.load_as(params[0], offset_of(x, &corner), F64);
+            let value = b.load_as(x, from(corner), ty);
             sum = match weight {
-                Some(weight) => b.muladd(value, weight, sum),
+                Some(weight) => {
+                    let weight = b.splat(*weight, lanes);
+                    b.muladd(value, weight, sum)
+                }
                 None => b.add(sum, value),
             };
         }
-        b.to_memory(sum, out.dtype)
-    })
+        b.store_as(y, at, sum);
+    }
 }

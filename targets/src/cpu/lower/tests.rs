@@ -11,6 +11,7 @@ mod gemm;
 mod integer;
 mod pool;
 mod recurrent;
+mod resize;
 mod riscv;
 mod schedules;
 

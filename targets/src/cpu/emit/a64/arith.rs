@@ -2,8 +2,9 @@
 
 use super::super::alloc::Reg;
 use super::body::{Body, Part, Val, arr, is_gpr};
-use super::code::{Arr, ByLane, Code, Cond, Form, Size, V2, V3, VShift};
+use super::code::Code;
 use super::inst::{Class, Inst};
+use super::ops::{Arr, ByLane, Cond, Form, Size, V2, V3, VShift};
 use crate::cpu::kernel::ir::{BinOp, Cmp, Shift, UnOp};
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;

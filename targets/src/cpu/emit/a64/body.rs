@@ -6,8 +6,9 @@ use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 use super::super::address::{Advance, Reach, Scopes};
 use super::super::alloc::{Info, Reg};
 use super::super::uses::Uses;
-use super::code::{Arr, Code, Cond, Size, V3, X3, reaches};
+use super::code::{Code, reaches};
 use super::inst::{Class, Inst, Mem};
+use super::ops::{Arr, Cond, Size, V3, X3};
 use super::scalar::{Gp, number_insts};
 use super::{Cpu, Selected, VECTOR_BYTES, info, runs};
 use crate::cpu::kernel::ir::{Addr, Block, Cmp, Cond as Condition, For, HI, Kernel, LO, Op, Stmt, Value};
@@ -180,17 +181,33 @@ impl Selection {
     }
 }
 
+impl Selection {
+    fn new() -> Self {
+        Self {
+            insts: Vec::new(),
+            regs: PrimaryMap::new(),
+            depth: 0,
+            labels: 0,
+            pool: Vec::new(),
+            hot: None,
+            near: Vec::new(),
+        }
+    }
+}
+
+/// What is left of a distance, and the instructions that make the rest of it; for tests.
+#[cfg(test)]
+pub(super) fn reached(disp: i32, size: Size) -> (i32, Vec<Code>) {
+    let mut code = Selection::new();
+    let base = code.reg(Class::Gpr);
+    let near = code.reach(Mem { base, disp }, size);
+    let op = |(inst, _): (Inst, u32)| if let Inst::Op(code, _) = inst { Some(code) } else { None };
+    (near.disp, code.insts.into_iter().filter_map(op).collect())
+}
+
 /// Instructions for a kernel.
 pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError> {
-    let code = Selection {
-        insts: Vec::new(),
-        regs: PrimaryMap::new(),
-        depth: 0,
-        labels: 0,
-        pool: Vec::new(),
-        hot: None,
-        near: Vec::new(),
-    };
+    let code = Selection::new();
     let (uses, scopes) = (Uses::of(kernel), Scopes::new(kernel, Reach::default()));
     let mut body = Body { kernel, cpu, code, uses, scopes, values: SecondaryMap::new() };
     body.entry()?;
@@ -568,7 +585,7 @@ pub(super) fn arr(ty: Type) -> Arr {
 
 /// The lanes that an operation works on.
 pub(super) fn arr_for(op: V3, ty: Type) -> Arr {
-    if op.form() == super::code::Form::Bits { Arr::B16 } else { arr(ty) }
+    if op.form() == super::ops::Form::Bits { Arr::B16 } else { arr(ty) }
 }
 
 /// Condition of a signed or unsigned comparison.

@@ -1,7 +1,8 @@
 //! Conversions between elements: registers double or halve in number as lanes widen or narrow.
 
 use super::body::{Body, Part, Val, count, is_gpr, part_bytes};
-use super::code::{Arr, Code, Cond, V2, V3, VShift};
+use super::code::Code;
+use super::ops::{Arr, Cond, V2, V3, VShift};
 use super::scalar::Gp;
 use crate::cpu::kernel::ir::{Cvt, Shift};
 use crate::cpu::kernel::types::{Elem, Type};

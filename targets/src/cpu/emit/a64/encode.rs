@@ -3,8 +3,9 @@
 use cranelift_entity::SecondaryMap;
 
 use super::super::alloc::Reg;
-use super::code::{Arr, Code, Role, SP, Size, V3, X3};
+use super::code::{Code, Role, SP};
 use super::inst::{Class, Inst};
+use super::ops::{Arr, Size, V3, X3};
 
 /// Registers that belong to the caller: `x19..x28`, and the lower halves of `v8..v15`.
 const SAVED_GPRS: std::ops::RangeInclusive<u8> = 19..=28;

@@ -2,7 +2,8 @@
 
 use super::super::alloc::{Flow, Reg};
 use super::super::registers::Instruction;
-use super::code::{Code, Cond, Role, Size};
+use super::code::{Code, Role};
+use super::ops::{Cond, Size};
 
 /// Register files: positions in the list that the allocator is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use super::super::alloc::Reg;
 use super::body::{Body, Part, Val, arr, count, is_gpr, part_bytes, part_lanes};
-use super::code::{Arr, Code, Size, V3};
+use super::code::Code;
 use super::inst::{Class, Inst, Mem};
+use super::ops::{Arr, Size, V3};
 use crate::cpu::kernel::ir::BinOp;
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;

@@ -16,6 +16,7 @@ mod convert;
 mod encode;
 mod inst;
 mod lanes;
+mod ops;
 mod scalar;
 mod schedule;
 #[cfg(test)]
@@ -66,8 +67,9 @@ const VECTORS: [u8; 32] = [
 
 /// Bytes of a vector register.
 const VECTOR_BYTES: u32 = 16;
-/// Most instructions of a function: conditional branches and reads of constants reach a mebibyte.
-const MOST: usize = 200_000;
+/// Bytes of code and constants up to which both are certain to be in reach of conditional branches and reads of constants, a
+/// mebibyte: loops are aligned, which adds to them.
+const REACH: usize = 700 << 10;
 
 /// A kernel with virtual registers.
 type Selected = registers::Selected<Inst>;
@@ -130,7 +132,7 @@ pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stat
         }
     }
     let (frame, regs) = found.ok_or_else(|| unsupported("a value that fits no register"))?;
-    if selected.code.len() > MOST {
+    if 4 * selected.code.len() + selected.pool.len() > REACH {
         return Err(unsupported("so much straight code"));
     }
     let function = encode::Function { code: &selected.code, regs: &regs, frame: frame.bytes(), pool: &selected.pool };

@@ -3,8 +3,9 @@
 use super::super::address::Scalars;
 use super::super::alloc::Reg;
 use super::body::{Body, Part, Selection, int_cond};
-use super::code::{Code, Cond, Size, X3};
+use super::code::Code;
 use super::inst::{Class, Inst, Mem};
+use super::ops::{Cond, Size, X3};
 use crate::cpu::kernel::ir::{BinOp, Cmp, Shift, UnOp};
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;

@@ -11,8 +11,9 @@ use cranelift_entity::EntityRef;
 
 use super::super::alloc::{Flow, Ranges, Reg, live_ranges, point};
 use super::super::registers::{Instruction, hot_depths};
-use super::code::{Code, Size, pair_reaches, reaches};
+use super::code::{Code, pair_reaches, reaches};
 use super::inst::{Class, Inst};
+use super::ops::Size;
 use super::{Selected, info};
 
 /// Registers of each class that may be in use.
@@ -21,6 +22,8 @@ const MOST_LIVE: [usize; 2] = [26, 31];
 const WINDOW: usize = 200;
 /// Instructions of a line that is put in order; in longer ones the order stays.
 const MOST: usize = 4000;
+/// Cycles to wait for registers before more than there are get used.
+const PATIENCE: u32 = 8;
 /// Cycles of distance to the end of a line up to which instructions are alike, and keep their order.
 const NEAR: u32 = 16;
 /// Instructions that start in a cycle.
@@ -114,6 +117,8 @@ struct Node {
     insts: Vec<usize>,
     /// Earlier nodes, with the cycles from their start to this one's.
     after: Vec<(usize, u32)>,
+    /// Later nodes that wait for this one, with the same.
+    before: Vec<(usize, u32)>,
     unit: Unit,
     /// Cycles that the unit is taken.
     taken: u32,
@@ -130,6 +135,27 @@ enum Unit {
     Integer,
     /// A copy that the allocator will remove.
     None,
+}
+
+/// How far the order of a line has come.
+#[derive(Default)]
+struct Now {
+    /// Number of the nodes that each node waits for and that have not started.
+    waiting: Vec<usize>,
+    /// The first cycle in which each node can start, as far as those that have started say.
+    earliest: Vec<u32>,
+    /// Nodes that wait for none.
+    available: BTreeSet<usize>,
+    cycle: u32,
+    /// Nodes that started in this cycle.
+    begun: u32,
+    /// Cycles in which none did.
+    stalled: u32,
+    /// When each unit is free again.
+    free: [u32; 3],
+    /// Groups of registers in use, and how many of each class.
+    live: BTreeSet<(usize, usize)>,
+    used: [usize; 2],
 }
 
 struct Line {
@@ -158,7 +184,7 @@ impl Line {
                 insts.push(at + 1);
             }
             at += insts.len();
-            nodes.push(last.node(line, insts, nodes.len(), &mut groups, selected));
+            nodes.push(last.node(line, insts, &groups, selected));
         }
         measure(&mut nodes);
         // Live on at least one side of the line.
@@ -179,62 +205,63 @@ impl Line {
 
     /// Positions of the line in their new order.
     fn order(mut self) -> Vec<usize> {
-        let mut starts: Vec<Option<u32>> = vec![None; self.nodes.len()];
-        let (mut order, mut left) = (Vec::new(), self.nodes.len());
-        let (mut cycle, mut begun) = (0, 0);
-        let mut free = [0; 3];
-        let mut live: BTreeSet<(usize, usize)> = BTreeSet::new();
-        let mut first = 0;
-        let mut stalled = 0;
-        while left > 0 {
-            let ready = |node: &Node| {
-                node.after.iter().all(|&(other, cycles)| starts[other].is_some_and(|start| start + cycles <= cycle))
-            };
-            let fits = |node: &Node| match node.unit {
-                Unit::None => true,
-                unit => begun < WIDTH && free[unit as usize] <= cycle,
-            };
-            while starts[first].is_some() {
-                first += 1;
-            }
-            let window = first..self.nodes.len().min(first + WINDOW);
-            let mut candidates: Vec<usize> =
-                window.filter(|&at| starts[at].is_none() && ready(&self.nodes[at]) && fits(&self.nodes[at])).collect();
-            for (class, most) in MOST_LIVE.into_iter().enumerate() {
-                let used = self.through[class] + live.iter().filter(|group| group.0 == class).count();
-                if used >= most && stalled < 8 {
-                    candidates.retain(|&at| self.growth(at, class, &live) <= 0);
-                }
-            }
-            let best = candidates.into_iter().min_by_key(|&at| {
-                let node = &self.nodes[at];
-                (node.unit != Unit::None, std::cmp::Reverse(node.height / NEAR), at)
-            });
-            let Some(at) = best else {
-                (cycle, begun, stalled) = (cycle + 1, 0, stalled + 1);
+        let mut order = Vec::new();
+        let mut now = Now {
+            waiting: self.nodes.iter().map(|node| node.after.len()).collect(),
+            earliest: vec![0; self.nodes.len()],
+            used: self.through,
+            ..Now::default()
+        };
+        now.available.extend((0..self.nodes.len()).filter(|&at| self.nodes[at].after.is_empty()));
+        while !now.available.is_empty() {
+            let Some(at) = self.next(&now) else {
+                (now.cycle, now.begun, now.stalled) = (now.cycle + 1, 0, now.stalled + 1);
                 continue;
             };
-            let node = &self.nodes[at];
-            starts[at] = Some(cycle);
-            if node.unit != Unit::None {
-                free[node.unit as usize] = cycle + node.taken;
-                begun += 1;
-                stalled = 0;
-            }
-            order.extend(&node.insts);
-            left -= 1;
-            for group in node.groups.clone() {
-                if let Some(uses) = self.local.get_mut(&group) {
-                    *uses -= 1;
-                    if *uses == 0 {
-                        live.remove(&group)
-                    } else {
-                        live.insert(group)
-                    };
-                }
-            }
+            order.extend(&self.nodes[at].insts);
+            self.start(at, &mut now);
         }
         order
+    }
+
+    /// The node to start now, if there is one.
+    fn next(&self, now: &Now) -> Option<usize> {
+        let first = now.available.first().copied().unwrap_or(0);
+        let fits =
+            |node: &Node| node.unit == Unit::None || (now.begun < WIDTH && now.free[node.unit as usize] <= now.cycle);
+        let full = |class: usize| now.used[class] >= MOST_LIVE[class] && now.stalled < PATIENCE;
+        let affords = |at: usize| (0..2).all(|class| !full(class) || self.growth(at, class, &now.live) <= 0);
+        let window = now.available.range(..first + WINDOW).copied();
+        let candidates = window.filter(|&at| now.earliest[at] <= now.cycle && fits(&self.nodes[at]) && affords(at));
+        candidates.min_by_key(|&at| {
+            let node = &self.nodes[at];
+            (node.unit != Unit::None, std::cmp::Reverse(node.height / NEAR), at)
+        })
+    }
+
+    fn start(&mut self, at: usize, now: &mut Now) {
+        let node = &self.nodes[at];
+        now.available.remove(&at);
+        if node.unit != Unit::None {
+            now.free[node.unit as usize] = now.cycle + node.taken;
+            (now.begun, now.stalled) = (now.begun + 1, 0);
+        }
+        for &(next, cycles) in &node.before {
+            now.earliest[next] = now.earliest[next].max(now.cycle + cycles);
+            now.waiting[next] -= 1;
+            if now.waiting[next] == 0 {
+                now.available.insert(next);
+            }
+        }
+        for group in &node.groups {
+            let Some(uses) = self.local.get_mut(group) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                now.used[group.0] -= usize::from(now.live.remove(group));
+            } else {
+                now.used[group.0] += usize::from(now.live.insert(*group));
+            }
+        }
     }
 
     /// Registers of a class more in use after the node than before.
@@ -261,27 +288,30 @@ fn writes_over(inst: &Inst, next: Option<&Inst>) -> bool {
 struct Last {
     written: BTreeMap<Reg, usize>,
     read: BTreeMap<Reg, Vec<usize>>,
-    flags: Option<usize>,
+    /// What set the flags, and what has read them since.
+    set: Option<usize>,
     tested: Vec<usize>,
-    stores: Vec<usize>,
+    /// The last store, and the loads since.
+    store: Option<usize>,
     loads: Vec<usize>,
     latency: Vec<u32>,
 }
 
+/// Earlier nodes, with the cycles from their start on that have to pass.
+#[derive(Default)]
+struct Waits(BTreeMap<usize, u32>);
+
+impl Waits {
+    fn on(&mut self, node: usize, cycles: u32) {
+        let known = self.0.entry(node).or_default();
+        *known = (*known).max(cycles);
+    }
+}
+
 impl Last {
-    fn node(
-        &mut self,
-        line: &[(Inst, u32)],
-        insts: Vec<usize>,
-        index: usize,
-        groups: &mut Groups,
-        selected: &Selected,
-    ) -> Node {
-        let mut after: BTreeMap<usize, u32> = BTreeMap::new();
-        let mut wait = |on: usize, cycles: u32| {
-            let known = after.entry(on).or_default();
-            *known = (*known).max(cycles);
-        };
+    /// The node of these instructions, which is the next one.
+    fn node(&mut self, line: &[(Inst, u32)], insts: Vec<usize>, groups: &Groups, selected: &Selected) -> Node {
+        let main = &line[insts[insts.len() - 1]].0;
         let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
         for &at in &insts {
             line[at].0.clone().for_each_reg(&mut |reg, read, written| {
@@ -293,55 +323,74 @@ impl Last {
                 }
             });
         }
-        for reg in &reads {
-            if let Some(&maker) = self.written.get(reg) {
-                wait(maker, self.latency[maker]);
-            }
-        }
-        for reg in &writes {
-            self.written.get(reg).iter().for_each(|&&maker| wait(maker, 1));
-            self.read.get(reg).into_iter().flatten().for_each(|&reader| wait(reader, 0));
-        }
-        let main = &line[insts[insts.len() - 1]].0;
-        if main.reads_flags() {
-            self.flags.iter().for_each(|&setter| wait(setter, 1));
-            self.tested.push(index);
-        }
-        if main.sets_flags() {
-            self.flags.iter().chain(&self.tested).for_each(|&other| wait(other, 0));
-            (self.flags, self.tested) = (Some(index), Vec::new());
-        }
-        match memory(main) {
-            Some(Access::Load) => {
-                self.stores.iter().for_each(|&store| wait(store, 1));
-                self.loads.push(index);
-            }
-            Some(Access::Store) => {
-                self.stores.iter().chain(&self.loads).for_each(|&other| wait(other, 0));
-                (self.stores, self.loads) = (vec![index], Vec::new());
-            }
-            None => {}
-        }
-        for reg in &reads {
-            self.read.entry(*reg).or_default().push(index);
-        }
-        for reg in &writes {
-            self.written.insert(*reg, index);
-            self.read.remove(reg);
-        }
+        let mut waits = Waits::default();
+        self.registers(&mut waits, &reads, &writes);
+        self.flags(&mut waits, main);
+        self.memory(&mut waits, main);
         let (unit, taken, latency) = timing(main);
         self.latency.push(latency);
         let group = |reg: &Reg| (selected.regs[*reg].class, groups.root(reg.index()));
         let groups = reads.iter().chain(&writes).map(group).collect();
         // The end of the line is as far away as the result.
-        Node { insts, after: after.into_iter().collect(), unit, taken, height: latency, groups }
+        let after = waits.0.into_iter().collect();
+        Node { insts, after, before: Vec::new(), unit, taken, height: latency, groups }
+    }
+
+    fn index(&self) -> usize {
+        self.latency.len()
+    }
+
+    fn registers(&mut self, waits: &mut Waits, reads: &BTreeSet<Reg>, writes: &BTreeSet<Reg>) {
+        let index = self.index();
+        for reg in reads {
+            self.written.get(reg).iter().for_each(|&&maker| waits.on(maker, self.latency[maker]));
+        }
+        for reg in writes {
+            self.written.get(reg).iter().for_each(|&&maker| waits.on(maker, 1));
+            self.read.get(reg).into_iter().flatten().for_each(|&reader| waits.on(reader, 0));
+        }
+        for reg in reads {
+            self.read.entry(*reg).or_default().push(index);
+        }
+        for reg in writes {
+            self.written.insert(*reg, index);
+            self.read.remove(reg);
+        }
+    }
+
+    fn flags(&mut self, waits: &mut Waits, inst: &Inst) {
+        if inst.reads_flags() {
+            self.set.iter().for_each(|&setter| waits.on(setter, 1));
+            self.tested.push(self.index());
+        }
+        if inst.sets_flags() {
+            self.set.iter().chain(&self.tested).for_each(|&other| waits.on(other, 0));
+            (self.set, self.tested) = (Some(self.index()), Vec::new());
+        }
+    }
+
+    /// Any two accesses may meet unless both are loads.
+    fn memory(&mut self, waits: &mut Waits, inst: &Inst) {
+        match memory(inst) {
+            Some(Access::Load) => {
+                self.store.iter().for_each(|&store| waits.on(store, 1));
+                self.loads.push(self.index());
+            }
+            Some(Access::Store) => {
+                self.store.iter().chain(&self.loads).for_each(|&other| waits.on(other, 0));
+                (self.store, self.loads) = (Some(self.index()), Vec::new());
+            }
+            None => {}
+        }
     }
 }
 
+/// Fills in what waits for each node, and how far away the end is.
 fn measure(nodes: &mut [Node]) {
     for at in (0..nodes.len()).rev() {
         let height = nodes[at].height;
         for (other, cycles) in nodes[at].after.clone() {
+            nodes[other].before.push((at, cycles));
             nodes[other].height = nodes[other].height.max(height + cycles);
         }
     }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
 use super::super::disassemble::{Reader, disassembler};
-use super::code::{Arr, ByLane, Code, Cond, Size, V2, V3, VShift, X3};
+use super::code::{Code, reaches};
+use super::ops::{Arr, ByLane, Cond, Size, V2, V3, VShift, X3};
 use super::text::Listed;
 
 /// An instruction of any kind with any registers; some have no word.
@@ -98,6 +99,50 @@ fn instructions(count: usize) -> Vec<(u32, String)> {
     let strategy = any_instruction();
     let all = (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current());
     all.filter_map(|(code, regs)| Some((code.word(&regs).ok()?, Listed(code, &regs).to_string()))).collect()
+}
+
+proptest! {
+    /// Numbers that instructions put into a register.
+    #[test]
+    fn numbers_are_set(number in prop_oneof![any::<i64>(), -70_000..70_000i64, (0..64u32).prop_map(|at| 1 << at)]) {
+        let mut regs = cranelift_entity::PrimaryMap::new();
+        let to = regs.push(super::info(super::inst::Class::Gpr));
+        let mut found = 0u64;
+        for inst in super::scalar::number_insts(to, number) {
+            let super::inst::Inst::Op(code, _) = inst else { unreachable!() };
+            found = match code {
+                Code::Movz(imm, at) => u64::from(imm) << (16 * u32::from(at)),
+                Code::Movn(imm, at) => !(u64::from(imm) << (16 * u32::from(at))),
+                Code::Movk(imm, at) => {
+                    let shift = 16 * u32::from(at);
+                    found & !(0xffff << shift) | u64::from(imm) << shift
+                }
+                code => panic!("{code:?}"),
+            };
+        }
+        prop_assert_eq!(found as i64, number);
+    }
+
+    /// Accesses that are too far away are near to another register, which is as far away as they were.
+    #[test]
+    fn accesses_come_into_reach(
+        disp in prop_oneof![-300..300i32, -10_000..80_000i32, any::<i32>().prop_map(|d| d / 2)],
+        bytes in prop::sample::select(&[1u32, 2, 4, 8, 16][..]),
+    ) {
+        let size = Size::of_bytes(bytes);
+        let (near, insts) = super::body::reached(disp, size);
+        prop_assert!(reaches(near, size), "{near}");
+        let mut added = 0i64;
+        for code in insts {
+            added += match code {
+                Code::AddImm(by, high) => i64::from(by) << if high { 12 } else { 0 },
+                Code::SubImm(by, high) => -(i64::from(by) << if high { 12 } else { 0 }),
+                // Far away: from a number, which the test above is about.
+                _ => return Ok(()),
+            };
+        }
+        prop_assert_eq!(added + i64::from(near), i64::from(disp));
+    }
 }
 
 fn name(text: &str) -> &str {

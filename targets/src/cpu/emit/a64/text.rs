@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::code::{Arr, ByLane, Code, Cond, Form, SP, Size, VShift, X3};
+use super::code::{Code, SP};
+use super::ops::{Arr, ByLane, Cond, Form, Size, VShift, X3};
 
 /// An instruction with its registers, to be read.
 pub(super) struct Listed<'a>(pub Code, pub &'a [u8]);

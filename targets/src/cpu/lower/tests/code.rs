@@ -114,3 +114,26 @@ fn the_inner_loop_of_a_convolution_multiplies_vectors() {
     let op = Conv { strides: vec![1; 2], pads: vec![1; 4], dilations: vec![1; 2], group: 1 };
     check(op, x, &[64, 64, 3, 3]);
 }
+
+/// Panels that do not fit the second cache are fetched while the ones before them are in use, by one instruction of the loop.
+#[test]
+fn large_weights_are_fetched_ahead() {
+    let product = |depth: usize| {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let x = Given::plain(random(&mut rng, DType::F32, &[56, depth]));
+        let w = Given::constant(random(&mut rng, DType::F32, &[depth, 768]));
+        Case::new(MatMul { trans_a: false, trans_b: false }, vec![Some(x), Some(w)])
+    };
+    let fetches = |case: &Case, machine: &str| {
+        let all = instructions(case, machine);
+        let inner = inner_loop(&all);
+        assert!(inner.iter().all(|i| !matches!(i.mnemonic(), Mnemonic::Idiv | Mnemonic::Imul)), "{machine}");
+        inner.iter().filter(|i| i.mnemonic() == Mnemonic::Prefetcht1).count()
+    };
+    let (large, small) = (product(400), product(60));
+    large.check(4.0);
+    for machine in ["x86_64-v3", "x86_64-v4"] {
+        assert_eq!(fetches(&large, machine), 1, "{machine}");
+        assert_eq!(fetches(&small, machine), 0, "{machine}");
+    }
+}

@@ -1,0 +1,242 @@
+//! `adze quantize`.
+
+use std::path::{Path, PathBuf};
+
+use adze_compiler::Error;
+use adze_compiler::build::BuildOptions;
+use adze_compiler::load::{load, supply_weights};
+use adze_compiler::onnx::export::export;
+use adze_compiler::quantize::ranges::Method;
+use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
+use adze_compiler::quantize::table::{ACTIVATIONS, Table, WEIGHTS, names};
+use adze_compiler::quantize::{Options, Progress, Quantized, quantize as quantize_graph};
+use adze_compiler::replay::write_weights;
+use adze_compiler::stage::Artifact;
+use adze_ir::graph::Graph;
+use adze_ir::types::DType;
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+
+use crate::args::ModelArgs;
+use crate::diag::Failure;
+use crate::run::machine;
+
+/// Samples of a model's inputs.
+#[derive(Args, Clone, Debug)]
+pub struct SampleArgs {
+    /// Samples: an .npz with an array per input (by name, or `in_0, in_1, ..`), an .npy for a model of one input, or a folder of
+    /// them. Many samples lie along a leading axis
+    #[arg(long, value_name = "FILE|DIR")]
+    pub calib: Option<PathBuf>,
+    /// Steps from the numbers of a file to those of the input, in order: `chw` (last axis first), `reverse` (channels),
+    /// `sub=A[;B;C]`, `mul=..`, `div=..` (one number, or one per channel on the last axis)
+    #[arg(long, value_name = "STEP,..", default_value = "", value_parser = parse_preprocess, hide_default_value = true)]
+    pub preprocess: Preprocess,
+    /// Most samples that are used, evenly spread over those there are
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub samples: usize,
+}
+
+impl SampleArgs {
+    /// Reads the samples of a graph's inputs; none where no file is given.
+    ///
+    /// # Errors
+    /// As [`read_samples`].
+    pub fn read(&self, graph: &Graph) -> Result<Samples, Error> {
+        let mut samples = match &self.calib {
+            Some(path) => read_samples(graph, path, &self.preprocess)?,
+            None => Samples::default(),
+        };
+        samples.thin(self.samples.max(1));
+        Ok(samples)
+    }
+}
+
+/// Arguments of `quantize`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  adze quantize model.onnx --calib data.npz -o model_int8.onnx       integers all through, from samples of the inputs
+  adze quantize model.onnx --calib images.npy --preprocess chw,div=255 -o model_int8.onnx
+  adze quantize model.onnx --activation-dtype none --weight-dtype i4 --block 32 --calib d.npz -o small.onnx   weights only
+  adze quantize model.onnx --calib d.npz --table-out net.table -o a.onnx    see and edit what was found, then
+  adze quantize model.onnx --table net.table -o b.onnx                      use it instead of samples
+
+What is written runs in ONNX Runtime (QuantizeLinear and DequantizeLinear, opset 21 or later) and compiles as it is:
+  adze compile model_int8.onnx --target x86_64-linux -o out/")]
+pub struct QuantizeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    samples: SampleArgs,
+    /// How the range of a value is read off what was seen
+    #[arg(long, value_enum, default_value_t = MethodArg::Mse)]
+    method: MethodArg,
+    /// Share of what was seen that lies in the range, for `--method percentile`
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.99, value_parser = parse_percent)]
+    percentile: f64,
+    /// Stored type of values: u8, i8, u16, i16, or `none` to leave them in floats
+    #[arg(long, value_name = "DTYPE", default_value = "u8", value_parser = parse_activations)]
+    activation_dtype: Stored,
+    /// Stored type of weights: i8, i4 or i2
+    #[arg(long, value_name = "DTYPE", default_value = "i8", value_parser = parse_weights)]
+    weight_dtype: DType,
+    /// Weights of a channel of a matrix product that share a scale, with `--activation-dtype none`; 0 for all of them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    block: usize,
+    /// Round weights to nearest, without error feedback
+    #[arg(long)]
+    round_nearest: bool,
+    /// Zero in the middle of the stored type of values
+    #[arg(long)]
+    symmetric: bool,
+    /// One scale for all weights of a product instead of one per output channel
+    #[arg(long)]
+    per_tensor: bool,
+    /// Leave biases as they are
+    #[arg(long)]
+    no_bias_correction: bool,
+    /// ONNX node that stays in floats; repeatable
+    #[arg(long, value_name = "NODE")]
+    keep: Vec<String>,
+    /// Ranges and types from a table, in its text form or as .pb; what it lacks is taken from the samples
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// Also write the table of what was found
+    #[arg(long, value_name = "FILE")]
+    table_out: Option<PathBuf>,
+    /// Model to write: .onnx, or .graph for adze's text; repeatable
+    #[arg(short, long, value_name = "FILE", required = true)]
+    output: Vec<PathBuf>,
+    /// With a .graph: the constants that the text names by digest (.npz)
+    #[arg(long, value_name = "FILE")]
+    weights_out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MethodArg {
+    /// Everything that was seen
+    Minmax,
+    /// All but the outermost part, see --percentile
+    Percentile,
+    /// The range that keeps most of the distribution (relative entropy)
+    Entropy,
+    /// The range of the least mean squared error
+    Mse,
+}
+
+/// A stored type, or none.
+#[derive(Clone, Copy, Debug)]
+struct Stored(Option<DType>);
+
+fn parse_preprocess(text: &str) -> Result<Preprocess, String> {
+    if text.is_empty() { Ok(Preprocess::default()) } else { text.parse() }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|p| *p > 0.0 && *p <= 100.0);
+    number.ok_or_else(|| format!("found `{text}`, accepted: over 0, up to 100"))
+}
+
+fn parse_activations(text: &str) -> Result<Stored, String> {
+    if text == "none" {
+        return Ok(Stored(None));
+    }
+    let dtype = DType::from_name(text).filter(|d| ACTIVATIONS.contains(d));
+    dtype.map(|d| Stored(Some(d))).ok_or_else(|| format!("found `{text}`, accepted: {} or none", names(ACTIVATIONS)))
+}
+
+fn parse_weights(text: &str) -> Result<DType, String> {
+    let dtype = DType::from_name(text).filter(|d| WEIGHTS.contains(d));
+    dtype.ok_or_else(|| format!("found `{text}`, accepted: {}", names(WEIGHTS)))
+}
+
+impl QuantizeArgs {
+    fn options(&self) -> Result<Options, Error> {
+        let method = match self.method {
+            MethodArg::Minmax => Method::MinMax,
+            MethodArg::Percentile => Method::Percentile(self.percentile),
+            MethodArg::Entropy => Method::Entropy,
+            MethodArg::Mse => Method::Mse,
+        };
+        Ok(Options {
+            activations: self.activation_dtype.0,
+            weights: self.weight_dtype,
+            block: self.block,
+            feedback: !self.round_nearest,
+            method,
+            symmetric: self.symmetric,
+            per_channel: !self.per_tensor,
+            correct_bias: !self.no_bias_correction,
+            keep: self.keep.clone(),
+            table: self.table.as_deref().map(Table::read).transpose()?,
+            ..Options::default()
+        })
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What stopped it; nothing is written then.
+pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
+    let options = args.options()?;
+    for output in &args.output {
+        check_output(output, args.weights_out.as_deref())?;
+    }
+    let mut loaded = load(&args.model.model, &args.model.import_options())?;
+    supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
+    let samples = args.samples.read(&loaded.graph)?;
+    let build = BuildOptions::new(machine(None)?);
+    let quantized = with_progress(|progress| quantize_graph(&loaded.graph, &samples, &options, &build, progress))?;
+    let models = args.output.iter().map(|output| Ok((output, encode(&quantized, output)?)));
+    for (output, bytes) in models.collect::<Result<Vec<_>, Error>>()? {
+        std::fs::write(output, bytes).map_err(|source| Error::Write { path: output.clone(), source })?;
+    }
+    if let Some(path) = &args.weights_out {
+        write_weights(&Artifact::Graph(Box::new(quantized.graph.clone()), 0), path)?;
+    }
+    if let Some(path) = &args.table_out {
+        quantized.table.write(path)?;
+    }
+    println!("{} products with {} weights", quantized.products, options.weights);
+    quantized.left.iter().for_each(|line| println!("left in floats: {line}"));
+    Ok(())
+}
+
+/// Says on a terminal how far something is. Silent when standard error is none.
+///
+/// # Errors
+/// What `work` returns.
+pub fn with_progress<T>(work: impl FnOnce(&mut Progress<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let bar = ProgressBar::new_spinner();
+    let result = work(&mut |what, done, all| {
+        bar.set_message(format!("{what} {done}/{all}"));
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    result
+}
+
+fn is_text(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "graph")
+}
+
+fn check_output(path: &Path, weights: Option<&Path>) -> Result<(), Error> {
+    if is_text(path) && weights.is_none() {
+        return Err(Error::Options(
+            "a .graph names its weights by digest: say where they go with --weights-out".into(),
+        ));
+    }
+    if is_text(path) || path.extension().is_some_and(|e| e == "onnx") {
+        return Ok(());
+    }
+    Err(Error::Options(format!("--output: found `{}`, accepted: a file named .onnx or .graph", path.display())))
+}
+
+fn encode(quantized: &Quantized, path: &Path) -> Result<Vec<u8>, Error> {
+    if !is_text(path) {
+        return export(&quantized.graph);
+    }
+    Ok(Artifact::Graph(Box::new(quantized.graph.clone()), 0).to_string().into_bytes())
+}

@@ -1,0 +1,118 @@
+//! Writing the integers into the graph: `quantize` and `dequantize` around values, `dequantize` after stored weights.
+
+use std::collections::BTreeMap;
+
+use adze_ir::graph::{ConstEntry, Graph, NodeId, ValueDef, ValueId};
+use adze_ir::loc::Loc;
+use adze_ir::ops::{Dequantize, Op, Quantize};
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+
+use super::ranges::Params;
+use crate::error::Error;
+
+/// A constant operand as integers.
+#[derive(Clone, Debug)]
+pub struct StoredConst {
+    /// The integers, in the shape of the operand.
+    pub data: Tensor,
+    /// Their scales: one, one per slice of `axis`, or one per block along it.
+    pub scales: Tensor,
+    /// Axis of the scales.
+    pub axis: usize,
+    /// Elements that share a scale along the axis; 0 when not blocked.
+    pub block: usize,
+}
+
+/// What is written into a graph.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    /// Values that are rounded.
+    pub points: BTreeMap<ValueId, Params>,
+    /// Constant operands, by node and position.
+    pub consts: BTreeMap<(NodeId, usize), StoredConst>,
+}
+
+/// The graph with its edits.
+///
+/// # Errors
+/// [`Error::Bug`] when an edited node does not type-check.
+pub fn insert(graph: &Graph, edits: &Edits) -> Result<Graph, Error> {
+    let mut out = Graph::new(graph.name.clone());
+    out.dims = graph.dims.clone();
+    out.states = graph.states.clone();
+    out.consts = graph.consts.clone();
+    let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for &input in graph.inputs() {
+        let value = graph.value(input);
+        let new = out.add_input(value.name.clone().unwrap_or_default(), value.ty.clone());
+        map.insert(input, rounded(&mut out, graph, input, new, edits)?);
+    }
+    for (id, node) in graph.nodes() {
+        if let Op::Constant(constant) = &node.op {
+            let value = out.add_const(constant.id, node.loc.clone());
+            out.set_type(value, graph.ty(node.outputs[0]).clone());
+            out.set_name(value, graph.value(node.outputs[0]).name.clone());
+            map.insert(node.outputs[0], value);
+            continue;
+        }
+        let mut inputs: Vec<Option<ValueId>> = node.inputs.iter().map(|v| v.map(|v| map[&v])).collect();
+        for (index, input) in inputs.iter_mut().enumerate() {
+            if let Some(stored) = edits.consts.get(&(id, index)) {
+                let name = node.inputs[index].and_then(|v| graph.constant(v)).map(|c| c.name.to_string());
+                *input = Some(restored(&mut out, stored, &name.unwrap_or_default(), &node.loc)?);
+            }
+        }
+        let outputs = out.add(node.op.clone(), &inputs, node.loc.clone()).map_err(|e| bug(&node.loc, &e))?;
+        for (&old, new) in node.outputs.iter().zip(outputs) {
+            out.set_type(new, graph.ty(old).clone());
+            out.set_name(new, graph.value(old).name.clone());
+            map.insert(old, rounded(&mut out, graph, old, new, edits)?);
+        }
+    }
+    for output in graph.outputs() {
+        out.add_output(output.name.clone(), map[&output.value]);
+    }
+    out.remove_dead();
+    Ok(out.compact())
+}
+
+fn bug(loc: &Loc, error: &dyn std::fmt::Display) -> Error {
+    Error::Bug(format!("{loc}: {error}"))
+}
+
+/// A value as its users see it: rounded to integers and back where it is a point. The ONNX tensor's name goes along.
+fn rounded(out: &mut Graph, graph: &Graph, old: ValueId, new: ValueId, edits: &Edits) -> Result<ValueId, Error> {
+    let Some(params) = edits.points.get(&old) else { return Ok(new) };
+    let loc = graph.producer(old).map(|(_, node)| node.loc.clone()).unwrap_or_default();
+    let scale = constant(out, "", Tensor::from_f32(&[], &[params.scale]), &loc);
+    let zero = constant(out, "", Tensor::from_ints(params.dtype, &[], &[params.zero.into()]), &loc);
+    let quantize = Quantize { axis: 0, block: 0, to: params.dtype };
+    let stored = out.add1(quantize, &[new, scale, zero], loc.clone()).map_err(|e| bug(&loc, &e))?;
+    let back = Dequantize { axis: 0, block: 0 };
+    let real = out.add1(back, &[stored, scale, zero], loc.clone()).map_err(|e| bug(&loc, &e))?;
+    if matches!(graph.value(old).def, ValueDef::Result(..)) {
+        out.set_name(real, graph.value(old).name.clone());
+        out.set_name(new, None);
+    }
+    Ok(real)
+}
+
+fn constant(out: &mut Graph, name: &str, tensor: Tensor, loc: &Loc) -> ValueId {
+    let id = out.consts.push(ConstEntry::new(name, tensor));
+    out.add_const(id, loc.clone())
+}
+
+/// A constant operand, read back from integers.
+fn restored(out: &mut Graph, stored: &StoredConst, name: &str, loc: &Loc) -> Result<ValueId, Error> {
+    let data = constant(out, name, stored.data.clone(), loc);
+    let scales = constant(out, "", stored.scales.clone(), loc);
+    let mut inputs = vec![data, scales];
+    // Rules and runtimes know weights with a zero point; a bias has none.
+    if stored.data.dtype() != DType::I32 {
+        let zeros = Tensor::zeros(stored.data.dtype(), stored.scales.shape());
+        inputs.push(constant(out, "", zeros, loc));
+    }
+    let op = Dequantize { axis: stored.axis, block: stored.block };
+    out.add1(op, &inputs, loc.clone()).map_err(|e| bug(loc, &e))
+}

@@ -1,0 +1,271 @@
+//! What of a network becomes integers: products with constant weights, their operands, and what lies between two of them.
+//!
+//! A *product* is a convolution or matrix product with constant weights. Its data operand is rounded to integers at a
+//! *point*: the value itself or, where that only moves elements of another one, the other one. Results of convolutions and
+//! pools become points too when a product reads them in the end. What is elementwise between two points is one kernel
+//! that computes in floats; everything else stays in floats, and so do the outputs of the network: the sums of the last
+//! product are exact, and its result is worth more than a byte.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use adze_ir::attrs::F64;
+use adze_ir::graph::{Graph, Node, NodeId, ValueId};
+use adze_ir::ops::{BinaryFn, Op, PadMode, ReduceFn, ResizeMode, UnaryFn};
+use adze_ir::types::DType;
+
+/// A convolution or matrix product whose weights become integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    /// The node.
+    pub node: NodeId,
+    /// Its weights, a constant.
+    pub weights: ValueId,
+    /// Axis of the output channels in the weights.
+    pub axis: usize,
+    /// A constant added per output channel, and the node that adds it.
+    pub bias: Option<(NodeId, usize)>,
+}
+
+/// What becomes integers.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The products, in order.
+    pub products: Vec<Product>,
+    /// Values that are rounded to integers, in order.
+    pub points: Vec<ValueId>,
+    /// Products that stay in floats, and why.
+    pub left: Vec<(NodeId, String)>,
+}
+
+/// Plans which values and weights become integers; nodes that `keep` names stay in floats.
+pub fn plan(graph: &Graph, keep: &dyn Fn(&Node) -> bool) -> Plan {
+    let users = users_of(graph);
+    let mut plan = Plan::default();
+    for (id, node) in graph.nodes() {
+        match product(graph, id, node, &users) {
+            Some(Ok(_)) if keep(node) => plan.left.push((id, "asked for".into())),
+            Some(Ok(product)) => plan.products.push(product),
+            Some(Err(reason)) => plan.left.push((id, reason)),
+            None => {}
+        }
+    }
+    plan.points = Points::new(graph, &plan.products, users).list();
+    plan
+}
+
+/// Finds the values to be rounded.
+struct Points<'a> {
+    graph: &'a Graph,
+    users: BTreeMap<ValueId, Vec<NodeId>>,
+    products: BTreeSet<NodeId>,
+    /// Values that a product reads, in the end through operators that take part.
+    wanted: BTreeSet<ValueId>,
+    /// Values that a product or a gathering operator reads itself, possibly moved.
+    read: BTreeSet<ValueId>,
+}
+
+impl<'a> Points<'a> {
+    fn new(graph: &'a Graph, products: &[Product], users: BTreeMap<ValueId, Vec<NodeId>>) -> Self {
+        let products = products.iter().map(|p| p.node).collect();
+        let mut points = Self { graph, users, products, wanted: BTreeSet::new(), read: BTreeSet::new() };
+        // Users come after producers, so that walking backwards knows of each value whether its users want integers.
+        for (id, node) in graph.nodes().collect::<Vec<_>>().into_iter().rev() {
+            points.visit(id, node);
+        }
+        points
+    }
+
+    fn visit(&mut self, id: NodeId, node: &Node) {
+        let any = |set: &BTreeSet<ValueId>| node.outputs.iter().any(|v| set.contains(v));
+        let data = |v: &&ValueId| is_data(self.graph, **v);
+        let operands: Vec<ValueId> = node.inputs.iter().flatten().filter(data).copied().collect();
+        if self.products.contains(&id) {
+            let operand = node.inputs.first().copied().flatten();
+            self.wanted.extend(operand);
+            self.read.extend(operand);
+        } else if moves(self.graph, node) {
+            let (wanted, read) = (any(&self.wanted), any(&self.read));
+            let operand = node.inputs.first().copied().flatten();
+            self.wanted.extend(operand.filter(|_| wanted));
+            self.read.extend(operand.filter(|_| read));
+        } else if gathers(node) && any(if is_mean(node) { &self.read } else { &self.wanted }) {
+            self.wanted.extend(&operands);
+            self.read.extend(&operands);
+        } else if is_elementwise(self.graph, node) && any(&self.wanted) {
+            self.wanted.extend(&operands);
+        }
+    }
+
+    fn list(&self) -> Vec<ValueId> {
+        let inputs = self.graph.inputs().iter().copied();
+        let results = self.graph.nodes().flat_map(|(_, node)| node.outputs.iter().copied());
+        inputs.chain(results).filter(|v| self.wanted.contains(v) && self.is_point(*v)).collect()
+    }
+
+    /// Whether a wanted value is rounded itself. What is elementwise between two roundings is one kernel and stays in floats.
+    fn is_point(&self, value: ValueId) -> bool {
+        let Some((id, node)) = self.graph.producer(value) else { return self.read.contains(&value) };
+        if moves(self.graph, node) {
+            return false;
+        }
+        self.read.contains(&value)
+            || (gathers(node) && !is_mean(node))
+            || (self.ends_conv(id, node) && !self.is_bounded(value))
+    }
+
+    /// Whether a node is a convolution of integers, up to its bound.
+    fn ends_conv(&self, id: NodeId, node: &Node) -> bool {
+        if !is_bound(&node.op) {
+            return self.products.contains(&id) && matches!(node.op, Op::Conv(_));
+        }
+        let Some(operand) = node.inputs.first().copied().flatten() else { return false };
+        self.is_bounded(operand) && self.graph.producer(operand).is_some_and(|(id, node)| self.ends_conv(id, node))
+    }
+
+    /// Whether the only user of a value is a bound, which joins that of the stored type.
+    fn is_bounded(&self, value: ValueId) -> bool {
+        let only =
+            matches!(self.users.get(&value).map(Vec::as_slice), Some([only]) if is_bound(&self.graph.node(*only).op));
+        only && !self.graph.outputs().iter().any(|o| o.value == value)
+    }
+}
+
+/// The nodes that use each value.
+fn users_of(graph: &Graph) -> BTreeMap<ValueId, Vec<NodeId>> {
+    let mut users: BTreeMap<ValueId, Vec<NodeId>> = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        node.inputs.iter().flatten().for_each(|&v| users.entry(v).or_default().push(id));
+    }
+    users
+}
+
+fn is_data(graph: &Graph, value: ValueId) -> bool {
+    graph.ty(value).dtype == DType::F32 && graph.constant(value).is_none()
+}
+
+fn is_add_of_constant(graph: &Graph, node: &Node) -> bool {
+    matches!(&node.op, Op::Binary(op) if op.function == BinaryFn::Add)
+        && node.inputs.iter().flatten().any(|&v| graph.constant(v).is_some())
+}
+
+fn is_unary(op: &Op, functions: &[UnaryFn]) -> bool {
+    matches!(op, Op::Unary(unary) if functions.contains(&unary.function))
+}
+
+fn is_activation(op: &Op) -> bool {
+    let own = matches!(
+        op,
+        Op::Clip(_) | Op::LeakyRelu(_) | Op::Elu(_) | Op::HardSigmoid(_) | Op::Gelu(_) | Op::Swish(_) | Op::PRelu(_)
+    );
+    own || is_unary(op, &[UnaryFn::Relu, UnaryFn::Sigmoid, UnaryFn::Tanh, UnaryFn::HardSwish, UnaryFn::Mish])
+}
+
+/// Operators whose result has no number that the operand has not, or zero.
+pub fn moves(graph: &Graph, node: &Node) -> bool {
+    match &node.op {
+        Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Split(_) | Op::Expand(_) | Op::Tile(_) => true,
+        Op::DepthToSpace(_) | Op::SpaceToDepth(_) | Op::MaxPool(_) => true,
+        Op::Resize(op) => op.mode == ResizeMode::Nearest,
+        Op::Pad(op) => {
+            let fill = node.inputs.get(1).copied().flatten().and_then(|v| graph.constant(v)?.data());
+            let zero = fill.map_or(node.inputs.len() < 2, |fill| fill.to_f64() == [0.0]);
+            op.mode != PadMode::Constant || zero
+        }
+        _ => false,
+    }
+}
+
+fn is_bound(op: &Op) -> bool {
+    matches!(op, Op::Clip(_)) || is_unary(op, &[UnaryFn::Relu])
+}
+
+/// Operators that make numbers of many others and keep them in the range they were in.
+fn gathers(node: &Node) -> bool {
+    match &node.op {
+        Op::AveragePool(_) | Op::Concat(_) => true,
+        Op::Resize(op) => op.mode == ResizeMode::Linear,
+        _ => is_mean(node),
+    }
+}
+
+/// A mean is of integers where a product reads it (a pool), and a step of a normalisation elsewhere.
+fn is_mean(node: &Node) -> bool {
+    matches!(&node.op, Op::Reduce(op) if op.function == ReduceFn::Mean)
+}
+
+/// Operators of one element each that one kernel computes with the others around it.
+fn is_elementwise(graph: &Graph, node: &Node) -> bool {
+    let arithmetic = |f| matches!(f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul);
+    let known = matches!(&node.op, Op::Binary(op) if arithmetic(op.function)) || is_activation(&node.op);
+    known && node.outputs.iter().all(|&v| graph.ty(v).dtype == DType::F32)
+}
+
+/// The product that a node is; an error when it is one that stays in floats; nothing when it is none.
+fn product(
+    graph: &Graph,
+    id: NodeId,
+    node: &Node,
+    users: &BTreeMap<ValueId, Vec<NodeId>>,
+) -> Option<Result<Product, String>> {
+    let one = F64::new(1.0);
+    let (axis, plain) = match &node.op {
+        Op::Conv(_) => (0, true),
+        Op::MatMul(op) => (usize::from(!op.trans_b), !op.trans_a),
+        Op::Gemm(op) => (usize::from(!op.trans_b), !op.trans_a && op.alpha == one && op.beta == one),
+        Op::ConvTranspose(_) => return Some(Err("a transposed convolution has no form on integers".into())),
+        Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => return Some(Err("a recurrent cell has no form on integers".into())),
+        _ => return None,
+    };
+    let weights = (*node.inputs.get(1)?)?;
+    let ty = graph.ty(weights);
+    if graph.constant(weights).is_none_or(|w| w.data().is_none()) || ty.dtype != DType::F32 {
+        return Some(Err("its right operand is no constant of floats".into()));
+    }
+    if !plain || (!matches!(node.op, Op::Conv(_)) && ty.rank() != 2) {
+        return Some(Err("its operands are scaled, transposed or of a rank that has no form on integers".into()));
+    }
+    let bias = match node.inputs.get(2).copied().flatten() {
+        Some(bias) if !is_row(graph, bias, ty.shape[axis].as_const()) => {
+            return Some(Err("its bias is no constant per channel".into()));
+        }
+        Some(_) => Some((id, 2)),
+        None => added_bias(graph, node, ty.shape[axis].as_const(), users),
+    };
+    Some(Ok(Product { node: id, weights, axis, bias }))
+}
+
+/// A constant per output channel that the only user of a matrix product adds.
+fn added_bias(
+    graph: &Graph,
+    node: &Node,
+    channels: Option<i64>,
+    users: &BTreeMap<ValueId, Vec<NodeId>>,
+) -> Option<(NodeId, usize)> {
+    let (Op::MatMul(_), [user]) = (&node.op, users.get(&node.outputs[0])?.as_slice()) else { return None };
+    let add = graph.node(*user);
+    if !is_add_of_constant(graph, add) || graph.outputs().iter().any(|o| o.value == node.outputs[0]) {
+        return None;
+    }
+    let at = add.inputs.iter().position(|v| v.is_some_and(|v| graph.constant(v).is_some()))?;
+    is_row(graph, add.inputs[at]?, channels).then_some((*user, at))
+}
+
+/// A constant of one number per channel, along the last axis.
+fn is_row(graph: &Graph, value: ValueId, channels: Option<i64>) -> bool {
+    let ty = graph.ty(value);
+    let (Some(shape), Some(channels)) = (ty.fixed_shape(), channels) else { return false };
+    let elems: usize = shape.iter().product();
+    let row = shape.last().is_some_and(|&n| n == elems) && i64::try_from(elems) == Ok(channels);
+    row && ty.dtype == DType::F32 && graph.constant(value).is_some_and(|c| c.data().is_some())
+}
+
+/// The value whose elements a value moves, which may be itself.
+pub fn root(graph: &Graph, mut value: ValueId) -> ValueId {
+    while let Some((_, node)) = graph.producer(value) {
+        match node.inputs.first().copied().flatten() {
+            Some(source) if moves(graph, node) => value = source,
+            _ => break,
+        }
+    }
+    value
+}

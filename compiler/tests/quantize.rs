@@ -1,0 +1,224 @@
+//! Quantization end to end: the shipped network before and after, and data that cannot be used.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use adze_compiler::Error;
+use adze_compiler::build::BuildOptions;
+use adze_compiler::data;
+use adze_compiler::onnx::export::export;
+use adze_compiler::onnx::{ImportOptions, import_bytes, import_file};
+use adze_compiler::quantize::diagnose::diagnose;
+use adze_compiler::quantize::ranges::Method;
+use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
+use adze_compiler::quantize::taps::Taps;
+use adze_compiler::quantize::{Options, Quantized, quantize};
+use adze_compiler::stage::{Artifact, Stage, Trace};
+use adze_ir::eval::eval_graph;
+use adze_ir::graph::Graph;
+use adze_ir::ops::Op;
+use adze_ir::tensor::Tensor;
+use adze_ir::text::parse_graph;
+use adze_targets::cpu::Machine;
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/models")
+}
+
+/// This machine; a machine without a code generator has nothing to test here.
+fn here() -> Option<BuildOptions> {
+    Machine::host().map(BuildOptions::new)
+}
+
+fn run(graph: &Graph, samples: &Samples, options: &Options) -> Result<Quantized, Error> {
+    quantize(graph, samples, options, &here().unwrap(), &mut |_, _, _| {})
+}
+
+/// The array of that name as a file of its own, which is what the loader reads.
+fn samples_of(graph: &Graph, name: &str) -> Samples {
+    let arrays: BTreeMap<String, Tensor> =
+        data::read(&models().join("digits_labelled.npz")).unwrap().into_iter().collect();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("digits-{name}-{}.npy", std::process::id()));
+    data::write(&path, &[(String::new(), arrays[name].clone())]).unwrap();
+    let samples = read_samples(graph, &path, &"div=16".parse::<Preprocess>().unwrap()).unwrap();
+    std::fs::remove_file(path).unwrap();
+    samples
+}
+
+/// The class that compiled code gives each sample.
+fn classes(graph: &Graph, samples: &Samples) -> Vec<usize> {
+    let outputs: Vec<_> = graph.outputs().iter().map(|o| o.value).collect();
+    let mut classes = Vec::new();
+    let taps = Taps::new(graph, &outputs, samples, &here().unwrap()).unwrap();
+    taps.run(samples, &mut |_, tensors| {
+        let scores = tensors[0].to_f64();
+        classes.push((0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap());
+        Ok(())
+    })
+    .unwrap();
+    classes
+}
+
+fn digits() -> Graph {
+    import_file(&models().join("digits_cnn.onnx"), &ImportOptions::default()).unwrap().graph
+}
+
+#[test]
+fn digits_keep_their_accuracy() {
+    if here().is_none() {
+        return;
+    }
+    let float = digits();
+    let (calib, test) = (samples_of(&float, "calib"), samples_of(&float, "x"));
+    let arrays: BTreeMap<String, Tensor> =
+        data::read(&models().join("digits_labelled.npz")).unwrap().into_iter().collect();
+    let labels: Vec<usize> = arrays["y"].to_ints().into_iter().map(|y| usize::try_from(y).unwrap()).collect();
+    let right = |classes: &[usize]| classes.iter().zip(&labels).filter(|(a, b)| a == b).count();
+    let before = classes(&float, &test);
+    assert_eq!((test.inputs.len(), right(&before)), (719, 713), "as testdata/models/README.md says");
+    for (method, least) in
+        [(Method::MinMax, 710), (Method::Percentile(99.9), 710), (Method::Entropy, 705), (Method::Mse, 710)]
+    {
+        let found = run(&float, &calib, &Options { method, ..Options::default() }).unwrap();
+        let after = classes(&found.graph, &test);
+        let flips = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+        assert!(right(&after) >= least && flips <= 719 - least, "{method:?}: {} right, {flips} flips", right(&after));
+        assert_eq!(found.table.weights.len(), 3, "both convolutions and the dense layer");
+    }
+}
+
+#[test]
+fn what_is_exported_is_what_was_quantized() {
+    if here().is_none() {
+        return;
+    }
+    let float = digits();
+    let calib = samples_of(&float, "calib");
+    let found = run(&float, &calib, &Options::default()).unwrap();
+    assert_eq!(found.graph.to_string(), run(&float, &calib, &Options::default()).unwrap().graph.to_string());
+    let bytes = export(&found.graph).unwrap();
+    let again = import_bytes(&bytes.into(), None, "again", &ImportOptions::default()).unwrap().graph;
+    for inputs in calib.inputs.iter().take(10) {
+        assert_eq!(eval_graph(&found.graph, inputs).unwrap(), eval_graph(&again, inputs).unwrap());
+    }
+    // The table alone gives the same network up to the bias correction, which needs samples.
+    let options = Options { table: Some(found.table.clone()), ..Options::default() };
+    let from_table = run(&float, &Samples::default(), &options).unwrap();
+    assert_eq!(from_table.table, found.table);
+}
+
+#[test]
+fn everything_between_input_and_output_is_integers() {
+    let Some(build) = here() else { return };
+    let float = digits();
+    let found = run(&float, &samples_of(&float, "calib"), &Options::default()).unwrap();
+    let graph = Artifact::Graph(Box::new(found.graph), 0);
+    let stage = Stage::from_name("integers").unwrap();
+    let Artifact::Graph(graph, _) = graph.advance(stage, &build, &mut Trace::default()).unwrap() else { panic!() };
+    let count = |wanted: fn(&Op) -> bool| graph.nodes().filter(|(_, node)| wanted(&node.op)).count();
+    assert_eq!(count(|op| matches!(op, Op::QLinearConv(_))), 2);
+    assert_eq!(count(|op| matches!(op, Op::MatMulInteger(_))), 1, "the last product has a float result");
+    assert_eq!(count(|op| matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))), 0);
+    assert_eq!(count(|op| matches!(op, Op::Quantize(_))), 1, "of the input");
+}
+
+#[test]
+fn layers_say_what_they_lose() {
+    let Some(build) = here() else { return };
+    let float = digits();
+    let mut calib = samples_of(&float, "calib");
+    calib.thin(16);
+    let coarse = Options { weights: adze_ir::types::DType::I2, ..Options::default() };
+    let [fine, coarse] = [Options::default(), coarse].map(|options| {
+        let found = run(&float, &calib, &options).unwrap();
+        diagnose(&float, &found.graph, &calib, &build, &mut |_, _, _| {}).unwrap()
+    });
+    assert_eq!(fine.len(), coarse.len());
+    for (fine, coarse) in fine.iter().zip(&coarse) {
+        let (a, b) = (fine.isolated.sqnr(), coarse.isolated.sqnr());
+        assert!(a > 25.0 && fine.isolated.cosine() > 0.99, "{}: {a} dB", fine.name);
+        assert!(b <= a, "{}: {a} and {b} dB", fine.name);
+        assert!(!fine.nodes.is_empty() && fine.saturated.is_none_or(|s| s < 0.05), "{}", fine.name);
+    }
+    let (fine, coarse) = (fine.last().unwrap(), coarse.last().unwrap());
+    assert!(coarse.isolated.sqnr() < 15.0 && coarse.accumulated.sqnr() < fine.accumulated.sqnr() - 10.0);
+    let other = parse_graph("graph @g { input %0 \"x\" : f32[1,1,8,8]\n output \"y\" = %0 }").unwrap();
+    let error = diagnose(&float, &other, &calib, &build, &mut |_, _, _| {}).unwrap_err();
+    assert!(error.to_string().contains("in common"), "{error}");
+}
+
+const SMALL: &str = r#"graph @net {
+  input %0 "x" : f32[1,2,4]
+  %1 = const "w" [0.0, 0.0, 0.5, -0.25] : f32[2,2,1]
+  %2 = conv %0, %1 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,2,4] name("mid") loc("conv1")
+  %3 = const "w2" [1.0, 2.0] : f32[1,2,1]
+  %4 = conv %2, %3 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,1,4] name("y") loc("conv2")
+  output "y" = %4
+}"#;
+
+fn one_sample(values: &[f32]) -> Samples {
+    Samples { inputs: vec![vec![Tensor::from_f32(&[1, 2, 4], values)]], names: vec!["a.npy".into()] }
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_named() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(SMALL).unwrap();
+    let mut samples = one_sample(&[0.5; 8]);
+    samples.inputs.push(vec![Tensor::from_f32(&[1, 2, 4], &[0.0, 1.0, f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0])]);
+    samples.names.push("b.npy".into());
+    let error = run(&graph, &samples, &Options::default()).unwrap_err().to_string();
+    assert!(error.contains("sample 1 `b.npy`, tensor `x`, element 2: found NaN"), "{error}");
+    samples.inputs[1] = vec![Tensor::from_f32(&[1, 2, 4], &[f32::INFINITY; 8])];
+    assert!(run(&graph, &samples, &Options::default()).unwrap_err().to_string().contains("found inf"));
+}
+
+#[test]
+fn constant_and_empty_data() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(SMALL).unwrap();
+    let error = run(&graph, &Samples::default(), &Options::default()).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--calib"), "{error}");
+    // Zeros throughout: scales that can be divided by, and zeros again.
+    for value in [0.0, 3.0, -1e-30] {
+        for method in [Method::MinMax, Method::Percentile(99.0), Method::Entropy, Method::Mse] {
+            let samples = one_sample(&[value; 8]);
+            let found = run(&graph, &samples, &Options { method, ..Options::default() }).unwrap();
+            let (a, b) = (
+                eval_graph(&graph, &samples.inputs[0]).unwrap(),
+                eval_graph(&found.graph, &samples.inputs[0]).unwrap(),
+            );
+            let near = a[0].to_f64().iter().zip(b[0].to_f64()).all(|(a, b)| (a - b).abs() <= 0.02 * a.abs() + 1e-6);
+            assert!(near, "{value} {method:?}: {a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn weights_alone_need_no_samples() {
+    if here().is_none() {
+        return;
+    }
+    let found = run(&digits(), &Samples::default(), &Options { activations: None, ..Options::default() }).unwrap();
+    assert!(!found.graph.nodes().any(|(_, node)| matches!(node.op, Op::Quantize(_))));
+    assert_eq!(found.graph.nodes().filter(|(_, node)| matches!(node.op, Op::Dequantize(_))).count(), 3);
+}
+
+#[test]
+fn kept_nodes_stay_in_floats() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(SMALL).unwrap();
+    let keep = |name: &str| Options { keep: vec![name.into()], ..Options::default() };
+    let found = run(&graph, &one_sample(&[0.5; 8]), &keep("conv1")).unwrap();
+    assert_eq!(found.left.len(), 1);
+    assert_eq!(found.table.weights.len(), 1);
+    assert!(run(&graph, &one_sample(&[0.5; 8]), &keep("conv9")).unwrap_err().to_string().contains("`conv9`"));
+}
