@@ -2,8 +2,8 @@
 //!
 //! Cores that start instructions in order wait where a result is not there yet; so loads come early and among arithmetic,
 //! and whatever else is ready fills the time. The model is the smallest of such cores: two instructions start in a cycle,
-//! one of them on vectors, one on memory; a whole vector takes the load unit two cycles (Arm Cortex-A55 Software
-//! Optimization Guide, 3.7 and 3.16). Instructions that make registers wait while there are few of them.
+//! one of them on vectors, one on memory; a whole vector takes the load unit two cycles, as kernels written for Cortex-A55
+//! have it (see `NARROW_LOADS` in machine.rs). Instructions that make registers wait while there are few of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
