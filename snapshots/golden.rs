@@ -169,6 +169,29 @@ fn kernels(path: &Path) -> Outcome {
     Ok(())
 }
 
+/// `kernel/*.graph` as what Cranelift is given for x86-64-v2, once that computes the same.
+fn clif(path: &Path) -> Outcome {
+    let graph = graph(&std::fs::read_to_string(path)?)?;
+    let inputs = inputs(&graph)?;
+    let machine = Machine::from_name("x86_64-v2")?;
+    let options = BuildOptions::new(machine.clone());
+    if cfg!(target_arch = "x86_64") {
+        let found = run(&build(&graph, &options)?, &inputs)?;
+        agree("code by Cranelift", CODE, &graph, &eval_graph(&graph, &inputs)?, &found);
+    }
+    let imported = Artifact::Graph(Box::new(graph), 0);
+    let Artifact::Kernel(module) = imported.advance(Stage::Kernel, &options, &mut Trace::default())? else {
+        return Err("the last stage is that of kernels".into());
+    };
+    let mut emitter = Emitter::new(&machine)?;
+    let mut text = String::new();
+    for kernel in &module.kernels {
+        text += &format!("; {}\n{}\n", kernel.name, emitter.clif(kernel)?);
+    }
+    snapshot_in("clif", path, &text);
+    Ok(())
+}
+
 /// `kernel/*.graph` and `kernel/*.kernel` as C99, without what all files share, once it computes the same.
 fn c99(path: &Path) -> Outcome {
     let text = std::fs::read_to_string(path)?;
@@ -283,6 +306,7 @@ datatest_stable::harness! {
     { test = passes, root = "../testdata/passes", pattern = r"\.graph$" },
     { test = lowering, root = "../testdata/lower", pattern = r"\.graph$" },
     { test = kernels, root = "../testdata/kernel", pattern = r"\.graph$" },
+    { test = clif, root = "../testdata/kernel", pattern = r"\.graph$" },
     { test = c99, root = "../testdata/kernel", pattern = r"\.(graph|kernel)$" },
     { test = machine_code, root = "../testdata/kernel", pattern = r"\.kernel$" },
     { test = quantized, root = "../testdata/quantize", pattern = r"\.graph$" },
