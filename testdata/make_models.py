@@ -10,7 +10,7 @@ round a weight differently, which is why the files are committed.
 - `digits_cnn.onnx`: conv3x3 - batch norm - relu - conv3x3 - relu - maxpool - dense, input 1x1x8x8.
 - `digits_mlp.onnx`: 64 - 64 - 32 - 10 with relu and softmax, input batch x 64 with a symbolic batch.
 - `digit_<class>.npy`: images of the test half, f32 in 0..1, NCHW 1x1x8x8; none was seen in training.
-- `digits_labelled.npz`: images and labels, to measure what quantization costs.
+- `digits_calib.npy` and `digits_labelled.npz`: images to quantize with, and others with labels to measure what it costs.
 - `<model>.<case>.npz`: recorded inputs and ONNX Runtime's outputs.
 - `README.md`: the accuracies, measured on the written files.
 """
@@ -196,7 +196,8 @@ def accuracy(path, images, labels):
 def write_labelled(x, tx, ty):
     """Images of both halves as bytes of 0..16, for quantization: 128 to calibrate with, all those of the test half with labels."""
     pixels = lambda images: (images[:, 0] * 16).round().astype(np.uint8)
-    np.savez_compressed(OUT / "digits_labelled.npz", calib=pixels(x[:128]), x=pixels(tx), y=ty.astype(np.uint8))
+    np.save(OUT / "digits_calib.npy", pixels(x[:128]))
+    np.savez_compressed(OUT / "digits_labelled.npz", x=pixels(tx), y=ty.astype(np.uint8))
 
 
 def write_readme(rows, digits):
@@ -217,7 +218,7 @@ def write_readme(rows, digits):
         + ", ".join(f"`digit_{d}.npy`" for d in digits)
         + ".",
         "",
-        "`digits_labelled.npz` has bytes of 0..16: `calib` (128 images of the training half), `x` and `y` (the test half).",
+        "`digits_calib.npy` has 128 images of the training half, `digits_labelled.npz` `x` and `y` of the test half; bytes of 0..16.",
         "",
         "`<model>.<case>.npz` holds `in_0` and `out_0`: inputs and what ONNX Runtime computes for them (one thread, no",
         "graph optimisation).",

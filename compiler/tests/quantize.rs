@@ -36,6 +36,11 @@ fn run(graph: &Graph, samples: &Samples, options: &Options) -> Result<Quantized,
     quantize(graph, samples, options, &here().unwrap(), &mut |_, _, _| {})
 }
 
+/// The images to quantize with.
+fn calibration(graph: &Graph) -> Samples {
+    read_samples(graph, &models().join("digits_calib.npy"), &"div=16".parse::<Preprocess>().unwrap()).unwrap()
+}
+
 /// The array of that name as a file of its own, which is what the loader reads.
 fn samples_of(graph: &Graph, name: &str) -> Samples {
     let arrays: BTreeMap<String, Tensor> =
@@ -71,7 +76,7 @@ fn digits_keep_their_accuracy() {
         return;
     }
     let float = digits();
-    let (calib, test) = (samples_of(&float, "calib"), samples_of(&float, "x"));
+    let (calib, test) = (calibration(&float), samples_of(&float, "x"));
     let arrays: BTreeMap<String, Tensor> =
         data::read(&models().join("digits_labelled.npz")).unwrap().into_iter().collect();
     let labels: Vec<usize> = arrays["y"].to_ints().into_iter().map(|y| usize::try_from(y).unwrap()).collect();
@@ -95,7 +100,7 @@ fn what_is_exported_is_what_was_quantized() {
         return;
     }
     let float = digits();
-    let calib = samples_of(&float, "calib");
+    let calib = calibration(&float);
     let found = run(&float, &calib, &Options::default()).unwrap();
     assert_eq!(found.graph.to_string(), run(&float, &calib, &Options::default()).unwrap().graph.to_string());
     let bytes = export(&found.graph).unwrap();
@@ -113,7 +118,7 @@ fn what_is_exported_is_what_was_quantized() {
 fn everything_between_input_and_output_is_integers() {
     let Some(build) = here() else { return };
     let float = digits();
-    let found = run(&float, &samples_of(&float, "calib"), &Options::default()).unwrap();
+    let found = run(&float, &calibration(&float), &Options::default()).unwrap();
     let graph = Artifact::Graph(Box::new(found.graph), 0);
     let stage = Stage::from_name("integers").unwrap();
     let Artifact::Graph(graph, _) = graph.advance(stage, &build, &mut Trace::default()).unwrap() else { panic!() };
@@ -128,7 +133,7 @@ fn everything_between_input_and_output_is_integers() {
 fn layers_say_what_they_lose() {
     let Some(build) = here() else { return };
     let float = digits();
-    let mut calib = samples_of(&float, "calib");
+    let mut calib = calibration(&float);
     calib.thin(16);
     let coarse = Options { weights: adze_ir::types::DType::I2, ..Options::default() };
     let [fine, coarse] = [Options::default(), coarse].map(|options| {
