@@ -204,6 +204,25 @@ fn executable() {
     assert_eq!(difference.beyond, 0, "{found:?} is not {expected:?}");
 }
 
+/// CPUs that are none, or that no program can choose between, are argument errors that say what would do.
+#[test]
+fn cpus_that_do_not_fit() {
+    let at = folder("cpus");
+    let model = model();
+    for (cpus, message) in [
+        ("c99,c99-simd", "versions for c99, c99-simd"),
+        ("riscv64gc,riscv64gcv", "versions for riscv64gc, riscv64gcv"),
+        ("haswell,cortex-a53", "accepted: CPUs of the instruction set of"),
+        ("cortex-m99", "cortex-a76"),
+    ] {
+        let output = adze(&at, &["compile", model.to_str().unwrap(), "--cpu", cpus, "-o", "out"]);
+        let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(2), "{cpus}: {said}");
+        assert!(said.contains(message), "{cpus}: {said}");
+        assert!(!at.join("out").exists());
+    }
+}
+
 /// Without a linker there is a clear error and no folder.
 #[test]
 fn missing_linker() {

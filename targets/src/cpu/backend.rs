@@ -146,18 +146,20 @@ pub fn emit(mut versions: Vec<(Module, Machine)>, prefix: &str) -> Result<CodeOb
 }
 
 fn object(versions: &[(Module, Machine)], weights: Vec<u8>, prefix: &str) -> Result<Vec<u8>, BackendError> {
-    let mut object = ObjectBuilder::new(&versions[0].1)?;
+    let machines: Vec<Machine> = versions.iter().map(|(_, machine)| machine.clone()).collect();
+    // Before anything else: whether they can be told apart does not depend on how code is made.
+    let chooser = if machines.len() > 1 { Some(choose::code(&machines)?) } else { None };
+    let mut object = ObjectBuilder::new(&machines[0])?;
     let conv = object.call_conv();
     let data = if weights.is_empty() { None } else { Some(object.add_data("weights", weights, 64)?) };
     let init = object.declare_function(&format!("{prefix}_init"), &driver::run_signature(conv), true)?;
     let step = object.declare_function(&format!("{prefix}_step"), &driver::step_signature(conv), true)?;
     let run = object.declare_function(&format!("{prefix}_run"), &driver::run_signature(conv), true)?;
-    let mut choose = None;
+    let add = |code| object.add_function("choose", &driver::choose_signature(conv), code);
+    let choose = chooser.as_ref().map(add).transpose()?;
     if let [(module, machine)] = versions {
         define_step(&mut object, step, module, machine, (data, 0))?;
     } else {
-        let machines: Vec<Machine> = versions.iter().map(|(_, machine)| machine.clone()).collect();
-        choose = Some(object.add_function("choose", &driver::choose_signature(conv), &choose::code(&machines)?)?);
         let (mut steps, mut first_node) = (Vec::new(), 0);
         for (module, machine) in versions {
             let name = format!("step_{}", machine.name.replace('-', "_"));

@@ -281,7 +281,11 @@ impl Machine {
         let name = CPUS.iter().find(|(known, _)| *known == cpu).map_or(cpu, |(_, name)| name);
         Self::from_name(name).map_err(|_| CodegenError::Cpu {
             found: cpu.into(),
-            accepted: std::iter::once("native").chain(Self::cpus()).collect::<Vec<_>>().join(", "),
+            accepted: std::iter::once("native")
+                .chain(Self::cpus())
+                .chain(Self::NAMES.iter().copied())
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
