@@ -1,4 +1,4 @@
-//! The rule set of the e-graph stage, one file per theme.
+//! The rule set of the e-graph stage, one file per family.
 
 mod activation;
 mod linear;
@@ -12,18 +12,61 @@ mod tests;
 
 use adze_ir::egraph::Rule;
 
+/// Rules of one theme.
+pub struct Family {
+    /// Kebab-case.
+    pub name: &'static str,
+    /// What they are for, one sentence.
+    pub about: &'static str,
+    /// The pass that runs them.
+    pub pass: &'static str,
+    /// In the order they are documented.
+    pub rules: &'static [Rule],
+}
+
+/// All families, in the order they are documented.
+pub const FAMILIES: &[Family] = &[
+    Family {
+        name: "linear",
+        about: "Scales and terms go into the weights of convolutions and products.",
+        pass: "saturate",
+        rules: linear::RULES,
+    },
+    Family {
+        name: "activation",
+        about: "Activations that exporters write out become one operator again.",
+        pass: "saturate",
+        rules: activation::RULES,
+    },
+    Family {
+        name: "movement",
+        about: "What only moves elements is moved until it cancels.",
+        pass: "saturate",
+        rules: movement::RULES,
+    },
+    Family { name: "pad", about: "Padding goes into what reads it.", pass: "saturate", rules: pad::RULES },
+    Family { name: "pool", about: "Pools become simpler pools.", pass: "saturate", rules: pool::RULES },
+    Family {
+        name: "quantized",
+        about: "Operators between integers compute in integers.",
+        pass: "integers",
+        rules: quantized::RULES,
+    },
+];
+
 /// The rules of the pass `saturate`, sorted by name.
 pub fn rules() -> Vec<&'static Rule> {
-    sorted(&[linear::RULES, activation::RULES, movement::RULES, pad::RULES, pool::RULES])
+    of_pass("saturate")
 }
 
 /// The rules of the pass `integers`, sorted by name.
 pub fn integer_rules() -> Vec<&'static Rule> {
-    sorted(&[quantized::RULES])
+    of_pass("integers")
 }
 
-fn sorted(themes: &[&'static [Rule]]) -> Vec<&'static Rule> {
-    let mut rules: Vec<&'static Rule> = themes.iter().copied().flatten().collect();
+fn of_pass(pass: &str) -> Vec<&'static Rule> {
+    let mut rules: Vec<&'static Rule> =
+        FAMILIES.iter().filter(|family| family.pass == pass).flat_map(|family| family.rules).collect();
     rules.sort_by_key(|rule| rule.name);
     rules
 }
