@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use egg::{Analysis, DidMerge, Id};
 
+use super::log::Step;
 use super::{EGraph, ENode};
 use crate::extent::Dims;
 use crate::graph::{ConstEntry, ConstTable};
@@ -57,6 +58,10 @@ pub struct Known {
     pub dims: Dims,
     /// The rule being applied.
     pub(super) rule: &'static str,
+    /// What rules did; `None` where nobody asks.
+    pub log: Option<Vec<Step>>,
+    /// What the rule being applied added.
+    pub(super) adding: Vec<(Id, ENode)>,
     /// What went wrong; a region with one falls back to its source.
     pub bugs: Vec<RuleBug>,
 }

@@ -32,6 +32,8 @@ pub struct Region<'a> {
     /// The e-graph; its constants are those of the graph first.
     pub egraph: EGraph,
     classes: BTreeMap<ValueId, Id>,
+    /// The class of each node's operator.
+    sources: BTreeMap<NodeId, Id>,
     root: Id,
 }
 
@@ -49,7 +51,8 @@ impl<'a> Region<'a> {
     /// graph's own constants.
     pub fn new(graph: &'a Graph, nodes: &'a [NodeId], outputs: &[ValueId], consts: ConstTable) -> Self {
         let egraph = EGraph::new(Known::new(consts, graph.dims.clone()));
-        let mut region = Self { graph, nodes, egraph, classes: BTreeMap::new(), root: Id::from(0) };
+        let mut region =
+            Self { graph, nodes, egraph, classes: BTreeMap::new(), sources: BTreeMap::new(), root: Id::from(0) };
         for &id in nodes {
             region.add_node(id);
         }
@@ -62,6 +65,16 @@ impl<'a> Region<'a> {
     /// The class that every result hangs under.
     pub fn root(&self) -> Id {
         self.root
+    }
+
+    /// The e-nodes of the source, by node.
+    pub fn sources(&self) -> impl Iterator<Item = (NodeId, &ENode)> {
+        self.sources.iter().map(|(&id, &class)| (id, self.egraph.id_to_node(class)))
+    }
+
+    /// The classes of the source's values, of those from outside too.
+    pub fn values(&self) -> impl Iterator<Item = (ValueId, Id)> {
+        self.classes.iter().map(|(&value, &class)| (value, self.egraph.find(class)))
     }
 
     fn add_node(&mut self, id: NodeId) {
@@ -80,6 +93,7 @@ impl<'a> Region<'a> {
         let attr = self.egraph.analysis.intern(&node.op);
         let attr = self.egraph.add(ENode::attr(attr));
         let class = self.egraph.add(ENode::op(&node.op, attr, &operands));
+        self.sources.insert(id, class);
         if let [value] = node.outputs[..] {
             self.classes.insert(value, class);
             return;
