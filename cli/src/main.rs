@@ -6,6 +6,7 @@ mod bug;
 mod check;
 mod compile;
 mod diag;
+mod explain;
 mod fit;
 mod io;
 mod layers;
@@ -13,6 +14,7 @@ mod opt;
 mod quantize;
 mod report;
 mod roofline;
+mod rules;
 mod run;
 mod show;
 mod targets;
@@ -60,6 +62,8 @@ enum Command {
     Quantize(quantize::QuantizeArgs),
     /// Print a model at any stage, a node's neighbourhood, operator counts or the memory plan
     Show(show::ShowArgs),
+    /// Say why a node became what it became: rewrites, alternatives with costs, what later passes did
+    Explain(explain::ExplainArgs),
     /// Compare compiled code with recorded outputs or the interpreter, per output and per node
     Check(check::CheckArgs),
     /// Say what a model takes on each target and what would make it fit; writes nothing
@@ -72,6 +76,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// List the machines that code can be made for
     Targets,
+    /// List the rewrite rules, or print one in full
+    Rules(rules::RulesArgs),
 }
 
 fn main() -> ExitCode {
@@ -88,6 +94,7 @@ fn run_command(command: &Command) -> Result<(), Failure> {
         Command::Run(args) => run::run(args),
         Command::Quantize(args) => quantize::quantize(args),
         Command::Show(args) => show::show(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Check(args) => check::check(args),
         Command::Compile(args) => compile::compile(args),
         Command::Opt(args) => opt::opt(args),
@@ -95,6 +102,7 @@ fn run_command(command: &Command) -> Result<(), Failure> {
         Command::Report(args) => report::report(args),
         Command::Diff(args) => report::diff(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Rules(args) => rules::rules(args),
         Command::Targets => {
             targets::targets();
             Ok(())

@@ -60,7 +60,7 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
         };
         let (mut graph, model) = (*graph, CpuModel::new(options.machine.clone()));
         for name in passes {
-            graph = run_pass(&graph, name, &model, &mut trace)?;
+            graph = run_pass(&graph, name, &model, &options.passes, &mut trace)?;
         }
         print_trace(&trace, args.verbose);
         let next = pipeline::DEFAULT

@@ -50,8 +50,10 @@ fn files(at: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn help() {
     let at = folder("help");
-    let commands =
-        ["", "compile", "opt", "quantize", "run", "show", "check", "fit", "report", "diff", "bench", "targets"];
+    let commands = [
+        "", "compile", "opt", "quantize", "run", "show", "explain", "check", "fit", "report", "diff", "bench",
+        "targets", "rules",
+    ];
     let mut text = String::new();
     for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
@@ -176,6 +178,45 @@ fn check_finds_differences() {
     good(&at, &["run", model, "--seed", "3", "--output", "out.npz"]);
     let case = adze(&at, &["check", model, "--case", "out.npz"]);
     assert_eq!(case.status.code(), Some(2), "a case without `out_0` compares nothing");
+}
+
+/// Every rule is listed and has a record; one that is not there is refused with some that are like it.
+#[test]
+fn rules_are_listed() {
+    let at = folder("rules");
+    let list = good(&at, &["rules"]);
+    for rule in adze_passes::rules::FAMILIES.iter().flat_map(|family| family.rules) {
+        assert!(list.contains(&format!("\n  {}  {}\n", rule.name, rule.exactness)), "{}", rule.name);
+    }
+    let record = good(&at, &["rules", "gelu-erf"]);
+    for words in ["(div ?d ?x ?root)", "(mul ?d ?x ?inv)", "divisor √2", "norm(16·eps)", "sound", "helps", "taken"] {
+        assert!(record.contains(words), "{words}: {record}");
+    }
+    let output = adze(&at, &["rules", "gelu-tanh-erf"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("gelu-erf"));
+}
+
+/// A node of the shipped network: what was read, the rewrites, what runs; a name that is none or several is refused.
+#[test]
+fn nodes_are_explained() {
+    let at = folder("explain");
+    let model = model();
+    let model = model.to_str().unwrap();
+    let graph = good(&at, &["show", model]);
+    let name = graph.lines().find_map(|line| line.split_once("= conv ")?.1.split_once("loc(\"")).unwrap().1;
+    let name = name.split('"').next().unwrap();
+    let text = good(&at, &["explain", model, "--target", "x86_64-v3", "--node", name]);
+    for words in ["as read\n", "conv %0", "\nin the end\n", "cycles"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert_eq!(text, good(&at, &["explain", model, "--target", "x86_64-v3", "--node", name]));
+    for (node, said) in [("nowhere", "no node `nowhere`"), ("", "is in the names of")] {
+        let output = adze(&at, &["explain", model, "--node", node]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(message.contains(said), "{message}");
+    }
 }
 
 /// The program that the system's compiler links gives what `run` gives.

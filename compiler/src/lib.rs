@@ -5,6 +5,7 @@ pub mod compare;
 pub mod data;
 pub mod error;
 pub mod execute;
+pub mod explain;
 pub mod fit;
 pub mod link;
 pub mod load;

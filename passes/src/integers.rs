@@ -43,6 +43,7 @@ impl Pass for Integers {
         plain.pass = NAME;
         let changed = saturate::rewrite_all(&mut close, &mut plain, NAME, &rules::integer_rules())?;
         cx.missed.append(&mut plain.missed);
+        cx.solved.append(&mut plain.solved);
         if changed == Changed::Yes {
             *graph = close;
         }

@@ -3,6 +3,7 @@
 //! The order is in [`pipeline`]; a pass sees a machine as a [`adze_ir::propose::CostModel`] only.
 
 pub mod canonicalize;
+pub mod catalog;
 pub mod dead;
 pub mod decompose;
 pub mod fold;
@@ -18,3 +19,4 @@ pub mod registry;
 pub mod rules;
 pub mod saturate;
 pub mod schedule;
+pub mod solved;

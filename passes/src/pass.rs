@@ -9,6 +9,8 @@ use adze_ir::ops::TypeError;
 use adze_ir::propose::{CostModel, PlainMachine};
 use adze_ir::verify::GraphViolation;
 
+use crate::solved::Solved;
+
 /// A rewrite of a graph.
 pub trait Pass {
     /// Kebab-case name: in the CLI, in dumps, in `testdata/passes/`.
@@ -44,11 +46,22 @@ pub struct PassOptions {
     pub growth_limit: usize,
     /// Cycles that one unit of the error of an alternative (`choice`) weighs.
     pub error_weight: f64,
+    /// Keep every region of the e-graph stage with the log of its rewrites ([`Report::solved`](crate::pipeline::Report)).
+    pub record: bool,
+    /// A rule that is left out: what it wins is what is lost without it.
+    pub without: Option<&'static str>,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        Self { fold_limit_bytes: 1 << 16, iterations: 12, growth_limit: 24, error_weight: 1e9 }
+        Self {
+            fold_limit_bytes: 1 << 16,
+            iterations: 12,
+            growth_limit: 24,
+            error_weight: 1e9,
+            record: false,
+            without: None,
+        }
     }
 }
 
@@ -79,12 +92,13 @@ pub struct PassCx<'a> {
     pub costs: &'a dyn CostModel,
     pub(crate) pass: &'static str,
     pub(crate) missed: Vec<Missed>,
+    pub(crate) solved: Vec<Solved>,
 }
 
 impl<'a> PassCx<'a> {
     /// Surroundings with these options and costs.
     pub fn new(options: &'a PassOptions, costs: &'a dyn CostModel) -> Self {
-        Self { options, costs, pass: "", missed: Vec::new() }
+        Self { options, costs, pass: "", missed: Vec::new(), solved: Vec::new() }
     }
 
     /// The costs of [`PlainMachine`].

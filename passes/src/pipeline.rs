@@ -9,6 +9,7 @@ use adze_ir::verify::verify_graph;
 
 use crate::pass::{Changed, Missed, PassCx, PassError, PassOptions};
 use crate::registry;
+use crate::solved::Solved;
 
 /// The passes of `compile`, in order.
 pub const DEFAULT: &[&str] = &[
@@ -55,6 +56,8 @@ pub struct Report {
     pub runs: Vec<PassRun>,
     /// Chances not taken.
     pub missed: Vec<Missed>,
+    /// The regions of the e-graph stage, where [`PassOptions::record`] asks for them.
+    pub solved: Vec<Solved>,
 }
 
 /// Called with the graph after each pass.
@@ -100,6 +103,7 @@ impl Runner<'_> {
             }
         }
         report.missed = cx.missed;
+        report.solved = cx.solved;
         Ok(report)
     }
 }

@@ -8,6 +8,7 @@ use cranelift_entity::SecondaryMap;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rules;
+use crate::solved::Solved;
 
 /// See [`Pass::docs`].
 pub struct Saturate;
@@ -50,6 +51,8 @@ pub(crate) fn rewrite_all(
         // Rules reason about plain types; layouts are assigned later.
         return Ok(Changed::No);
     }
+    let rules: Vec<&'static Rule> =
+        rules.iter().copied().filter(|rule| cx.options.without != Some(rule.name)).collect();
     let mut out = Graph::new(graph.name.clone());
     out.dims = graph.dims.clone();
     out.states = graph.states.clone();
@@ -63,7 +66,7 @@ pub(crate) fn rewrite_all(
     keep_constants(graph, &mut out, &mut built);
     let mut changed = Changed::No;
     for part in regions(graph) {
-        let (report, bug) = rewrite(graph, &part, &mut out, &mut built, cx, (pass, rules))?;
+        let (report, bug) = rewrite(graph, &part, &mut out, &mut built, cx, (pass, &rules))?;
         if let Some(what) = bug {
             if cfg!(debug_assertions) {
                 return Err(PassError::Rule { pass, what });
@@ -119,7 +122,7 @@ fn rewrite(
     part: &Part,
     out: &mut Graph,
     built: &mut Built,
-    cx: &PassCx<'_>,
+    cx: &mut PassCx<'_>,
     (pass, rules): (&'static str, &[&'static Rule]),
 ) -> Result<Rewritten, PassError> {
     let (options, costs) = (cx.options, cx.costs);
@@ -128,6 +131,7 @@ fn rewrite(
     let goal = Goal { costs, error_weight: options.error_weight };
     let mut region = source();
     let limit = options.growth_limit.saturating_mul(part.nodes.len()).max(1000);
+    region.egraph.analysis.log = options.record.then(Vec::new);
     let egraph = std::mem::take(&mut region.egraph);
     let (egraph, stats) = saturate(egraph, rules, options.iterations, limit);
     region.egraph = egraph;
@@ -135,7 +139,11 @@ fn rewrite(
     if bug.is_none()
         && let Some(choice) = extract(&region.egraph, region.root(), &goal)
     {
+        let before = options.record.then(&source);
         region.emit(&choice, out, built).map_err(broken)?;
+        if let Some(before) = before {
+            cx.solved.push(Solved::new((graph, pass), &mut region, &before, &goal, (choice, stats.clone())));
+        }
         return Ok((stats, None));
     }
     let bug = bug.or_else(|| Some("the choice has a cycle".to_owned()));
