@@ -1,6 +1,7 @@
 //! Why a node became what it became: rewrites with their alternatives and costs, then what every later pass did.
 
 pub mod counts;
+pub mod dump;
 mod excerpt;
 mod region;
 

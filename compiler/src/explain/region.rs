@@ -27,7 +27,7 @@ pub fn explain(region: &Solved, name: &str) -> String {
     let taken: Vec<usize> = touching.iter().copied().filter(|at| behind.contains(at)).collect();
     let mut out = summary(region, touching.len(), taken.len());
     for (number, &at) in taken.iter().take(MAX_STEPS).enumerate() {
-        let _ = write!(out, "\n{}. {}", number + 1, step(region, &history.steps()[at]));
+        let _ = write!(out, "\n{}. {}", number + 1, step_text(region, &history.steps()[at]));
     }
     if taken.len() > MAX_STEPS {
         let _ = writeln!(out, "\n{} more rewrites are left out here", taken.len() - MAX_STEPS);
@@ -62,7 +62,7 @@ fn summary(region: &Solved, touching: usize, taken: usize) -> String {
 }
 
 /// One rewrite: rule, both sides, conditions and reasons.
-fn step(region: &Solved, step: &Step) -> String {
+pub fn step_text(region: &Solved, step: &Step) -> String {
     let rule = step.rule;
     let mut side = Side { region, numbers: BTreeMap::new(), leaves: Vec::new(), next: 0 };
     let (before, root) = side.before(step);
