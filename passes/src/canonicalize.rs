@@ -345,13 +345,17 @@ fn extreme(
     c: f64,
 ) -> Result<Option<ValueId>, PassError> {
     let bound = Some(F64::new(c));
-    let op: Op = match function {
+    let clip = match function {
         _ if c.is_nan() => return Ok(None),
-        BinaryFn::Max if c.to_bits() == 0 => Unary { function: UnaryFn::Relu }.into(),
-        BinaryFn::Max if c != 0.0 && c.is_finite() => Clip { min: bound, max: None }.into(),
-        BinaryFn::Min if c != 0.0 && c.is_finite() => Clip { min: None, max: bound }.into(),
-        _ => return Ok(None),
+        BinaryFn::Max if c.to_bits() == 0 => Clip { min: bound, max: None },
+        _ if c == 0.0 || c.is_infinite() => return Ok(None),
+        BinaryFn::Max => Clip { min: bound, max: None },
+        _ => Clip { min: None, max: bound },
     };
+    if let Some(joined) = compose(out, x, |inner| compose_clips(&clip, inner), site)? {
+        return Ok(Some(joined));
+    }
+    let op = clip_is_relu(&clip, out.ty(x)).unwrap_or_else(|| clip.into());
     Ok(Some(add1(out, op, &[x], site.loc(), NAME)?))
 }
 
