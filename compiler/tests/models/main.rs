@@ -10,5 +10,6 @@ mod leaves;
 mod memory;
 mod recorded;
 mod replay;
+mod rules;
 mod seeded;
 mod shared;
