@@ -10,6 +10,5 @@ mod leaves;
 mod memory;
 mod recorded;
 mod replay;
-mod rules;
 mod seeded;
 mod shared;
