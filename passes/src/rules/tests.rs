@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use adze_ir::egraph::{Condition, EGraph, ENode, Match, Region, Rule, RuleStats, saturate};
+use adze_ir::egraph::{Condition, EGraph, ENode, Goal, Match, Region, Rule, RuleStats, extract, saturate};
 use adze_ir::exact::Exactness;
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::ConstId;
+use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 use egg::{Id, Pattern, Searcher};
 
-use super::{integer_rules, rules};
+use super::{FAMILIES, integer_rules, of_pass, rules};
 use cases::{Case, Expect, cases};
 
 mod cases;
@@ -273,10 +274,34 @@ fn every_condition_refuses_what_would_go_wrong() {
     let all_cases = cases();
     let mut ends = Vec::new();
     for rule in all() {
-        let refused = all_cases.iter().filter(|case| case.rule == rule.name && case.expect != Expect::Applies);
+        let refused = all_cases.iter().filter(|case| case.rule == rule.name && case.expect.refuses());
         ends.extend(loose_ends(rule, &refused.collect::<Vec<_>>(), &mut random));
     }
     assert!(ends.is_empty(), "{}", ends.join("\n"));
+}
+
+/// The weight of what is extracted on a machine of arithmetic and traffic only.
+fn weight(graph: &Graph, rules: &[&'static Rule]) -> u64 {
+    let (egraph, _, _) = saturated(graph, rules);
+    let root = egraph.classes().find(|class| class.nodes.iter().any(|node| node.is("@tuple"))).unwrap().id;
+    extract(&egraph, root, &Goal { costs: &PlainMachine, error_weight: 1.0 }).unwrap().weight
+}
+
+#[test]
+fn rules_win_where_cases_say_so() {
+    let mut random = fastrand::Rng::with_seed(29);
+    let mut lost = Vec::new();
+    for case in cases().iter().filter(|case| case.expect == Expect::Wins) {
+        let graph = case.draw(false, &mut random);
+        let family = FAMILIES.iter().find(|family| family.rules.iter().any(|rule| rule.name == case.rule)).unwrap();
+        let all = of_pass(family.pass);
+        let others: Vec<&'static Rule> = all.iter().copied().filter(|rule| rule.name != case.rule).collect();
+        let (with, without) = (weight(&graph, &all), weight(&graph, &others));
+        if with >= without {
+            lost.push(format!("{case}: {with} with it and {without} without it"));
+        }
+    }
+    assert!(lost.is_empty(), "{}", lost.join("\n"));
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) enum Expect {
     Idle,
     /// A condition refuses it, and without that one there is nothing that could be made.
     Nothing,
+    /// What is extracted with it is cheaper than what is extracted without it.
+    Wins,
 }
 
 /// A graph with places to draw numbers for.
@@ -59,6 +61,7 @@ fn read(path: &Path) -> Vec<Case> {
                 "wrong" => Expect::Wrong,
                 "idle" => Expect::Idle,
                 "nothing" => Expect::Nothing,
+                "wins" => Expect::Wins,
                 other => panic!("{place}: `{other}`"),
             };
             cases.push(Case { rule: rule.to_owned(), expect, text: String::new(), place });
@@ -144,4 +147,11 @@ fn constants(text: &str, random: &mut fastrand::Rng) -> String {
 /// `2*3` as a number.
 fn product(text: &str) -> usize {
     text.split('*').map(|factor| factor.trim().parse::<usize>().unwrap()).product()
+}
+
+impl Expect {
+    /// Whether the rule must do nothing.
+    pub fn refuses(self) -> bool {
+        matches!(self, Expect::Wrong | Expect::Idle | Expect::Nothing)
+    }
 }
