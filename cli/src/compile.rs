@@ -62,6 +62,10 @@ pub struct CompileArgs {
     /// Also write a Makefile rule that names every file the package depends on
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
+    /// Compare every region that rules rewrote with what it was, on random inputs through the interpreter, and say what came of
+    /// it (standard error)
+    #[arg(long)]
+    validate: bool,
     /// Print what was written
     #[arg(short, long)]
     verbose: bool,
@@ -202,7 +206,8 @@ pub fn declare_states(graph: &mut Graph, model: &ModelArgs) -> Result<(), Error>
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
-    let options = args.build.options()?;
+    let mut options = args.build.options()?;
+    options.passes.validate = args.validate;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     let mut dependencies = loaded.files.clone();
     // The text of a stage names its constants; code needs their bytes.
@@ -212,15 +217,19 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     dependencies.extend(args.model.weights.clone());
     declare_states(&mut loaded.graph, &args.model)?;
     if let Some(name) = &args.stop_after {
-        let options = args.build.single()?;
+        let mut options = args.build.single()?;
+        options.passes.validate = args.validate;
         let stage = Stage::from_name(name)?;
         let imported = Artifact::Graph(Box::new(loaded.graph), 0);
-        let artifact = imported.advance(stage, &options, &mut Trace::default())?;
+        let mut trace = Trace::default();
+        let artifact = imported.advance(stage, &options, &mut trace)?;
+        print_validated(&trace);
         return Ok(write_stage(&artifact, args.output.as_deref(), args.weights_out.as_deref())?);
     }
     let Some(folder) = &args.output else { return Err(Error::Options("--output: give a folder".into()).into()) };
     let mut trace = Trace::default();
     let package = with_progress(loaded.graph, &options, &mut trace)?;
+    print_validated(&trace);
     let linked = match args.emit {
         Emit::Object => Vec::new(),
         Emit::Shared => vec![link(&package, &options.machine, Linked::Shared)?],
@@ -232,6 +241,11 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         trace.report.missed.iter().for_each(|missed| println!("note: {missed}"));
     }
     write_files(&package, folder, &write, args.verbose)
+}
+
+/// Says what came of `--validate`.
+pub fn print_validated(trace: &Trace) {
+    trace.report.validated.iter().for_each(|region| eprintln!("validated: {region}"));
 }
 
 /// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.

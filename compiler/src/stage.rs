@@ -202,6 +202,7 @@ pub fn run_pass(
     trace.report.runs.extend(report.runs);
     trace.report.missed.extend(report.missed);
     trace.report.solved.extend(report.solved);
+    trace.report.validated.extend(report.validated);
     Ok(graph)
 }
 

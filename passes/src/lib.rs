@@ -20,3 +20,4 @@ pub mod rules;
 pub mod saturate;
 pub mod schedule;
 pub mod solved;
+pub mod validate;

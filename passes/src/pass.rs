@@ -10,6 +10,7 @@ use adze_ir::propose::{CostModel, PlainMachine};
 use adze_ir::verify::GraphViolation;
 
 use crate::solved::Solved;
+use crate::validate::Validation;
 
 /// A rewrite of a graph.
 pub trait Pass {
@@ -48,6 +49,9 @@ pub struct PassOptions {
     pub error_weight: f64,
     /// Keep every region of the e-graph stage with the log of its rewrites ([`Report::solved`](crate::pipeline::Report)).
     pub record: bool,
+    /// Compare every rewritten region with what it was, on random inputs through the interpreter
+    /// ([`Report::validated`](crate::pipeline::Report)).
+    pub validate: bool,
     /// A rule that is left out: what it wins is what is lost without it.
     pub without: Option<&'static str>,
 }
@@ -60,6 +64,7 @@ impl Default for PassOptions {
             growth_limit: 24,
             error_weight: 1e9,
             record: false,
+            validate: false,
             without: None,
         }
     }
@@ -93,12 +98,13 @@ pub struct PassCx<'a> {
     pub(crate) pass: &'static str,
     pub(crate) missed: Vec<Missed>,
     pub(crate) solved: Vec<Solved>,
+    pub(crate) validated: Vec<Validation>,
 }
 
 impl<'a> PassCx<'a> {
     /// Surroundings with these options and costs.
     pub fn new(options: &'a PassOptions, costs: &'a dyn CostModel) -> Self {
-        Self { options, costs, pass: "", missed: Vec::new(), solved: Vec::new() }
+        Self { options, costs, pass: "", missed: Vec::new(), solved: Vec::new(), validated: Vec::new() }
     }
 
     /// The costs of [`PlainMachine`].

@@ -9,6 +9,7 @@ use cranelift_entity::SecondaryMap;
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rules;
 use crate::solved::Solved;
+use crate::validate::{Pair, validate};
 
 /// See [`Pass::docs`].
 pub struct Saturate;
@@ -67,6 +68,15 @@ pub(crate) fn rewrite_all(
     let mut changed = Changed::No;
     for part in regions(graph) {
         let (report, bug) = rewrite(graph, &part, &mut out, &mut built, cx, (pass, &rules))?;
+        if cx.options.validate && !report.applied.is_empty() {
+            let (nodes, outputs) = (&part.nodes[..], &part.outputs[..]);
+            // What is no rule groups operators of one kind: sums in another order.
+            let rule = |name: &String| rules.iter().find(|rule| rule.name == name);
+            let bound = |name| rule(name).map_or(Exactness::Norm(NORM_LINEAR), |rule| rule.exactness);
+            let bounds: Vec<Exactness> = report.applied.keys().map(bound).collect();
+            let pair = Pair { pass, before: graph, nodes, outputs, after: &out, built: &built, bounds: &bounds };
+            cx.validated.push(validate(&pair).map_err(|what| PassError::Rule { pass, what })?);
+        }
         if let Some(what) = bug {
             if cfg!(debug_assertions) {
                 return Err(PassError::Rule { pass, what });

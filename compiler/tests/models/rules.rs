@@ -5,6 +5,7 @@ use std::path::Path;
 
 use adze_compiler::build::BuildOptions;
 use adze_compiler::explain::counts::count;
+use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_passes::catalog::{Counts, print_counts};
 use adze_targets::cpu::Machine;
 
@@ -36,4 +37,28 @@ fn rule_counts() {
     let about = format!("{read} of the shared models in the shapes of their first case, estimated cycles of {TARGET}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../passes/src/catalog.tsv");
     std::fs::write(path, print_counts(&about, &counts)).unwrap();
+}
+
+/// Every region that rules rewrite computes what it did, on random inputs. Networks of convolutions are left to
+/// `ADZE_ALL=1`: the interpreter takes its time.
+#[test]
+fn regions_are_validated() {
+    let all = std::env::var_os("ADZE_ALL").is_some();
+    let mut compared = 0;
+    for model in models() {
+        if !all && model.cases[0].macs.is_none_or(|macs| macs > 8_000_000) {
+            continue;
+        }
+        let Ok((graph, _)) = model.graph_for(&model.tensors(&model.cases[0]).0) else { continue };
+        let mut options = BuildOptions::new(Machine::from_name(TARGET).unwrap());
+        options.passes.validate = true;
+        let mut trace = Trace::default();
+        let imported = Artifact::Graph(Box::new(graph), 0);
+        imported.advance(Stage::OPTIMISED, &options, &mut trace).unwrap_or_else(|e| panic!("{}: {e}", model.name));
+        for region in &trace.report.validated {
+            println!("{}: {region}", model.name);
+            compared += region.compared.as_ref().copied().unwrap_or_default();
+        }
+    }
+    assert!(compared > 100 || models().is_empty(), "{compared} values were compared");
 }
