@@ -113,7 +113,7 @@ fn the_rules_stay_small_on_the_shipped_models() {
         let graph = load(&folder.join(name), &ImportOptions::default()).unwrap().graph;
         let nodes: Vec<_> = graph.nodes().filter(|(_, n)| !matches!(n.op, Op::Constant(_))).map(|(id, _)| id).collect();
         let outputs: Vec<_> = graph.outputs().iter().map(|output| output.value).collect();
-        let mut region = Region::new(&graph, &nodes, &outputs, graph.consts.clone());
+        let mut region = Region::new(&graph, &nodes, &outputs);
         let source = region.egraph.total_size();
         let (_, stats) = saturate(std::mem::take(&mut region.egraph), &rules(), 12, 100_000);
         println!("{name}: {source} e-nodes, {stats:?}");

@@ -1,6 +1,7 @@
 //! What is known about an e-class: egg's analysis.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use egg::{Analysis, DidMerge, Id};
 
@@ -8,7 +9,7 @@ use super::{EGraph, ENode};
 use crate::extent::Dims;
 use crate::graph::{ConstEntry, ConstTable};
 use crate::ops::{ConstId, Op};
-use crate::tensor::Tensor;
+use crate::tensor::{Digest, Tensor};
 use crate::types::TensorType;
 
 /// Facts about an e-class. Both sides of a union must agree on types and attributes.
@@ -43,14 +44,52 @@ pub struct RuleBug {
     pub what: String,
 }
 
+/// A question of a rule about the bytes of a constant.
+pub type Test = fn(&Tensor, f64) -> bool;
+
+/// What rules learned about the bytes of a constant. A solution holds wherever all of it is the same.
+#[derive(Clone, Debug)]
+pub enum Read {
+    /// All of them.
+    Bytes(ConstId, Digest),
+    /// The answer to a question.
+    Test(ConstId, Test, f64, bool),
+}
+
+impl Read {
+    /// The place of the constant.
+    pub(super) fn constant(&self) -> usize {
+        let (Read::Bytes(id, _) | Read::Test(id, ..)) = self;
+        id.as_u32() as usize
+    }
+
+    /// Whether of another constant the same is true.
+    pub(super) fn holds(&self, entry: &ConstEntry) -> bool {
+        match self {
+            Read::Bytes(_, digest) => entry.digest() == *digest,
+            Read::Test(_, test, number, answer) => entry.data().is_some_and(|data| test(data, *number) == *answer),
+        }
+    }
+}
+
+/// What was asked: constants whose bytes were looked at, and by constant, question and number the answer.
+#[derive(Clone, Debug, Default)]
+struct Reads {
+    bytes: BTreeSet<ConstId>,
+    tests: BTreeMap<(ConstId, usize, u64), (Test, bool)>,
+}
+
 /// Tables that e-nodes index, and egg's analysis over them.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     ops: Vec<Op>,
     op_ids: BTreeMap<Op, u32>,
     made: BTreeMap<(TensorType, Vec<u8>), ConstId>,
-    /// Constants of the graph and those that rules made.
-    pub consts: ConstTable,
+    /// Constants of the region and those that rules made.
+    consts: ConstTable,
+    /// How many are the region's.
+    given: usize,
+    reads: RefCell<Reads>,
     /// Types of values from outside.
     pub inputs: BTreeMap<u32, TensorType>,
     /// Ranges of the named dimensions.
@@ -62,9 +101,9 @@ pub struct Known {
 }
 
 impl Known {
-    /// Tables over these constants.
-    pub fn new(consts: ConstTable, dims: Dims) -> Self {
-        Self { consts, dims, ..Self::default() }
+    /// Empty tables over named dimensions of these ranges.
+    pub fn new(dims: Dims) -> Self {
+        Self { dims, ..Self::default() }
     }
 
     /// The number of an operator with its attributes.
@@ -81,6 +120,50 @@ impl Known {
     /// The operator of that number.
     pub fn op(&self, id: u32) -> &Op {
         &self.ops[id as usize]
+    }
+
+    /// Adds a constant of the region.
+    pub(super) fn give(&mut self, entry: ConstEntry) {
+        self.consts.push(entry);
+        self.given += 1;
+    }
+
+    /// The bytes of a constant, where they are at hand. What rules look at here, two regions must have in common to be solved
+    /// together: [`Known::test`] asks for less.
+    pub fn data(&self, id: ConstId) -> Option<&Tensor> {
+        let data = self.consts.get(id)?.data()?;
+        if self.is_given(id) {
+            self.reads.borrow_mut().bytes.insert(id);
+        }
+        Some(data)
+    }
+
+    /// Whether something holds for the bytes of a constant and a number; `None` where they are not at hand.
+    pub fn test(&self, id: ConstId, test: Test, number: f64) -> Option<bool> {
+        let answer = test(self.consts.get(id)?.data()?, number);
+        if self.is_given(id) {
+            self.reads.borrow_mut().tests.insert((id, test as usize, number.to_bits()), (test, answer));
+        }
+        Some(answer)
+    }
+
+    fn is_given(&self, id: ConstId) -> bool {
+        (id.as_u32() as usize) < self.given
+    }
+
+    pub(super) fn reads(&self) -> Vec<Read> {
+        let reads = self.reads.borrow();
+        let bytes = reads.bytes.iter().map(|&id| Read::Bytes(id, self.consts[id].digest()));
+        let tests = reads
+            .tests
+            .iter()
+            .map(|(&(id, _, number), &(test, answer))| Read::Test(id, test, f64::from_bits(number), answer));
+        bytes.chain(tests).collect()
+    }
+
+    /// A constant that a rule made.
+    pub(super) fn made(&self, id: ConstId) -> Tensor {
+        self.consts[id].data().expect("rules make constants of bytes").clone()
     }
 
     /// A constant of these bytes.

@@ -227,7 +227,7 @@ fn one(m: &Match<'_>, name: &str) -> bool {
 
 /// A constant, or the value of one constant operator on constants.
 fn value(egraph: &EGraph, class: Id) -> Option<Tensor> {
-    let data = |class: Id| egraph.analysis.consts.get(egraph[class].data.constant?)?.data();
+    let data = |class: Id| egraph.analysis.data(egraph[class].data.constant?);
     if let Some(tensor) = data(class) {
         return Some(tensor.clone());
     }

@@ -59,8 +59,9 @@ pub(super) fn near(found: F64, wanted: f64) -> bool {
 
 /// Whether all elements of a constant are finite. Expressions of constants were made by rules from finite ones.
 pub(super) fn finite(m: &Match<'_>, name: &str) -> bool {
-    match m.data(name) {
-        Some(data) => data.bytes().len() <= READ_BYTES && data.to_f64().iter().all(|v| v.is_finite()),
+    let test = |data: &Tensor, _: f64| data.bytes().len() <= READ_BYTES && data.to_f64().iter().all(|v| v.is_finite());
+    match m.test(name, test, 0.0) {
+        Some(finite) => finite,
         None => m.fixed(name) && m.egraph[m.id(name)].data.constant.is_none(),
     }
 }

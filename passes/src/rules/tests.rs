@@ -182,7 +182,7 @@ impl Evaluator<'_> {
 
     fn node(&mut self, node: &ENode) -> Option<Tensor> {
         if node.is("@const") {
-            return self.egraph.analysis.consts[ConstId::from_u32(node.payload)].data().cloned();
+            return self.egraph.analysis.data(ConstId::from_u32(node.payload)).cloned();
         }
         if node.is("@input") {
             return self.inputs.get(&node.payload).cloned();
@@ -198,20 +198,23 @@ impl Evaluator<'_> {
 
 fn inputs(graph: &Graph, special: bool, random: &mut fastrand::Rng) -> BTreeMap<u32, Tensor> {
     let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, f64::from(f32::MIN_POSITIVE)];
-    let mut tensor = |value: &ValueId| {
+    let nodes: Vec<_> = graph.order().to_vec();
+    let outputs: Vec<ValueId> = graph.outputs().iter().map(|o| o.value).collect();
+    let region = Region::new(graph, &nodes, &outputs);
+    let mut tensor = |(at, value): (u32, &ValueId)| {
         let ty = graph.ty(*value);
         let shape = ty.fixed_shape().unwrap();
         if let Some((lo, hi)) = ty.dtype.int_range() {
             let range = i32::try_from(lo).unwrap()..=i32::try_from(hi).unwrap();
             let values = (0..shape.iter().product::<usize>()).map(|_| i128::from(random.i32(range.clone())));
-            return (value.as_u32(), Tensor::from_ints(ty.dtype, &shape, &values.collect::<Vec<_>>()));
+            return (at, Tensor::from_ints(ty.dtype, &shape, &values.collect::<Vec<_>>()));
         }
         let mut number =
             || if special && random.u8(..4) == 0 { odd[random.usize(..odd.len())] } else { random.f64() * 8.0 - 4.0 };
         let values: Vec<f64> = (0..shape.iter().product::<usize>()).map(|_| number()).collect();
-        (value.as_u32(), Tensor::from_f64(ty.dtype, &shape, &values))
+        (at, Tensor::from_f64(ty.dtype, &shape, &values))
     };
-    graph.inputs().iter().map(&mut tensor).collect()
+    (0..).zip(region.inputs()).map(&mut tensor).collect()
 }
 
 /// The longest sum in the cases has that many terms.
@@ -220,7 +223,7 @@ const TERMS: usize = 18;
 fn with_rule(graph: &Graph, rule: &'static Rule) -> (EGraph, usize) {
     let nodes: Vec<_> = graph.order().to_vec();
     let outputs: Vec<ValueId> = graph.outputs().iter().map(|o| o.value).collect();
-    let mut region = Region::new(graph, &nodes, &outputs, graph.consts.clone());
+    let mut region = Region::new(graph, &nodes, &outputs);
     let (egraph, stats) = saturate(std::mem::take(&mut region.egraph), &[rule], 8, 10_000);
     assert_eq!(egraph.analysis.bugs, [], "rule {}", rule.name);
     assert!(stats.saturated, "rule {} goes on for ever", rule.name);
