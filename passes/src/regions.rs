@@ -4,7 +4,7 @@
 //! articulation point of the graph. Stretches of the order are cut, not the undirected graph, so that operators keep their
 //! order. As a cut depends on what is around it only, blocks that repeat are cut alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::graph::{Graph, NodeId, ValueId};
 use adze_ir::ops::{BinaryFn, Op};
@@ -47,8 +47,9 @@ enum Seam {
 pub(crate) fn regions(graph: &Graph) -> Vec<Part> {
     let nodes: Vec<NodeId> =
         graph.nodes().filter(|(_, n)| !matches!(n.op, Op::Constant(_))).map(|(id, _)| id).collect();
-    let spans = spans(graph, &nodes);
-    let costs = cut_costs(graph, &nodes, &spans);
+    let mut spans = spans(graph, &nodes);
+    let shared = shared_weights(graph, &nodes, &mut spans);
+    let costs = cut_costs(graph, &nodes, &spans, &shared);
     let (mut parts, mut start) = (Vec::new(), 0);
     while start < nodes.len() {
         let end = if nodes.len() - start <= MIN_NODES {
@@ -93,6 +94,26 @@ fn spans(graph: &Graph, nodes: &[NodeId]) -> SecondaryMap<ValueId, Span> {
     spans
 }
 
+/// Matrices that products share, by the place of the first one: a cut between such products would part what can be one.
+fn shared_weights(
+    graph: &Graph,
+    nodes: &[NodeId],
+    spans: &mut SecondaryMap<ValueId, Span>,
+) -> BTreeMap<usize, ValueId> {
+    let mut first: BTreeMap<ValueId, usize> = BTreeMap::new();
+    for (at, &id) in nodes.iter().enumerate() {
+        let node = graph.node(id);
+        let product = matches!(node.op, Op::MatMul(_) | Op::Gemm(_));
+        let weights = node.inputs.get(1).copied().flatten().filter(|&v| product && graph.constant(v).is_some());
+        if let Some(value) = weights {
+            let made = *first.entry(value).or_insert(at);
+            // Not among the values whose users a cut parts: what is lost is one thing.
+            spans[value] = Span { made, first: usize::MAX, last: at, seam: Seam::Moves };
+        }
+    }
+    first.into_iter().filter(|(value, at)| spans[*value].last > *at).map(|(value, at)| (at, value)).collect()
+}
+
 /// Operators that rules look down from, not up to.
 fn starts(op: &Op) -> bool {
     matches!(
@@ -110,7 +131,12 @@ fn starts(op: &Op) -> bool {
 
 /// What a cut before each node costs: the worst seam, values whose users it parts, and values that cross. Values that live longer
 /// than a region are cut wherever it ends.
-fn cut_costs(graph: &Graph, nodes: &[NodeId], spans: &SecondaryMap<ValueId, Span>) -> Vec<(Seam, usize, usize)> {
+fn cut_costs(
+    graph: &Graph,
+    nodes: &[NodeId],
+    spans: &SecondaryMap<ValueId, Span>,
+    shared: &BTreeMap<usize, ValueId>,
+) -> Vec<(Seam, usize, usize)> {
     let mut alive: BTreeSet<(usize, ValueId)> = BTreeSet::new();
     let mut costs = Vec::with_capacity(nodes.len());
     for (at, &id) in nodes.iter().enumerate() {
@@ -121,7 +147,8 @@ fn cut_costs(graph: &Graph, nodes: &[NodeId], spans: &SecondaryMap<ValueId, Span
         let seam = crossing().map(|span| span.seam).max().unwrap_or_default();
         costs.push((seam, crossing().filter(|span| span.first < at).count(), alive.len()));
         let short = |span: Span| span.last.saturating_sub(span.made) <= MAX_NODES;
-        alive.extend(graph.node(id).outputs.iter().filter(|&&v| short(spans[v])).map(|&v| (spans[v].last, v)));
+        let new = graph.node(id).outputs.iter().chain(shared.get(&at));
+        alive.extend(new.filter(|&&v| short(spans[v])).map(|&v| (spans[v].last, v)));
     }
     costs
 }

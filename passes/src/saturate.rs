@@ -1,15 +1,18 @@
 //! The e-graph stage: regions of the graph, rules until nothing changes, the cheapest form back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use adze_ir::egraph::{Built, Choice, EGraph, Form, Goal, Read, Recipe, Region, Rule, RuleStats, extract, saturate};
+use adze_ir::egraph::{
+    Built, Choice, EGraph, Form, Goal, Read, Recipe, Region, Rule, RuleStats, extract, gap, saturate,
+};
 use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::Op;
 
+use crate::greedy;
 use crate::pass::{Changed, Optimizer, Pass, PassCx, PassError};
 use crate::regions::{Part, regions};
-use crate::{greedy, rules};
+use crate::rules::{self, stack};
 
 /// See [`Pass::docs`].
 pub struct Saturate;
@@ -125,6 +128,25 @@ fn keep_constants(graph: &Graph, out: &mut Graph, built: &mut Built) {
     }
 }
 
+/// Of each region of a graph with other forms, the weight that extraction finds and the least one there is; `None` where `steps`
+/// do not suffice to prove it. For measuring extraction.
+pub fn gaps(graph: &Graph, cx: &PassCx<'_>, steps: usize) -> Vec<Option<(u64, u64)>> {
+    let goal = Goal { costs: cx.costs, error_weight: cx.options.error_weight };
+    let mut seen = BTreeSet::new();
+    let mut gaps = Vec::new();
+    for part in regions(graph) {
+        let mut region = Region::new(graph, &part.nodes, &part.outputs);
+        if seen.insert(region.form().clone()) {
+            let egraph = std::mem::take(&mut region.egraph);
+            let (egraph, stats) = saturate(egraph, &rules::rules(), cx.options.iterations, usize::MAX);
+            if !stats.applied.is_empty() {
+                gaps.push(gap(&egraph, region.root(), &goal, steps));
+            }
+        }
+    }
+    gaps
+}
+
 /// What became of a region.
 struct Solution {
     recipe: Recipe,
@@ -197,8 +219,10 @@ impl Solver<'_, '_> {
         let options = self.cx.options;
         let source = region.egraph.clone();
         let limit = options.growth_limit.saturating_mul(region.len()).max(1000);
-        let (egraph, stats) = saturate(std::mem::take(&mut region.egraph), self.rules, options.iterations, limit);
+        let offered = self.offer(&mut region.egraph);
+        let (egraph, mut stats) = saturate(std::mem::take(&mut region.egraph), self.rules, options.iterations, limit);
         region.egraph = egraph;
+        stats.applied.extend(offered);
         let bug = region.egraph.analysis.bugs.first().map(|bug| format!("rule `{}` {}", bug.rule, bug.what));
         if bug.is_none()
             && let Some(choice) = self.extract(&region.egraph, region)
@@ -211,6 +235,13 @@ impl Solver<'_, '_> {
         let choice =
             choice.ok_or_else(|| PassError::Rule { pass: self.pass, what: "a source region has a cycle".into() })?;
         Ok(Solution { recipe: region.recipe(&choice), stats: RuleStats::default(), bug })
+    }
+
+    /// Adds groups of operators as one; how many of each kind.
+    fn offer(&self, egraph: &mut EGraph) -> BTreeMap<String, usize> {
+        let offers = self.pass == NAME && self.cx.options.optimizer == Optimizer::Joint;
+        let stacked = if offers { stack::offer(egraph) } else { 0 };
+        [(stack::NAME, stacked)].into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
     }
 
     fn extract(&self, egraph: &EGraph, region: &Region<'_>) -> Option<Choice> {

@@ -6,6 +6,7 @@ mod movement;
 mod pad;
 mod pool;
 mod quantized;
+pub(crate) mod stack;
 mod support;
 #[cfg(test)]
 mod tests;
