@@ -225,9 +225,9 @@ fn work(op: &Op, inputs: &[Option<&TensorType>], output: Option<&TensorType>, di
 
 /// Rough number of multiply-adds per element of an elementwise function.
 fn function_weight(op: &Op) -> u64 {
-    use crate::ops::UnaryFn::{Abs, Identity, Neg, Not, Relu};
+    use crate::ops::UnaryFn::{Abs, HardSwish, Identity, Neg, Not, Relu};
     match op {
-        Op::Unary(op) if matches!(op.function, Identity | Neg | Abs | Relu | Not) => 1,
+        Op::Unary(op) if matches!(op.function, Identity | Neg | Abs | Relu | HardSwish | Not) => 1,
         Op::Unary(_) | Op::Gelu(_) | Op::Swish(_) | Op::Elu(_) | Op::Softmax(_) => 16,
         Op::Binary(op) if matches!(op.function, crate::ops::BinaryFn::Div | crate::ops::BinaryFn::Pow) => 8,
         Op::Reduce(op) if op.function != ReduceFn::Sum => 2,

@@ -173,7 +173,7 @@ mod tests {
             let [w, scale, bias, mean, var, conv, norm, relu, sum] = std::array::from_fn(|at| next + at);
             let number = 0.25 + block as f64 / 64.0;
             let factor = if odd.contains(&block) { "inf".to_owned() } else { format!("{number:?}") };
-            let values = format!("{number:?}, {number:?}");
+            let values = format!("{number:?}, {:?}", number + 1.0);
             text += &format!("%{w} = const \"\" [{values}, 0.5, 0.5] : f32[2,2,1,1]\n");
             text += &format!("%{scale} = const \"\" [1.0, {factor}] : f32[2]\n");
             for constant in [bias, mean, var] {

@@ -1,15 +1,16 @@
 //! What is known about an e-class: egg's analysis.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use egg::{Analysis, DidMerge, Id};
 
+use super::reads::{Read, Reads};
 use super::{EGraph, ENode};
 use crate::extent::Dims;
 use crate::graph::{ConstEntry, ConstTable};
 use crate::ops::{ConstId, Op};
-use crate::tensor::{Digest, Tensor};
+use crate::tensor::Tensor;
 use crate::types::TensorType;
 
 /// Facts about an e-class. Both sides of a union must agree on types and attributes.
@@ -44,41 +45,6 @@ pub struct RuleBug {
     pub what: String,
 }
 
-/// A question of a rule about the bytes of a constant.
-pub type Test = fn(&Tensor, f64) -> bool;
-
-/// What rules learned about the bytes of a constant. A solution holds wherever all of it is the same.
-#[derive(Clone, Debug)]
-pub enum Read {
-    /// All of them.
-    Bytes(ConstId, Digest),
-    /// The answer to a question.
-    Test(ConstId, Test, f64, bool),
-}
-
-impl Read {
-    /// The place of the constant.
-    pub(super) fn constant(&self) -> usize {
-        let (Read::Bytes(id, _) | Read::Test(id, ..)) = self;
-        id.as_u32() as usize
-    }
-
-    /// Whether of another constant the same is true.
-    pub(super) fn holds(&self, entry: &ConstEntry) -> bool {
-        match self {
-            Read::Bytes(_, digest) => entry.digest() == *digest,
-            Read::Test(_, test, number, answer) => entry.data().is_some_and(|data| test(data, *number) == *answer),
-        }
-    }
-}
-
-/// What was asked: constants whose bytes were looked at, and by constant, question and number the answer.
-#[derive(Clone, Debug, Default)]
-struct Reads {
-    bytes: BTreeSet<ConstId>,
-    tests: BTreeMap<(ConstId, usize, u64), (Test, bool)>,
-}
-
 /// Tables that e-nodes index, and egg's analysis over them.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
@@ -89,7 +55,7 @@ pub struct Known {
     consts: ConstTable,
     /// How many are the region's.
     given: usize,
-    reads: RefCell<Reads>,
+    pub(super) reads: RefCell<Reads>,
     /// Types of values from outside.
     pub inputs: BTreeMap<u32, TensorType>,
     /// Ranges of the named dimensions.
@@ -129,36 +95,28 @@ impl Known {
     }
 
     /// The bytes of a constant, where they are at hand. What rules look at here, two regions must have in common to be solved
-    /// together: [`Known::test`] asks for less.
+    /// together: [`ask`](super::ask) asks for less.
     pub fn data(&self, id: ConstId) -> Option<&Tensor> {
-        let data = self.consts.get(id)?.data()?;
+        let data = self.peek(id)?;
+        // Others were made by rules from what they read.
         if self.is_given(id) {
-            self.reads.borrow_mut().bytes.insert(id);
+            self.reads.borrow_mut().bytes(id);
         }
         Some(data)
     }
 
-    /// Whether something holds for the bytes of a constant and a number; `None` where they are not at hand.
-    pub fn test(&self, id: ConstId, test: Test, number: f64) -> Option<bool> {
-        let answer = test(self.consts.get(id)?.data()?, number);
-        if self.is_given(id) {
-            self.reads.borrow_mut().tests.insert((id, test as usize, number.to_bits()), (test, answer));
-        }
-        Some(answer)
+    /// The same without a note: what is made of it must be noted.
+    pub(super) fn peek(&self, id: ConstId) -> Option<&Tensor> {
+        self.consts.get(id)?.data()
     }
 
-    fn is_given(&self, id: ConstId) -> bool {
+    /// Whether a constant is one of the region.
+    pub(super) fn is_given(&self, id: ConstId) -> bool {
         (id.as_u32() as usize) < self.given
     }
 
     pub(super) fn reads(&self) -> Vec<Read> {
-        let reads = self.reads.borrow();
-        let bytes = reads.bytes.iter().map(|&id| Read::Bytes(id, self.consts[id].digest()));
-        let tests = reads
-            .tests
-            .iter()
-            .map(|(&(id, _, number), &(test, answer))| Read::Test(id, test, f64::from_bits(number), answer));
-        bytes.chain(tests).collect()
+        self.reads.borrow().list(|id| self.consts[id].digest())
     }
 
     /// A constant that a rule made.

@@ -9,15 +9,17 @@ mod extract;
 mod facts;
 mod greedy;
 mod node;
+mod reads;
 mod recipe;
 mod region;
 mod rule;
 mod search;
 
 pub use extract::{Choice, Goal, extract, gap};
-pub use facts::{Facts, Known, Read, RuleBug, Test};
+pub use facts::{Facts, Known, RuleBug};
 pub use greedy::apply_everywhere;
 pub use node::{ENode, Kind};
+pub use reads::{Expr, Read, Test, ask, value};
 pub use recipe::{Built, Part, Recipe, RegionError, Source};
 pub use region::{Form, Region};
 pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate};

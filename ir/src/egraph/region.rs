@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use egg::Id;
 
 use super::extract::op_of;
-use super::facts::Read;
+use super::reads::Read;
 use super::recipe::{Part, Recipe, Source};
 use super::{Choice, EGraph, ENode, Known};
 use crate::graph::{Graph, NodeId, ValueId};
@@ -166,8 +166,8 @@ impl<'a> Region<'a> {
 
     /// Whether the bytes of this stretch's constants give the same answers.
     pub fn answers(&self, reads: &[Read]) -> bool {
-        let entry = |read: &Read| self.consts.get(read.constant()).and_then(|&id| self.graph.consts.get(id));
-        reads.iter().all(|read| entry(read).is_some_and(|entry| read.holds(entry)))
+        let entry = |id: ConstId| self.graph.consts.get(*self.consts.get(id.as_u32() as usize)?);
+        reads.iter().all(|read| read.holds(&entry))
     }
 
     /// The chosen nodes as a recipe, in the order of the source where there is one.

@@ -6,7 +6,7 @@ use egg::{
     Applier, Id, Language, Pattern, PatternAst, Rewrite, Runner, SimpleScheduler, StopReason, Subst, Symbol, Var,
 };
 
-use super::facts::Test;
+use super::reads::{Test, ask};
 use super::{EGraph, ENode, Known};
 use crate::exact::Exactness;
 use crate::ops::{Choice, Op, OpAttrs};
@@ -85,14 +85,15 @@ impl<'a> Match<'a> {
         self.egraph[self.id(name)].data.constant.is_some()
     }
 
-    /// The bytes of a constant. To ask one thing about a vector, [`Match::test`] lets regions with other bytes share the answer.
+    /// The bytes of a constant. To ask one thing about a vector, [`Match::ask`] lets regions with other bytes share the answer.
     pub fn data(&self, name: &str) -> Option<&'a Tensor> {
         self.egraph.analysis.data(self.egraph[self.id(name)].data.constant?)
     }
 
-    /// Whether something holds for the bytes of a constant and a number; `None` when it is no constant.
-    pub fn test(&self, name: &str, test: Test, number: f64) -> Option<bool> {
-        self.egraph.analysis.test(self.egraph[self.id(name)].data.constant?, test, number)
+    /// Whether something holds for the bytes of a small value that is computed from constants, and a number; `None` when it is
+    /// none.
+    pub fn ask(&self, name: &str, test: Test, number: f64) -> Option<bool> {
+        ask(self.egraph, self.id(name), test, number)
     }
 }
 

@@ -74,10 +74,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
         right: "(gemm ?a ?x ?w ?c)",
         conditions: &[
-            Condition {
-                name: "matrices of floats",
-                holds: |m| float(m, "x") && rank_is(m, "x", 2) && rank_is(m, "w", 2),
-            },
+            Condition { name: "floats", holds: |m| float(m, "x") },
             Condition { name: "the term is a constant row", holds: |m| m.fixed("c") && last_axis(m) },
         ],
         exactness: Exactness::Norm(NORM_LINEAR),
@@ -111,7 +108,7 @@ fn bn_finite(m: &Match<'_>) -> bool {
 fn bn_positive(m: &Match<'_>) -> bool {
     let Op::BatchNorm(op) = m.op("n") else { return false };
     let positive = |var: &Tensor, epsilon: f64| var.to_f64().iter().all(|v| v + epsilon > 0.0);
-    m.test("var", positive, op.epsilon.get()) == Some(true)
+    m.ask("var", positive, op.epsilon.get()) == Some(true)
 }
 
 fn fixed_or_absent(m: &Match<'_>, name: &str) -> bool {
