@@ -544,7 +544,9 @@ proptest! {
         let cases = seeds.iter().map(|&seed| case(seed)).collect::<Result<Vec<_>, _>>()?;
         let machine = Machine::from_name("c99").unwrap();
         for flags in COMPILERS {
-            let Some(after) = cc::run(&cases, RANGE, flags) else { return Ok(()) };
+            let calls: Vec<_> =
+                cases.iter().map(|(kernel, memory)| cc::Case { kernel, memory, range: RANGE }).collect();
+            let Some(after) = cc::run(&calls, flags) else { return Ok(()) };
             for ((kernel, before), (status, after)) in cases.iter().zip(&after) {
                 prop_assert_eq!(*status, 0, "{:?}\n{}", flags, text::print(kernel));
                 compare(&machine, kernel, before, after)?;
