@@ -10,6 +10,7 @@ use adze_compiler::package::{Package, WriteOptions, write_package};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::{Graph, State};
+use adze_passes::pass::{Optimizer, PassOptions};
 use adze_passes::pipeline;
 use adze_targets::cpu::{CodegenError, Machine};
 use clap::{Args, ValueEnum};
@@ -17,6 +18,7 @@ use indicatif::ProgressBar;
 
 use crate::args::ModelArgs;
 use crate::diag::Failure;
+use crate::opt::print_runs;
 
 /// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,6 +71,9 @@ pub struct CompileArgs {
     /// Print what was written
     #[arg(short, long)]
     verbose: bool,
+    /// Print what each pass did, and how long it took, to standard error
+    #[arg(long)]
+    times: bool,
 }
 
 /// What becomes of subnormal numbers.
@@ -78,6 +83,17 @@ pub enum Subnormals {
     Flush,
     /// Computed
     Keep,
+}
+
+/// How the e-graph stage works; for benchmarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArg {
+    /// All rules in one e-graph
+    Joint,
+    /// The same rules one after another, each wherever it matches
+    Greedy,
+    /// Only batch normalisation, scales and biases into weights
+    Canonical,
 }
 
 /// Choices of code generation.
@@ -103,6 +119,9 @@ pub struct BuildArgs {
     /// Constant data beyond this many bytes goes to a separate file
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "1024M")]
     pub inline_weights: u64,
+    /// How the e-graph stage works
+    #[arg(long, value_enum, default_value_t = OptimizerArg::Joint, hide = true)]
+    pub optimizer: OptimizerArg,
 }
 
 impl BuildArgs {
@@ -123,6 +142,14 @@ impl BuildArgs {
             max_threads: self.threads,
             arena_limit: self.arena_limit,
             flush: self.subnormals == Subnormals::Flush,
+            passes: PassOptions {
+                optimizer: match self.optimizer {
+                    OptimizerArg::Joint => Optimizer::Joint,
+                    OptimizerArg::Greedy => Optimizer::Greedy,
+                    OptimizerArg::Canonical => Optimizer::Canonical,
+                },
+                ..PassOptions::default()
+            },
             inline_weights_limit: usize::try_from(self.inline_weights).unwrap_or(usize::MAX),
             ..BuildOptions::new(machine)
         })
@@ -224,12 +251,18 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         let mut trace = Trace::default();
         let artifact = imported.advance(stage, &options, &mut trace)?;
         print_validated(&trace);
+        if args.times {
+            print_runs(&trace);
+        }
         return Ok(write_stage(&artifact, args.output.as_deref(), args.weights_out.as_deref())?);
     }
     let Some(folder) = &args.output else { return Err(Error::Options("--output: give a folder".into()).into()) };
     let mut trace = Trace::default();
     let package = with_progress(loaded.graph, &options, &mut trace)?;
     print_validated(&trace);
+    if args.times {
+        print_runs(&trace);
+    }
     let linked = match args.emit {
         Emit::Object => Vec::new(),
         Emit::Shared => vec![link(&package, &options.machine, Linked::Shared)?],

@@ -65,7 +65,7 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
         };
         let (mut graph, model) = (*graph, CpuModel::new(options.machine.clone()));
         for name in passes {
-            graph = run_pass(&graph, name, &model, &options.passes, &mut trace)?;
+            graph = run_pass(&graph, name, &options.passes, &model, &mut trace)?;
         }
         print_trace(&trace, args.verbose);
         let next = pipeline::DEFAULT
@@ -104,14 +104,20 @@ fn print_trace(trace: &Trace, verbose: bool) {
     if !verbose {
         return;
     }
-    for run in &trace.report.runs {
-        let [before, after] = run.nodes;
-        eprintln!("{}: {:?}, {before} nodes -> {after}, {:.1} ms", run.name, run.changed, run.time.as_secs_f64() * 1e3);
-    }
+    print_runs(trace);
     for missed in &trace.report.missed {
         eprintln!("missed: {missed}");
     }
     for note in &trace.notes {
         eprintln!("note: {note}");
+    }
+}
+
+/// Prints what each pass did, and how long it took, to standard error.
+pub fn print_runs(trace: &Trace) {
+    for run in &trace.report.runs {
+        let ([before, after], time) = (run.nodes, run.time.as_secs_f64() * 1e3);
+        let detail = if run.detail.is_empty() { String::new() } else { format!(" ({})", run.detail) };
+        eprintln!("{}: {:?}, {before} nodes -> {after}, {time:.1} ms{detail}", run.name, run.changed);
     }
 }

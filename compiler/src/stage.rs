@@ -135,7 +135,7 @@ impl Artifact {
         while self.stage() < until {
             self = match self {
                 Artifact::Graph(graph, done) => match pipeline::DEFAULT.get(done) {
-                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, &model, passes, trace)?), done + 1),
+                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, passes, &model, trace)?), done + 1),
                     None => Artifact::Tile(Box::new(to_tile(&graph, trace)?)),
                 },
                 Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, options, trace)?)),
@@ -189,8 +189,8 @@ pub fn passes_done(text: &str) -> Result<Option<usize>, Error> {
 pub fn run_pass(
     graph: &Graph,
     name: &str,
-    costs: &dyn CostModel,
     options: &PassOptions,
+    costs: &dyn CostModel,
     trace: &mut Trace,
 ) -> Result<Graph, Error> {
     let mut graph = graph.compact();

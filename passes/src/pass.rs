@@ -36,6 +36,18 @@ pub enum Changed {
     No,
 }
 
+/// How the e-graph stage goes about its rules. All but the first are for measuring what it is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimizer {
+    /// All rules in one e-graph, and the cheapest form out of it.
+    #[default]
+    Joint,
+    /// The same rules one after another in a fixed order, each applied wherever it matches.
+    Greedy,
+    /// Only what takes batch normalisation, scales and biases into weights.
+    Canonical,
+}
+
 /// What passes may be told.
 #[derive(Clone, Debug)]
 pub struct PassOptions {
@@ -54,6 +66,8 @@ pub struct PassOptions {
     pub validate: bool,
     /// A rule that is left out: what it wins is what is lost without it.
     pub without: Option<&'static str>,
+    /// How the e-graph stage works.
+    pub optimizer: Optimizer,
 }
 
 impl Default for PassOptions {
@@ -66,6 +80,7 @@ impl Default for PassOptions {
             record: false,
             validate: false,
             without: None,
+            optimizer: Optimizer::default(),
         }
     }
 }
@@ -99,12 +114,15 @@ pub struct PassCx<'a> {
     pub(crate) missed: Vec<Missed>,
     pub(crate) solved: Vec<Solved>,
     pub(crate) validated: Vec<Validation>,
+    /// What the pass says of its run.
+    pub(crate) detail: String,
 }
 
 impl<'a> PassCx<'a> {
     /// Surroundings with these options and costs.
     pub fn new(options: &'a PassOptions, costs: &'a dyn CostModel) -> Self {
-        Self { options, costs, pass: "", missed: Vec::new(), solved: Vec::new(), validated: Vec::new() }
+        let (missed, solved, validated) = (Vec::new(), Vec::new(), Vec::new());
+        Self { options, costs, pass: "", missed, solved, validated, detail: String::new() }
     }
 
     /// The costs of [`PlainMachine`].

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use adze_ir::egraph::{Alternative, Choice, EGraph, ENode, Goal, History, Region, RuleStats, alternatives, extract};
-use adze_ir::graph::{Graph, ValueId};
+use adze_ir::egraph::{
+    Alternative, Choice, EGraph, ENode, Goal, History, Region, RuleStats, alternatives, canonical, extract,
+};
+use adze_ir::graph::{Graph, NodeId, ValueId};
 use adze_ir::loc::Loc;
 use egg::Id;
 
@@ -43,26 +45,24 @@ pub struct Source {
 }
 
 impl Solved {
-    /// Keeps a region. `before` is the same region before rewriting.
+    /// Keeps a region. `before` is its e-graph before rewriting.
     pub(crate) fn new(
         (graph, pass): (&Graph, &'static str),
-        region: &mut Region<'_>,
-        before: &Region<'_>,
+        region: &Region<'_>,
+        before: &EGraph,
         goal: &Goal<'_>,
         (choice, stats): (Choice, RuleStats),
     ) -> Self {
-        let (root, egraph) = (region.root(), &region.egraph);
-        let ways = alternatives(egraph, root, goal, &choice);
-        let weight = extract(&before.egraph, before.root(), goal).map_or(choice.weight, |choice| choice.weight);
-        let source = |(id, node): (_, &ENode)| {
-            let node = adze_ir::egraph::canonical(egraph, node);
+        let (root, egraph) = (region.root(), region.egraph.clone());
+        let ways = alternatives(&egraph, root, goal, &choice);
+        let weight = extract(before, root, goal).map_or(choice.weight, |choice| choice.weight);
+        let source = |&id: &NodeId| {
+            let node = canonical(&egraph, region.source(id)?);
             let class = egraph.lookup(node.clone())?;
-            Some((id, Source { loc: graph.node(id).loc.clone(), node, class }))
+            Some(Source { loc: graph.node(id).loc.clone(), node, class })
         };
-        let mut sources: BTreeMap<_, Source> = region.sources().filter_map(source).collect();
-        let sources = graph.order().iter().filter_map(|id| sources.remove(id)).collect();
+        let sources = region.nodes().iter().filter_map(source).collect();
         let names = names(graph, region);
-        let egraph = std::mem::take(&mut region.egraph);
         Self { pass, egraph, root, choice, stats, before: weight, ways, sources, names }
     }
 

@@ -30,7 +30,7 @@ pub fn count(graph: &Graph, options: &BuildOptions, counts: &mut BTreeMap<String
     let mut in_model: BTreeSet<&'static str> = BTreeSet::new();
     for pass in &pipeline::DEFAULT[..=last] {
         let mut trace = Trace::default();
-        let next = run_pass(&graph, pass, &model, &recorded, &mut trace)?;
+        let next = run_pass(&graph, pass, &recorded, &model, &mut trace)?;
         let with = weight(&trace.report.solved);
         let mut taken: BTreeSet<&'static str> = BTreeSet::new();
         for region in &trace.report.solved {
@@ -45,7 +45,7 @@ pub fn count(graph: &Graph, options: &BuildOptions, counts: &mut BTreeMap<String
         for &name in &taken {
             let mut trace = Trace::default();
             let without = PassOptions { without: Some(name), record: true, ..options.passes.clone() };
-            run_pass(&graph, pass, &model, &without, &mut trace)?;
+            run_pass(&graph, pass, &without, &model, &mut trace)?;
             let lost = weight(&trace.report.solved).saturating_sub(with);
             if lost < NO_CODE {
                 counts.entry(name.into()).or_default().won += lost;

@@ -160,7 +160,7 @@ fn page_data(region: &Solved, title: &str) -> Value {
 /// An operator with its attributes, or a leaf; without operands.
 fn label(region: &Solved, node: &ENode) -> String {
     let analysis = &region.egraph.analysis;
-    let constant = || analysis.consts.get(adze_ir::ops::ConstId::from_u32(node.payload)).map(brief_const);
+    let constant = || analysis.constant_entry(adze_ir::ops::ConstId::from_u32(node.payload)).map(brief_const);
     match node.kind.name() {
         "@const" => constant().unwrap_or_else(|| "const".to_owned()),
         "@input" => format!("input {}", node.payload),

@@ -43,7 +43,7 @@ pub fn trace(graph: &Graph, options: &BuildOptions) -> Result<Vec<Ran>, Error> {
     let mut ran: Vec<Ran> = Vec::new();
     for pass in pipeline::DEFAULT {
         let mut trace = Trace::default();
-        let graph = run_pass(ran.last().map_or(graph, |last| &last.graph), pass, &model, &passes, &mut trace)?;
+        let graph = run_pass(ran.last().map_or(graph, |last| &last.graph), pass, &passes, &model, &mut trace)?;
         ran.push(Ran { pass, graph, solved: trace.report.solved });
     }
     Ok(ran)

@@ -198,7 +198,7 @@ fn leaf_text(egraph: &EGraph, node: &ENode) -> Option<String> {
     if !node.is("@const") {
         return None;
     }
-    egraph.analysis.consts.get(ConstId::from_u32(node.payload)).map(brief_const)
+    egraph.analysis.constant_entry(ConstId::from_u32(node.payload)).map(brief_const)
 }
 
 /// A class as a term: its name, or what was taken for it.
@@ -245,7 +245,9 @@ fn choice(region: &Solved, history: &History<'_>, class: Id) -> String {
     for way in ways {
         let origin = match history.maker(&way.node) {
             Some(at) => format!("by {}", history.steps()[at].rule.name),
-            None => "as read".to_owned(),
+            None if region.sources_of(&way.node).next().is_some() || !way.node.is_op() => "as read".to_owned(),
+            // Groups of operators are offered as one by code that is no rule.
+            None => "offered for a group of operators".to_owned(),
         };
         let spelt = spell(&region.egraph, &way.node, &mut |id| term(region, id, MAX_DEPTH - 1));
         let verdict = verdict(region, way);

@@ -114,7 +114,7 @@ const PREPARE: &[&str] = &["canonicalize", "fold-constants", "saturate", "fold-c
 pub fn prepare(graph: &Graph) -> Result<Graph, Error> {
     let mut graph = graph.clone();
     for pass in PREPARE {
-        graph = run_pass(&graph, pass, &PlainMachine, &PassOptions::default(), &mut Trace::default())?;
+        graph = run_pass(&graph, pass, &PassOptions::default(), &PlainMachine, &mut Trace::default())?;
     }
     Ok(name_values(graph.compact()))
 }

@@ -5,21 +5,28 @@
 //! are for reading, and their text parses back to an e-graph of the same hash.
 
 mod alternatives;
+mod exact;
 mod extract;
 mod facts;
+mod greedy;
 mod log;
 mod node;
+mod reads;
+mod recipe;
 mod region;
 mod rule;
 mod search;
 mod text;
 
 pub use alternatives::{Alternative, alternatives};
-pub use extract::{Choice, Goal, extract};
+pub use extract::{Choice, Goal, extract, gap};
 pub use facts::{Facts, Known, RuleBug};
+pub use greedy::apply_everywhere;
 pub use log::{History, Matched, Step, canonical};
 pub use node::{ENode, Kind};
-pub use region::{Built, Region, RegionError};
+pub use reads::{Expr, Read, Test, ask, value};
+pub use recipe::{Built, Part, Recipe, RegionError, Source};
+pub use region::{Form, Region};
 pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate};
 pub use text::{Numbers, hash_egraph, parse_egraph, print_egraph, spell};
 

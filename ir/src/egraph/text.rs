@@ -21,7 +21,6 @@ use std::fmt;
 use egg::Id;
 
 use super::{EGraph, ENode, Known};
-use crate::graph::ConstTable;
 use crate::ops::{ConstId, Op};
 use crate::text::{
     Cursor, Parsed, Token, parse_const, parse_dims, parse_op_attrs, parse_type, percent, print_const, print_dims,
@@ -122,7 +121,7 @@ pub fn spell(egraph: &EGraph, node: &ENode, name: &mut dyn FnMut(Id) -> String) 
     let mut list = |ids: &[Id]| ids.iter().map(|&id| name(id)).collect::<Vec<_>>();
     match node.kind.name() {
         "@input" => format!("input {}", node.payload),
-        "@const" => fmt::from_fn(|f| match egraph.analysis.consts.get(ConstId::from_u32(node.payload)) {
+        "@const" => fmt::from_fn(|f| match egraph.analysis.constant_entry(ConstId::from_u32(node.payload)) {
             Some(entry) => print_const(f, entry),
             None => f.write_str("const"),
         })
@@ -192,7 +191,7 @@ pub fn parse_egraph(text: &str) -> Parsed<(EGraph, Id)> {
     let mut cursor = Cursor::new(text)?;
     cursor.expect_word("egraph")?;
     let dims = parse_dims(&mut cursor)?;
-    let mut known = Known::new(ConstTable::default(), dims);
+    let mut known = Known::new(dims);
     cursor.expect('{')?;
     let (mut lines, mut root) = (Vec::new(), None);
     while !cursor.eat('}') {
@@ -252,7 +251,7 @@ fn parse_line(cursor: &mut Cursor, known: &mut Known) -> Parsed<Typed> {
         "const" | "weight" => {
             let entry = parse_const(cursor, &word)?;
             let types = vec![entry.ty()];
-            let id = known.consts.push(entry);
+            let id = known.give(entry);
             return Ok((Line { class, node: Read::Leaf(ENode::constant(id.as_u32())), operands }, types));
         }
         "input" => {
