@@ -7,7 +7,7 @@ use adze_ir::ops::Op;
 use cranelift_entity::SecondaryMap;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
-use crate::rules;
+use crate::rules::{self, merge};
 
 /// See [`Pass::docs`].
 pub struct Saturate;
@@ -128,8 +128,12 @@ fn rewrite(
     let goal = Goal { costs, error_weight: options.error_weight };
     let mut region = source();
     let limit = options.growth_limit.saturating_mul(part.nodes.len()).max(1000);
-    let egraph = std::mem::take(&mut region.egraph);
-    let (egraph, stats) = saturate(egraph, rules, options.iterations, limit);
+    let mut egraph = std::mem::take(&mut region.egraph);
+    let merged = if pass == NAME { merge::offer(&mut egraph) } else { 0 };
+    let (egraph, mut stats) = saturate(egraph, rules, options.iterations, limit);
+    if merged > 0 {
+        stats.applied.insert(merge::NAME.to_owned(), merged);
+    }
     region.egraph = egraph;
     let bug = region.egraph.analysis.bugs.first().map(|bug| format!("rule `{}` {}", bug.rule, bug.what));
     if bug.is_none()
