@@ -129,7 +129,7 @@ fn rewrite(
     let mut region = source();
     let limit = options.growth_limit.saturating_mul(part.nodes.len()).max(1000);
     let mut egraph = std::mem::take(&mut region.egraph);
-    let merged = if pass == NAME { merge::offer(&mut egraph) } else { 0 };
+    let merged = if pass == NAME { merge::offer(&mut egraph, costs) } else { 0 };
     let (egraph, mut stats) = saturate(egraph, rules, options.iterations, limit);
     if merged > 0 {
         stats.applied.insert(merge::NAME.to_owned(), merged);

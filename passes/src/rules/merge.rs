@@ -1,13 +1,15 @@
 //! Products and convolutions of one operand, offered as one.
 //!
-//! No rule: pairs of pairs would multiply without end. Every group is offered once, whole, before rules run; whether the
-//! larger operator and the copies of its parts are cheaper is for extraction to say.
+//! No rule: pairs of pairs would multiply without end. Every group is offered once, whole, before rules run, where the
+//! larger operator and the copies of its parts are cheaper; whether they are taken is for extraction to say.
 
 use std::collections::BTreeMap;
 
 use adze_ir::egraph::{EGraph, ENode, add_op};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{Binary, BinaryFn, Concat, Op, Split};
+use adze_ir::propose::{CostModel, OpFacts};
+use adze_ir::types::TensorType;
 use egg::Id;
 
 use super::support::ty;
@@ -33,8 +35,8 @@ struct Part {
     outputs: Extent,
 }
 
-/// Offers every group; how many there are.
-pub(crate) fn offer(egraph: &mut EGraph) -> usize {
+/// Offers every group that could pay; how many there are.
+pub(crate) fn offer(egraph: &mut EGraph, costs: &dyn CostModel) -> usize {
     let mut groups: BTreeMap<Key, Vec<Part>> = BTreeMap::new();
     let mut classes: Vec<Id> = egraph.classes().map(|class| class.id).collect();
     classes.sort_unstable();
@@ -48,7 +50,8 @@ pub(crate) fn offer(egraph: &mut EGraph) -> usize {
     }
     let mut offered = 0;
     for (key, parts) in groups {
-        if (2..=MAX_PARTS).contains(&parts.len()) && merge(egraph, &key, &parts).is_some() {
+        let few = (2..=MAX_PARTS).contains(&parts.len());
+        if few && pays(egraph, &key, &parts, costs).unwrap_or(false) && merge(egraph, &key, &parts).is_some() {
             offered += 1;
         }
     }
@@ -129,6 +132,32 @@ fn read_elementwise(egraph: &EGraph, class: Id) -> bool {
             elementwise && node.children[1..].iter().any(|&child| egraph.find(child) == class)
         })
     })
+}
+
+/// Whether the operator of all parts and the copies cost less than the operators of the parts. What is added is left out of
+/// both: it joins either.
+fn pays(egraph: &EGraph, (x, op, rest, _, _): &Key, parts: &[Part], costs: &dyn CostModel) -> Option<bool> {
+    let x = ty(egraph, *x)?;
+    let (from, to) = axes(op, ty(egraph, parts.first()?.class)?.rank())?;
+    let cost = |op: &Op, inputs: &[&TensorType]| {
+        let inputs: Vec<Option<&TensorType>> = inputs.iter().copied().map(Some).collect();
+        let outputs = op.infer(&inputs).ok()?;
+        let fixed = [false, true];
+        let facts =
+            OpFacts { inputs: &inputs, fixed: &fixed[..inputs.len()], outputs: &outputs, dims: &egraph.analysis.dims };
+        Some((costs.cost(op, &facts)?.weight(), outputs.into_iter().next()?))
+    };
+    let product = |outputs: &Extent| {
+        let mut shape = rest.clone();
+        shape.insert(from, outputs.clone());
+        cost(op, &[x, &TensorType::new(x.dtype, shape)])
+    };
+    let all = parts.iter().fold(Extent::ZERO, |sum, part| sum + part.outputs.clone());
+    let (whole, result) = product(&all)?;
+    let split = Split { axis: to, sizes: parts.iter().map(|part| part.outputs.clone()).collect() };
+    let (copies, _) = cost(&split.into(), &[&result])?;
+    let apart = parts.iter().try_fold(0u64, |sum, part| Some(sum.saturating_add(product(&part.outputs)?.0)))?;
+    Some(whole.saturating_add(copies) < apart)
 }
 
 /// Adds the operator of all parts, and its parts to their classes.

@@ -129,7 +129,7 @@ fn saturated(graph: &Graph, rules: &[&'static Rule]) -> (EGraph, RuleStats, usiz
     let mut region = Region::new(graph, &nodes, &outputs, graph.consts.clone());
     let source = region.egraph.total_size();
     if rules.len() > 1 {
-        merge::offer(&mut region.egraph);
+        merge::offer(&mut region.egraph, &PlainMachine);
     }
     let (egraph, stats) = saturate(std::mem::take(&mut region.egraph), rules, 8, 10_000);
     (egraph, stats, source)
