@@ -338,6 +338,58 @@ def quantized():
     c.n("MatMulNBits", [c.x("x", [2, 28]), "b", c.w("s", (6,)), "z"], domain="com.microsoft", K=28, N=3, bits=4, block_size=16)
     c.out("y")
 
+    c = Case("gather_block_quantized", opset=21)
+    c.domains = {"com.microsoft": 1}
+    c.inits["d"] = c.rng.integers(0, 256, (7, 20)).astype(np.uint8)
+    c.inits["z"] = c.rng.integers(0, 256, (7, 2)).astype(np.uint8)
+    c.data["i"] = np.array([[6, 0, 3], [2, 2, 5]])
+    c.n("GatherBlockQuantized", ["d", c.x("i", [2, 3], I64), c.w("s", (7, 3)), "z"], bits=4, block_size=16, **ms)
+    c.out("y")
+
+    c = Case("gather_block_quantized_2bit", opset=21)
+    c.domains = {"com.microsoft": 1}
+    c.inits["d"] = c.rng.integers(0, 256, (4, 8)).astype(np.uint8)
+    c.data["i"] = np.array([[3], [1]])
+    c.n("GatherBlockQuantized", ["d", c.x("i", [2, 1], I64), c.w("s", (4, 2))], bits=2, block_size=16, **ms)
+    c.out("y")
+
+    c = Case("gather_block_quantized_int4", opset=21)
+    c.domains = {"com.microsoft": 1}
+    c.inits["d"] = c.rng.integers(-8, 8, (5, 32)).astype(ml_dtypes.int4)
+    c.data["i"] = np.array([4, 0, 3])
+    c.n("GatherBlockQuantized", ["d", c.x("i", [3], I64), c.w("s", (5, 2))], block_size=16, gather_axis=0, quantize_axis=1, **ms)
+    c.out("y")
+
+    for name, mask, past in [("lengths", [2], 0), ("shown", [2, 5], 0), ("past", None, 3)]:
+        c = Case(f"qattention_{name}", opset=13)
+        c.domains = {"com.microsoft": 1}
+        c.inits["w"] = c.rng.integers(-127, 128, (6, 24)).astype(np.int8)
+        parts = [c.x("x", [2, 5, 6], U8), "w", c.w("b", (24,)), c.w("s", 0.02), c.w("t", 0.01), "", c.w("z", 120, U8), c.w("u", 0, I8)]
+        if mask:
+            c.data["m"] = np.array([3, 5] if name == "lengths" else [[1, 1, 0, 1, 0], [1, 1, 1, 1, 1]], dtype=np.int32)
+            parts[5] = c.x("m", mask, I32)
+        if past:
+            parts.append(c.x("p", [2, 2, 2, past, 4]))
+        c.n("QAttention", parts, ["y", "present"] if past else ["y"], num_heads=2, unidirectional=int(name == "lengths"), **ms)
+        c.out("y")
+        if past:
+            c.out("present")
+
+    for name, directions, zero in [("forward", 1, None), ("bidirectional", 2, 3)]:
+        c = Case(f"dynamic_quantize_lstm_{name}", opset=13)
+        c.domains = {"com.microsoft": 1}
+        h, n = 5, directions
+        c.inits["w"] = c.rng.integers(-127, 128, (n, 3, 4 * h)).astype(np.int8)
+        c.inits["r"] = c.rng.integers(-127, 128, (n, h, 4 * h)).astype(np.int8)
+        peepholes = c.w("p", (n, 3 * h)) if n == 2 else ""
+        shape = (n, 4 * h) if n == 2 else (n,)
+        scale = lambda s: c.w(s, (0.005 + 0.005 * c.rng.random(shape)).astype(np.float32))
+        parts = [c.x("x", [4, 2, 3]), "w", "r", c.w("b", (n, 8 * h)), "", c.x("h", [n, 2, h]) if n == 2 else "", "", peepholes]
+        parts += [scale("ws"), c.w("wz", np.zeros(shape, I8), I8), scale("rs"), c.w("rz", np.zeros(shape, I8), I8)]
+        c.n("DynamicQuantizeLSTM", parts, ["y", "yh", "yc"], hidden_size=h, direction=name, **ms)
+        for out in ["y", "yh", "yc"]:
+            c.out(out)
+
     c = Case("dequantize_int4_blocked", opset=21)
     w = ml_dtypes.int4
     c.inits["wq"] = c.rng.integers(-8, 8, (8, 6)).astype(w)

@@ -73,10 +73,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
         right: "(gemm ?a ?x ?w ?c)",
         conditions: &[
-            Condition {
-                name: "matrices of floats",
-                holds: |m| float(m, "x") && rank_is(m, "x", 2) && rank_is(m, "w", 2),
-            },
+            Condition { name: "floats", holds: |m| float(m, "x") },
             Condition { name: "the term is a constant row", holds: |m| m.fixed("c") && last_axis(m) },
         ],
         exactness: Exactness::Norm(NORM_LINEAR),

@@ -1,11 +1,18 @@
 //! The rule set of the e-graph stage, one file per family.
 
 mod activation;
+mod algebra;
+mod attention;
+mod conv;
 mod linear;
 mod movement;
+mod norm;
+mod operand;
 mod pad;
 mod pool;
 mod quantized;
+mod reshape;
+mod slice;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -27,10 +34,28 @@ pub struct Family {
 /// All families, in the order they are documented.
 pub const FAMILIES: &[Family] = &[
     Family {
+        name: "algebra",
+        about: "Arithmetic with fewer operations, or cheaper ones.",
+        pass: "saturate",
+        rules: algebra::RULES,
+    },
+    Family {
         name: "linear",
         about: "Scales and terms go into the weights of convolutions and products.",
         pass: "saturate",
         rules: linear::RULES,
+    },
+    Family {
+        name: "conv",
+        about: "Transposed convolutions take what follows them, and convolutions that are products become such.",
+        pass: "saturate",
+        rules: conv::RULES,
+    },
+    Family {
+        name: "operand",
+        about: "What stands before a convolution or product goes into it.",
+        pass: "saturate",
+        rules: operand::RULES,
     },
     Family {
         name: "activation",
@@ -39,10 +64,34 @@ pub const FAMILIES: &[Family] = &[
         rules: activation::RULES,
     },
     Family {
+        name: "norm",
+        about: "Normalisations and softmax that exporters write out become one operator again.",
+        pass: "saturate",
+        rules: norm::RULES,
+    },
+    Family {
+        name: "attention",
+        about: "Attention that exporters write out becomes one operator again.",
+        pass: "saturate",
+        rules: attention::RULES,
+    },
+    Family {
         name: "movement",
         about: "What only moves elements is moved until it cancels.",
         pass: "saturate",
         rules: movement::RULES,
+    },
+    Family {
+        name: "reshape",
+        about: "Reshapes get out of the way, and those that are other operators become such.",
+        pass: "saturate",
+        rules: reshape::RULES,
+    },
+    Family {
+        name: "slice",
+        about: "Selections and concatenations cancel, join, and move to where less is computed.",
+        pass: "saturate",
+        rules: slice::RULES,
     },
     Family { name: "pad", about: "Padding goes into what reads it.", pass: "saturate", rules: pad::RULES },
     Family { name: "pool", about: "Pools become simpler pools.", pass: "saturate", rules: pool::RULES },

@@ -17,7 +17,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 use egg::{Id, Subst};
 
-use super::support::{binary, find, id, op, reshape};
+use super::support::{binary, find, id, op, reshape, value};
 
 macro_rules! after_movement {
     ($($op:literal),*) => { &[$(concat!("(", $op, " ?a (dequantize ?d ?x ?s ?z))")),*] };
@@ -242,20 +242,6 @@ pub(super) const RULES: &[Rule] = &[
 
 fn one(m: &Match<'_>, name: &str) -> bool {
     m.ty(name).is_some_and(|ty| ty.rank() == 0)
-}
-
-/// A constant, or the value of one constant operator on constants.
-fn value(egraph: &EGraph, class: Id) -> Option<Tensor> {
-    let data = |class: Id| egraph.analysis.consts.get(egraph[class].data.constant?)?.data();
-    if let Some(tensor) = data(class) {
-        return Some(tensor.clone());
-    }
-    egraph[class].nodes.iter().find_map(|node| {
-        let (&attr, operands) = node.children.split_first().filter(|_| node.is_op())?;
-        let operands: Vec<Option<&Tensor>> = operands.iter().map(|&c| data(c).map(Some)).collect::<Option<_>>()?;
-        let results = egraph.analysis.op(egraph[attr].data.attr?).eval(&operands, &|_| None).ok()?;
-        results.into_iter().next()
-    })
 }
 
 /// Scales that can be divided by: constant, positive, and neither they nor their inverse overflow.

@@ -3,12 +3,15 @@
 use adze_ir::attrs::F64;
 use adze_ir::egraph::{EGraph, Match, add_const, add_op};
 use adze_ir::extent::Extent;
-use adze_ir::ops::{Binary, BinaryFn, Op, Reshape};
+use adze_ir::ops::{Binary, BinaryFn, Op, Reshape, Transpose};
 use adze_ir::tensor::Tensor;
+use adze_ir::types::{DType, TensorType};
 use egg::{Id, Subst};
 
 /// Constants whose values conditions read: vectors, not weights.
-const READ_BYTES: usize = 1 << 18;
+const READ_BYTES: i64 = 1 << 18;
+/// Operators between a value that conditions read and its constants.
+const READ_DEPTH: usize = 8;
 
 /// Adds a binary operator.
 pub(super) fn binary(egraph: &mut EGraph, function: BinaryFn, a: Id, b: Id) -> Option<Id> {
@@ -44,12 +47,50 @@ pub(super) fn find(egraph: &EGraph, subst: &Subst, name: &str) -> Option<Id> {
     Match { egraph, subst }.find(name)
 }
 
+/// The value of a class that is computed from constants, when it and all that it is computed from is small.
+pub(super) fn value(egraph: &EGraph, id: Id) -> Option<Tensor> {
+    evaluate(egraph, id, READ_DEPTH)
+}
+
+fn evaluate(egraph: &EGraph, id: Id, depth: usize) -> Option<Tensor> {
+    let facts = &egraph[id].data;
+    let bytes = facts.ty()?.bytes().as_const()?;
+    if !facts.fixed || bytes > READ_BYTES {
+        return None;
+    }
+    if let Some(constant) = facts.constant {
+        return egraph.analysis.consts.get(constant)?.data().cloned();
+    }
+    let depth = depth.checked_sub(1)?;
+    egraph[id].nodes.iter().find_map(|node| {
+        let op = egraph.analysis.op(egraph[*node.children.first()?].data.attr?);
+        let operands: Option<Vec<Tensor>> = node.children[1..].iter().map(|&c| evaluate(egraph, c, depth)).collect();
+        let operands = operands?;
+        let operands: Vec<Option<&Tensor>> = operands.iter().map(Some).collect();
+        op.eval(&operands, &|_| None).ok()?.pop()
+    })
+}
+
+/// The elements of a small value that is computed from constants.
+pub(super) fn numbers(m: &Match<'_>, name: &str) -> Option<Vec<f64>> {
+    Some(value(m.egraph, m.id(name))?.to_f64())
+}
+
+/// The one number that all elements of a small float constant are.
+pub(super) fn number(m: &Match<'_>, name: &str) -> Option<f64> {
+    if !float(m, name) {
+        return None;
+    }
+    let values = numbers(m, name)?;
+    let first = *values.first()?;
+    values.iter().all(|v| *v == first).then_some(first)
+}
+
 /// Whether a constant is this one number, in the dtype's precision.
 pub(super) fn is_number(m: &Match<'_>, name: &str, value: f64) -> bool {
-    let Some(data) = m.data(name).filter(|d| d.elems() == 1 && d.dtype().is_float()) else { return false };
-    let wanted = Tensor::from_f64(data.dtype(), &[], &[value]).to_f64()[0];
+    let (Some(found), Some(ty)) = (number(m, name), m.ty(name)) else { return false };
     // Exporters write 1.4142 in single precision or as a division: a few units in the last place are the same number.
-    (data.to_f64()[0] - wanted).abs() <= wanted.abs() * 4.0 * f64::from(f32::EPSILON)
+    near(F64::new(found), Tensor::from_f64(ty.dtype, &[], &[value]).to_f64()[0])
 }
 
 /// Whether an attribute is this number up to single precision.
@@ -57,12 +98,19 @@ pub(super) fn near(found: F64, wanted: f64) -> bool {
     (found.get() - wanted).abs() <= wanted.abs() * 4.0 * f64::from(f32::EPSILON)
 }
 
-/// Whether all elements of a constant are finite. Expressions of constants were made by rules from finite ones.
+/// Whether all elements of a small value that is computed from constants are finite.
 pub(super) fn finite(m: &Match<'_>, name: &str) -> bool {
-    match m.data(name) {
-        Some(data) => data.bytes().len() <= READ_BYTES && data.to_f64().iter().all(|v| v.is_finite()),
-        None => m.fixed(name) && m.egraph[m.id(name)].data.constant.is_none(),
-    }
+    numbers(m, name).is_some_and(|values| values.iter().all(|v| v.is_finite()))
+}
+
+/// Whether all numbers are normal in a dtype: neither zero nor so small or large that digits are lost.
+pub(super) fn all_normal(dtype: DType, values: &[f64]) -> bool {
+    let (low, high) = match dtype {
+        DType::F16 => (2f64.powi(-14), 65504.0),
+        DType::F64 => (f64::MIN_POSITIVE, f64::MAX),
+        _ => (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX)),
+    };
+    values.iter().all(|v| (low..=high).contains(&v.abs()))
 }
 
 /// Whether a constant broadcasts along one axis of a value of that rank only; scalars do along any.
@@ -85,4 +133,51 @@ pub(super) fn vector(egraph: &mut EGraph, c: Id, len: &Extent) -> Option<Id> {
     }
     let one = reshape(egraph, c, vec![Extent::ONE])?;
     add_op(egraph, adze_ir::ops::Expand { shape: vec![len.clone()] }, &[one])
+}
+
+/// The type of a value with one result, for makers.
+pub(super) fn ty(egraph: &EGraph, id: Id) -> Option<&TensorType> {
+    egraph[id].data.ty()
+}
+
+/// Whether two shapes differ in axes of extent 1 only.
+pub(super) fn moves_units(from: &[Extent], to: &[Extent]) -> bool {
+    solid(from).into_iter().map(|axis| &from[axis]).eq(solid(to).into_iter().map(|axis| &to[axis]))
+}
+
+/// Axes whose extent is not 1.
+pub(super) fn solid(shape: &[Extent]) -> Vec<usize> {
+    (0..shape.len()).filter(|&axis| shape[axis] != Extent::ONE).collect()
+}
+
+/// The permutation that undoes one.
+pub(super) fn inverse(perm: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; perm.len()];
+    perm.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
+    inverse
+}
+
+/// Whether a permutation changes nothing.
+pub(super) fn is_identity(perm: &[usize]) -> bool {
+    perm.iter().enumerate().all(|(at, &axis)| at == axis)
+}
+
+/// Adds a transpose; none where it changes nothing.
+pub(super) fn transpose(egraph: &mut EGraph, x: Id, perm: Vec<usize>) -> Option<Id> {
+    if is_identity(&perm) {
+        return Some(x);
+    }
+    add_op(egraph, Transpose { perm }, &[x])
+}
+
+/// A shape with axes of extent 1 in front up to a rank.
+pub(super) fn padded(shape: &[Extent], rank: usize) -> Vec<Extent> {
+    let missing = rank.saturating_sub(shape.len());
+    std::iter::repeat_n(Extent::ONE, missing).chain(shape.iter().cloned()).collect()
+}
+
+/// Whether broadcasting an operand to a value leaves the value's shape as it is.
+pub(super) fn broadcasts_to(operand: &[Extent], shape: &[Extent]) -> bool {
+    let Some(missing) = shape.len().checked_sub(operand.len()) else { return false };
+    operand.iter().zip(&shape[missing..]).all(|(dim, len)| *dim == Extent::ONE || dim == len)
 }

@@ -9,11 +9,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use adze_targets::cpu::c99::{INCLUDES, PRELUDE, kernel_function};
 use adze_targets::cpu::kernel::Kernel;
 
-/// A kernel and its memory, one part per parameter.
-pub type Case = (Kernel, Vec<Vec<u8>>);
+/// A call of a kernel.
+pub struct Case<'a> {
+    pub kernel: &'a Kernel,
+    /// One part per parameter.
+    pub memory: &'a [Vec<u8>],
+    pub range: (i64, i64),
+}
 
 /// Runs every case; gives status and memory after. `None` without a C compiler.
-pub fn run(cases: &[Case], range: (i64, i64), flags: &[&str]) -> Option<Vec<(i32, Vec<Vec<u8>>)>> {
+pub fn run(cases: &[Case<'_>], flags: &[&str]) -> Option<Vec<(i32, Vec<Vec<u8>>)>> {
     if Command::new("cc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         assert!(std::env::var_os("ADZE_REQUIRE").is_none(), "ADZE_REQUIRE is set and this is missing: cc");
         eprintln!("skipped: cc");
@@ -22,7 +27,7 @@ pub fn run(cases: &[Case], range: (i64, i64), flags: &[&str]) -> Option<Vec<(i32
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let stem = format!("c99_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(stem);
-    let sources = [("c", kernels(cases)), ("main.c", main_source(cases, range))].map(|(extension, text)| {
+    let sources = [("c", kernels(cases)), ("main.c", main_source(cases))].map(|(extension, text)| {
         let path = program.with_extension(extension);
         std::fs::write(&path, text).unwrap();
         path
@@ -33,7 +38,7 @@ pub fn run(cases: &[Case], range: (i64, i64), flags: &[&str]) -> Option<Vec<(i32
     let sanitize: Vec<&str> = flags.iter().filter(|f| f.starts_with("-fsanitize")).copied().collect();
     compile(&sanitize, &program, &[main, &object]);
     let mut child = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let memory: Vec<u8> = cases.iter().flat_map(|(_, memory)| memory.concat()).collect();
+    let memory: Vec<u8> = cases.iter().flat_map(|case| case.memory.concat()).collect();
     let mut input = child.stdin.take().unwrap();
     let feed = std::thread::spawn(move || input.write_all(&memory).unwrap());
     let output = child.wait_with_output().unwrap();
@@ -48,9 +53,9 @@ pub fn run(cases: &[Case], range: (i64, i64), flags: &[&str]) -> Option<Vec<(i32
         rest = tail;
         head.to_vec()
     };
-    let results = cases.iter().map(|(_, memory)| {
+    let results = cases.iter().map(|case| {
         let status = i32::from_le_bytes(take(4).try_into().unwrap());
-        (status, memory.iter().map(|part| take(part.len())).collect())
+        (status, case.memory.iter().map(|part| take(part.len())).collect())
     });
     Some(results.collect())
 }
@@ -61,9 +66,9 @@ fn compile(flags: &[&str], output: &Path, sources: &[&PathBuf]) {
 }
 
 /// All kernels, each with an entry that takes pointers in a row.
-fn kernels(cases: &[Case]) -> String {
+fn kernels(cases: &[Case<'_>]) -> String {
     let mut out = format!("{INCLUDES}{PRELUDE}");
-    for (index, (kernel, _)) in cases.iter().enumerate() {
+    for (index, &Case { kernel, .. }) in cases.iter().enumerate() {
         out.push_str(&kernel_function(kernel, &format!("kernel_{index}")).unwrap());
         let mut args: Vec<String> = (0..kernel.params.len()).map(|p| format!("p[{p}]")).collect();
         args.extend((!kernel.dims.is_empty()).then(|| "0".into()));
@@ -74,29 +79,29 @@ fn kernels(cases: &[Case]) -> String {
     out
 }
 
-fn main_source(cases: &[Case], (lo, hi): (i64, i64)) -> String {
+fn main_source(cases: &[Case<'_>]) -> String {
     let mut out = String::from("#include <stdint.h>\n#include <stdio.h>\n");
     let mut body = String::new();
-    for (index, (_, memory)) in cases.iter().enumerate() {
+    for (index, &Case { memory, range: (lo, hi), .. }) in cases.iter().enumerate() {
         writeln!(out, "int32_t run_{index}(void *const *p, int64_t lo, int64_t hi);").unwrap();
         let bytes: Vec<String> = memory.iter().map(|part| part.len().to_string()).collect();
         writeln!(body, "  {{\n    static const size_t bytes[] = {{{}}};", bytes.join(", ")).unwrap();
-        writeln!(body, "    if (!call(run_{index}, bytes, {})) return 1;\n  }}", memory.len()).unwrap();
+        writeln!(body, "    if (!call(run_{index}, bytes, {}, {lo}, {hi})) return 1;\n  }}", memory.len()).unwrap();
     }
-    let most = cases.iter().flat_map(|(_, memory)| memory.iter().map(Vec::len)).max().unwrap_or(0);
-    let parts = cases.iter().map(|(_, memory)| memory.len()).max().unwrap_or(0);
+    let most = cases.iter().flat_map(|case| case.memory.iter().map(Vec::len)).max().unwrap_or(0);
+    let parts = cases.iter().map(|case| case.memory.len()).max().unwrap_or(0);
     // Parts start at odd addresses: kernels need no alignment.
     write!(
         out,
         "static unsigned char memory[{parts}][{most} + 3];
-static int call(int32_t (*run)(void *const *, int64_t, int64_t), const size_t *bytes, int count) {{
+static int call(int32_t (*run)(void *const *, int64_t, int64_t), const size_t *bytes, int count, int64_t lo, int64_t hi) {{
   void *p[{parts}];
   int32_t status;
   for (int i = 0; i < count; i++) {{
     p[i] = memory[i] + 1;
     if (fread(p[i], 1, bytes[i], stdin) != bytes[i]) return 0;
   }}
-  status = run(p, {lo}, {hi});
+  status = run(p, lo, hi);
   fwrite(&status, sizeof status, 1, stdout);
   for (int i = 0; i < count; i++) fwrite(p[i], 1, bytes[i], stdout);
   return 1;

@@ -1,7 +1,9 @@
-//! Runs one kernel under user-mode qemu: a static ELF file of our own, without libc or linker.
+//! Runs kernels under user-mode qemu: a static ELF file of our own, without libc or linker.
 //!
-//! The file holds a start stub (assembled by hand below), the kernel's code, its pointers, dimensions and memory. The
-//! stub calls the kernel, writes all memory to standard output and exits with the low byte of the status.
+//! The file holds a start stub (assembled by hand below), a table of calls, and the code, pointers, dimensions and memory of
+//! each. The stub makes the calls in order, writes all memory to standard output and exits with the low byte of all statuses.
+
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::io::Write;
 use std::path::Path;
@@ -36,7 +38,19 @@ fn emulator(machine: &Machine, register_bits: u32) -> Option<Command> {
     Some(command)
 }
 
-/// The stub; its literals (pointers, dims, lo, hi, entry, memory, length) follow at offset `0x80`.
+/// A call of a kernel.
+pub struct Call<'a> {
+    pub code: &'a KernelCode,
+    /// One part per parameter.
+    pub memory: &'a [Vec<u8>],
+    pub dims: &'a [i64],
+    pub range: (i64, i64),
+}
+
+/// Words of a call in the table: pointers, dimensions, range, entry.
+const WORDS: usize = 5;
+
+/// The stub; its literals (table of calls, their number, memory, its length) follow at offset `0x80`.
 fn stub(arch: Arch) -> Vec<u32> {
     const LITERALS: u32 = 0x80;
     match arch {
@@ -44,95 +58,149 @@ fn stub(arch: Arch) -> Vec<u32> {
             let load = |register: u32, literal: u32, at: u32| {
                 0x5800_0000 | ((LITERALS + 8 * literal - 4 * at) / 4) << 5 | register
             };
-            let mut words: Vec<u32> = (0..5).map(|i| load(i, i, i)).collect();
-            words.extend([0xd63f_0080, 0xaa00_03f4, 0xd280_0020]); // blr x4; mov x20, x0; mov x0, 1
-            words.extend([load(1, 5, 8), load(2, 6, 9)]);
+            let mut words = vec![load(19, 0, 0), load(20, 1, 1), 0xd280_0015]; // mov x21, 0
+            words.extend([0xa940_0660, 0xa941_0e62, 0xf940_1264]); // ldp x0, x1; ldp x2, x3; ldr x4: [x19...]
+            words.extend([0xd63f_0080, 0xaa00_02b5]); // blr x4; orr x21, x21, x0
+            words.extend([0x9100_a273, 0xf100_0694, 0x54ff_ff21]); // add x19, x19, 40; subs x20, x20, 1; b.ne -28
+            words.extend([0xd280_0020, load(1, 2, 12), load(2, 3, 13)]); // mov x0, 1
             words.extend([0xd280_0808, 0xd400_0001]); // mov x8, 64 (write); svc 0
-            words.extend([0xaa14_03e0, 0xd280_0ba8, 0xd400_0001]); // mov x0, x20; mov x8, 93 (exit); svc 0
+            words.extend([0xaa15_03e0, 0xd280_0ba8, 0xd400_0001]); // mov x0, x21; mov x8, 93 (exit); svc 0
             words
         }
         _ => {
             // ld register, literal(s5)
             let load =
                 |register: u32, literal: u32| (LITERALS + 8 * literal) << 20 | 21 << 15 | 3 << 12 | register << 7 | 3;
-            let mut words = vec![0x0000_0a97]; // auipc s5, 0
-            words.extend((0..4).map(|i| load(10 + i, i)));
-            words.extend([load(6, 4), 0x0003_00e7, 0x0005_0a13, 0x0010_0513]); // jalr t1; mv s4, a0; li a0, 1
-            words.extend([load(11, 5), load(12, 6)]);
+            let mut words = vec![0x0000_0a97, load(9, 0), load(18, 1), 0x0000_0993]; // auipc s5, 0; ...; li s3, 0
+            words.extend([0x0004_b503, 0x0084_b583, 0x0104_b603, 0x0184_b683]); // ld a0..a3: 0(s1)...
+            words.extend([0x0204_b303, 0x0003_00e7, 0x00a9_e9b3]); // ld t1, 32(s1); jalr t1; or s3, s3, a0
+            words.extend([0x0284_8493, 0xfff9_0913, 0xfc09_1ee3]); // addi s1, s1, 40; addi s2, s2, -1; bnez s2, -36
+            words.extend([0x0010_0513, load(11, 2), load(12, 3)]); // li a0, 1
             words.extend([0x0400_0893, 0x0000_0073]); // li a7, 64; ecall
-            words.extend([0x000a_0513, 0x05d0_0893, 0x0000_0073]); // mv a0, s4; li a7, 93; ecall
+            words.extend([0x0009_8513, 0x05d0_0893, 0x0000_0073]); // mv a0, s3; li a7, 93; ecall
             words
         }
     }
 }
 
-fn image(machine: &Machine, code: &KernelCode, memory: &[Vec<u8>], dims: &[i64], lo: i64, hi: i64) -> Vec<u8> {
-    let align = |at: u64| at.next_multiple_of(64);
-    let stub_at = align(HEADERS as u64);
-    let code_at = align(stub_at + 0x80 + 7 * 8);
-    let pointers_at = align(code_at + code.bytes.len() as u64);
-    let dims_at = pointers_at + 8 * memory.len() as u64;
-    let memory_at = align(dims_at + 8 * dims.len() as u64);
-    let length: usize = memory.iter().map(Vec::len).sum();
-    let mut file = vec![0u8; memory_at as usize];
-    let mut put = |at: u64, bytes: &[u8]| file[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
-    let (machine_id, flags) = if machine.arch == Arch::Aarch64 { (183u16, 0u32) } else { (243, 5) };
-    put(0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
-    put(16, &2u16.to_le_bytes());
-    put(18, &machine_id.to_le_bytes());
-    put(20, &1u32.to_le_bytes());
-    put(24, &(BASE + stub_at).to_le_bytes());
-    put(32, &64u64.to_le_bytes());
-    put(48, &flags.to_le_bytes());
-    put(52, &64u16.to_le_bytes());
-    put(54, &56u16.to_le_bytes());
-    put(56, &1u16.to_le_bytes());
-    put(64, &1u32.to_le_bytes());
-    put(68, &7u32.to_le_bytes());
-    let size = memory_at + length as u64;
-    for (at, value) in [(72, 0), (80, BASE), (88, BASE), (96, size), (104, size), (112, 0x1000u64)] {
-        put(at, &value.to_le_bytes());
+/// A file that grows; places are addresses.
+struct Image(Vec<u8>);
+
+impl Image {
+    fn align(&mut self) -> u64 {
+        self.0.resize(self.0.len().next_multiple_of(64), 0);
+        self.end()
     }
-    for (i, word) in stub(machine.arch).iter().enumerate() {
-        put(stub_at + 4 * i as u64, &word.to_le_bytes());
+
+    fn end(&self) -> u64 {
+        BASE + self.0.len() as u64
     }
-    let literals =
-        [BASE + pointers_at, BASE + dims_at, lo as u64, hi as u64, BASE + code_at, BASE + memory_at, length as u64];
-    for (i, literal) in literals.iter().enumerate() {
-        put(stub_at + 0x80 + 8 * i as u64, &literal.to_le_bytes());
+
+    fn words(&mut self, words: &[u64]) -> u64 {
+        let at = self.align();
+        words.iter().for_each(|word| self.0.extend_from_slice(&word.to_le_bytes()));
+        at
     }
-    put(code_at, &code.bytes);
-    let mut at = BASE + memory_at;
-    for (i, part) in memory.iter().enumerate() {
-        put(pointers_at + 8 * i as u64, &at.to_le_bytes());
-        at += part.len() as u64;
+
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        let at = usize::try_from(at).unwrap();
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
     }
-    for (i, dim) in dims.iter().enumerate() {
-        put(dims_at + 8 * i as u64, &dim.to_le_bytes());
-    }
-    for part in memory {
-        file.extend_from_slice(part);
-    }
-    file
 }
 
-/// Runs the code on a copy of the memory, where vector registers of RISC-V have so many bits; returns the status and the
-/// memory after. `None` without emulator, or when it fell over a bug of its own.
+fn image(machine: &Machine, calls: &[Call<'_>]) -> Vec<u8> {
+    let mut image = Image(vec![0; HEADERS]);
+    let stub_at = image.align();
+    image.0.resize(image.0.len() + 0x80 + 4 * 8, 0);
+    let code: Vec<u64> = calls
+        .iter()
+        .map(|call| {
+            let at = image.align();
+            image.0.extend_from_slice(&call.code.bytes);
+            at
+        })
+        .collect();
+    let words = |call: &Call<'_>| call.memory.len() + call.dims.len();
+    let words: usize = calls.iter().map(words).sum::<usize>() + calls.len() * WORDS;
+    // The memory follows two rows of words, each of which may be filled up.
+    let memory_at = (image.align() + 8 * words as u64).next_multiple_of(64);
+    let (mut at, mut pointers) = (memory_at, Vec::new());
+    for part in calls.iter().flat_map(|call| call.memory) {
+        pointers.push(at);
+        at += part.len() as u64;
+    }
+    let (first, mut lists, mut table) = (image.end(), Vec::new(), Vec::new());
+    let mut next = pointers.into_iter();
+    for (call, code) in calls.iter().zip(code) {
+        let place = |lists: &Vec<u64>| first + 8 * lists.len() as u64;
+        let pointers = place(&lists);
+        lists.extend(next.by_ref().take(call.memory.len()));
+        let dims = place(&lists);
+        lists.extend(call.dims.iter().map(|dim| *dim as u64));
+        table.extend([pointers, dims, call.range.0 as u64, call.range.1 as u64, code]);
+    }
+    let table_at = first + 8 * lists.len() as u64;
+    lists.extend(table);
+    assert_eq!(image.words(&lists), first);
+    assert_eq!(image.align(), memory_at);
+    for part in calls.iter().flat_map(|call| call.memory) {
+        image.0.extend_from_slice(part);
+    }
+    let length = image.end() - memory_at;
+    let literals = [table_at, calls.len() as u64, memory_at, length];
+    for (i, literal) in literals.iter().enumerate() {
+        image.put(stub_at - BASE + 0x80 + 8 * i as u64, &literal.to_le_bytes());
+    }
+    for (i, word) in stub(machine.arch).iter().enumerate() {
+        image.put(stub_at - BASE + 4 * i as u64, &word.to_le_bytes());
+    }
+    headers(machine, &mut image, stub_at);
+    image.0
+}
+
+fn headers(machine: &Machine, image: &mut Image, entry: u64) {
+    let (machine_id, flags) = if machine.arch == Arch::Aarch64 { (183u16, 0u32) } else { (243, 5) };
+    image.put(0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
+    image.put(16, &2u16.to_le_bytes());
+    image.put(18, &machine_id.to_le_bytes());
+    image.put(20, &1u32.to_le_bytes());
+    image.put(24, &entry.to_le_bytes());
+    image.put(32, &64u64.to_le_bytes());
+    image.put(48, &flags.to_le_bytes());
+    image.put(52, &64u16.to_le_bytes());
+    image.put(54, &56u16.to_le_bytes());
+    image.put(56, &1u16.to_le_bytes());
+    image.put(64, &1u32.to_le_bytes());
+    image.put(68, &7u32.to_le_bytes());
+    let size = image.0.len() as u64;
+    for (at, value) in [(72, 0), (80, BASE), (88, BASE), (96, size), (104, size), (112, 0x1000u64)] {
+        image.put(at, &value.to_le_bytes());
+    }
+}
+
+/// [`run_all`] of one call.
 pub fn run(
     machine: &Machine,
     register_bits: u32,
     code: &KernelCode,
     memory: &[Vec<u8>],
     dims: &[i64],
-    (lo, hi): (i64, i64),
+    range: (i64, i64),
 ) -> Option<(i32, Vec<Vec<u8>>)> {
+    let (status, mut memory) = run_all(machine, register_bits, &[Call { code, memory, dims, range }])?;
+    Some((status, memory.remove(0)))
+}
+
+/// Makes the calls on copies of their memory, where vector registers of RISC-V have so many bits; returns all statuses in one
+/// and the memory after. `None` without emulator, or when it fell over a bug of its own.
+pub fn run_all(machine: &Machine, register_bits: u32, calls: &[Call<'_>]) -> Option<(i32, Vec<Vec<Vec<u8>>>)> {
     let mut command = emulator(machine, register_bits)?;
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("kernel_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     {
         let mut file = std::fs::File::create(&path).unwrap();
-        file.write_all(&image(machine, code, memory, dims, lo, hi)).unwrap();
+        file.write_all(&image(machine, calls)).unwrap();
         #[cfg(unix)]
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
@@ -147,10 +215,11 @@ pub fn run(
     }
     let status = output.status.code().unwrap_or_else(|| panic!("{}: {} {message}", machine.name, output.status));
     let mut rest = output.stdout.as_slice();
-    let parts = memory.iter().map(|part| {
+    let mut part = |part: &Vec<u8>| {
         let (head, tail) = rest.split_at_checked(part.len()).unwrap_or((rest, &[]));
         rest = tail;
         head.to_vec()
-    });
-    Some((status, parts.collect()))
+    };
+    let memory = calls.iter().map(|call| call.memory.iter().map(&mut part).collect()).collect();
+    Some((status, memory))
 }

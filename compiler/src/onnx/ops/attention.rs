@@ -43,7 +43,7 @@ fn split_heads(cx: &mut NodeCx<'_, '_>, x: &Value, heads: &'static str) -> Resul
 }
 
 /// `[b, h, s, d]` as `[b, s, h · d]`.
-fn join_heads(cx: &mut NodeCx<'_, '_>, x: &Value) -> Result<Value, Fault> {
+pub(super) fn join_heads(cx: &mut NodeCx<'_, '_>, x: &Value) -> Result<Value, Fault> {
     let swapped = cx.emit1(Transpose { perm: SWAP.to_vec() }, &[x])?;
     let [batch, length, heads, width] = swapped.ty.shape.as_slice() else {
         return Err(Fault::bug("attention with a result of another rank"));

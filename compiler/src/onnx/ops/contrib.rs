@@ -8,14 +8,16 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::super::error::Fault;
-use super::super::node::{NodeCx, Outputs};
+use super::super::node::{NodeCx, Outputs, axis_in};
 use super::super::value::Value;
 use super::Row;
+use super::elementwise::cast_to;
 use super::linear::operands;
 use super::quantize::per_tensor;
 
 pub(super) const ROWS: &[Row] = &[
     ("DequantizeLinear", 1..=1, dequantize),
+    ("GatherBlockQuantized", 1..=1, gather_block_quantized),
     ("Gelu", 1..=1, gelu),
     ("MatMulNBits", 1..=1, matmul_nbits),
     ("QGemm", 1..=1, qgemm),
@@ -179,6 +181,80 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Outputs {
     Ok(vec![result])
 }
 
+/// Rows of a table that is quantized in blocks along one axis. Numbers of 2 or 4 bits may come packed in bytes along the last
+/// axis, low bits first.
+fn gather_block_quantized(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.at_most(4)?;
+    let (data, indices, scales) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let bits = cx.attrs.int("bits")?.unwrap_or(4);
+    let gather_axis = axis_in(cx.attrs.int("gather_axis")?.unwrap_or(0), data.rank())?;
+    let axis = axis_in(cx.attrs.int("quantize_axis")?.unwrap_or(1), data.rank())?;
+    let block = match cx.attrs.int("block_size")?.unwrap_or(128) {
+        size @ 16..=0x7fff_ffff => usize::try_from(size).unwrap_or(usize::MAX),
+        other => return Err(Fault::unsupported(format!("attribute `block_size` = {other}"), "16 or more")),
+    };
+    let zeros = cx.opt(3).cloned();
+    let (data, zeros) = if data.ty.dtype == DType::U8 {
+        let dtype = match bits {
+            2 => DType::U2,
+            4 => DType::U4,
+            8 => DType::U8,
+            other => return Err(Fault::unsupported(format!("attribute `bits` = {other}"), "2, 4, 8")),
+        };
+        let middle = cx.made(DType::F32, &[], &[f64::from(1 << (bits - 1))])?;
+        let zeros = match zeros {
+            Some(_) => unpacked_zeros(cx, dtype, &scales)?,
+            None => {
+                let middle = cast_to(cx, middle, dtype)?;
+                cx.expand(&middle, &scales.ty.shape.clone())?
+            }
+        };
+        (unpacked(cx, 0, dtype)?, Some(zeros))
+    } else {
+        (data, zeros)
+    };
+    let real = cx.emit(Dequantize { axis, block }, &operands(&[&data, &scales], zeros.as_ref()))?;
+    let real = real.into_iter().next().ok_or_else(|| Fault::bug("dequantize without a result"))?;
+    Ok(vec![cx.gather(&real, &indices, gather_axis)?])
+}
+
+/// A constant of bytes as the numbers that are packed in them along the last axis.
+fn unpacked(cx: &NodeCx<'_, '_>, index: usize, dtype: DType) -> Result<Value, Fault> {
+    let packed = cx.opt_tensor(index)?.ok_or_else(|| Fault::model(format!("input {index} left out"), "a constant"))?;
+    let wrong = || Fault::model(format!("packed numbers {}", packed.ty()), format!("{dtype} in bytes of u8"));
+    let mut shape = packed.shape().to_vec();
+    match shape.last_mut() {
+        Some(last) if packed.dtype() == DType::U8 => *last *= per_byte(dtype),
+        _ => return Err(wrong()),
+    }
+    let name = cx.node.input.get(index).map_or("", String::as_str);
+    let tensor = Tensor::new(dtype, shape, packed.bytes().to_vec()).map_err(|_| wrong())?;
+    Ok(Value::tensor(tensor, name, cx.loc.clone()))
+}
+
+/// Zero points of bytes, one for each of these scales.
+fn unpacked_zeros(cx: &NodeCx<'_, '_>, dtype: DType, scales: &Value) -> Result<Value, Fault> {
+    let packed = cx.opt_tensor(3)?.ok_or_else(|| Fault::model("input 3 left out", "a constant"))?;
+    let shape =
+        scales.ty.fixed_shape().ok_or_else(|| Fault::unsupported(format!("scales {}", scales.ty), "a constant"))?;
+    let columns = shape.last().copied().unwrap_or(1);
+    let rows = shape.iter().product::<usize>() / columns.max(1);
+    if packed.dtype() != DType::U8 {
+        return Err(Fault::model(format!("zero points {}", packed.ty()), "packed u8"));
+    }
+    let zeros = unpack_zeros(&packed, dtype, rows, columns)?;
+    Ok(Value::tensor(zeros.reshaped(&shape), "", cx.loc.clone()))
+}
+
+/// Numbers of that type in a byte.
+fn per_byte(dtype: DType) -> usize {
+    match dtype {
+        DType::U2 => 4,
+        DType::U4 => 2,
+        _ => 1,
+    }
+}
+
 /// The same bytes under another dtype and shape.
 fn repacked(cx: &NodeCx<'_, '_>, tensor: &Tensor, dtype: DType, shape: &[usize]) -> Result<Value, Fault> {
     let wrong = || Fault::model(format!("packed weights {}", tensor.ty()), format!("{dtype}{shape:?} in bytes"));
@@ -197,13 +273,10 @@ fn unpack_zeros(packed: &Tensor, dtype: DType, rows: usize, columns: usize) -> R
         return Err(Fault::model(format!("zero points {}", packed.ty()), format!("{} bytes", rows * row_bytes)));
     }
     let mut values = Vec::with_capacity(rows * columns);
+    let per = per_byte(dtype);
+    let bits = 8 / per;
     for row in packed.bytes().chunks_exact(row_bytes.max(1)) {
-        for column in 0..columns {
-            values.push(i128::from(match dtype {
-                DType::U4 => (row[column / 2] >> (4 * (column % 2))) & 0xf,
-                _ => row[column],
-            }));
-        }
+        values.extend((0..columns).map(|at| i128::from(row[at / per] >> (bits * (at % per))) & ((1 << bits) - 1)));
     }
     Ok(Tensor::from_ints(dtype, &[rows, columns], &values))
 }

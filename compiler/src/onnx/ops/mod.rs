@@ -14,7 +14,9 @@ mod loss;
 mod movement;
 mod norm;
 mod pool;
+mod qattention;
 mod qlinear;
+mod qlstm;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -60,7 +62,7 @@ const FAMILIES: &[&[Row]] = &[
 ];
 
 /// Tables of ONNX Runtime's domain.
-const CONTRIB: &[&[Row]] = &[contrib::ROWS, qlinear::ROWS];
+const CONTRIB: &[&[Row]] = &[contrib::ROWS, qattention::ROWS, qlinear::ROWS, qlstm::ROWS];
 
 /// What the tables say about an operator.
 pub(super) enum Found {

@@ -78,7 +78,7 @@ fn where_(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 /// `Σ (a - a_zero) · (b - b_zero) · (a_scale · b_scale) + bias`.
-fn scaled_product(
+pub(super) fn scaled_product(
     cx: &mut NodeCx<'_, '_>,
     [a, b]: [&Value; 2],
     [a_scale, b_scale]: [&Value; 2],
@@ -120,6 +120,6 @@ fn dynamic_quantize_matmul(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 /// A zero point per tensor or column, if it is there.
-fn per_column(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Option<Value>, Fault> {
+pub(super) fn per_column(cx: &mut NodeCx<'_, '_>, index: usize) -> Result<Option<Value>, Fault> {
     cx.opt(index).cloned().map(|zero| per_tensor(cx, zero)).transpose()
 }

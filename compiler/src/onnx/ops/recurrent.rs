@@ -13,14 +13,14 @@ const DIRECTIONS: &[(&str, Direction)] =
     &[("forward", Direction::Forward), ("reverse", Direction::Reverse), ("bidirectional", Direction::Bidirectional)];
 
 /// What the three cells share.
-struct Cell {
-    direction: Direction,
-    hidden: i64,
-    activations: Vec<GateFn>,
-    clip: Option<F64>,
+pub(super) struct Cell {
+    pub(super) direction: Direction,
+    pub(super) hidden: i64,
+    pub(super) activations: Vec<GateFn>,
+    pub(super) clip: Option<F64>,
 }
 
-fn cell(cx: &NodeCx<'_, '_>, default: &[GateFn]) -> Result<Cell, Fault> {
+pub(super) fn cell(cx: &NodeCx<'_, '_>, default: &[GateFn]) -> Result<Cell, Fault> {
     // Parameters of activations other than the three that are read.
     for name in ["activation_alpha", "activation_beta"] {
         if cx.attrs.floats(name)?.is_some_and(|values| !values.is_empty()) {

@@ -2,8 +2,8 @@
 //!
 //! Kernels are straight code in structured loops, in the order their author chose, so the allocator keeps that order: exact
 //! live ranges, moves joined where the ranges of both sides do not meet (an accumulator and its successors become one
-//! register), then colouring in order of first use, which is optimal for ranges without holes. Only when that fails are
-//! ranges coloured by weight, hottest loops first, and what is left over named for the caller to spill.
+//! register), then colouring in order of first use, which is optimal for ranges without holes. Only the classes for which
+//! that fails are coloured by weight, hottest loops first, and what is left over named for the caller to spill.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,19 +77,22 @@ pub(super) fn allocate(code: &[Facts], regs: &PrimaryMap<Reg, Info>, files: &[&[
             groups.join(to, from);
         }
     }
-    let mut nodes = nodes(code, regs, &mut groups);
-    nodes.sort_by_key(|n| (n.fixed.is_none(), n.ranges[0].0, n.members[0]));
-    if let Ok(done) = colour(&nodes, files) {
-        return Outcome::Done(done);
+    let nodes = nodes(code, regs, &mut groups);
+    let (mut done, mut spilled) = (SecondaryMap::new(), BTreeSet::new());
+    for (class, file) in files.iter().enumerate() {
+        let mut nodes: Vec<&Node> = nodes.iter().filter(|n| n.class == class).collect();
+        nodes.sort_by_key(|n| (n.fixed.is_none(), n.ranges[0].0, n.members[0]));
+        if colour(&nodes, file, &mut done).is_empty() {
+            continue;
+        }
+        nodes.sort_by(|a, b| {
+            let key = |n: &Node| (n.fixed.is_none(), !n.short);
+            key(a).cmp(&key(b)).then(b.weight.total_cmp(&a.weight)).then(a.members[0].cmp(&b.members[0]))
+        });
+        let left = colour(&nodes, file, &mut done);
+        spilled.extend(left.into_iter().flat_map(|node| node.members.iter().copied()));
     }
-    nodes.sort_by(|a, b| {
-        let key = |n: &Node| (n.fixed.is_none(), !n.short);
-        key(a).cmp(&key(b)).then(b.weight.total_cmp(&a.weight)).then(a.members[0].cmp(&b.members[0]))
-    });
-    match colour(&nodes, files) {
-        Ok(done) => Outcome::Done(done),
-        Err(left) => Outcome::Spill(left.into_iter().flat_map(|at| nodes[at].members.clone()).collect()),
-    }
+    if spilled.is_empty() { Outcome::Done(done) } else { Outcome::Spill(spilled) }
 }
 
 /// Registers that become one.
@@ -134,26 +137,25 @@ fn nodes(code: &[Facts], regs: &PrimaryMap<Reg, Info>, groups: &mut Groups) -> V
     nodes
 }
 
-/// Gives every node the first machine register that is free over its ranges; `Err` lists those for which none is.
-fn colour(nodes: &[Node], files: &[&[u8]]) -> Result<SecondaryMap<Reg, u8>, Vec<usize>> {
-    let mut busy: Vec<BTreeMap<u8, BTreeMap<u32, u32>>> = files.iter().map(|_| BTreeMap::new()).collect();
-    let (mut done, mut left) = (SecondaryMap::new(), Vec::new());
-    for (at, node) in nodes.iter().enumerate() {
-        let busy = &mut busy[node.class];
+/// Gives every node the first machine register that is free over its ranges; returns those for which none is.
+fn colour<'a>(nodes: &[&'a Node], file: &[u8], done: &mut SecondaryMap<Reg, u8>) -> Vec<&'a Node> {
+    let mut busy: BTreeMap<u8, BTreeMap<u32, u32>> = BTreeMap::new();
+    let mut left = Vec::new();
+    for &node in nodes {
         let free = |reg: &u8| busy.get(reg).is_none_or(|taken| !meets_taken(taken, &node.ranges));
         let choice = match node.fixed {
             Some(reg) => Some(reg).filter(free),
-            None => files[node.class].iter().copied().find(free),
+            None => file.iter().copied().find(free),
         };
         match choice {
             Some(reg) => {
                 busy.entry(reg).or_default().extend(node.ranges.iter().copied());
                 node.members.iter().for_each(|&member| done[member] = reg);
             }
-            None => left.push(at),
+            None => left.push(node),
         }
     }
-    if left.is_empty() { Ok(done) } else { Err(left) }
+    left
 }
 
 fn meets_taken(taken: &BTreeMap<u32, u32>, ranges: &Ranges) -> bool {

@@ -307,8 +307,10 @@ impl KernelBuilder {
             (true, true) => self.float_to(value, elem),
             (false, false) => self.int_to(value, signed, elem),
             (false, true) => {
-                let wide = if from.bits() < 32 { self.int_to(value, signed, Elem::I32) } else { value };
-                self.cvt(if signed { Cvt::FromS } else { Cvt::FromU }, wide, elem)
+                // What was less than 32 bits has room for a sign, and more machines convert signed integers.
+                let narrow = from.bits() < 32;
+                let wide = if narrow { self.int_to(value, signed, Elem::I32) } else { value };
+                self.cvt(if signed || narrow { Cvt::FromS } else { Cvt::FromU }, wide, elem)
             }
             (true, false) => {
                 let wide = if elem.bits() < 32 { Elem::I32 } else { elem };

@@ -130,7 +130,36 @@ impl<'a> Known<'a> {
         }
         let (shape, dtype) = (tensor.shape().to_vec(), form.dtype(cx, anchor)?);
         let steps = sharing(tensor.dtype(), &weights);
-        Ok(Some(Self { x: (x, at), zero, weights, steps, shape, bias, stored, dtype }))
+        let mut known = Self { x: (x, at), zero, weights, steps, shape, bias, stored, dtype };
+        let largest = known.largest(axis);
+        if let Some(stored) = &mut known.stored {
+            stored.largest = largest;
+        }
+        Ok(Some(known))
+    }
+
+    /// What no sum exceeds in magnitude, scaled as it is stored.
+    fn largest(&self, axis: usize) -> f64 {
+        let Some(stored) = &self.stored else { return f64::INFINITY };
+        let factor = self.largest_factor() as f64;
+        let sums = self.column_sums(axis, i64::abs);
+        let scaled = |(column, sum): (usize, &i64)| {
+            let bias = self.bias.as_ref().map_or(0, |bias| bias[column]);
+            let scale = stored.scales[column % stored.scales.len()];
+            // Beyond, sums wrap.
+            (*sum as f64 * factor + bias.abs() as f64).min(2f64.powi(31)) * f64::from(scale.abs())
+        };
+        let all = sums.iter().enumerate().map(scaled);
+        all.fold(0.0, |largest, scaled| if scaled.is_nan() { f64::INFINITY } else { scaled.max(largest) })
+    }
+
+    /// The largest magnitude of an activation less its zero point.
+    fn largest_factor(&self) -> i64 {
+        let (lo, hi) = self.x.0.dtype.int_range().map_or((0, 0), |(lo, hi)| (lo as i64, hi as i64));
+        match self.zero {
+            LeftZero::Known(zero) => (lo - zero).abs().max((hi - zero).abs()),
+            LeftZero::Computed(_) => hi - lo,
+        }
     }
 
     fn quads(&self, cx: &LeafCx<'_>) -> Quads {
@@ -182,12 +211,12 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Sums of the weights of every column or output channel.
-    fn column_sums(&self, axis: usize) -> Vec<i64> {
+    /// Sums over the weights of every column or output channel.
+    fn column_sums(&self, axis: usize, of: impl Fn(i64) -> i64) -> Vec<i64> {
         let inner: usize = self.shape[axis + 1..].iter().product();
         let mut sums = vec![0i64; self.shape[axis]];
         for (at, weight) in self.weights.iter().enumerate() {
-            sums[at / inner.max(1) % self.shape[axis]] += i64::from(*weight);
+            sums[at / inner.max(1) % self.shape[axis]] += of(i64::from(*weight));
         }
         sums
     }
@@ -210,7 +239,7 @@ impl<'a> Known<'a> {
         let run = Runs { groups: (1, 0), cols: (columns, 1), outer, run, steps: self.steps as usize };
         let right = leaf.packed(run.pack(&self.weights, blocking.nr));
         let target = leaf.output(0)?;
-        let (start, start_times) = self.start(&mut leaf, quads, &self.column_sums(1))?;
+        let (start, start_times) = self.start(&mut leaf, quads, &self.column_sums(1, |weight| weight))?;
         let epilogue = self.epilogue(&mut leaf, anchor, y, rank - 1)?;
         let mut start_strides = vec![Extent::ZERO; rank];
         start_strides[rank - 1] = Extent::ONE;
@@ -311,7 +340,7 @@ impl<'a> Known<'a> {
         let right = leaf.packed(runs.pack(&self.weights, blocking.nr));
         let target = leaf.output(0)?;
         let target = Stream { base: conv.y.offset.clone(), ..target };
-        let (start, start_times) = self.start(&mut leaf, quads, &self.column_sums(0))?;
+        let (start, start_times) = self.start(&mut leaf, quads, &self.column_sums(0, |weight| weight))?;
         let epilogue = self.epilogue(&mut leaf, anchor, &conv.y, 1)?;
         let mut strides = vec![conv.y.strides.clone(), vec![Extent::ZERO; conv.y.rank()]];
         strides[1][1] = Extent::ONE;
@@ -395,11 +424,8 @@ impl<'a> Known<'a> {
     ) -> Result<Option<Lowered>, Unsupported> {
         let Some(stored) = &self.stored else { return Ok(None) };
         let channels = self.shape[0];
-        let taps = self.weights.len() / channels.max(1);
-        let largest =
-            conv.x.dtype.int_range().map_or(0, |(lo, hi)| (lo as i64 - zero).abs().max((hi as i64 - zero).abs()));
-        let sum = |weights: &[i8]| weights.iter().map(|w| i64::from(*w).abs() * largest).sum::<i64>();
-        let sums: Vec<i64> = self.weights.chunks_exact(taps.max(1)).map(sum).collect();
+        let largest = self.largest_factor();
+        let sums: Vec<i64> = self.column_sums(0, |weight| weight.abs() * largest);
         let bias = |channel: usize| self.bias.as_ref().map_or(0, |bias| bias[channel]);
         let wraps = |(channel, sum): (usize, &i64)| sum + bias(channel).abs() > i64::from(i32::MAX);
         if sums.iter().any(|sum| sum + SMALL_BIAS > EXACT_F32) || sums.iter().enumerate().any(wraps) {
@@ -489,7 +515,8 @@ fn requantized(columns: usize, parameters: [Option<&Operand>; 4]) -> Option<Requ
         return None;
     }
     let scales = w.into_iter().map(|w| x * w / y).collect();
-    Some(Requantized { scales, bias: None, zero: first(zero.constant.as_ref()?), dtype: zero.dtype })
+    let zero = (first(zero.constant.as_ref()?), zero.dtype);
+    Some(Requantized { scales, bias: None, zero: zero.0, dtype: zero.1, largest: f64::INFINITY })
 }
 
 /// Weights along their sum: number and elements from one to the next, per axis.

@@ -12,6 +12,7 @@ use super::micro::load_lanes;
 use super::operand::{Operand, PackedWeight, Unsupported};
 use super::point::{operand_strides, step_dtype};
 use super::requantize::Requantized;
+use super::store;
 use crate::cpu::kernel::{KernelBuilder, Value};
 
 /// The steps behind an anchor, with their operands as streams over the result's axes.
@@ -23,6 +24,8 @@ pub(super) struct Epilogue<'a> {
     dtypes: Vec<DType>,
     /// What comes first: the streams of the scales and of the bias, and how sums are stored.
     stored: Option<(usize, Option<usize>, Requantized)>,
+    /// Bytes that are narrowed at once.
+    together: u16,
     /// Dtype of the anchor's result and of the last step's.
     results: (DType, DType),
 }
@@ -42,6 +45,7 @@ impl<'a> Epilogue<'a> {
             streams: Vec::new(),
             dtypes: Vec::new(),
             stored: None,
+            together: store::together(leaf.cx.machine),
             results: (anchored, y.dtype),
         };
         let mut seen: Vec<(usize, Vec<Extent>)> = Vec::new();
@@ -133,12 +137,18 @@ impl<'a> Epilogue<'a> {
         self.steps.is_empty() && self.stored.is_none()
     }
 
+    /// Whether values have to be saturated to the result's dtype as they are stored, and how; see [`store::together`].
+    pub fn saturates(&self) -> Option<u16> {
+        (self.steps.is_empty() && self.stored.is_some()).then_some(self.together)
+    }
+
     /// Applies the steps to the anchor's value; `operands` are the streams' values at the same place.
     pub fn apply(&self, b: &mut KernelBuilder, value: Value, operands: &[Lane]) -> Result<Value, Unsupported> {
         let value = match &self.stored {
             None => value,
             Some((scales, bias, stored)) => {
-                stored.emit(b, value, operands[*scales].value, bias.map(|bias| operands[bias].value))
+                let bias = bias.map(|bias| operands[bias].value);
+                stored.emit(b, value, operands[*scales].value, bias, self.saturates().is_some())
             }
         };
         let ty = b.ty(value);

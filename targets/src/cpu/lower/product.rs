@@ -464,6 +464,7 @@ impl Product<'_> {
             at: place[RESULT].clone(),
             row_stride: self.rows.strides[RESULT].clone(),
             col_stride: self.cols.strides[RESULT].clone(),
+            saturates: self.epilogue.saturates(),
         };
         super::store::store_block(b, block, &target, &sums);
         Ok(())

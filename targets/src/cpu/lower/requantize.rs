@@ -17,14 +17,20 @@ pub(super) struct Requantized {
     pub zero: i64,
     /// Dtype of the result.
     pub dtype: DType,
+    /// What no scaled sum exceeds in magnitude.
+    pub largest: f64,
 }
 
 impl Requantized {
-    /// The stored integers as `i32` lanes for sums in `i32`, or in `f32` where that is exact.
-    pub fn emit(&self, b: &mut KernelBuilder, sum: Value, scale: Value, bias: Option<Value>) -> Value {
+    /// The stored integers as `i32` lanes for sums in `i32`, or in `f32` where that is exact. Where what stores them
+    /// `saturates` anyway, they may be beyond the dtype's range.
+    pub fn emit(&self, b: &mut KernelBuilder, sum: Value, scale: Value, bias: Option<Value>, saturates: bool) -> Value {
         let real = b.convert(sum, true, Elem::F32);
         let real = bias.map_or(real, |bias| b.add(real, bias));
         let scaled = b.mul(real, scale);
+        if saturates && self.largest < f64::from(ROUNDABLE) {
+            return round(b, scaled, self.zero);
+        }
         saturate(b, scaled, Zero::Known(self.zero), self.dtype.int_range().unwrap_or((0, 0)))
     }
 }
@@ -40,6 +46,19 @@ pub(super) enum Zero {
 
 /// 1.5 · 2^23: numbers next to it are whole, so adding it rounds as the hardware does, half to even.
 const ROUNDER: f32 = 12_582_912.0;
+/// Magnitudes that [`ROUNDER`] rounds so: less than 2^22, with room for the roundings before.
+const ROUNDABLE: f32 = 4_194_000.0;
+
+/// `round_half_even(x) + zero` of small `f32` lanes as `i32` lanes.
+fn round(b: &mut KernelBuilder, x: Value, zero: i64) -> Value {
+    let ty = b.ty(x);
+    let rounder = b.number(f64::from(ROUNDER), ty);
+    let whole = b.add(x, rounder);
+    let int = ty.with_elem(Elem::I32);
+    let bits = b.bitcast(whole, int);
+    let offset = b.int(zero - i64::from(ROUNDER.to_bits()), int);
+    b.add(bits, offset)
+}
 
 /// `sat(round_half_even(x) + zero)` of `f32` lanes as `i32` lanes; NaN gives the smallest value. The range is that of a
 /// dtype of at most 16 bits.
@@ -64,17 +83,11 @@ pub(super) fn saturate(b: &mut KernelBuilder, x: Value, zero: Zero, range: (i128
     // Of a NaN and a bound, the second operand is taken.
     let raised = b.bin(BinOp::MaxSel, x, low);
     let bounded = b.bin(BinOp::MinSel, raised, high);
-    let rounder = b.number(f64::from(ROUNDER), ty);
-    let whole = b.add(bounded, rounder);
-    let bits = b.bitcast(whole, int);
-    let known = match zero {
-        Zero::Known(zero) => zero,
-        Zero::Computed(_) => 0,
-    };
-    let offset = b.int(known - i64::from(ROUNDER.to_bits()), int);
-    let stored = b.add(bits, offset);
     match zero {
-        Zero::Known(_) => stored,
-        Zero::Computed(zero) => b.add(stored, zero),
+        Zero::Known(zero) => round(b, bounded, zero),
+        Zero::Computed(zero) => {
+            let whole = round(b, bounded, 0);
+            b.add(whole, zero)
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::leaf::{Axis, Leaf, Stream, decode};
 use super::micro::{load_lanes, multiply_add};
 use super::operand::{Lowered, Unsupported};
 use super::product::{EXTRA, LEFT, RESULT, RIGHT, START};
+use super::store::store_saturated;
 use super::window::Window;
 use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value, math};
 
@@ -443,6 +444,7 @@ impl Slide<'_> {
         values: Vec<Value>,
     ) -> Result<(), Unsupported> {
         let lanes = (block.lanes, block.lanes);
+        let mut saturated = Vec::new();
         for (index, mut value) in values.into_iter().enumerate() {
             let (row, vec) = (index / block.vecs, index % block.vecs);
             let at = |stream: usize| {
@@ -454,7 +456,13 @@ impl Slide<'_> {
                 let operands = self.epilogue.load(b, &|stream| at(EXTRA + stream), lanes);
                 value = self.epilogue.apply(b, value, &operands)?;
             }
-            b.store_as(self.y.param, at(RESULT).0, value);
+            match self.epilogue.saturates() {
+                Some(_) => saturated.push((at(RESULT).0, value)),
+                None => b.store_as(self.y.param, at(RESULT).0, value),
+            }
+        }
+        if let Some(bytes) = self.epilogue.saturates() {
+            store_saturated(b, self.y.param, bytes, &saturated);
         }
         Ok(())
     }

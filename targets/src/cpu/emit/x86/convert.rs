@@ -218,6 +218,9 @@ impl Body<'_> {
             let raised = self.code.choose(Code::Cmovl_r64_rm64, value, Gp::Num(lo));
             return Ok(vec![Self::part(self.code.choose(Code::Cmovg_r64_rm64, raised, Gp::Num(hi)))]);
         }
+        if a.parts.len() > 1 && from == Elem::I32 {
+            return Ok(self.pack(signed, a, to));
+        }
         if !self.cpu.evex {
             return self.saturate_by_halves(signed, a, to);
         }
@@ -243,6 +246,43 @@ impl Body<'_> {
             _ => return self.no(format!("saturation of {from} to {}", to.elem)),
         };
         self.narrow(codes, None, &val, to)
+    }
+
+    /// Whole registers of 32-bit lanes, two to one for words and four to one for bytes. Packing works within 128 bits, so that
+    /// doublewords are put in order at the end.
+    fn pack(&mut self, signed: bool, a: &Val, to: Type) -> Vec<Part> {
+        let width = self.shape(a.ty).width;
+        let words = to.elem == Elem::I16;
+        let step = |body: &mut Self, codes: &Codes, low: Reg, high: Reg| {
+            let packed = body.code.reg(Class::Vec);
+            let code = body.pick(codes, width);
+            body.code.op(code, [packed, low, high].map(|r| Operand::Reg(r, width)).to_vec());
+            packed
+        };
+        let to_words = if words && !signed { &table::PACKUSDW } else { &table::PACKSSDW };
+        let to_bytes = if signed { &table::PACKSSWB } else { &table::PACKUSWB };
+        let mut parts = Vec::new();
+        for some in a.parts.chunks(if words { 2 } else { 4 }) {
+            let regs: Vec<Reg> = some.iter().map(|part| self.reg(part, a.ty)).collect();
+            let pairs: Vec<Reg> = regs.chunks(2).map(|two| step(self, to_words, two[0], two[two.len() - 1])).collect();
+            let packed = if words { pairs[0] } else { step(self, to_bytes, pairs[0], pairs[pairs.len() - 1]) };
+            parts.push(Part::Reg(self.lanes_in_order(packed, width, if words { 2 } else { 1 })));
+        }
+        parts
+    }
+
+    /// Puts registers that were packed within 128 bits one after the other: `each` doublewords of every 128 bits belong to
+    /// the first register, as many to the next.
+    fn lanes_in_order(&mut self, from: Reg, width: Width, each: u32) -> Reg {
+        let lanes = width.bytes() / 16;
+        let source = |i: u32| i % (each * lanes) / each * 4 + i / (each * lanes) * each + i % each;
+        let order: Vec<u8> = (0..4 * lanes).flat_map(|i| source(i).to_le_bytes()).collect();
+        let order = Part::Const(Const { bytes: order, splat: None });
+        let order = self.reg(&order, Type::vec(Elem::I32, 4 * lanes as u16));
+        let to = self.code.reg(Class::Vec);
+        let code = self.pick(&table::PERMD, width);
+        self.code.op(code, [to, order, from].map(|r| Operand::Reg(r, width)).to_vec());
+        to
     }
 
     fn saturate_by_halves(&mut self, signed: bool, a: &Val, to: Type) -> Result<Vec<Part>, CodegenError> {

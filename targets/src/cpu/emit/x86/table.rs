@@ -313,18 +313,18 @@ codes! {
     PDPBUSD 32: VEX_Vpdpbusd_xmm_xmm_xmmm128 VEX_Vpdpbusd_ymm_ymm_ymmm256,
         EVEX_Vpdpbusd_xmm_k1z_xmm_xmmm128b32 EVEX_Vpdpbusd_ymm_k1z_ymm_ymmm256b32
         EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32;
-    PACKSSDW 0: VEX_Vpackssdw_xmm_xmm_xmmm128 VEX_Vpackssdw_ymm_ymm_ymmm256,
-        INVALID INVALID
-        INVALID;
-    PACKUSDW 0: VEX_Vpackusdw_xmm_xmm_xmmm128 VEX_Vpackusdw_ymm_ymm_ymmm256,
-        INVALID INVALID
-        INVALID;
+    PACKSSDW 32: VEX_Vpackssdw_xmm_xmm_xmmm128 VEX_Vpackssdw_ymm_ymm_ymmm256,
+        EVEX_Vpackssdw_xmm_k1z_xmm_xmmm128b32 EVEX_Vpackssdw_ymm_k1z_ymm_ymmm256b32
+        EVEX_Vpackssdw_zmm_k1z_zmm_zmmm512b32;
+    PACKUSDW 32: VEX_Vpackusdw_xmm_xmm_xmmm128 VEX_Vpackusdw_ymm_ymm_ymmm256,
+        EVEX_Vpackusdw_xmm_k1z_xmm_xmmm128b32 EVEX_Vpackusdw_ymm_k1z_ymm_ymmm256b32
+        EVEX_Vpackusdw_zmm_k1z_zmm_zmmm512b32;
     PACKSSWB 0: VEX_Vpacksswb_xmm_xmm_xmmm128 VEX_Vpacksswb_ymm_ymm_ymmm256,
-        INVALID INVALID
-        INVALID;
+        EVEX_Vpacksswb_xmm_k1z_xmm_xmmm128 EVEX_Vpacksswb_ymm_k1z_ymm_ymmm256
+        EVEX_Vpacksswb_zmm_k1z_zmm_zmmm512;
     PACKUSWB 0: VEX_Vpackuswb_xmm_xmm_xmmm128 VEX_Vpackuswb_ymm_ymm_ymmm256,
-        INVALID INVALID
-        INVALID;
+        EVEX_Vpackuswb_xmm_k1z_xmm_xmmm128 EVEX_Vpackuswb_ymm_k1z_ymm_ymmm256
+        EVEX_Vpackuswb_zmm_k1z_zmm_zmmm512;
     CVTDQ2PS 32: VEX_Vcvtdq2ps_xmm_xmmm128 VEX_Vcvtdq2ps_ymm_ymmm256,
         EVEX_Vcvtdq2ps_xmm_k1z_xmmm128b32 EVEX_Vcvtdq2ps_ymm_k1z_ymmm256b32
         EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er;

@@ -1,9 +1,11 @@
 //! What the inner loops of sums of products look like as x86-64 code.
 
-use adze_ir::ops::{Conv, MatMul, Op};
+use adze_ir::ops::{Conv, MatMul, Op, QLinearMatMul};
+use adze_ir::quant::Requantize;
 use adze_ir::types::DType;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
+use super::integer::{bytes, number, scale};
 use super::{Case, Given, random};
 use crate::cpu::Machine;
 use crate::cpu::emit::{Emitter, a64, x86};
@@ -135,5 +137,34 @@ fn large_weights_are_fetched_ahead() {
     for machine in ["x86_64-v3", "x86_64-v4"] {
         assert_eq!(fetches(&large, machine), 1, "{machine}");
         assert_eq!(fetches(&small, machine), 0, "{machine}");
+    }
+}
+
+/// Sums whose size is known are requantized without bounds and narrowed by four registers at once; neither sums nor what
+/// becomes of them touch the stack.
+#[test]
+fn requantized_sums_are_packed() {
+    let mut rng = fastrand::Rng::with_seed(6);
+    let inputs = vec![
+        Some(Given::plain(bytes(&mut rng, DType::U8, &[56, 64]))),
+        scale(0.5),
+        number(DType::U8, 120),
+        Some(Given::constant(bytes(&mut rng, DType::I8, &[64, 64]))),
+        scale(0.01),
+        number(DType::I8, 0),
+        scale(0.7),
+        number(DType::U8, 130),
+    ];
+    let case = Case::new(QLinearMatMul { contract: Requantize::F32Rne }, inputs);
+    for machine in ["x86_64-v3-vnni", "x86_64-v4-vnni"] {
+        let all = instructions(&case, machine);
+        let count = |of: Mnemonic| all.iter().filter(|i| i.mnemonic() == of).count();
+        let sums = count(Mnemonic::Vcvtdq2ps);
+        assert!(sums >= 8, "{machine}: {sums} sums");
+        assert_eq!(count(Mnemonic::Vpackssdw), sums / 2, "{machine}");
+        assert_eq!(count(Mnemonic::Vpackuswb), sums / 4, "{machine}");
+        assert_eq!(count(Mnemonic::Vmaxps) + count(Mnemonic::Vminps) + count(Mnemonic::Vpmovdb), 0, "{machine}");
+        let stack = all.iter().filter(|i| i.memory_base() == Register::RSP && i.op0_register().is_vector_register());
+        assert_eq!(stack.count(), 0, "{machine}");
     }
 }
