@@ -7,6 +7,7 @@ mod check;
 mod compile;
 mod diag;
 mod fit;
+mod html;
 mod io;
 mod layers;
 mod opt;
