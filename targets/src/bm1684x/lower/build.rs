@@ -108,27 +108,37 @@ impl Draft {
 }
 
 /// Constants of one layer as they lie in the lanes: what each lane holds is contiguous in DDR memory, so that one copy loads
-/// all of them in long runs.
+/// all of them in long runs. Sections fill the gaps that rows of others leave.
 #[derive(Clone, Debug)]
 pub struct Image {
     lanes: Vec<Vec<u8>>,
+    /// Bytes of a lane that hold something: the same for all.
+    used: Vec<bool>,
 }
 
 impl Image {
     /// An image of so many channels.
     pub fn new(channels: u32) -> Self {
-        Self { lanes: vec![Vec::new(); channels.min(LANES) as usize] }
+        Self { lanes: vec![Vec::new(); channels.min(LANES) as usize], used: Vec::new() }
     }
 
-    /// Appends a row of bytes per channel, all of one length and `pitch` bytes apart in a lane; gives the offset.
-    pub fn section(&mut self, rows: &[Vec<u8>], pitch: usize) -> u32 {
+    /// Adds a row of bytes per channel, all of one length and `pitch` bytes apart in a lane, at the first place that is free
+    /// and aligned; gives its offset.
+    pub fn section(&mut self, rows: &[Vec<u8>], pitch: usize, align: usize) -> u32 {
         let channels = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        let start = self.lanes.first().map_or(0, Vec::len).next_multiple_of(UNIT_BYTES as usize);
-        let end = start + channel_rows(0, channels) as usize * pitch;
+        let (count, length) = (channel_rows(0, channels) as usize, rows.first().map_or(0, Vec::len));
+        let bytes = |start: usize| (0..count).flat_map(move |row| start + row * pitch..start + row * pitch + length);
+        let free = |start: &usize| bytes(*start).all(|at| !self.used.get(at).copied().unwrap_or(false));
+        let start = (0..).step_by(align).find(free).expect("behind the last section everything is free");
+        let end = start + count.saturating_sub(1) * pitch + length;
+        if self.used.len() < end {
+            self.used.resize(end, false);
+            self.lanes.iter_mut().for_each(|lane| lane.resize(end, 0));
+        }
+        bytes(start).for_each(|at| self.used[at] = true);
         for (lane, bytes) in self.lanes.iter_mut().enumerate() {
-            bytes.resize(end, 0);
             for (index, row) in rows.iter().skip(lane).step_by(LANES as usize).enumerate() {
-                bytes[start + index * pitch..][..row.len()].copy_from_slice(row);
+                bytes[start + index * pitch..][..length].copy_from_slice(row);
             }
         }
         u32::try_from(start).unwrap_or(u32::MAX)
@@ -136,17 +146,40 @@ impl Image {
 
     /// Bytes per lane, a multiple of 64.
     pub fn bytes(&self) -> usize {
-        self.lanes.first().map_or(0, Vec::len).next_multiple_of(UNIT_BYTES as usize)
+        self.used.len().next_multiple_of(UNIT_BYTES as usize)
     }
 
     /// The lanes one after the other.
     pub fn concat(&self) -> Vec<u8> {
-        let padding = vec![0; self.bytes() - self.lanes.first().map_or(0, Vec::len)];
+        let padding = vec![0; self.bytes() - self.used.len()];
         self.lanes.iter().flat_map(|lane| [lane.as_slice(), &padding]).flatten().copied().collect()
     }
 
     /// Number of lanes that hold something.
     pub fn lanes(&self) -> u32 {
         self.lanes.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_fill_gaps() {
+        let mut image = Image::new(70);
+        let row = |bytes: usize| (0..70).map(|channel| vec![channel; bytes]).collect::<Vec<_>>();
+        assert_eq!(image.section(&row(8), 64, 64), 0);
+        assert_eq!(image.section(&row(4), 4, 4), 8);
+        assert_eq!(image.section(&row(9), 9, 1), 16);
+        assert_eq!(image.section(&row(64), 64, 64), 128);
+        assert_eq!(image.section(&row(40), 40, 4), 256, "two rows of 40 fit into no gap");
+        assert_eq!((image.bytes(), image.lanes()), (384, 64));
+        let lanes = image.concat();
+        let lane5 = &lanes[5 * 384..6 * 384];
+        assert_eq!((lane5[0], lane5[64], lane5[8], lane5[12], lane5[24]), (5, 69, 5, 69, 5));
+        assert_eq!((lane5[25], lane5[192]), (69, 69));
+        // Lane 6 has one channel only.
+        assert_eq!((lanes[6 * 384], lanes[6 * 384 + 64]), (6, 0));
     }
 }

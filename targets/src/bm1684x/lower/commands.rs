@@ -1,13 +1,18 @@
 //! Commands that several operators want: copies in and out, constants, requantization, arithmetic with one operand repeated.
 
-use super::super::isa::{Ar, Dma, DmaTranspose, Prec, Requant};
-use super::super::machine::{LANES, MAX_EXTENT};
+use super::super::isa::{Ar, Dma, DmaTranspose, Prec, Requant, Trans};
+use super::super::machine::{LANE_BYTES, LANES, MAX_EXTENT};
 use super::super::view::{Dense, contiguous, local_strides};
 use super::build::{BufferId, Draft, Home, Image, Piece, Place};
 use super::requant::{FloatScale, IntScale, Way};
 
 /// Layout code of free strides.
 const FREE: u32 = 3;
+
+/// Whether a tensor has one element per channel of several.
+fn is_column([_, c, h, w]: [u32; 4]) -> bool {
+    c > 1 && h * w == 1
+}
 
 fn strides(values: [u64; 4]) -> [u32; 4] {
     values.map(|stride| u32::try_from(stride).unwrap_or(u32::MAX))
@@ -42,10 +47,59 @@ fn copy(prec: Prec, shape: [u32; 4], to_local: bool) -> Dma {
 impl Draft {
     /// Loads a tensor from DDR memory.
     pub fn load(&mut self, piece: Piece, prec: Prec, signed: bool, shape: [u32; 4]) -> Home {
+        if is_column(shape) {
+            // A byte per lane would be a copy per byte.
+            let row = self.load(piece, prec, signed, [shape[0], 1, 1, shape[1]]);
+            return self.turn(row);
+        }
         let home = self.tensor(prec, signed, shape);
         let places = vec![("src", Place::Ddr(piece, 0)), ("dst", Place::Local(home.buffer, 0))];
         self.push(copy(prec, shape, true), places);
         home
+    }
+
+    /// Exchanges C and W of a tensor of height 1.
+    pub fn turn(&mut self, home: Home) -> Home {
+        let [n, c, h, w] = home.shape;
+        let result = self.tensor(home.prec, home.signed, [n, w, h, c]);
+        let trans = Trans {
+            eu: 1,
+            res0_prec: home.prec.code(),
+            res0_n: n,
+            res0_c: w,
+            res0_h: h,
+            res0_w: c,
+            opd0_c: c,
+            opd0_w: w,
+            ..Trans::default()
+        };
+        let places = vec![("opd0_addr", Place::Local(home.buffer, 0)), ("res0_addr", Place::Local(result.buffer, 0))];
+        self.push(trans, places);
+        result
+    }
+
+    /// Copies each channel of a tensor to `count` lanes one after the other.
+    pub fn spread(&mut self, home: Home, count: u32) -> Home {
+        let [n, c, h, w] = home.shape;
+        let result = self.tensor(home.prec, home.signed, [n, c * count, h, w]);
+        for channel in 0..c {
+            let trans = Trans {
+                eu: 3,
+                res0_prec: home.prec.code(),
+                res0_n: n,
+                res0_c: count,
+                res0_h: h,
+                res0_w: w,
+                opd0_c: 1,
+                opd0_w: w,
+                ..Trans::default()
+            };
+            let [from, to] = [channel, channel * count].map(|lane| lane * LANE_BYTES);
+            let places =
+                vec![("opd0_addr", Place::Local(home.buffer, from)), ("res0_addr", Place::Local(result.buffer, to))];
+            self.push(trans, places);
+        }
+        result
     }
 
     /// Loads a tensor that lies in DDR memory as `(n, h, w, c)`.
@@ -70,6 +124,7 @@ impl Draft {
 
     /// Stores a tensor to DDR memory.
     pub fn store(&mut self, home: Home, piece: Piece) {
+        let home = if is_column(home.shape) { self.turn(home) } else { home };
         let places = vec![("src", Place::Local(home.buffer, 0)), ("dst", Place::Ddr(piece, 0))];
         self.push(copy(home.prec, home.shape, false), places);
     }
@@ -79,6 +134,9 @@ impl Draft {
         let [a, b] = [home.shape, shape];
         if a[0] == b[0] && a[1] == b[1] && a[2] * a[3] == b[2] * b[3] {
             return Home { shape, ..home };
+        }
+        if a[2] == 1 && b == [a[0], a[3], 1, a[1]] && (a[1] == 1 || a[3] == 1) {
+            return self.turn(home);
         }
         let result = self.tensor(home.prec, home.signed, shape);
         let (src, dst) = (copy(home.prec, a, false), copy(home.prec, b, true));

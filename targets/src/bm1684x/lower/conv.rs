@@ -7,7 +7,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::super::isa::{Conv, Pool, Prec};
-use super::super::machine::{CONV_CHANNELS, MAX_WINDOW};
+use super::super::machine::{CONV_CHANNELS, LANES, MAX_WINDOW};
 use super::build::{Home, Image, Place};
 use super::commands::{Constants, Scales, table_rows};
 use super::requant::{Contract, Way, byte_range, choose};
@@ -147,12 +147,63 @@ impl Lowering<'_> {
         let weights = Weights::of(parameters)?;
         let contracts = weights.contracts(parameters, x.signed, contract);
         let way = self.way(&contracts)?;
+        if gathers(x.shape, shape, window, kernel) {
+            let x = self.gather(x, shape, window, kernel, parameters.x_zero);
+            let point = Window { strides: [1, 1], pads: [0; 4], dilations: [1, 1], group: 1 };
+            return Ok(self.products(x, shape, &point, [1, 1], parameters, &weights, &contracts, &way));
+        }
+        Ok(self.products(x, shape, window, kernel, parameters, &weights, &contracts, &way))
+    }
+
+    /// Brings what each tap of the kernel sees into a lane of its own, where a convolution of 1 by 1 sums it: each channel is
+    /// copied to as many lanes as there are taps, and a depthwise convolution with a single 1 takes one tap in each.
+    fn gather(&mut self, x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2], zero: i64) -> Home {
+        let taps = kernel[0] * kernel[1];
+        let spread = self.draft.spread(x, taps);
+        let channels = spread.shape[1];
+        let one = |tap: u32| (0..taps).map(|at| u8::from(at == tap)).collect();
+        let rows: Vec<Vec<u8>> = (0..channels).map(|channel| one(channel % taps)).collect();
+        let mut image = Image::new(channels);
+        let at = image.section(&rows, taps as usize, 1);
+        let constants = self.draft.constants(&image);
+        let result = self.draft.tensor(Prec::Int8, x.signed, [shape[0], channels, shape[2], shape[3]]);
+        let pool = Pool {
+            // The result is unsigned with the ReLU, which does nothing to what is.
+            eu: if x.signed { 0 } else { 2 },
+            res0_prec: Prec::Int8.code(),
+            opd1_sign: 1,
+            opd2_sign: 1,
+            opd2_const: 1,
+            ..depthwise(spread, result.shape, window, kernel, zero)
+        };
+        let places = vec![
+            ("opd0_addr", Place::Local(spread.buffer, 0)),
+            ("opd1_addr", Place::Local(constants, at)),
+            ("res0_addr", Place::Local(result.buffer, 0)),
+        ];
+        self.draft.push(pool, places);
+        result
+    }
+
+    /// The command of a convolution and what makes bytes of its sums.
+    #[expect(clippy::too_many_arguments, reason = "operands, geometry and numbers of one convolution")]
+    fn products(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        parameters: &Parameters,
+        weights: &Weights,
+        contracts: &[Contract],
+        way: &Way,
+    ) -> Home {
         let mut image = Image::new(shape[1]);
-        let table = image.section(&table_rows(&way), 64);
-        let bias = biases(&mut image, &contracts, &way);
+        let table = image.section(&table_rows(way), 64, 64);
+        let bias = biases(&mut image, contracts, way);
         let rows = packed(&weights.values, x.shape[1], kernel);
         let pitch = rows.first().map_or(0, Vec::len);
-        let at = image.section(&rows, pitch);
+        let at = image.section(&rows, pitch, 64);
         let constants = self.draft.constants(&image);
         let place = |offset| Place::Local(constants, offset);
         let sums = self.draft.tensor(Prec::Int32, true, shape);
@@ -190,7 +241,7 @@ impl Lowering<'_> {
         ];
         self.draft.push(conv, places);
         let constants = Constants { table: Scales::Table(place(table)), bias: bias.map(place) };
-        Ok(self.draft.requantize(sums, &way, constants, parameters.zero, parameters.signed))
+        self.draft.requantize(sums, way, constants, parameters.zero, parameters.signed)
     }
 
     fn depthwise(
@@ -213,41 +264,20 @@ impl Lowering<'_> {
         }
         let way = self.way(&contracts)?;
         let mut image = Image::new(shape[1]);
-        let table = image.section(&table_rows(&way), 64);
+        let table = image.section(&table_rows(&way), 64, 64);
         let words: Vec<Vec<u8>> = bias.iter().map(|&b| (b as i32).to_le_bytes().to_vec()).collect();
-        let bias = image.section(&words, 4);
+        let bias = image.section(&words, 4, 4);
         let taps = (kernel[0] * kernel[1]) as usize;
         let rows: Vec<Vec<u8>> = weights.values.iter().map(|row| row.iter().map(|&w| w as u8).collect()).collect();
-        let at = image.section(&rows, taps);
+        let at = image.section(&rows, taps, 1);
         let constants = self.draft.constants(&image);
         let place = |offset| Place::Local(constants, offset);
         let sums = self.draft.tensor(Prec::Int32, true, shape);
-        let [up, lf, dn, rt] = window.pads;
         let pool = Pool {
-            eu: 0,
-            opd0_sign: x.signed.into(),
             opd1_sign: weights.signed.into(),
             opd2_sign: 1,
-            opd3_const: 1,
-            opd3_addr: parameters.x_zero as u32 & 0xff,
             res0_prec: Prec::Int32.code(),
-            opd0_up_pad: up,
-            opd0_dn_pad: dn,
-            opd0_lf_pad: lf,
-            opd0_rt_pad: rt,
-            res_op_y_str: window.strides[0],
-            res_op_x_str: window.strides[1],
-            opd1_y_ins0: window.dilations[0] - 1,
-            opd1_x_ins0: window.dilations[1] - 1,
-            res0_n: shape[0],
-            res0_c: shape[1],
-            res0_h: shape[2],
-            res0_w: shape[3],
-            opd0_h: x.shape[2],
-            opd0_w: x.shape[3],
-            opd1_h: kernel[0],
-            opd1_w: kernel[1],
-            ..Pool::default()
+            ..depthwise(x, shape, window, kernel, parameters.x_zero)
         };
         let places = vec![
             ("opd0_addr", Place::Local(x.buffer, 0)),
@@ -270,13 +300,56 @@ impl Lowering<'_> {
     }
 }
 
+/// The geometry of a depthwise convolution.
+fn depthwise(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2], zero: i64) -> Pool {
+    let [up, lf, dn, rt] = window.pads;
+    Pool {
+        opd0_sign: x.signed.into(),
+        opd3_const: 1,
+        opd3_addr: zero as u32 & 0xff,
+        opd0_up_pad: up,
+        opd0_dn_pad: dn,
+        opd0_lf_pad: lf,
+        opd0_rt_pad: rt,
+        res_op_y_str: window.strides[0],
+        res_op_x_str: window.strides[1],
+        opd1_y_ins0: window.dilations[0] - 1,
+        opd1_x_ins0: window.dilations[1] - 1,
+        res0_n: shape[0],
+        res0_c: shape[1],
+        res0_h: shape[2],
+        res0_w: shape[3],
+        opd0_h: x.shape[2],
+        opd0_w: x.shape[3],
+        opd1_h: kernel[0],
+        opd1_w: kernel[1],
+        ..Pool::default()
+    }
+}
+
+/// Whether a convolution takes fewer cycles by [`Lowering::gather`]: when few channels leave most of the 64 products per
+/// cycle idle. By the formulas of `cost`.
+fn gathers(x: [u32; 4], shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> bool {
+    let taps = u64::from(kernel[0]) * u64::from(kernel[1]);
+    let lanes = taps * u64::from(x[1]);
+    let plane = |[_, _, h, w]: [u32; 4]| u64::from(h) * u64::from(w);
+    if taps == 1 || lanes > LANES.into() {
+        return false;
+    }
+    let rows = u64::from(shape[1].div_ceil(LANES));
+    let product = rows * plane(shape).div_ceil(4);
+    let slow = if window.strides[0] > 1 && window.strides[1] > 1 { 3 } else { 1 };
+    let gather = u64::from(x[1]) * plane(x).div_ceil(64) + taps * slow * plane(shape).div_ceil(64);
+    gather + product < taps * product
+}
+
 /// Appends the bias of every channel where the way wants it.
 fn biases(image: &mut Image, contracts: &[Contract], way: &Way) -> Option<u32> {
     if !way.adds_bias() || contracts.iter().all(|c| c.bias == 0) {
         return None;
     }
     let words: Vec<Vec<u8>> = contracts.iter().map(|c| (c.bias as i32).to_le_bytes().to_vec()).collect();
-    Some(image.section(&words, 4))
+    Some(image.section(&words, 4, 4))
 }
 
 /// Weights of every result channel without zero points.
