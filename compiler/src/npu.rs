@@ -6,6 +6,7 @@ use std::process::Command;
 use adze_ir::graph::Graph;
 use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
+use adze_passes::pass::PassOptions;
 use adze_targets::bm1684x::program::OpenError;
 use adze_targets::bm1684x::{CompileError, Program, RunError};
 
@@ -26,7 +27,7 @@ pub fn compile(graph: &Graph) -> Result<Program, Error> {
     let mut trace = Trace::default();
     let mut graph = graph.clone();
     for pass in PASSES {
-        graph = run_pass(&graph, pass, &PlainMachine, &mut trace)?;
+        graph = run_pass(&graph, pass, &PassOptions::default(), &PlainMachine, &mut trace)?;
     }
     Program::compile(&graph.compact()).map_err(|error| match error {
         CompileError::Unsupported(unsupported) => Error::Unsupported(unsupported.to_string()),
