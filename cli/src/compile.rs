@@ -10,6 +10,7 @@ use adze_compiler::package::{Package, WriteOptions, write_package};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::{Graph, State};
+use adze_passes::pass::Optimizer;
 use adze_passes::pipeline;
 use adze_targets::cpu::{CodegenError, Machine};
 use clap::{Args, ValueEnum};
@@ -17,6 +18,7 @@ use indicatif::ProgressBar;
 
 use crate::args::ModelArgs;
 use crate::diag::Failure;
+use crate::opt::print_runs;
 
 /// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +67,9 @@ pub struct CompileArgs {
     /// Print what was written
     #[arg(short, long)]
     verbose: bool,
+    /// Print what each pass did, and how long it took, to standard error
+    #[arg(long)]
+    times: bool,
 }
 
 /// What becomes of subnormal numbers.
@@ -74,6 +79,17 @@ pub enum Subnormals {
     Flush,
     /// Computed
     Keep,
+}
+
+/// How the e-graph stage works; for benchmarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArg {
+    /// All rules in one e-graph
+    Joint,
+    /// The same rules one after another, each wherever it matches
+    Greedy,
+    /// Only batch normalisation, scales and biases into weights
+    Canonical,
 }
 
 /// Choices of code generation.
@@ -99,6 +115,9 @@ pub struct BuildArgs {
     /// Constant data beyond this many bytes goes to a separate file
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "1024M")]
     pub inline_weights: u64,
+    /// How the e-graph stage works
+    #[arg(long, value_enum, default_value_t = OptimizerArg::Joint, hide = true)]
+    pub optimizer: OptimizerArg,
 }
 
 impl BuildArgs {
@@ -119,6 +138,11 @@ impl BuildArgs {
             max_threads: self.threads,
             arena_limit: self.arena_limit,
             flush: self.subnormals == Subnormals::Flush,
+            optimizer: match self.optimizer {
+                OptimizerArg::Joint => Optimizer::Joint,
+                OptimizerArg::Greedy => Optimizer::Greedy,
+                OptimizerArg::Canonical => Optimizer::Canonical,
+            },
             inline_weights_limit: usize::try_from(self.inline_weights).unwrap_or(usize::MAX),
             ..BuildOptions::new(machine)
         })
@@ -215,12 +239,19 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         let options = args.build.single()?;
         let stage = Stage::from_name(name)?;
         let imported = Artifact::Graph(Box::new(loaded.graph), 0);
-        let artifact = imported.advance(stage, &options, &mut Trace::default())?;
+        let mut trace = Trace::default();
+        let artifact = imported.advance(stage, &options, &mut trace)?;
+        if args.times {
+            print_runs(&trace);
+        }
         return Ok(write_stage(&artifact, args.output.as_deref(), args.weights_out.as_deref())?);
     }
     let Some(folder) = &args.output else { return Err(Error::Options("--output: give a folder".into()).into()) };
     let mut trace = Trace::default();
     let package = with_progress(loaded.graph, &options, &mut trace)?;
+    if args.times {
+        print_runs(&trace);
+    }
     let linked = match args.emit {
         Emit::Object => Vec::new(),
         Emit::Shared => vec![link(&package, &options.machine, Linked::Shared)?],

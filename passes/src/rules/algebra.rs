@@ -4,6 +4,7 @@ use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_op};
 use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{BinaryFn, Op, Reduce, ReduceFn, UnaryFn};
+use adze_ir::tensor::Tensor;
 use egg::{Id, Subst};
 
 use super::support::{all_normal, binary, broadcasts_to, float, id, numbers, op, scalar, ty};
@@ -220,9 +221,12 @@ fn finite_sum(m: &Match<'_>) -> bool {
 }
 
 fn reciprocal_normal(m: &Match<'_>) -> bool {
-    let (Some(values), Some(ty)) = (numbers(m, "c"), m.ty("c")) else { return false };
-    let reciprocals: Vec<f64> = values.iter().map(|v| 1.0 / v).collect();
-    ty.dtype.is_float() && all_normal(ty.dtype, &values) && all_normal(ty.dtype, &reciprocals)
+    let normal = |data: &Tensor, _: f64| {
+        let values = data.to_f64();
+        let reciprocals: Vec<f64> = values.iter().map(|v| 1.0 / v).collect();
+        all_normal(data.dtype(), &values) && all_normal(data.dtype(), &reciprocals)
+    };
+    float(m, "c") && m.ask("c", normal, 0.0) == Some(true)
 }
 
 fn smaller_factor(m: &Match<'_>) -> bool {
