@@ -239,7 +239,8 @@ impl Solver<'_, '_> {
 
     /// Adds groups of operators as one; how many of each kind.
     fn offer(&self, egraph: &mut EGraph) -> BTreeMap<String, usize> {
-        if self.pass != NAME || self.cx.options.optimizer != Optimizer::Joint {
+        let offers = self.pass == NAME && self.cx.options.optimizer == Optimizer::Joint;
+        if !offers {
             return BTreeMap::new();
         }
         let offered = [(merge::NAME, merge::offer(egraph, self.cx.costs)), (stack::NAME, stack::offer(egraph))];

@@ -114,9 +114,6 @@ pub(super) struct Table {
     pub range: Vec<(usize, usize)>,
     /// Evaluated at compile time: only the value is stored.
     pub fixed: Vec<bool>,
-    /// For every operator with several results that there is an alternative to: its class, and the classes and ways
-    /// that take one of them.
-    pub results: Vec<(usize, Vec<(usize, usize)>)>,
     /// Classes with a way that reads it.
     pub parents: Vec<Vec<usize>>,
     best: Vec<Option<Best>>,
@@ -165,15 +162,8 @@ impl Table {
             }
         }
         let fixed = ids.iter().map(|&id| egraph[id].data.fixed).collect();
-        let mut results: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
-        for (class, &(start, end)) in range.iter().enumerate().filter(|(_, (start, end))| end - start > 1) {
-            for way in (start..end).filter(|&way| ways[way].node.is("@get")) {
-                results.entry(ways[way].children[0]).or_default().push((class, way));
-            }
-        }
-        let results = results.into_iter().filter(|(_, takers)| takers.len() > 1).collect();
         let best = ids.iter().map(|_| None).collect();
-        Self { ids, index, ways, range, fixed, results, parents, best }
+        Self { ids, index, ways, range, fixed, parents, best }
     }
 
     fn class(&self, id: Id) -> usize {

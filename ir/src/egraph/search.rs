@@ -1,8 +1,7 @@
 //! Local search around an extracted choice.
 //!
 //! A step takes another way of one class and completes it: classes that the choice has already cost nothing more, others
-//! take the way that is then cheapest. It is kept when the true weight of the whole falls. The results of one operator are
-//! taken together: it never pays for one of them alone.
+//! take the way that is then cheapest. It is kept when the true weight of the whole falls.
 
 use super::extract::{Found, Table};
 
@@ -20,7 +19,7 @@ pub(super) fn as_tree(table: &Table, root: usize) -> Option<Found> {
 /// A choice that no single step makes cheaper, or the last one when the limit is reached.
 pub(super) fn improve(table: &Table, root: usize, mut found: Found) -> Found {
     let mut left = LIMIT;
-    while let Some(better) = together(table, root, &found, &mut left).or_else(|| step(table, root, &found, &mut left)) {
+    while let Some(better) = step(table, root, &found, &mut left) {
         found = better;
     }
     found
@@ -36,30 +35,6 @@ fn step(table: &Table, root: usize, found: &Found, left: &mut usize) -> Option<F
             if let Some(next) = table.walk(root, &trial).filter(|next| next.weight < found.weight) {
                 return Some(next);
             }
-        }
-    }
-    None
-}
-
-/// The first operator with several results that pays when all classes that could take one of them do.
-fn together(table: &Table, root: usize, found: &Found, left: &mut usize) -> Option<Found> {
-    for (operator, takers) in &table.results {
-        let mut chosen = found.chosen.clone();
-        let mut turned = 0;
-        for &(class, way) in takers {
-            if chosen[class].is_some_and(|old| old != way) {
-                chosen[class] = Some(way);
-                turned += 1;
-            }
-        }
-        *left = left.checked_sub(found.classes.len())?;
-        if turned == 0 {
-            continue;
-        }
-        let wanted: Vec<usize> = if chosen[*operator].is_none() { vec![*operator] } else { Vec::new() };
-        let Some(trial) = settle(table, chosen, &wanted, left) else { continue };
-        if let Some(next) = table.walk(root, &trial).filter(|next| next.weight < found.weight) {
-            return Some(next);
         }
     }
     None
