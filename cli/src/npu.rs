@@ -73,8 +73,14 @@ pub fn disasm(args: &DisasmArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a program takes.
+/// What a program takes, and where it is not the model bit for bit.
 fn summary(program: &Program) -> String {
+    let notes = program.notes.iter().map(|note| format!("; {note}\n")).collect::<String>();
+    format!("{}{notes}", sizes(program))
+}
+
+/// Cycles, commands, bytes.
+fn sizes(program: &Program) -> String {
     let streams = &program.streams;
     let [tiu, gdma] = [(Engine::Tiu, &streams.tiu), (Engine::Gdma, &streams.gdma)]
         .map(|(engine, commands)| (commands.len(), cost::busy(engine, commands)));

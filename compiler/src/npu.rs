@@ -16,8 +16,9 @@ use crate::stage::{Trace, run_pass};
 /// The target's name.
 pub const BM1684X: &str = "bm1684x";
 
-/// Passes before lowering: integer operators, constants evaluated, nothing that a CPU's kernels want.
-const PASSES: &[&str] = &["canonicalize", "integers", "fold-constants", "canonicalize", "dead-code"];
+/// Passes before lowering: integer operators, constants evaluated, nothing that a CPU's kernels want. `integers` runs twice: a
+/// `quantize` that only the first run moves up can end another operator.
+const PASSES: &[&str] = &["canonicalize", "integers", "integers", "fold-constants", "canonicalize", "dead-code"];
 
 /// Compiles a graph for the BM1684X.
 ///

@@ -5,7 +5,8 @@ use adze_ir::eval::eval_graph;
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{
-    Binary, BinaryFn, Clip, Dequantize, MaxPool, QLinearConv, QLinearMatMul, Quantize, Reshape, Unary, UnaryFn,
+    Binary, BinaryFn, Clip, Dequantize, MaxPool, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Reshape, Unary,
+    UnaryFn,
 };
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
@@ -73,7 +74,7 @@ impl Net<'_> {
 
     fn conv(&mut self, x: ValueId, depthwise: bool) -> ValueId {
         let [_, c, h, w] = self.shape(x)[..] else { return x };
-        let (kh, kw) = (self.rng.usize(1..=3.min(h)), self.rng.usize(1..=3.min(w)));
+        let (kh, kw) = (self.rng.usize(1..=3.min(h)), self.rng.usize(1..=5.min(w)));
         let out = if depthwise { c } else { self.rng.usize(1..90) };
         let weights = self.weights(&[out, if depthwise { 1 } else { c }, kh, kw]);
         let sum = kh * kw * if depthwise { 1 } else { c };
@@ -82,7 +83,7 @@ impl Net<'_> {
         let op = QLinearConv {
             strides: (0..2).map(|_| 1 + small(self.rng, 1)).collect(),
             pads: (0..4).map(|_| small(self.rng, 2)).collect(),
-            dilations: vec![1, 1],
+            dilations: [(kh, h), (kw, w)].map(|(k, d)| if 2 * k <= d { self.rng.i64(1..=2) } else { 1 }).to_vec(),
             group: if depthwise { c as i64 } else { 1 },
             contract: Requantize::F32Rne,
         };
@@ -112,7 +113,7 @@ impl Net<'_> {
 
     fn step(&mut self, x: ValueId) -> ValueId {
         let loc = self.loc();
-        match self.rng.u32(..8) {
+        match self.rng.u32(..9) {
             0..=2 => self.conv(x, false),
             3 => self.conv(x, true),
             4 => self.elementwise(x, None),
@@ -135,6 +136,16 @@ impl Net<'_> {
                 let (lo, _) = self.dtype.int_range().expect("bytes");
                 let op = Clip { min: Some((lo as f64 + 20.0).into()), max: Some((lo as f64 + 200.0).into()) };
                 self.graph.add1(op, &[x], loc).expect("well typed")
+            }
+            7 => {
+                let (top, right) = (self.rng.i64(0..3), self.rng.i64(0..3));
+                let op = Pad {
+                    mode: PadMode::Constant,
+                    before: [0, 0, top, 1].map(Into::into).to_vec(),
+                    after: [0, 0, 0, right].map(Into::into).to_vec(),
+                };
+                let value = self.zero();
+                self.graph.add1(op, &[x, value], loc).expect("well typed")
             }
             _ => {
                 let [_, _, h, w] = self.shape(x)[..] else { return x };
@@ -192,13 +203,17 @@ fn networks_equal_the_interpreter() {
         let program = match Program::compile(&graph) {
             Ok(program) => program,
             Err(error) => {
-                // Sums with ties have no exact form yet.
+                // Sums with ties may have no form.
                 assert!(error.to_string().contains("accepted on bm1684x: sums"), "{error}\n{graph}");
                 refused += 1;
                 assert!(refused < 60, "too many refusals: {error}");
                 continue;
             }
         };
+        if !program.notes.is_empty() {
+            refused += 1;
+            continue;
+        }
         compiled += 1;
         let expected = eval_graph(&graph, &inputs).expect("evaluates");
         assert_eq!(program.run(&inputs), Ok(expected.clone()), "{graph}");
@@ -207,7 +222,7 @@ fn networks_equal_the_interpreter() {
         assert_eq!(opened.run(&inputs), Ok(expected));
         assert_eq!(opened.to_bmodel().as_ref(), Ok(&file), "the package is stable");
     }
-    println!("{compiled} networks, {refused} refused");
+    println!("{compiled} networks, {refused} without an exact form");
 }
 
 /// Each wait is there for a hazard: without it the checker finds a race.

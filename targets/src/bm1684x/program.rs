@@ -116,6 +116,8 @@ pub struct Program {
     pub inputs: Vec<Port>,
     /// Outputs in order.
     pub outputs: Vec<Port>,
+    /// Where results are not the model's bit for bit, by nodes; not in a package.
+    pub notes: Vec<String>,
 }
 
 impl Program {
@@ -147,7 +149,8 @@ impl Program {
             ports.iter_mut().zip(addresses).for_each(|(port, &address)| port.address = address);
         }
         let name = graph.name.to_string();
-        Ok(Program { name, streams, coefficients: draft.coefficients, context: ddr.context, inputs, outputs })
+        let (coefficients, context, notes) = (draft.coefficients, ddr.context, draft.notes);
+        Ok(Program { name, streams, coefficients, context, inputs, outputs, notes })
     }
 
     /// Estimated cycles at 1 GHz.
@@ -222,6 +225,7 @@ impl Program {
             context: stage.context,
             inputs: stage.inputs.iter().map(port).collect::<Result<_, OpenError>>()?,
             outputs: stage.outputs.iter().map(port).collect::<Result<_, OpenError>>()?,
+            notes: Vec::new(),
         })
     }
 

@@ -65,6 +65,8 @@ pub struct Draft {
     pub buffers: Vec<u32>,
     /// Constants in DDR memory.
     pub coefficients: Vec<u8>,
+    /// Where results are not the model's bit for bit.
+    pub notes: Vec<String>,
     /// Nodes that steps are made for now.
     pub loc: Loc,
 }

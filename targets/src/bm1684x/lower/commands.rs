@@ -268,6 +268,25 @@ impl Draft {
         self.push(ar, places);
     }
 
+    /// Writes one value everywhere.
+    pub fn fill(&mut self, result: Home, bits: u32) {
+        let mut ar = elementwise(19, result);
+        (ar.opd0_prec, ar.opd0_const, ar.opd0_addr, ar.tsk_opd_num) = (result.prec.code(), 1, bits, 1);
+        ar.opd0_sign = result.signed.into();
+        self.push(ar, vec![("res0_addr", Place::Local(result.buffer, 0))]);
+    }
+
+    /// Copies a tensor into a larger one, so many rows and columns from its corner.
+    pub fn place_inside(&mut self, x: Home, result: Home, top: u32, left: u32) {
+        let mut ar = elementwise(19, Home { shape: x.shape, ..result });
+        (ar.opd0_prec, ar.opd0_sign, ar.tsk_opd_num) = (x.prec.code(), x.signed.into(), 1);
+        let [n, c, h, w] = strides(local_strides(Dense::Aligned, result.prec, 0, result.shape));
+        (ar.res0_str, ar.res0_n_str, ar.res0_c_str, ar.res0_h_str, ar.res0_w_str) = (FREE, n, c, h, w);
+        let offset = (top * h + left) * result.prec.bytes();
+        let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(result.buffer, offset))];
+        self.push(ar, places);
+    }
+
     /// Adds up a row of `home` (one channel row, height 1) in halves, in place: element 0 is the sum.
     pub fn sum_row(&mut self, home: Home) {
         let mut left = home.shape[3];

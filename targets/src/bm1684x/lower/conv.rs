@@ -7,7 +7,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::super::isa::{Conv, Pool, Prec};
-use super::super::machine::{CONV_CHANNELS, LANES, MAX_WINDOW};
+use super::super::machine::{CONV_CHANNELS, LANES, MAX_EXTENT, MAX_WINDOW};
 use super::build::{Home, Image, Place};
 use super::commands::{Constants, Scales, table_rows};
 use super::requant::{Contract, Way, byte_range, choose};
@@ -147,18 +147,27 @@ impl Lowering<'_> {
         let weights = Weights::of(parameters)?;
         let contracts = weights.contracts(parameters, x.signed, contract);
         let way = self.way(&contracts)?;
-        if gathers(x.shape, shape, window, kernel) {
-            let x = self.gather(x, shape, window, kernel, parameters.x_zero);
-            let point = Window { strides: [1, 1], pads: [0; 4], dilations: [1, 1], group: 1 };
-            return Ok(self.products(x, shape, &point, [1, 1], parameters, &weights, &contracts, &way));
+        if let Some(gather) = Gather::best(x.shape, shape, window, kernel) {
+            let x = self.gather(x, shape, window, kernel, &gather, parameters.x_zero);
+            let weights = gather.weights(&weights, kernel);
+            let window = gather.rest(window);
+            let kernel = [1, gather.taps];
+            return Ok(self.products(x, shape, &window, kernel, parameters, &weights, &contracts, &way));
         }
         Ok(self.products(x, shape, window, kernel, parameters, &weights, &contracts, &way))
     }
 
-    /// Brings what each tap of the kernel sees into a lane of its own, where a convolution of 1 by 1 sums it: each channel is
-    /// copied to as many lanes as there are taps, and a depthwise convolution with a single 1 takes one tap in each.
-    fn gather(&mut self, x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2], zero: i64) -> Home {
-        let taps = kernel[0] * kernel[1];
+    /// Does the first part of a [`Gather`].
+    fn gather(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        gather: &Gather,
+        zero: i64,
+    ) -> Home {
+        let taps = kernel[0] * gather.columns;
         let spread = self.draft.spread(x, taps);
         let channels = spread.shape[1];
         let one = |tap: u32| (0..taps).map(|at| u8::from(at == tap)).collect();
@@ -166,7 +175,14 @@ impl Lowering<'_> {
         let mut image = Image::new(channels);
         let at = image.section(&rows, taps as usize, 1);
         let constants = self.draft.constants(&image);
-        let result = self.draft.tensor(Prec::Int8, x.signed, [shape[0], channels, shape[2], shape[3]]);
+        let result = self.draft.tensor(Prec::Int8, x.signed, [shape[0], channels, shape[2], gather.width]);
+        let [up, lf, dn, _] = window.pads;
+        let first = Window {
+            strides: [window.strides[0], gather.stride],
+            pads: [up, lf, dn, gather.right],
+            dilations: window.dilations,
+            group: 1,
+        };
         let pool = Pool {
             // The result is unsigned with the ReLU, which does nothing to what is.
             eu: if x.signed { 0 } else { 2 },
@@ -174,7 +190,7 @@ impl Lowering<'_> {
             opd1_sign: 1,
             opd2_sign: 1,
             opd2_const: 1,
-            ..depthwise(spread, result.shape, window, kernel, zero)
+            ..depthwise(spread, result.shape, &first, [kernel[0], gather.columns], zero)
         };
         let places = vec![
             ("opd0_addr", Place::Local(spread.buffer, 0)),
@@ -327,20 +343,72 @@ fn depthwise(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2], zero: 
     }
 }
 
-/// Whether a convolution takes fewer cycles by [`Lowering::gather`]: when few channels leave most of the 64 products per
-/// cycle idle. By the formulas of `cost`.
-fn gathers(x: [u32; 4], shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> bool {
-    let taps = u64::from(kernel[0]) * u64::from(kernel[1]);
-    let lanes = taps * u64::from(x[1]);
-    let plane = |[_, _, h, w]: [u32; 4]| u64::from(h) * u64::from(w);
-    if taps == 1 || lanes > LANES.into() {
-        return false;
+/// A convolution of few channels in two parts, where most of the 64 products per cycle would be idle. Each channel is copied to
+/// as many lanes as the kernel has rows, times `columns`; a depthwise convolution with a single 1 per lane takes what one row
+/// and one of the first columns of the kernel see; a convolution of height 1 sums that over the other columns.
+struct Gather {
+    /// Columns of the kernel that get lanes of their own.
+    columns: u32,
+    /// Columns that the second part has: every `columns`-th of the kernel.
+    taps: u32,
+    /// Stride along W of the first part; the second has the rest.
+    stride: u32,
+    /// Width of what is in between.
+    width: u32,
+    /// Pad on the right of the first part.
+    right: u32,
+}
+
+impl Gather {
+    /// The one with the fewest cycles, by the formulas of `cost`; none where the convolution as it is takes fewer.
+    fn best(x: [u32; 4], shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> Option<Gather> {
+        let plane = |h: u32, w: u32| u64::from(h) * u64::from(w);
+        let product = u64::from(shape[1].div_ceil(LANES)) * plane(shape[2], shape[3]).div_ceil(4);
+        let taps = u64::from(kernel[0]) * u64::from(kernel[1]);
+        let direct = product * taps * u64::from(x[1].div_ceil(CONV_CHANNELS));
+        let cycles = |gather: &Gather| {
+            let slow = if window.strides[0] > 1 && gather.stride > 1 { 3 } else { 1 };
+            let select = u64::from(kernel[0] * gather.columns) * slow * plane(shape[2], gather.width).div_ceil(64);
+            u64::from(x[1]) * plane(x[2], x[3]).div_ceil(64) + select + product * u64::from(gather.taps)
+        };
+        let lanes = |columns: u32| x[1].saturating_mul(kernel[0]).saturating_mul(columns);
+        let ways = (1..=kernel[1]).filter(|&columns| taps > 1 && lanes(columns) <= LANES);
+        let ways = ways.filter_map(|columns| Gather::of(x, shape, window, kernel, columns));
+        ways.min_by_key(cycles).filter(|gather| cycles(gather) < direct)
     }
-    let rows = u64::from(shape[1].div_ceil(LANES));
-    let product = rows * plane(shape).div_ceil(4);
-    let slow = if window.strides[0] > 1 && window.strides[1] > 1 { 3 } else { 1 };
-    let gather = u64::from(x[1]) * plane(x).div_ceil(64) + taps * slow * plane(shape).div_ceil(64);
-    gather + product < taps * product
+
+    /// The one with so many columns, if its pads and dilations are ones that commands have.
+    fn of(x: [u32; 4], shape: [u32; 4], window: &Window, kernel: [u32; 2], columns: u32) -> Option<Gather> {
+        let ([_, dilation], [_, left, _, right]) = (window.dilations, window.pads);
+        if columns == kernel[1] {
+            return Some(Gather { columns, taps: 1, stride: window.strides[1], width: shape[3], right });
+        }
+        let taps = kernel[1].div_ceil(columns);
+        let width = (shape[3] - 1) * window.strides[1] + (taps - 1) * columns * dilation + 1;
+        let right = (width + (columns - 1) * dilation).checked_sub(x[3] + left)?;
+        let fits = right <= MAX_WINDOW && columns * dilation <= MAX_WINDOW && width <= MAX_EXTENT;
+        fits.then_some(Gather { columns, taps, stride: 1, width, right })
+    }
+
+    /// Geometry of the second part.
+    fn rest(&self, window: &Window) -> Window {
+        let (stride, dilation) = match self.taps {
+            1 => (1, 1),
+            _ => (window.strides[1], window.dilations[1] * self.columns),
+        };
+        Window { strides: [1, stride], pads: [0; 4], dilations: [1, dilation], group: 1 }
+    }
+
+    /// Weights of the second part: `[oc][ic · kh · columns][1][taps]`, zero where the kernel has no such column.
+    fn weights(&self, weights: &Weights, kernel: [u32; 2]) -> Weights {
+        let (kw, columns, taps) = (kernel[1] as usize, self.columns as usize, self.taps as usize);
+        let line = |line: &[i64]| -> Vec<i64> {
+            let at = (0..columns).flat_map(|column| (0..taps).map(move |tap| column + tap * columns));
+            at.map(|at| line.get(at).copied().unwrap_or(0)).collect()
+        };
+        let values = weights.values.iter().map(|row| row.chunks(kw).flat_map(line).collect()).collect();
+        Weights { values, signed: weights.signed }
+    }
 }
 
 /// Appends the bias of every channel where the way wants it.

@@ -15,8 +15,9 @@ mod softmax;
 use std::collections::BTreeMap;
 
 use adze_ir::attrs::F64;
+use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
-use adze_ir::ops::{MaxPool, Op, UnaryFn};
+use adze_ir::ops::{MaxPool, Op, Pad, PadMode, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 
@@ -137,6 +138,7 @@ impl Lowering<'_> {
                 self.clip(node, low, high)?
             }
             Op::Unary(op) if op.function == UnaryFn::Relu && self.is_bytes(node) => self.clip(node, Some(0.0), None)?,
+            Op::Pad(op) if self.is_bytes(node) => self.pad(node, op)?,
             Op::Reshape(_) => return self.reshape(node),
             Op::Transpose(op) => self.transpose(node, &op.perm)?,
             op => {
@@ -243,6 +245,28 @@ impl Lowering<'_> {
             }
         }
         Ok(x)
+    }
+
+    /// Adds a border of a constant along H and W.
+    fn pad(&mut self, node: &Node, op: &Pad) -> Result<Home, Refusal> {
+        let accepted = "a constant border of H and W";
+        let extent = |e: &Extent| e.as_const().and_then(|v| u32::try_from(v).ok());
+        let sides = |sides: &[Extent]| sides.iter().map(extent).collect::<Option<Vec<u32>>>();
+        let (Some(before), Some(after)) = (sides(&op.before), sides(&op.after)) else {
+            return refuse(format!("pads {:?} and {:?}", op.before, op.after), accepted);
+        };
+        let (&[0, 0, top, left], &[0, 0, _, _], PadMode::Constant) = (&before[..], &after[..], op.mode) else {
+            return refuse(format!("`{}` pads {before:?} and {after:?}", op.mode), accepted);
+        };
+        let value = match node.inputs.get(1).copied().flatten() {
+            Some(_) => self.constant(node, 1)?.to_i64().first().copied().unwrap_or(0),
+            None => 0,
+        };
+        let x = self.input(node, 0)?;
+        let result = self.draft.tensor(Prec::Int8, x.signed, self.shape(node.outputs[0])?);
+        self.draft.fill(result, value as u32 & 0xff);
+        self.draft.place_inside(x, result, top, left);
+        Ok(result)
     }
 
     fn max_pool(&mut self, node: &Node, op: &MaxPool) -> Result<Home, Refusal> {

@@ -144,7 +144,7 @@ pub fn int_result(sum: i64, by: IntScale, range: (i64, i64)) -> i64 {
 }
 
 /// The next floats of a value, near ones first.
-fn neighbours(value: f32, most: i32) -> impl Iterator<Item = f32> {
+pub fn neighbours(value: f32, most: i32) -> impl Iterator<Item = f32> {
     let step = move |by: i32| {
         if value == 0.0 { by as f32 * 1e-7 } else { f32::from_bits(value.to_bits().wrapping_add_signed(by)) }
     };
