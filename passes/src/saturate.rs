@@ -12,7 +12,7 @@ use adze_ir::ops::Op;
 use crate::greedy;
 use crate::pass::{Changed, Optimizer, Pass, PassCx, PassError};
 use crate::regions::{Part, regions};
-use crate::rules::{self, stack};
+use crate::rules::{self, merge, stack};
 use crate::solved;
 use crate::validate::{Pair, validate};
 
@@ -267,8 +267,11 @@ impl Solver<'_, '_> {
     /// Adds groups of operators as one; how many of each kind.
     fn offer(&self, egraph: &mut EGraph) -> BTreeMap<String, usize> {
         let offers = self.pass == NAME && self.cx.options.optimizer == Optimizer::Joint;
-        let stacked = if offers { stack::offer(egraph) } else { 0 };
-        [(stack::NAME, stacked)].into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
+        if !offers {
+            return BTreeMap::new();
+        }
+        let offered = [(merge::NAME, merge::offer(egraph, self.cx.costs)), (stack::NAME, stack::offer(egraph))];
+        offered.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
     }
 
     fn extract(&self, egraph: &EGraph, region: &Region<'_>) -> Option<Choice> {

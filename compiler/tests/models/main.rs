@@ -9,6 +9,7 @@ mod dynamic;
 mod explain;
 mod leaves;
 mod memory;
+mod npu;
 mod recorded;
 mod replay;
 mod rules;
