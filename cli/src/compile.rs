@@ -37,6 +37,7 @@ pub enum Emit {
 Examples:
   adze compile model.onnx --target x86_64-linux -o out/           object, library, header, manifest
   adze compile model.onnx --target c99 -o out/                    C99 source instead of object and library
+  adze compile model.onnx --target bm1684x -o model.bmodel        commands for a neural processor, as one file
   adze compile model.onnx --cpu x86-64-v2,x86-64-v3,x86-64-v4 -o out/   three versions, chosen by `init`
   adze compile model.onnx --dim batch=1 --dim seq=1..32 -o out/   one object for all lengths up to 32
   adze compile model.onnx --state h=h_out -o out/                 a state that is updated in place
@@ -226,6 +227,9 @@ pub fn declare_states(graph: &mut Graph, model: &ModelArgs) -> Result<(), Error>
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
+    if crate::npu::is_npu(args.build.target.as_deref()) {
+        return compile_npu(args);
+    }
     let options = args.build.options()?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     let mut dependencies = loaded.files.clone();
@@ -263,6 +267,21 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         trace.report.missed.iter().for_each(|missed| println!("note: {missed}"));
     }
     write_files(&package, folder, &write, args.verbose)
+}
+
+/// Compiles for a neural processor: one file, no stages.
+fn compile_npu(args: &CompileArgs) -> Result<(), Failure> {
+    let Some(file) = args.output.as_deref().filter(|_| args.stop_after.is_none()) else {
+        let stages = "stages: found --stop-after, accepted for a neural processor: none (`adze disasm` lists commands)";
+        return Err(Error::Options(stages.into()).into());
+    };
+    if args.emit != Emit::Object || !args.build.cpu.is_empty() || !args.model.states.is_empty() {
+        let accepted = "--emit, --cpu, --state: accepted for a neural processor: none of them";
+        return Err(Error::Options(accepted.into()).into());
+    }
+    let mut loaded = load(&args.model.model, &args.model.import_options())?;
+    supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
+    crate::npu::compile(&loaded.graph, file, args.verbose)
 }
 
 /// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.
