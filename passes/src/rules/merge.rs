@@ -106,7 +106,7 @@ fn biased(egraph: &EGraph, class: Id, node: &ENode) -> Option<(Key, Part)> {
     let ((x, op, rest, None, _), part) = inner? else { return None };
     let row = egraph[bias].data.fixed && ty(egraph, bias)?.shape == [part.outputs.clone()];
     (row && !matches!(op, Op::Conv(_)))
-        .then(|| ((x, op, rest, Some(1), true), Part { class, bias: Some(bias), ..part }))
+        .then_some(((x, op, rest, Some(1), true), Part { class, bias: Some(bias), ..part }))
 }
 
 /// Whether an elementwise operator reads the value: it would join the operator that makes it, but not one that copies.
