@@ -81,7 +81,8 @@ class Net:
         y = self.node("Add", [self.real(a), self.real(b)])
         if relu:
             y = self.node("Relu", [y])
-        value = self.stored(y, np.float32(1.3 * max(a[1], b[1])), relu)
+        # A power of two, so that the quotient by it is exact and the sum the model's for every pair of bytes.
+        value = self.stored(y, np.float32(2 ** np.ceil(np.log2(1.2 * max(a[1], b[1])))), relu)
         self.channels[value[0]] = self.channels[a[0]]
         return value
 
