@@ -7,8 +7,10 @@ mod check;
 mod compile;
 mod diag;
 mod fit;
+mod html;
 mod io;
 mod layers;
+mod npu;
 mod opt;
 mod quantize;
 mod report;
@@ -66,6 +68,8 @@ enum Command {
     Fit(fit::FitArgs),
     /// Report what a build costs, as stable text or JSON
     Report(report::ReportArgs),
+    /// List the commands of a package for a neural processor, or of the package that a model would become
+    Disasm(npu::DisasmArgs),
     /// Compare two reports
     Diff(report::DiffArgs),
     /// Time a compiled model on this machine
@@ -93,6 +97,7 @@ fn run_command(command: &Command) -> Result<(), Failure> {
         Command::Opt(args) => opt::opt(args),
         Command::Fit(args) => fit::fit(args),
         Command::Report(args) => report::report(args),
+        Command::Disasm(args) => npu::disasm(args),
         Command::Diff(args) => report::diff(args),
         Command::Bench(args) => bench::bench(args),
         Command::Targets => {

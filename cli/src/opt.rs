@@ -7,6 +7,7 @@ use adze_compiler::build::finish;
 use adze_compiler::package::WriteOptions;
 use adze_compiler::replay::{read_stage, supply};
 use adze_compiler::stage::{Artifact, Stage, Trace, run_pass};
+use adze_passes::pass::PassOptions;
 use adze_passes::pipeline;
 use adze_targets::cpu::CpuModel;
 use clap::Args;
@@ -59,8 +60,9 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
             return Err(Error::Options(found.into()).into());
         };
         let (mut graph, model) = (*graph, CpuModel::new(options.machine.clone()));
+        let passes_options = PassOptions { optimizer: options.optimizer, ..PassOptions::default() };
         for name in passes {
-            graph = run_pass(&graph, name, &model, &mut trace)?;
+            graph = run_pass(&graph, name, &passes_options, &model, &mut trace)?;
         }
         print_trace(&trace, args.verbose);
         let next = pipeline::DEFAULT
@@ -98,14 +100,20 @@ fn print_trace(trace: &Trace, verbose: bool) {
     if !verbose {
         return;
     }
-    for run in &trace.report.runs {
-        let [before, after] = run.nodes;
-        eprintln!("{}: {:?}, {before} nodes -> {after}, {:.1} ms", run.name, run.changed, run.time.as_secs_f64() * 1e3);
-    }
+    print_runs(trace);
     for missed in &trace.report.missed {
         eprintln!("missed: {missed}");
     }
     for note in &trace.notes {
         eprintln!("note: {note}");
+    }
+}
+
+/// Prints what each pass did, and how long it took, to standard error.
+pub fn print_runs(trace: &Trace) {
+    for run in &trace.report.runs {
+        let ([before, after], time) = (run.nodes, run.time.as_secs_f64() * 1e3);
+        let detail = if run.detail.is_empty() { String::new() } else { format!(" ({})", run.detail) };
+        eprintln!("{}: {:?}, {before} nodes -> {after}, {time:.1} ms{detail}", run.name, run.changed);
     }
 }

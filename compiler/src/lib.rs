@@ -10,6 +10,7 @@ pub mod link;
 pub mod load;
 pub mod mapped;
 pub mod nodes;
+pub mod npu;
 pub mod onnx;
 pub mod package;
 pub mod profile;

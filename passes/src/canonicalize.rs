@@ -8,7 +8,7 @@ use adze_ir::extent::Extent;
 use adze_ir::graph::{ConstEntry, Graph, Node, ValueId};
 use adze_ir::ops::{Binary, BinaryFn, Clip, Op, Reshape, Transpose, Unary, UnaryFn};
 use adze_ir::tensor::Tensor;
-use adze_ir::types::TensorType;
+use adze_ir::types::{DType, TensorType};
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rebuild::{Rewrite, Site, add1, rebuild};
@@ -26,10 +26,12 @@ impl Pass for Canonicalize {
     }
 
     fn docs(&self) -> &'static str {
-        "Removes identities (reshape, transpose, slice, expand, pad, cast, clip that change nothing; x · 1, x - 0, x / 1), \
-         composes reshapes, transposes and clips, turns a clip at zero into relu and a subtracted constant into an added \
-         one, sorts operands of commutative operators (constants last), and shares equal nodes. All of it is exact: \
-         x + 0 stays for floats, because -0 + 0 is +0; x · 0 stays, because x may be infinite."
+        "Removes identities (reshape, transpose, slice, expand, pad, cast, clip that change nothing; x · 1, x - 0, x / 1, \
+         max(x, -inf)), composes reshapes, transposes, clips and casts that lose nothing, turns a clip at zero into relu, \
+         max and min with one number into clips, a subtracted constant into an added one, an added negation into a \
+         difference, x² into x · x and a division by a power of two into a product, sorts operands of commutative \
+         operators (constants last), and shares equal nodes. All of it is exact: x + 0 stays for floats, because -0 + 0 \
+         is +0; x · 0 stays, because x may be infinite."
     }
 
     fn exactness(&self) -> Exactness {
@@ -154,8 +156,31 @@ fn simplify(out: &mut Graph, site: &Site<'_>) -> Result<Option<ValueId>, PassErr
             }
             compose(out, x, |inner| compose_clips(clip, inner), site)
         }
+        Op::Cast(_) => {
+            let made = out.producer(x).and_then(|(_, inner)| compose_casts(out, site.op(), inner));
+            compose(out, x, |_| made.clone(), site)
+        }
+        Op::Where(_) if site.input(1) == site.input(2) => {
+            let shape = out.infer(site.op(), site.inputs).ok().map(|mut types| types.remove(0).shape);
+            Ok(site.input(1).filter(|&v| shape.as_ref() == Some(&out.ty(v).shape)))
+        }
         Op::Binary(op) => binary(out, site, op.function),
         _ => Ok(None),
+    }
+}
+
+/// Two casts as one, where the first keeps every number.
+fn compose_casts(out: &Graph, outer: &Op, inner: &Node) -> Option<Op> {
+    let Op::Cast(first) = &inner.op else { return None };
+    let from = out.ty(inner.inputs.first().copied().flatten()?).dtype;
+    keeps_all(from, first.to).then(|| outer.clone())
+}
+
+/// Whether every number of a dtype is one of another.
+fn keeps_all(from: DType, to: DType) -> bool {
+    match (from.int_range(), to.int_range()) {
+        (Some((low, high)), Some((lowest, highest))) => from != DType::Bool && lowest <= low && high <= highest,
+        _ => matches!((from, to), (DType::F16 | DType::Bf16, DType::F32 | DType::F64) | (DType::F32, DType::F64)),
     }
 }
 
@@ -279,10 +304,73 @@ fn binary(out: &mut Graph, site: &Site<'_>, function: BinaryFn) -> Result<Option
     if same(b) && is_commutative(function) && constant(a).is_some_and(|c| is_right_neutral(function, c, &result)) {
         return Ok(Some(b));
     }
-    if function == BinaryFn::Sub && result.dtype.is_float() {
-        return subtract_constant(out, site, a, b);
+    if !result.dtype.is_float() && !function.is_comparison() {
+        return Ok(None);
     }
-    Ok(None)
+    match (function, constant(b)) {
+        (BinaryFn::Sub, _) => subtract_constant(out, site, a, b),
+        (BinaryFn::Add, _) => add_negated(out, site, a, b),
+        // Squares of 24 bits are exact in the interpreter's 53.
+        (BinaryFn::Pow, Some(2.0)) if same(a) && result.dtype != DType::F64 => {
+            Ok(Some(add1(out, Binary { function: BinaryFn::Mul }, &[a, a], site.loc(), NAME)?))
+        }
+        (BinaryFn::Max | BinaryFn::Min, Some(c)) if same(a) => extreme(out, site, function, a, c),
+        (BinaryFn::Div, Some(c)) if power_of_two(c) => divide(out, site, a, b, c),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a number and its reciprocal are normal powers of two in single and half precision.
+fn power_of_two(c: f64) -> bool {
+    (2f64.powi(-14)..=2f64.powi(14)).contains(&c.abs()) && c.to_bits() & ((1 << 52) - 1) == 0
+}
+
+/// `x / 2^n` as `x · 2^-n`, which is the same bits and several times as fast.
+fn divide(out: &mut Graph, site: &Site<'_>, a: ValueId, b: ValueId, c: f64) -> Result<Option<ValueId>, PassError> {
+    let Some(entry) = out.constant(b) else { return Ok(None) };
+    let Some(data) = entry.data() else { return Ok(None) };
+    let tensor = Tensor::from_f64(data.dtype(), data.shape(), &vec![1.0 / c; data.elems()]);
+    let name = entry.name.clone();
+    let id = out.consts.push(ConstEntry::new(name, tensor));
+    let factor = out.add_const(id, site.loc());
+    Ok(Some(add1(out, Binary { function: BinaryFn::Mul }, &[a, factor], site.loc(), NAME)?))
+}
+
+/// `max` or `min` with one number as a clip; zeros differ in their signs, but for `max(x, +0)`.
+fn extreme(
+    out: &mut Graph,
+    site: &Site<'_>,
+    function: BinaryFn,
+    x: ValueId,
+    c: f64,
+) -> Result<Option<ValueId>, PassError> {
+    let bound = Some(F64::new(c));
+    let clip = match function {
+        _ if c.is_nan() => return Ok(None),
+        BinaryFn::Max if c.to_bits() == 0 => Clip { min: bound, max: None },
+        _ if c == 0.0 || c.is_infinite() => return Ok(None),
+        BinaryFn::Max => Clip { min: bound, max: None },
+        _ => Clip { min: None, max: bound },
+    };
+    if let Some(joined) = compose(out, x, |inner| compose_clips(&clip, inner), site)? {
+        return Ok(Some(joined));
+    }
+    let op = clip_is_relu(&clip, out.ty(x)).unwrap_or_else(|| clip.into());
+    Ok(Some(add1(out, op, &[x], site.loc(), NAME)?))
+}
+
+/// `x + (-y)` as `x - y`, which is the same bits.
+fn add_negated(out: &mut Graph, site: &Site<'_>, a: ValueId, b: ValueId) -> Result<Option<ValueId>, PassError> {
+    let negated = |v: ValueId| match out.producer(v) {
+        Some((_, node)) if matches!(&node.op, Op::Unary(op) if op.function == UnaryFn::Neg) => node.inputs[0],
+        _ => None,
+    };
+    let difference = match (negated(a), negated(b)) {
+        (_, Some(y)) => [a, y],
+        (Some(y), _) => [b, y],
+        _ => return Ok(None),
+    };
+    Ok(Some(add1(out, Binary { function: BinaryFn::Sub }, &difference, site.loc(), NAME)?))
 }
 
 /// Whether `x op c` is `x` bit for bit.
@@ -305,6 +393,8 @@ fn is_right_neutral(function: BinaryFn, c: f64, ty: &TensorType) -> bool {
             }
         }
         BinaryFn::Mul | BinaryFn::Div | BinaryFn::Pow => one,
+        BinaryFn::Max if ty.dtype.is_float() => c == f64::NEG_INFINITY,
+        BinaryFn::Min if ty.dtype.is_float() => c == f64::INFINITY,
         BinaryFn::BitOr | BinaryFn::BitXor | BinaryFn::ShiftLeft | BinaryFn::ShiftRight => zero,
         _ => false,
     }

@@ -33,6 +33,18 @@ pub enum Changed {
     No,
 }
 
+/// How the e-graph stage goes about its rules. All but the first are for measuring what it is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimizer {
+    /// All rules in one e-graph, and the cheapest form out of it.
+    #[default]
+    Joint,
+    /// The same rules one after another in a fixed order, each applied wherever it matches.
+    Greedy,
+    /// Only what takes batch normalisation, scales and biases into weights.
+    Canonical,
+}
+
 /// What passes may be told.
 #[derive(Clone, Debug)]
 pub struct PassOptions {
@@ -44,11 +56,19 @@ pub struct PassOptions {
     pub growth_limit: usize,
     /// Cycles that one unit of the error of an alternative (`choice`) weighs.
     pub error_weight: f64,
+    /// How the e-graph stage works.
+    pub optimizer: Optimizer,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        Self { fold_limit_bytes: 1 << 16, iterations: 12, growth_limit: 24, error_weight: 1e9 }
+        Self {
+            fold_limit_bytes: 1 << 16,
+            iterations: 12,
+            growth_limit: 24,
+            error_weight: 1e9,
+            optimizer: Optimizer::default(),
+        }
     }
 }
 
@@ -79,12 +99,14 @@ pub struct PassCx<'a> {
     pub costs: &'a dyn CostModel,
     pub(crate) pass: &'static str,
     pub(crate) missed: Vec<Missed>,
+    /// What the pass says of its run.
+    pub(crate) detail: String,
 }
 
 impl<'a> PassCx<'a> {
     /// Surroundings with these options and costs.
     pub fn new(options: &'a PassOptions, costs: &'a dyn CostModel) -> Self {
-        Self { options, costs, pass: "", missed: Vec::new() }
+        Self { options, costs, pass: "", missed: Vec::new(), detail: String::new() }
     }
 
     /// The costs of [`PlainMachine`].

@@ -44,6 +44,8 @@ pub struct PassRun {
     pub exactness: Exactness,
     /// Nodes before and after.
     pub nodes: [usize; 2],
+    /// What it says of its run, for people.
+    pub detail: String,
     /// Wall clock; for people, never written into outputs.
     pub time: Duration,
 }
@@ -93,7 +95,8 @@ impl Runner<'_> {
                 verify_graph(graph).map_err(|violations| PassError::Broken { pass: pass.name(), violations })?;
             }
             let nodes = [before, graph.order().len()];
-            report.runs.push(PassRun { name: pass.name(), changed, exactness: pass.exactness(), nodes, time });
+            let (name, exactness, detail) = (pass.name(), pass.exactness(), std::mem::take(&mut cx.detail));
+            report.runs.push(PassRun { name, changed, exactness, nodes, detail, time });
             dump(pass.name(), graph);
             if self.stop_after == Some(pass.name()) {
                 break;

@@ -8,6 +8,7 @@ mod cross;
 mod dynamic;
 mod leaves;
 mod memory;
+mod npu;
 mod recorded;
 mod replay;
 mod seeded;

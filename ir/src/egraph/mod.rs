@@ -4,17 +4,24 @@
 //! `(relu ?r (conv ?a ?x ?w))`. An e-class means *equal within its rules' exactness*. Nothing here is an artefact: dumps
 //! are for reading.
 
+mod exact;
 mod extract;
 mod facts;
+mod greedy;
 mod node;
+mod reads;
+mod recipe;
 mod region;
 mod rule;
 mod search;
 
-pub use extract::{Choice, Goal, extract};
+pub use extract::{Choice, Goal, extract, gap};
 pub use facts::{Facts, Known, RuleBug};
+pub use greedy::apply_everywhere;
 pub use node::{ENode, Kind};
-pub use region::{Built, Region, RegionError};
+pub use reads::{Expr, Read, Test, ask, value};
+pub use recipe::{Built, Part, Recipe, RegionError, Source};
+pub use region::{Form, Region};
 pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate};
 
 /// egg's e-graph over our e-nodes and facts.

@@ -6,6 +6,7 @@ use egg::{
     Applier, Id, Language, Pattern, PatternAst, Rewrite, Runner, SimpleScheduler, StopReason, Subst, Symbol, Var,
 };
 
+use super::reads::{Test, ask};
 use super::{EGraph, ENode, Known};
 use crate::exact::Exactness;
 use crate::ops::{Choice, Op, OpAttrs};
@@ -79,10 +80,20 @@ impl<'a> Match<'a> {
         self.egraph[self.id(name)].data.fixed
     }
 
-    /// The bytes of a constant.
+    /// Whether a value is a constant and not only computed from some.
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.egraph[self.id(name)].data.constant.is_some()
+    }
+
+    /// The bytes of a constant. To ask one thing about a vector, [`Match::ask`] lets regions with other bytes share the answer.
     pub fn data(&self, name: &str) -> Option<&'a Tensor> {
-        let id = self.egraph[self.id(name)].data.constant?;
-        self.egraph.analysis.consts.get(id)?.data()
+        self.egraph.analysis.data(self.egraph[self.id(name)].data.constant?)
+    }
+
+    /// Whether something holds for the bytes of a small value that is computed from constants, and a number; `None` when it is
+    /// none.
+    pub fn ask(&self, name: &str, test: Test, number: f64) -> Option<bool> {
+        ask(self.egraph, self.id(name), test, number)
     }
 }
 

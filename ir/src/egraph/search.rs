@@ -1,7 +1,8 @@
 //! Local search around an extracted choice.
 //!
 //! A step takes another way of one class and completes it: classes that the choice has already cost nothing more, others
-//! take the way that is then cheapest. It is kept when the true weight of the whole falls.
+//! take the way that is then cheapest. It is kept when the true weight of the whole falls. The results of one operator are
+//! taken together: it never pays for one of them alone.
 
 use super::extract::{Found, Table};
 
@@ -19,7 +20,7 @@ pub(super) fn as_tree(table: &Table, root: usize) -> Option<Found> {
 /// A choice that no single step makes cheaper, or the last one when the limit is reached.
 pub(super) fn improve(table: &Table, root: usize, mut found: Found) -> Found {
     let mut left = LIMIT;
-    while let Some(better) = step(table, root, &found, &mut left) {
+    while let Some(better) = together(table, root, &found, &mut left).or_else(|| step(table, root, &found, &mut left)) {
         found = better;
     }
     found
@@ -40,13 +41,61 @@ fn step(table: &Table, root: usize, found: &Found, left: &mut usize) -> Option<F
     None
 }
 
+/// The first operator with several results that pays when all classes that could take one of them do.
+fn together(table: &Table, root: usize, found: &Found, left: &mut usize) -> Option<Found> {
+    for (operator, takers) in &table.results {
+        let mut chosen = found.chosen.clone();
+        let mut turned = 0;
+        for &(class, way) in takers {
+            if chosen[class].is_some_and(|old| old != way) {
+                chosen[class] = Some(way);
+                turned += 1;
+            }
+        }
+        *left = left.checked_sub(found.classes.len())?;
+        if turned == 0 {
+            continue;
+        }
+        let wanted: Vec<usize> = if chosen[*operator].is_none() { vec![*operator] } else { Vec::new() };
+        let Some(trial) = settle(table, chosen, &wanted, left) else { continue };
+        if let Some(next) = table.walk(root, &trial).filter(|next| next.weight < found.weight) {
+            return Some(next);
+        }
+    }
+    None
+}
+
 /// The choice with another way of a class.
 fn complete(table: &Table, found: &Found, class: usize, way: usize, left: &mut usize) -> Option<Vec<Option<usize>>> {
     let mut chosen = found.chosen.clone();
     chosen[class] = Some(way);
     let missing = |c: &usize| chosen[*c].is_none();
     let wanted: Vec<usize> = table.ways[way].children.iter().copied().filter(missing).collect();
-    settle(table, chosen, &wanted, left)
+    let mut chosen = settle(table, chosen, &wanted, left)?;
+    follow(table, found, class, &mut chosen, left)?;
+    Some(chosen)
+}
+
+/// Lets other classes use what a step brought in, where that makes them cheaper by themselves: several operators that one
+/// larger one replaces pay together or not at all.
+fn follow(table: &Table, found: &Found, class: usize, chosen: &mut [Option<usize>], left: &mut usize) -> Option<()> {
+    let fresh: Vec<usize> = (0..chosen.len()).filter(|&c| chosen[c].is_some() && found.chosen[c].is_none()).collect();
+    for &new in &fresh {
+        for &user in table.parents[new].iter().filter(|&&user| user != class) {
+            let Some(now) = found.chosen[user] else { continue };
+            let (start, end) = table.range[user];
+            *left = left.checked_sub(end - start)?;
+            let uses = |at: &usize| {
+                let children = &table.ways[*at].children;
+                children.contains(&new) && children.iter().all(|&child| chosen[child].is_some())
+            };
+            let cheapest = (start..end).filter(uses).min_by_key(|&at| table.ways[at].weight);
+            if let Some(at) = cheapest.filter(|&at| table.ways[at].weight < table.ways[now].weight) {
+                chosen[user] = Some(at);
+            }
+        }
+    }
+    Some(())
 }
 
 /// Chooses for the classes that are wanted and for all that they need.

@@ -352,7 +352,11 @@ fn parse_node(cursor: &mut Cursor, graph: &mut Graph, values: &mut Values) -> Pa
     Ok(())
 }
 
+/// Types of all results, or nothing where those of the type rule are meant.
 fn parse_result_types(cursor: &mut Cursor, graph: &mut Graph, outputs: &[ValueId]) -> Parsed<()> {
+    if !matches!(cursor.peek(), Token::Punct(':')) {
+        return Ok(());
+    }
     for (index, &output) in outputs.iter().enumerate() {
         cursor.expect(if index == 0 { ':' } else { ',' })?;
         let pos = cursor.pos();

@@ -6,7 +6,14 @@ use adze_ir::exact::{Exactness, NORM_TRANSCENDENTAL};
 use adze_ir::ops::{Gelu, HardSigmoid, Op, Swish, Unary, UnaryFn};
 use egg::{Id, Subst};
 
-use super::support::{float, id, is_number, near};
+use super::support::{id, is_number, near};
+
+/// A spelling of the tanh form of gelu: what stands before and after the sum with 1, and the cubic term.
+macro_rules! gelu_tanh {
+    ($before:literal, $after:literal, $cube:literal) => {
+        concat!($before, "(tanh ?t (mul ?r (add ?q ?x ", $cube, ") ?slope)) ?one", $after)
+    };
+}
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -30,12 +37,32 @@ pub(super) const RULES: &[Rule] = &[
         make: |g, s| unary(g, s, Unary { function: UnaryFn::HardSwish }),
     },
     Rule {
+        name: "hard-swish-of-clip",
+        left: &[
+            "(div ?d (mul ?m ?x (clip ?c (add ?p ?x ?three))) ?six)",
+            "(mul ?d (mul ?m ?x (clip ?c (add ?p ?x ?three))) ?sixth)",
+        ],
+        right: "(hard_swish ?x)",
+        conditions: &[
+            Condition { name: "clipped to 0..6", holds: |m| clips(m, 0.0, 6.0) },
+            Condition { name: "constants 3 and 6", holds: three_and_six },
+        ],
+        exactness: Exactness::Norm(NORM_TRANSCENDENTAL),
+        sound: "the definition; roundings differ",
+        helps: "one pass over the tensor, and an epilogue of a convolution",
+        make: |g, s| unary(g, s, Unary { function: UnaryFn::HardSwish }),
+    },
+    Rule {
         name: "hard-sigmoid",
-        left: &["(div ?d (clip ?c (add ?p ?x ?three)) ?six)", "(div ?d (clip ?c (add ?p ?three ?x)) ?six)"],
+        left: &[
+            "(div ?d (clip ?c (add ?p ?x ?three)) ?six)",
+            "(div ?d (clip ?c (add ?p ?three ?x)) ?six)",
+            "(mul ?d (clip ?c (add ?p ?x ?three)) ?sixth)",
+        ],
         right: "(hard_sigmoid{alpha=1/6, beta=1/2} ?x)",
         conditions: &[
             Condition { name: "clipped to 0..6", holds: |m| clips(m, 0.0, 6.0) },
-            Condition { name: "constants 3 and 6", holds: |m| is_number(m, "three", 3.0) && is_number(m, "six", 6.0) },
+            Condition { name: "constants 3 and 6", holds: three_and_six },
         ],
         exactness: Exactness::Norm(NORM_TRANSCENDENTAL),
         sound: "min(max(x + 3, 0), 6) / 6 = min(max(x / 6 + 1/2, 0), 1)",
@@ -65,10 +92,33 @@ pub(super) const RULES: &[Rule] = &[
         make: |g, s| unary(g, s, Gelu { tanh: false }),
     },
     Rule {
+        name: "gelu-tanh",
+        left: &[
+            gelu_tanh!("(mul ?m ?x (mul ?n (add ?p ", ") ?half))", "(mul ?c1 ?x (mul ?c2 ?x (mul ?c3 ?x ?cubic)))"),
+            gelu_tanh!("(mul ?m (mul ?n ?x (add ?p ", ")) ?half)", "(mul ?c1 ?x (mul ?c2 ?x (mul ?c3 ?x ?cubic)))"),
+            gelu_tanh!("(mul ?m (mul ?n ?x ?half) (add ?p ", "))", "(mul ?c1 ?x (mul ?c2 ?x (mul ?c3 ?x ?cubic)))"),
+            gelu_tanh!("(mul ?m ?x (mul ?n (add ?p ", ") ?half))", "(mul ?c1 (pow ?c2 ?x ?three) ?cubic)"),
+            gelu_tanh!("(mul ?m (mul ?n ?x (add ?p ", ")) ?half)", "(mul ?c1 (pow ?c2 ?x ?three) ?cubic)"),
+            gelu_tanh!("(mul ?m (mul ?n ?x ?half) (add ?p ", "))", "(mul ?c1 (pow ?c2 ?x ?three) ?cubic)"),
+            gelu_tanh!("(mul ?m ?x (mul ?n (add ?p ", ") ?half))", "(mul ?c1 (mul ?c2 ?x (mul ?c3 ?x ?x)) ?cubic)"),
+            gelu_tanh!("(mul ?m (mul ?n ?x (add ?p ", ")) ?half)", "(mul ?c1 (mul ?c2 ?x (mul ?c3 ?x ?x)) ?cubic)"),
+            gelu_tanh!("(mul ?m (mul ?n ?x ?half) (add ?p ", "))", "(mul ?c1 (mul ?c2 ?x (mul ?c3 ?x ?x)) ?cubic)"),
+        ],
+        right: "(gelu{tanh} ?x)",
+        conditions: &[
+            Condition { name: "constants 1/2 and 1", holds: |m| is_number(m, "half", 0.5) && is_number(m, "one", 1.0) },
+            Condition { name: "constants 0.044715 and √(2/π), and the third power", holds: tanh_constants },
+        ],
+        exactness: Exactness::Norm(NORM_TRANSCENDENTAL),
+        sound: "the definition; roundings differ",
+        helps: "one pass over the tensor instead of eight, and an epilogue of a matrix product",
+        make: |g, s| unary(g, s, Gelu { tanh: true }),
+    },
+    Rule {
         name: "mish",
         left: &["(mul ?m ?x (tanh ?t (softplus ?s ?x)))", "(mul ?m (tanh ?t (softplus ?s ?x)) ?x)"],
         right: "(mish ?x)",
-        conditions: &[Condition { name: "floats", holds: |m| float(m, "x") }],
+        conditions: &[],
         exactness: Exactness::Norm(NORM_TRANSCENDENTAL),
         sound: "the definition; one rounding instead of three",
         helps: "one pass over the tensor",
@@ -94,4 +144,14 @@ fn root_of_two(m: &Match<'_>) -> bool {
         Some(_) => is_number(m, "root", std::f64::consts::SQRT_2),
         None => is_number(m, "inv", std::f64::consts::FRAC_1_SQRT_2),
     }
+}
+
+fn three_and_six(m: &Match<'_>) -> bool {
+    let six = if m.find("six").is_some() { is_number(m, "six", 6.0) } else { is_number(m, "sixth", 1.0 / 6.0) };
+    is_number(m, "three", 3.0) && six
+}
+
+fn tanh_constants(m: &Match<'_>) -> bool {
+    let cube = m.find("c3").is_some() || is_number(m, "three", 3.0);
+    cube && is_number(m, "cubic", 0.044715) && is_number(m, "slope", (2.0 / std::f64::consts::PI).sqrt())
 }

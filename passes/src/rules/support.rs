@@ -1,14 +1,13 @@
 //! What rules have in common: readings of matches, small builders.
 
 use adze_ir::attrs::F64;
+pub(super) use adze_ir::egraph::value;
 use adze_ir::egraph::{EGraph, Match, add_const, add_op};
 use adze_ir::extent::Extent;
-use adze_ir::ops::{Binary, BinaryFn, Op, Reshape};
+use adze_ir::ops::{Binary, BinaryFn, Op, Reshape, Transpose};
 use adze_ir::tensor::Tensor;
+use adze_ir::types::{DType, TensorType};
 use egg::{Id, Subst};
-
-/// Constants whose values conditions read: vectors, not weights.
-const READ_BYTES: usize = 1 << 18;
 
 /// Adds a binary operator.
 pub(super) fn binary(egraph: &mut EGraph, function: BinaryFn, a: Id, b: Id) -> Option<Id> {
@@ -44,12 +43,30 @@ pub(super) fn find(egraph: &EGraph, subst: &Subst, name: &str) -> Option<Id> {
     Match { egraph, subst }.find(name)
 }
 
+/// The elements of a small value that is computed from constants.
+pub(super) fn numbers(m: &Match<'_>, name: &str) -> Option<Vec<f64>> {
+    Some(value(m.egraph, m.id(name))?.to_f64())
+}
+
+/// The one number that all elements of a small float constant are.
+pub(super) fn number(m: &Match<'_>, name: &str) -> Option<f64> {
+    if !float(m, name) {
+        return None;
+    }
+    let alike = |data: &Tensor, _: f64| {
+        let values = data.to_f64();
+        values.first().is_some_and(|first| values.iter().all(|v| v == first))
+    };
+    // Vectors that differ in this only need not be the same.
+    m.ask(name, alike, 0.0).filter(|alike| *alike)?;
+    numbers(m, name)?.first().copied()
+}
+
 /// Whether a constant is this one number, in the dtype's precision.
 pub(super) fn is_number(m: &Match<'_>, name: &str, value: f64) -> bool {
-    let Some(data) = m.data(name).filter(|d| d.elems() == 1 && d.dtype().is_float()) else { return false };
-    let wanted = Tensor::from_f64(data.dtype(), &[], &[value]).to_f64()[0];
+    let (Some(found), Some(ty)) = (number(m, name), m.ty(name)) else { return false };
     // Exporters write 1.4142 in single precision or as a division: a few units in the last place are the same number.
-    (data.to_f64()[0] - wanted).abs() <= wanted.abs() * 4.0 * f64::from(f32::EPSILON)
+    near(F64::new(found), Tensor::from_f64(ty.dtype, &[], &[value]).to_f64()[0])
 }
 
 /// Whether an attribute is this number up to single precision.
@@ -57,12 +74,19 @@ pub(super) fn near(found: F64, wanted: f64) -> bool {
     (found.get() - wanted).abs() <= wanted.abs() * 4.0 * f64::from(f32::EPSILON)
 }
 
-/// Whether all elements of a constant are finite. Expressions of constants were made by rules from finite ones.
+/// Whether all elements of a small value that is computed from constants are finite.
 pub(super) fn finite(m: &Match<'_>, name: &str) -> bool {
-    match m.data(name) {
-        Some(data) => data.bytes().len() <= READ_BYTES && data.to_f64().iter().all(|v| v.is_finite()),
-        None => m.fixed(name) && m.egraph[m.id(name)].data.constant.is_none(),
-    }
+    m.ask(name, |data, _| data.to_f64().iter().all(|v| v.is_finite()), 0.0) == Some(true)
+}
+
+/// Whether all numbers are normal in a dtype: neither zero nor so small or large that digits are lost.
+pub(super) fn all_normal(dtype: DType, values: &[f64]) -> bool {
+    let (low, high) = match dtype {
+        DType::F16 => (2f64.powi(-14), 65504.0),
+        DType::F64 => (f64::MIN_POSITIVE, f64::MAX),
+        _ => (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX)),
+    };
+    values.iter().all(|v| (low..=high).contains(&v.abs()))
 }
 
 /// Whether a constant broadcasts along one axis of a value of that rank only; scalars do along any.
@@ -85,4 +109,51 @@ pub(super) fn vector(egraph: &mut EGraph, c: Id, len: &Extent) -> Option<Id> {
     }
     let one = reshape(egraph, c, vec![Extent::ONE])?;
     add_op(egraph, adze_ir::ops::Expand { shape: vec![len.clone()] }, &[one])
+}
+
+/// The type of a value with one result, for makers.
+pub(super) fn ty(egraph: &EGraph, id: Id) -> Option<&TensorType> {
+    egraph[id].data.ty()
+}
+
+/// Whether two shapes differ in axes of extent 1 only.
+pub(super) fn moves_units(from: &[Extent], to: &[Extent]) -> bool {
+    solid(from).into_iter().map(|axis| &from[axis]).eq(solid(to).into_iter().map(|axis| &to[axis]))
+}
+
+/// Axes whose extent is not 1.
+pub(super) fn solid(shape: &[Extent]) -> Vec<usize> {
+    (0..shape.len()).filter(|&axis| shape[axis] != Extent::ONE).collect()
+}
+
+/// The permutation that undoes one.
+pub(super) fn inverse(perm: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; perm.len()];
+    perm.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
+    inverse
+}
+
+/// Whether a permutation changes nothing.
+pub(super) fn is_identity(perm: &[usize]) -> bool {
+    perm.iter().enumerate().all(|(at, &axis)| at == axis)
+}
+
+/// Adds a transpose; none where it changes nothing.
+pub(super) fn transpose(egraph: &mut EGraph, x: Id, perm: Vec<usize>) -> Option<Id> {
+    if is_identity(&perm) {
+        return Some(x);
+    }
+    add_op(egraph, Transpose { perm }, &[x])
+}
+
+/// A shape with axes of extent 1 in front up to a rank.
+pub(super) fn padded(shape: &[Extent], rank: usize) -> Vec<Extent> {
+    let missing = rank.saturating_sub(shape.len());
+    std::iter::repeat_n(Extent::ONE, missing).chain(shape.iter().cloned()).collect()
+}
+
+/// Whether broadcasting an operand to a value leaves the value's shape as it is.
+pub(super) fn broadcasts_to(operand: &[Extent], shape: &[Extent]) -> bool {
+    let Some(missing) = shape.len().checked_sub(operand.len()) else { return false };
+    operand.iter().zip(&shape[missing..]).all(|(dim, len)| *dim == Extent::ONE || dim == len)
 }
