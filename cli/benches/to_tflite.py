@@ -33,10 +33,13 @@ def convert(path, out, timeout):
     """None, or what went wrong."""
     with tempfile.TemporaryDirectory(prefix="adze-tflite-") as folder:
         # Beside this interpreter, which may not be the one that PATH finds.
-        command = [str(pathlib.Path(sys.executable).parent / "onnx2tf"), "-i", str(path), "-o", folder, "-n"]
+        command = [str(pathlib.Path(sys.executable).parent / "onnx2tf"), "-i", str(path.resolve()), "-o", folder, "-n"]
         command += ["-ois", *extents(path)]
+        # Pictures that onnx2tf compares itself on, and fetches unless they are there; what they show does not matter.
+        pictures = np.random.default_rng(1).random((20, 128, 128, 3), np.float32)
+        np.save(pathlib.Path(folder, "calibration_image_sample_data_20x128x128x3_float32.npy"), pictures)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=folder)
         except subprocess.TimeoutExpired:
             return f"took more than {timeout} s"
         made = sorted(pathlib.Path(folder).glob("*_float32.tflite"))

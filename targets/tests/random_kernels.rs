@@ -14,7 +14,7 @@ use adze_targets::cpu::kernel::{
     Access, BinOp, Cmp, Cond, Cvt, Elem, Kernel, KernelBuilder, Param, Type, UnOp, Value, text, verify,
 };
 use adze_targets::cpu::object::ObjectBuilder;
-use adze_targets::cpu::{CodegenError, Machine};
+use adze_targets::cpu::{Arch, CodegenError, Machine};
 use proptest::prelude::*;
 
 const ELEMS: [(Elem, DType); 6] = [
@@ -455,6 +455,48 @@ fn loads_need_no_alignment() {
             assert_eq!(buffers[1].as_ref(), wanted[1], "{} {elem}", machine.name);
         }
     }
+}
+
+/// What lies behind the first lanes is neither read nor written: there is no memory.
+#[test]
+fn first_lanes_end_with_the_page() {
+    let machines = ["x86_64-v2", "x86_64-v3", "x86_64-v4", "aarch64", "riscv64gcv", "riscv64gcv_zvl256b"];
+    for machine in machines.map(|name| Machine::from_name(name).unwrap()) {
+        if machine.arch == Arch::X86_64 && !Machine::runnable().contains(&machine) {
+            continue;
+        }
+        for ((elem, dtype), input_last) in ELEMS.into_iter().flat_map(|elem| [(elem, false), (elem, true)]) {
+            let lanes = 64 / elem.bytes() as u16;
+            let counts = if machine.arch == Arch::X86_64 { 1..lanes } else { lanes / 2 - 1..lanes / 2 + 2 };
+            for count in counts {
+                first_lanes_end(&machine, (elem, dtype), (lanes, count), input_last);
+            }
+        }
+    }
+}
+
+fn first_lanes_end(machine: &Machine, (elem, dtype): (Elem, DType), (lanes, count): (u16, u16), input_last: bool) {
+    let mut b = KernelBuilder::new("first");
+    let declare = |b: &mut KernelBuilder, input: bool| match input {
+        true => b.param("x", dtype, Access::In),
+        false => b.param("y", dtype, Access::Out),
+    };
+    let params = [!input_last, input_last].map(|input| declare(&mut b, input));
+    let (x, y) = if input_last { (params[1], params[0]) } else { (params[0], params[1]) };
+    let value = b.load_first_as(x, 0, Type::vec(elem, lanes), count);
+    let doubled = b.add(value, value);
+    b.store_first(y, 0, doubled, count);
+    let kernel = b.finish();
+    let bytes = usize::from(count) * elem.bytes() as usize;
+    let memory = [vec![1u8; bytes], vec![1u8; bytes]];
+    let code = Emitter::new(machine).unwrap().compile(&kernel).unwrap();
+    let Some((status, after)) = qemu::run(machine, 8 * machine.vector_bytes, &code, &memory, &[], (0, 1)) else {
+        return;
+    };
+    let mut wanted = memory.clone();
+    let mut slices: Vec<&mut [u8]> = wanted.iter_mut().map(Vec::as_mut_slice).collect();
+    assert_eq!(interp::run(&kernel, &mut slices, &[], (0, 1), Options::default()), Ok(0));
+    assert_eq!((status, after.as_slice()), (0, wanted.as_slice()), "{}: {count} of {elem}x{lanes}", machine.name);
 }
 
 proptest! {

@@ -88,7 +88,7 @@ impl Body<'_> {
     pub fn set_first_lanes(&mut self, at: usize) {
         let rest = self.code.insts.split_off(at);
         for (lanes, mask) in std::mem::take(&mut self.first_lanes) {
-            let ones = self.code.gp_reg(Gp::Num((1i64 << lanes) - 1));
+            let ones = self.code.gp_reg(Gp::Num(i64::MAX >> (63 - lanes)));
             let operands = vec![Operand::Reg(mask, Width::K), Operand::Reg(ones, Width::B8)];
             self.code.op(Code::VEX_Kmovq_kr_r64, operands);
         }
