@@ -4,6 +4,7 @@
 
 pub mod canonicalize;
 pub mod catalog;
+mod contract;
 pub mod dead;
 pub mod decompose;
 pub mod fold;

@@ -6,6 +6,7 @@ use adze_ir::exact::Exactness;
 use adze_ir::graph::{Graph, NodeId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::TypeError;
+use adze_ir::quant::Requantize;
 use adze_ir::propose::{CostModel, PlainMachine};
 use adze_ir::verify::GraphViolation;
 
@@ -68,6 +69,8 @@ pub struct PassOptions {
     pub without: Option<&'static str>,
     /// How the e-graph stage works.
     pub optimizer: Optimizer,
+    /// The requantize contract that integer operators get; `None` leaves them theirs.
+    pub contract: Option<Requantize>,
 }
 
 impl Default for PassOptions {
@@ -81,6 +84,7 @@ impl Default for PassOptions {
             validate: false,
             without: None,
             optimizer: Optimizer::default(),
+            contract: None,
         }
     }
 }

@@ -18,6 +18,8 @@ pub const DEFAULT: &[&str] = &[
     "canonicalize",
     // While weights are still integers.
     "integers",
+    // Only when asked for.
+    "contract",
     // Before rules look at constants: shape arithmetic and weight preparation of the exporter end here.
     "fold-constants",
     // Algebra on whole operators, while composites are still whole.
