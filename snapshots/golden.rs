@@ -24,6 +24,7 @@ use adze_ir::text::{parse_graph, parse_program};
 use adze_ir::types::DType;
 use adze_ir::verify::{verify_graph, verify_program};
 use adze_passes::lower::{LowerOptions, lower};
+use adze_ir::quant::Requantize;
 use adze_passes::pass::PassOptions;
 use adze_passes::pipeline::{Runner, exactness_of};
 use adze_targets::cpu::Machine;
@@ -111,11 +112,13 @@ fn import(path: &Path) -> Outcome {
 fn passes(path: &Path) -> Outcome {
     let text = std::fs::read_to_string(path)?;
     let line = text.lines().next().unwrap_or_default();
-    let names = line.strip_prefix("// run: opt --passes=").ok_or("the first line is `// run: opt --passes=...`")?;
+    let shape = "the first line is `// run: opt --passes=...`, then perhaps ` --contract ...`";
+    let arguments = line.strip_prefix("// run: opt --passes=").ok_or(shape)?;
+    let (names, contract) = arguments.split_once(" --contract ").unwrap_or((arguments, ""));
     let names: Vec<&str> = names.split(',').collect();
     let before = graph(&text)?;
     let mut after = before.clone();
-    let options = PassOptions::default();
+    let options = PassOptions { contract: Requantize::from_name(contract), ..PassOptions::default() };
     let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after: None };
     let report = runner.run(&mut after, &names, &mut |_, _| {})?;
     let inputs = inputs(&before)?;

@@ -10,6 +10,7 @@ use adze_compiler::package::{Package, WriteOptions, write_package};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::{Graph, State};
+use adze_ir::quant::Requantize;
 use adze_passes::pass::{Optimizer, PassOptions};
 use adze_passes::pipeline;
 use adze_targets::cpu::{CodegenError, Machine};
@@ -120,9 +121,18 @@ pub struct BuildArgs {
     /// Constant data beyond this many bytes goes to a separate file
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "1024M")]
     pub inline_weights: u64,
+    /// How integer products and convolutions round their results: f32_rne as ONNX means it, or in integers, at most one unit
+    /// away, for machines without floats: mulshift_half_up, mulshift_tflite
+    #[arg(long, value_name = "CONTRACT", value_parser = parse_contract)]
+    pub contract: Option<Requantize>,
     /// How the e-graph stage works
     #[arg(long, value_enum, default_value_t = OptimizerArg::Joint, hide = true)]
     pub optimizer: OptimizerArg,
+}
+
+fn parse_contract(text: &str) -> Result<Requantize, String> {
+    let accepted = || Requantize::ALL.iter().map(|contract| contract.name()).collect::<Vec<_>>().join(", ");
+    Requantize::from_name(text).ok_or_else(|| format!("found `{text}`, accepted: {}", accepted()))
 }
 
 impl BuildArgs {
@@ -149,6 +159,7 @@ impl BuildArgs {
                     OptimizerArg::Greedy => Optimizer::Greedy,
                     OptimizerArg::Canonical => Optimizer::Canonical,
                 },
+                contract: self.contract,
                 ..PassOptions::default()
             },
             inline_weights_limit: usize::try_from(self.inline_weights).unwrap_or(usize::MAX),

@@ -79,8 +79,8 @@ impl Requantize {
     }
 }
 
-/// `scale = multiplier · 2^-shift` with `multiplier` in `2^30..2^31`.
-fn multiplier(scale: f32) -> Option<(i128, i32)> {
+/// `scale = multiplier · 2^-shift` with `multiplier` in `2^30..2^31`, exactly; `None` where it is not positive and finite.
+pub fn multiplier(scale: f32) -> Option<(i128, i32)> {
     if !(scale > 0.0 && scale.is_finite()) {
         return None;
     }

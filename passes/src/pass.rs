@@ -6,8 +6,8 @@ use adze_ir::exact::Exactness;
 use adze_ir::graph::{Graph, NodeId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::TypeError;
-use adze_ir::quant::Requantize;
 use adze_ir::propose::{CostModel, PlainMachine};
+use adze_ir::quant::Requantize;
 use adze_ir::verify::GraphViolation;
 
 use crate::solved::Solved;
