@@ -17,7 +17,7 @@ mod search;
 
 pub use extract::{Choice, Goal, extract, gap};
 pub use facts::{Facts, Known, RuleBug};
-pub use greedy::apply_everywhere;
+pub use greedy::{apply_everywhere, take_everywhere};
 pub use node::{ENode, Kind};
 pub use reads::{Expr, Read, Test, ask, value};
 pub use recipe::{Built, Part, Recipe, RegionError, Source};
