@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """What integers cost in accuracy: `adze quantize` beside ONNX Runtime's static quantization, on labelled data.
 
-    cli/benches/quantize.py --adze target/release/adze [--models DIR] [--only NAME ...] [--option WORD ...]
+    cli/benches/quantize.py --adze target/release/adze [--models DIR] [--only NAME ...] [--option WORD ...] [--nncf PYTHON]
 
 DIR holds `<model>.onnx` and `data/` (default: $ADZE_SHARED/models). Each row of TASKS says how a data set becomes a model's
 inputs and what is measured. Samples with an even index calibrate both tools, those with an odd one are measured; none is
-used for both. ONNX Runtime quantizes with its own preparation (shapes, fusion), QDQ, u8 values, i8 weights per channel.
+used for both. ONNX Runtime quantizes with its own preparation (shapes, fusion), QDQ, u8 values, i8 weights per channel. With
+--nncf, a Python that has `nncf`, `openvino` and `numpy`, OpenVINO's NNCF does too, with the same samples (`nncf_peer.py`).
 
 Written is a markdown table: the metric of the float model, of both integer models and their difference to it with its 95 %
 interval (paired: over the same samples); flips (share of predictions that are not those of the float model); KL (mean
-relative entropy of the outputs to the float model's, in milli-nats). Ours is measured on compiled code where the model
-has a batch, in ONNX Runtime otherwise; `apart` is how many predictions differ between the two.
+relative entropy of the outputs to the float model's, in milli-nats). Ours is measured on compiled code; ONNX Runtime runs what
+was exported too (as the graph says, without its optimiser), and `apart` is how many predictions differ between the two.
 """
 
 import argparse
@@ -112,6 +113,8 @@ class Task:
     axis: int = -1
     #: Further words for `adze quantize`.
     options: tuple = ()
+    #: NNCF is told that it is a transformer.
+    transformer: bool = False
 
 
 TASKS = [
@@ -121,23 +124,26 @@ TASKS = [
     Task("mlperf_ad_autoencoder_f32", "toycar_anomaly_44", windows, None),
     Task("resnet20_cifar10_f32", "cifar10_jpeg_500", normalised),
     Task("mobilenet_v2_f32", "imagenet224_200", normalised),
-    Task("clinc_intent_bert_f32", "clinc_intents_1500", tokens, options=("--dim", "seq=1..32")),
+    Task("clinc_intent_bert_f32", "clinc_intents_1500", tokens, options=("--dim", "seq=1..32"), transformer=True),
     Task("lprnet_plate_ocr", "plates_300", plates, read_plates, "text", 1),
     Task("magika_v3_3", "magika_files_152", byte_tokens),
 ]
 
 
-def session_of(path):
+def session_of(path, plain=False):
+    """`plain`: as the graph says; the optimiser makes operators of 2-bit weights that the runtime then refuses."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
+    if plain:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run_ort(path, arrays):
+def run_ort(path, arrays, plain=False):
     """The first output for every sample; a sample of a model without a batch is a call."""
-    session = session_of(path)
+    session = session_of(path, plain)
     inputs = session.get_inputs()
     if isinstance(inputs[0].shape[0], int):
         calls = [[a[i : i + 1] for a in arrays] for i in range(len(arrays[0]))]
@@ -183,10 +189,35 @@ def quantize_ort(path, arrays, out, folder, slice_of=None):
     )  # fmt: skip
 
 
+def nncf_outputs(args, path, calib, evaluated, folder, transformer=False):
+    """The first output for every sample, of NNCF's quantization; `calib` and `evaluated` are lists of lists of inputs."""
+    files = [folder / "nncf_calib.npz", folder / "nncf_eval.npz", folder / "nncf_out.npz"]
+    for file, samples in zip(files, (calib, evaluated)):
+        np.savez(file, **{f"s{s}_{i}": a for s, inputs in enumerate(samples) for i, a in enumerate(inputs)})
+    words = ["--transformer"] if transformer else []
+    peer = pathlib.Path(__file__).with_name("nncf_peer.py")
+    done = subprocess.run([args.nncf, peer, path, *files, *words], capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise RuntimeError(lines[-1][:200] if lines else "NNCF")
+    made = np.load(files[2])
+    return [made[f"o{s}"] for s in range(len(evaluated))]
+
+
+def peer(args, name, row):
+    """Prints the row of another tool: what it cannot do is a row of the table."""
+    try:
+        print(f"| | | | {name} | {' | '.join(row())} |", flush=True)
+    except Exception as error:
+        print(f"| | | | {name} | failed: {type(error).__name__}: {str(error)[:120]} | | | |", flush=True)
+
+
 def quantize_adze(adze, path, arrays, out, folder, options):
     calib = folder / "calib.npz"
     np.savez(calib, **{f"in_{i}": a for i, a in enumerate(arrays)})
-    subprocess.run([adze, "quantize", path, "--calib", calib, "-o", out, *options], check=True, stdout=subprocess.DEVNULL)
+    said = subprocess.run([adze, "quantize", path, "--calib", calib, "-o", out, *options], check=True, stdout=subprocess.PIPE)
+    sizes = [line.rsplit(" ", 1)[1] for line in said.stdout.decode().splitlines() if line.startswith("constants ")]
+    return "".join(f", {size} of the bytes" for size in sizes)
 
 
 def log_probabilities(outputs, axis):
@@ -252,20 +283,34 @@ def measure(task, args, folder):
         else f"{auc(anomaly_scores(reference, evaluated[0]).reshape(len(odd), -1).mean(1), data['y'][odd]):.4f}"
     )  # fmt: skip
     ours, theirs = folder / "ours.onnx", folder / "theirs.onnx"
-    quantize_adze(args.adze, path, calib, ours, folder, [*task.options, *args.option])
-    in_ort = run_ort(ours, evaluated)
+    words = list(args.option)
+    if any("top1" in word for word in words):
+        np.save(folder / "labels.npy", data[task.labels][even])
+        words += ["--labels", folder / "labels.npy"]
+    if task.axis >= 0 and any("=" in word and "%" in word for word in words):
+        words += ["--class-axis", str(task.axis)]
+    notes = quantize_adze(args.adze, path, calib, ours, folder, [*task.options, *words])
+    in_ort = run_ort(ours, evaluated, plain=True)
     batch = not isinstance(session_of(path).get_inputs()[0].shape[0], int)
     found = run_adze(args.adze, ours, evaluated, folder) if batch else in_ort
-    print(f"| {task.model} | {len(odd)} | {base} | adze | {' | '.join(cells(found))} |", flush=True)
+    print(f"| {task.model} | {len(odd)} | {base} | adze{notes} | {' | '.join(cells(found))} |", flush=True)
     if batch:
         apart = int((read_classes(found, data) != read_classes(in_ort, data)).sum())
-        print(f"| | | | adze, in ONNX Runtime ({apart} apart) | {' | '.join(cells(in_ort))} |", flush=True)
+        # A step is what a byte over the range of the output would have.
+        steps = 255 * np.abs(found - in_ort).max() / max(np.ptp(reference), 1e-30)
+        label = f"adze, in ONNX Runtime ({apart} apart, at most {steps:.2f} steps)"
+        print(f"| | | | {label} | {' | '.join(cells(in_ort))} |", flush=True)
     if not args.alone:
-        try:
+
+        def ort():
             quantize_ort(path, calib, theirs, folder)
-            print(f"| | | | ONNX Runtime | {' | '.join(cells(run_ort(theirs, evaluated)))} |", flush=True)
-        except Exception as error:  # a tool of others: what it cannot do is a row of the table
-            print(f"| | | | ONNX Runtime | failed: {type(error).__name__} | | | |", flush=True)
+            return cells(run_ort(theirs, evaluated))
+
+        peer(args, "ONNX Runtime", ort)
+    if args.nncf:
+        single = lambda arrays: [[a[i : i + 1] for a in arrays] for i in range(len(arrays[0]))]
+        made = lambda: nncf_outputs(args, path, single(calib), single(evaluated), folder, task.transformer)
+        peer(args, "NNCF", lambda: cells(np.concatenate(made())))
 
 
 STORIES = "stories260k_llama_f32"
@@ -293,7 +338,9 @@ def measure_stories(args, folder):
     base, nats = told(path, ids)
 
     def row(tool, made):
-        rows, found = told(made, ids)
+        show(tool, *told(made, ids))
+
+    def show(tool, rows, found):
         d = found - nats
         width = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
         flips = (rows.argmax(-1) != base.argmax(-1)).mean()
@@ -306,12 +353,20 @@ def measure_stories(args, folder):
     alone = ["--activation-dtype", "none", "--block", "32"]
     for tool, words in (
         ("adze", []), ("adze, i8 weights alone", [*alone]), ("adze, i4 weights alone", [*alone, "--weight-dtype", "i4"]),
-        ("the same, to nearest", [*alone, "--weight-dtype", "i4", "--round-nearest"]),
+        ("the same, to nearest", [*alone, "--weight-dtype", "i4", "--rounding", "nearest"]),
     ):  # fmt: skip
         quantize_adze(args.adze, path, calib, made, folder, [*dims, *words, *args.option])
         row(tool, made)
     for name in ("dynamic_int8", "int4_matmulnbits"):
         row(f"ONNX Runtime, {name}", args.models / f"{STORIES[:-4]}_{name}.onnx")
+    if args.nncf:
+        try:
+            single = lambda arrays: [[a[i : i + 1] for a in arrays] for i in range(len(arrays[0]))]
+            made = nncf_outputs(args, path, single(calib), single(story_feeds(ids)), folder, transformer=True)
+            rows = log_probabilities(np.concatenate(made), -1).reshape(*ids.shape, -1)[:, :-1]
+            show("NNCF", rows, -np.take_along_axis(rows, ids[:, 1:, None], 2)[..., 0].mean(1))
+        except Exception as error:
+            print(f"| | | | NNCF | failed: {type(error).__name__}: {str(error)[:120]} | | | |", flush=True)
 
 
 LINES = "tesseract_eng_lstm"
@@ -344,7 +399,9 @@ def measure_lines(args, folder):
     def read(model):
         session = session_of(model)
         name = session.get_inputs()[0].name
-        rows = [session.run(None, {name: images[i]})[0][:, 0] for i in range(1, len(images), 2)]
+        return texts_of([session.run(None, {name: images[i]})[0][:, 0] for i in range(1, len(images), 2)])
+
+    def texts_of(rows):
         kept = lambda p: [c for t, c in enumerate(p) if c != blank and (t == 0 or c != p[t - 1])]
         character = lambda c: " " if data["codes"][c] == "NULL" else str(data["codes"][c])
         texts = ["".join(map(character, kept(row.argmax(1)))) for row in rows]
@@ -354,22 +411,31 @@ def measure_lines(args, folder):
     truth = [str(t) for t in data["text"][1::2]]
     errors = lambda texts: np.array([edits(a, b) / len(b) for a, b in zip(texts, truth)])
 
-    def row(tool, model):
-        rows, texts = read(model)
+    def cells(rows, texts):
         d = errors(texts) - errors(before)
         width = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
         flips = np.mean([a != b for a, b in zip(texts, before)])
         kl = divergence(np.concatenate(base), np.concatenate(rows), -1)
-        numbers = f"{100 * errors(texts).mean():.2f} % | {100 * d.mean():+.2f} ± {100 * width:.2f} | {100 * flips:.2f} % | {kl:.3f}"
-        print(f"| {LINES} (errors) | {len(d)} | {100 * errors(before).mean():.2f} % | {tool} | {numbers} |", flush=True)
+        right = f"{100 * errors(texts).mean():.2f} % | {100 * d.mean():+.2f} ± {100 * width:.2f}"
+        return [right, f"{100 * flips:.2f} %", f"{kl:.3f}"]
 
-    row("adze", ours)
+    numbers = " | ".join(cells(*read(ours)))
+    print(f"| {LINES} (errors) | {len(truth)} | {100 * errors(before).mean():.2f} % | adze | {numbers} |", flush=True)
     if not args.alone:
-        try:
+
+        def ort():
             quantize_ort(path, images[::2], theirs, folder, slice_of=lambda i: [images[2 * i]])
-            row("ONNX Runtime", theirs)
-        except Exception as error:  # as in `measure`
-            print(f"| | | | ONNX Runtime | failed: {type(error).__name__} | | | |", flush=True)
+            return cells(*read(theirs))
+
+        peer(args, "ONNX Runtime", ort)
+    if args.nncf:
+
+        def nncf():
+            single = lambda some: [[image] for image in some]
+            made = nncf_outputs(args, path, single(images[::2]), single(images[1::2]), folder)
+            return cells(*texts_of([rows[:, 0] for rows in made]))
+
+        peer(args, "NNCF", nncf)
 
 
 def main():
@@ -379,6 +445,7 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(shared, "models"))
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
+    parser.add_argument("--nncf", help="Python with nncf and openvino: its quantization is a row too")
     parser.add_argument("--alone", action="store_true", help="leave ONNX Runtime's quantization out")
     args = parser.parse_args()
     print("| model | samples | float | tool | int8 | difference | flips | KL |\n|---|---|---|---|---|---|---|---|")

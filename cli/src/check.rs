@@ -58,6 +58,9 @@ pub struct CheckArgs {
     /// With --quantized-vs-float: least signal to noise ratio of every layer, in dB
     #[arg(long, value_name = "DB", requires = "quantized_vs_float")]
     min_sqnr: Option<f64>,
+    /// With --quantized-vs-float: also write a report with plots and histograms, one file that needs nothing else
+    #[arg(long, value_name = "FILE", requires = "quantized_vs_float")]
+    html: Option<PathBuf>,
     /// Print one JSON object per comparison
     #[arg(long)]
     json: bool,
@@ -142,7 +145,7 @@ impl Line {
 /// What stopped it; [`Failure::Threshold`] when a difference is over the tolerance.
 pub fn check(args: &CheckArgs) -> Result<(), Failure> {
     if let Some(float) = &args.quantized_vs_float {
-        return compare_layers(&args.model, float, &args.samples, args.min_sqnr, args.json);
+        return compare_layers(&args.model, float, &args.samples, args.min_sqnr, (args.json, args.html.as_deref()));
     }
     let mut good = true;
     let code = (!args.interpret).then(|| machine(args.target.as_deref())).transpose()?;

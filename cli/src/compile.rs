@@ -10,7 +10,7 @@ use adze_compiler::package::{Package, WriteOptions, write_package};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::{Graph, State};
-use adze_passes::pass::Optimizer;
+use adze_passes::pass::{Optimizer, PassOptions};
 use adze_passes::pipeline;
 use adze_targets::cpu::{CodegenError, Machine};
 use clap::{Args, ValueEnum};
@@ -37,6 +37,7 @@ pub enum Emit {
 Examples:
   adze compile model.onnx --target x86_64-linux -o out/           object, library, header, manifest
   adze compile model.onnx --target c99 -o out/                    C99 source instead of object and library
+  adze compile model.onnx --target bm1684x -o model.bmodel        commands for a neural processor, as one file
   adze compile model.onnx --cpu x86-64-v2,x86-64-v3,x86-64-v4 -o out/   three versions, chosen by `init`
   adze compile model.onnx --dim batch=1 --dim seq=1..32 -o out/   one object for all lengths up to 32
   adze compile model.onnx --state h=h_out -o out/                 a state that is updated in place
@@ -64,6 +65,10 @@ pub struct CompileArgs {
     /// Also write a Makefile rule that names every file the package depends on
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
+    /// Compare every region that rules rewrote with what it was, on random inputs through the interpreter, and say what came of
+    /// it (standard error)
+    #[arg(long)]
+    validate: bool,
     /// Print what was written
     #[arg(short, long)]
     verbose: bool,
@@ -138,10 +143,13 @@ impl BuildArgs {
             max_threads: self.threads,
             arena_limit: self.arena_limit,
             flush: self.subnormals == Subnormals::Flush,
-            optimizer: match self.optimizer {
-                OptimizerArg::Joint => Optimizer::Joint,
-                OptimizerArg::Greedy => Optimizer::Greedy,
-                OptimizerArg::Canonical => Optimizer::Canonical,
+            passes: PassOptions {
+                optimizer: match self.optimizer {
+                    OptimizerArg::Joint => Optimizer::Joint,
+                    OptimizerArg::Greedy => Optimizer::Greedy,
+                    OptimizerArg::Canonical => Optimizer::Canonical,
+                },
+                ..PassOptions::default()
             },
             inline_weights_limit: usize::try_from(self.inline_weights).unwrap_or(usize::MAX),
             ..BuildOptions::new(machine)
@@ -226,7 +234,11 @@ pub fn declare_states(graph: &mut Graph, model: &ModelArgs) -> Result<(), Error>
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
-    let options = args.build.options()?;
+    if crate::npu::is_npu(args.build.target.as_deref()) {
+        return compile_npu(args);
+    }
+    let mut options = args.build.options()?;
+    options.passes.validate = args.validate;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     let mut dependencies = loaded.files.clone();
     // The text of a stage names its constants; code needs their bytes.
@@ -236,11 +248,13 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     dependencies.extend(args.model.weights.clone());
     declare_states(&mut loaded.graph, &args.model)?;
     if let Some(name) = &args.stop_after {
-        let options = args.build.single()?;
+        let mut options = args.build.single()?;
+        options.passes.validate = args.validate;
         let stage = Stage::from_name(name)?;
         let imported = Artifact::Graph(Box::new(loaded.graph), 0);
         let mut trace = Trace::default();
         let artifact = imported.advance(stage, &options, &mut trace)?;
+        print_validated(&trace);
         if args.times {
             print_runs(&trace);
         }
@@ -249,6 +263,7 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     let Some(folder) = &args.output else { return Err(Error::Options("--output: give a folder".into()).into()) };
     let mut trace = Trace::default();
     let package = with_progress(loaded.graph, &options, &mut trace)?;
+    print_validated(&trace);
     if args.times {
         print_runs(&trace);
     }
@@ -263,6 +278,27 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         trace.report.missed.iter().for_each(|missed| println!("note: {missed}"));
     }
     write_files(&package, folder, &write, args.verbose)
+}
+
+/// Says what came of `--validate`.
+pub fn print_validated(trace: &Trace) {
+    trace.report.validated.iter().for_each(|region| eprintln!("validated: {region}"));
+}
+
+/// Compiles for a neural processor: one file, no stages.
+fn compile_npu(args: &CompileArgs) -> Result<(), Failure> {
+    let Some(file) = args.output.as_deref().filter(|_| args.stop_after.is_none()) else {
+        let stages = "stages: found --stop-after, accepted for a neural processor: none (`adze disasm` lists commands)";
+        return Err(Error::Options(stages.into()).into());
+    };
+    let refused = args.emit != Emit::Object || args.validate;
+    if refused || !args.build.cpu.is_empty() || !args.model.states.is_empty() {
+        let accepted = "--emit, --cpu, --state, --validate: accepted for a neural processor: none of them";
+        return Err(Error::Options(accepted.into()).into());
+    }
+    let mut loaded = load(&args.model.model, &args.model.import_options())?;
+    supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
+    crate::npu::compile(&loaded.graph, file, args.verbose)
 }
 
 /// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::args::ModelArgs;
 use crate::diag::Failure;
+use crate::html::page;
 use crate::quantize::{SampleArgs, with_progress};
 use crate::run::machine;
 
@@ -56,7 +57,7 @@ pub fn compare_layers(
     float: &Path,
     samples: &SampleArgs,
     min_sqnr: Option<f64>,
-    json: bool,
+    (json, html): (bool, Option<&Path>),
 ) -> Result<(), Failure> {
     let mut quantized = load(&model.model, &model.import_options())?.graph;
     supply_weights(&mut quantized, model.weights.as_deref())?;
@@ -64,6 +65,11 @@ pub fn compare_layers(
     let samples = samples.read(&float)?;
     let build = BuildOptions::new(machine(None)?);
     let mut layers = with_progress(|progress| diagnose(&float, &quantized, &samples, &build, progress))?;
+    if let Some(path) = html {
+        let title = format!("{} against its float model", model.model.display());
+        let text = page(&title, samples.inputs.len(), &layers, min_sqnr);
+        std::fs::write(path, text).map_err(|source| Error::Write { path: path.into(), source })?;
+    }
     layers.sort_by(|a, b| a.isolated.sqnr().total_cmp(&b.isolated.sqnr()));
     let under = |layer: &Layer| min_sqnr.is_some_and(|least| layer.accumulated.sqnr() < least);
     for layer in &layers {

@@ -7,12 +7,11 @@ use adze_compiler::build::finish;
 use adze_compiler::package::WriteOptions;
 use adze_compiler::replay::{read_stage, supply};
 use adze_compiler::stage::{Artifact, Stage, Trace, run_pass};
-use adze_passes::pass::PassOptions;
 use adze_passes::pipeline;
 use adze_targets::cpu::CpuModel;
 use clap::Args;
 
-use crate::compile::{BuildArgs, write_files, write_stage};
+use crate::compile::{BuildArgs, print_validated, write_files, write_stage};
 use crate::diag::Failure;
 
 /// Arguments of `opt`.
@@ -37,6 +36,10 @@ pub struct OptArgs {
     weights_out: Option<PathBuf>,
     #[command(flatten)]
     build: BuildArgs,
+    /// Compare every region that rules rewrite with what it was, on random inputs through the interpreter, and say what came of
+    /// it (standard error)
+    #[arg(long)]
+    validate: bool,
     /// Print what each pass did and what it missed
     #[arg(short, long)]
     verbose: bool,
@@ -47,7 +50,8 @@ pub struct OptArgs {
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn opt(args: &OptArgs) -> Result<(), Failure> {
-    let options = args.build.single()?;
+    let mut options = args.build.single()?;
+    options.passes.validate = args.validate;
     let mut artifact = read_stage(&args.file, &options.machine)?;
     if let Some(weights) = &args.weights {
         supply(&mut artifact, Some(weights))?;
@@ -60,9 +64,8 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
             return Err(Error::Options(found.into()).into());
         };
         let (mut graph, model) = (*graph, CpuModel::new(options.machine.clone()));
-        let passes_options = PassOptions { optimizer: options.optimizer, ..PassOptions::default() };
         for name in passes {
-            graph = run_pass(&graph, name, &passes_options, &model, &mut trace)?;
+            graph = run_pass(&graph, name, &options.passes, &model, &mut trace)?;
         }
         print_trace(&trace, args.verbose);
         let next = pipeline::DEFAULT
@@ -97,6 +100,7 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
 }
 
 fn print_trace(trace: &Trace, verbose: bool) {
+    print_validated(trace);
     if !verbose {
         return;
     }

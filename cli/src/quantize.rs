@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use adze_compiler::Error;
 use adze_compiler::build::BuildOptions;
 use adze_compiler::load::{load, supply_weights};
 use adze_compiler::onnx::export::export;
+use adze_compiler::quantize::budget::Goal;
+use adze_compiler::quantize::metric::Bound;
 use adze_compiler::quantize::ranges::Method;
-use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
+use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples, thin};
 use adze_compiler::quantize::table::{ACTIVATIONS, Table, WEIGHTS, names};
-use adze_compiler::quantize::{Options, Progress, Quantized, quantize as quantize_graph};
+use adze_compiler::quantize::{Options, Progress, Quantized, Rounding, quantize as quantize_graph};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::Artifact;
+use adze_compiler::{Error, data};
 use adze_ir::graph::Graph;
 use adze_ir::types::DType;
 use clap::{Args, ValueEnum};
@@ -59,6 +61,8 @@ Examples:
   adze quantize model.onnx --calib data.npz -o model_int8.onnx       integers all through, from samples of the inputs
   adze quantize model.onnx --calib images.npy --preprocess chw,div=255 -o model_int8.onnx
   adze quantize model.onnx --activation-dtype none --weight-dtype i4 --block 32 --calib d.npz -o small.onnx   weights only
+  adze quantize model.onnx --calib d.npz --budget flips=1% -o small.onnx    least bytes that keep a bound
+  adze quantize model.onnx --calib d.npz --size 1/7 -o small.onnx           least loss in so many bytes
   adze quantize model.onnx --calib d.npz --table-out net.table -o a.onnx    see and edit what was found, then
   adze quantize model.onnx --table net.table -o b.onnx                      use it instead of samples
 
@@ -84,9 +88,13 @@ pub struct QuantizeArgs {
     /// Weights of a channel of a matrix product that share a scale, with `--activation-dtype none`; 0 for all of them
     #[arg(long, value_name = "N", default_value_t = 0)]
     block: usize,
-    /// Round weights to nearest, without error feedback
+    /// How weights are rounded
+    #[arg(long, value_enum, default_value_t = RoundingArg::Learned)]
+    rounding: RoundingArg,
+    /// Judge weights of less than a byte by the operands of the float model too, not by those that the rounded layers before them
+    /// make
     #[arg(long)]
-    round_nearest: bool,
+    alone: bool,
     /// Zero in the middle of the stored type of values
     #[arg(long)]
     symmetric: bool,
@@ -96,6 +104,24 @@ pub struct QuantizeArgs {
     /// Leave biases as they are
     #[arg(long)]
     no_bias_correction: bool,
+    /// Choose the type of every product's weights (f32, i8, i4, i2) so that the object is smallest and a bound on what the first
+    /// output loses holds, also on every third sample, which is held back: `top1=0.5%` (of the samples, with --labels),
+    /// `flips=1%` (positions with another largest class than the float model's), `sqnr=30dB`
+    #[arg(long, value_name = "METRIC=BOUND", conflicts_with = "weight_dtype")]
+    budget: Option<Bound>,
+    /// Choose the type of every product's weights so that the constants in the object take at most this share of those of the
+    /// float model and the first output loses least: `1/7`. With --budget, whose bound is then checked
+    #[arg(long, value_name = "SHARE", conflicts_with = "weight_dtype", value_parser = parse_share)]
+    size: Option<f64>,
+    /// The class of every sample: an .npy, or an .npz with `y`
+    #[arg(long, value_name = "FILE", requires = "budget")]
+    labels: Option<PathBuf>,
+    /// Axis of the classes in the first output, the last one unless given
+    #[arg(long, value_name = "AXIS")]
+    class_axis: Option<usize>,
+    /// Machine whose object --size and --budget measure, one that this machine can run; this machine unless given
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
     /// ONNX node that stays in floats; repeatable
     #[arg(long, value_name = "NODE")]
     keep: Vec<String>,
@@ -125,6 +151,16 @@ enum MethodArg {
     Mse,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoundingArg {
+    /// To the nearest integer
+    Nearest,
+    /// One after the other, the rest of a channel making up for what each one costs (GPTQ)
+    Feedback,
+    /// From there on, integers and scales move as long as the layer's output comes closer
+    Learned,
+}
+
 /// A stored type, or none.
 #[derive(Clone, Copy, Debug)]
 struct Stored(Option<DType>);
@@ -136,6 +172,14 @@ fn parse_preprocess(text: &str) -> Result<Preprocess, String> {
 fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|p| *p > 0.0 && *p <= 100.0);
     number.ok_or_else(|| format!("found `{text}`, accepted: over 0, up to 100"))
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let (part, whole) = text.split_once('/').unwrap_or((text, "1"));
+    let share = part.trim().parse::<f64>().ok().zip(whole.trim().parse::<f64>().ok()).map(|(a, b)| a / b);
+    share
+        .filter(|s| *s > 0.0 && *s <= 1.0)
+        .ok_or_else(|| format!("found `{text}`, accepted: `1/7`, or a number up to 1"))
 }
 
 fn parse_activations(text: &str) -> Result<Stored, String> {
@@ -152,6 +196,23 @@ fn parse_weights(text: &str) -> Result<DType, String> {
 }
 
 impl QuantizeArgs {
+    /// What the formats are chosen for.
+    fn goal(&self, count: usize) -> Result<Option<Goal>, Error> {
+        if self.budget.is_none() && self.size.is_none() {
+            return Ok(None);
+        }
+        let mut labels = self.labels.as_deref().map(read_labels).transpose()?.unwrap_or_default();
+        let most = self.samples.samples.max(1);
+        if labels.len() > most {
+            thin(&mut labels, most);
+        }
+        if self.labels.is_some() && labels.len() != count {
+            let found = format!("{} labels for {count} samples", labels.len());
+            return Err(Error::Options(format!("--labels: found {found}, accepted: one for each")));
+        }
+        Ok(Some(Goal { bound: self.budget, size: self.size, labels, class_axis: self.class_axis }))
+    }
+
     fn options(&self) -> Result<Options, Error> {
         let method = match self.method {
             MethodArg::Minmax => Method::MinMax,
@@ -163,7 +224,12 @@ impl QuantizeArgs {
             activations: self.activation_dtype.0,
             weights: self.weight_dtype,
             block: self.block,
-            feedback: !self.round_nearest,
+            rounding: match self.rounding {
+                RoundingArg::Nearest => Rounding::Nearest,
+                RoundingArg::Feedback => Rounding::Feedback,
+                RoundingArg::Learned => Rounding::Learned,
+            },
+            follow: !self.alone,
             method,
             symmetric: self.symmetric,
             per_channel: !self.per_tensor,
@@ -175,19 +241,32 @@ impl QuantizeArgs {
     }
 }
 
+/// The class of every sample: the array `y`, or the only one.
+fn read_labels(path: &Path) -> Result<Vec<i64>, Error> {
+    let arrays = data::read(path)?;
+    let names: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+    let found = arrays.iter().find(|(name, _)| name == "y" || arrays.len() == 1);
+    let labels = found.filter(|(_, y)| !y.dtype().is_float()).map(|(_, y)| y.to_i64());
+    labels.ok_or_else(|| {
+        let found = names.join(", ");
+        Error::Options(format!("`{}`: found {found}, accepted: an array `y` of integers", path.display()))
+    })
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
-    let options = args.options()?;
+    let mut options = args.options()?;
     for output in &args.output {
         check_output(output, args.weights_out.as_deref())?;
     }
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     let samples = args.samples.read(&loaded.graph)?;
-    let build = BuildOptions::new(machine(None)?);
+    options.goal = args.goal(samples.inputs.len())?;
+    let build = BuildOptions::new(machine(args.target.as_deref())?);
     let quantized = with_progress(|progress| quantize_graph(&loaded.graph, &samples, &options, &build, progress))?;
     let models = args.output.iter().map(|output| Ok((output, encode(&quantized, output)?)));
     for (output, bytes) in models.collect::<Result<Vec<_>, Error>>()? {
@@ -199,7 +278,11 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     if let Some(path) = &args.table_out {
         quantized.table.write(path)?;
     }
-    println!("{} products with {} weights", quantized.products, options.weights);
+    match options.goal {
+        Some(_) => println!("{} products with weights of integers", quantized.products),
+        None => println!("{} products with {} weights", quantized.products, options.weights),
+    }
+    quantized.notes.iter().for_each(|line| println!("{line}"));
     quantized.left.iter().for_each(|line| println!("left in floats: {line}"));
     Ok(())
 }

@@ -6,7 +6,7 @@ use adze_ir::extent::Dims;
 use adze_ir::graph::{Graph, State};
 use adze_ir::tile::Program;
 use adze_passes::memory::Plan;
-use adze_passes::pass::Optimizer;
+use adze_passes::pass::PassOptions;
 use adze_targets::cpu::backend::{self, BackendError, CodeObject};
 use adze_targets::cpu::driver::{Base, Step};
 use adze_targets::cpu::module::{Module, Port};
@@ -31,8 +31,8 @@ pub struct BuildOptions {
     pub arena_limit: Option<u64>,
     /// Subnormal numbers are taken for zeros, where the machine can do so.
     pub flush: bool,
-    /// How the e-graph stage works.
-    pub optimizer: Optimizer,
+    /// Options of the passes.
+    pub passes: PassOptions,
 }
 
 impl BuildOptions {
@@ -45,7 +45,7 @@ impl BuildOptions {
             inline_weights_limit: 1 << 30,
             arena_limit: None,
             flush: true,
-            optimizer: Optimizer::default(),
+            passes: PassOptions::default(),
         }
     }
 }

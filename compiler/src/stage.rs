@@ -131,11 +131,11 @@ impl Artifact {
     /// [`Error`] of the stages on the way.
     pub fn advance(mut self, until: Stage, options: &BuildOptions, trace: &mut Trace) -> Result<Artifact, Error> {
         let model = CpuModel::new(options.machine.clone());
-        let passes = PassOptions { optimizer: options.optimizer, ..PassOptions::default() };
+        let passes = &options.passes;
         while self.stage() < until {
             self = match self {
                 Artifact::Graph(graph, done) => match pipeline::DEFAULT.get(done) {
-                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, &passes, &model, trace)?), done + 1),
+                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, passes, &model, trace)?), done + 1),
                     None => Artifact::Tile(Box::new(to_tile(&graph, trace)?)),
                 },
                 Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, options, trace)?)),
@@ -201,6 +201,8 @@ pub fn run_pass(
     })?;
     trace.report.runs.extend(report.runs);
     trace.report.missed.extend(report.missed);
+    trace.report.solved.extend(report.solved);
+    trace.report.validated.extend(report.validated);
     Ok(graph)
 }
 

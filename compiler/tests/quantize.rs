@@ -14,7 +14,7 @@ use adze_compiler::quantize::diagnose::diagnose;
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
 use adze_compiler::quantize::taps::Taps;
-use adze_compiler::quantize::{Options, Quantized, quantize};
+use adze_compiler::quantize::{Options, Quantized, Rounding, quantize};
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
@@ -135,7 +135,8 @@ fn layers_say_what_they_lose() {
     let float = digits();
     let mut calib = calibration(&float);
     calib.thin(16);
-    let coarse = Options { weights: adze_ir::types::DType::I2, ..Options::default() };
+    let rounding = Rounding::Nearest;
+    let coarse = Options { weights: adze_ir::types::DType::I2, rounding, follow: false, ..Options::default() };
     let [fine, coarse] = [Options::default(), coarse].map(|options| {
         let found = run(&float, &calib, &options).unwrap();
         diagnose(&float, &found.graph, &calib, &build, &mut |_, _, _| {}).unwrap()

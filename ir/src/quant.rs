@@ -155,6 +155,78 @@ mod tests {
         assert_eq!(Requantize::F32Rne.apply(0, f32::INFINITY, 0, I8), -128);
     }
 
+    /// Accumulators at the ends of everything: zero, powers of two and their neighbours, both ends.
+    fn edges() -> Vec<i32> {
+        let powers = (0..31).flat_map(|bit| [-1, 0, 1].map(|near: i64| (1i64 << bit) + near));
+        let all =
+            powers.flat_map(|v| [v, -v]).chain([i64::from(i32::MIN), i64::from(i32::MAX), i64::from(i32::MIN) + 1]);
+        all.filter_map(|v| i32::try_from(v).ok()).collect()
+    }
+
+    /// `mantissa · 2^exponent`, exactly: both are within the range of `f32`.
+    fn scale_of(mantissa: u32, exponent: i32) -> f32 {
+        (f64::from(mantissa) * f64::from(exponent).exp2()) as f32
+    }
+
+    /// Every accumulator at an edge times scales of all sizes against exact rationals: what is not beyond the ends of the type
+    /// is nearest (the integer form of `half_up` exactly, ties up; the others within what their own roundings explain),
+    /// and what is beyond them is the end.
+    #[test]
+    fn edges_agree_with_exact_rationals() {
+        let mantissas = [1 << 23, (1 << 23) + 1, 0xc0_0000, 0xaa_aaab, (1 << 24) - 1];
+        for (low, high) in [(-128, 127), (0, 255), (-32768, 32767), (i128::from(i32::MIN), i128::from(i32::MAX))] {
+            for zero in [low, 0, high] {
+                for (mantissa, exponent) in mantissas.iter().flat_map(|&m| (-70..20).map(move |e| (m, e))) {
+                    let scale = scale_of(mantissa, exponent);
+                    for acc in edges() {
+                        check_edge(acc, (mantissa, exponent, scale), zero, (low, high));
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_edge(acc: i32, (mantissa, exponent, scale): (u32, i32, f32), zero: i128, (low, high): (i128, i128)) {
+        // The exact value is `num / den`.
+        let den = 1i128 << (-exponent).max(0);
+        let num = (i128::from(acc) * i128::from(mantissa)) << exponent.max(0);
+        let up = (2 * num + den).div_euclid(2 * den);
+        let exact = (up + zero).clamp(low, high);
+        assert_eq!(Requantize::MulshiftHalfUp.apply(acc, scale, zero, (low, high)), exact, "{acc} {scale} {zero}");
+        let rne = Requantize::F32Rne.apply(acc, scale, zero, (low, high));
+        let tflite = Requantize::MulshiftTflite.apply(acc, scale, zero, (low, high));
+        // Two roundings of `f32` move a value by at most a part in 2^23.
+        let slack = 1 + up.abs() / (1 << 23);
+        assert!((rne - exact).abs() <= slack, "{acc} {scale} {zero}: {rne} and {exact}");
+        assert!((tflite - exact).abs() <= 1, "{acc} {scale} {zero}: {tflite} and {exact}");
+        if up + zero > high + slack || up + zero < low - slack {
+            assert!(rne == exact && tflite == exact, "{acc} {scale} {zero}");
+        }
+    }
+
+    /// Multiplier and shift stand for the scale itself, for every mantissa of an `f32` and every exponent: so `half_up` rounds
+    /// an exact product once, whatever the accumulator.
+    #[test]
+    fn multipliers_are_exact() {
+        let exact = |scale: f32| {
+            let (multiplier, shift) = multiplier(scale).unwrap();
+            assert!((1 << 30..1 << 31).contains(&multiplier), "{scale}");
+            // The same 24 bits, with zeros below, and the exponent that makes up for them.
+            let bits = scale.to_bits();
+            let (fraction, stored) = (i128::from(bits & 0x7f_ffff), (bits >> 23).cast_signed());
+            let (whole, exponent) = if stored == 0 { (fraction, -149) } else { (fraction | 1 << 23, stored - 150) };
+            let zeros = multiplier.trailing_zeros().cast_signed() - whole.trailing_zeros().cast_signed();
+            assert_eq!((multiplier >> multiplier.trailing_zeros()), whole >> whole.trailing_zeros(), "{scale}");
+            assert_eq!(zeros - shift, exponent, "{scale}");
+        };
+        (0..1u32 << 23).for_each(|fraction| exact(f32::from_bits(125 << 23 | fraction)));
+        for stored in 0..255u32 {
+            for fraction in [1u32, 0x2a_aaab, 0x40_0000, 0x7f_ffff] {
+                exact(f32::from_bits(stored << 23 | fraction));
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn contracts_are_within_one_of_the_real_value(acc in -(1i32 << 23)..1 << 23, exponent in -24i32..1, mantissa in 0.5f32..1.0) {

@@ -3,6 +3,7 @@
 //! The order is in [`pipeline`]; a pass sees a machine as a [`adze_ir::propose::CostModel`] only.
 
 pub mod canonicalize;
+pub mod catalog;
 pub mod dead;
 pub mod decompose;
 pub mod fold;
@@ -20,3 +21,5 @@ pub mod registry;
 pub mod rules;
 pub mod saturate;
 pub mod schedule;
+pub mod solved;
+pub mod validate;

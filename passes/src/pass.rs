@@ -9,6 +9,9 @@ use adze_ir::ops::TypeError;
 use adze_ir::propose::{CostModel, PlainMachine};
 use adze_ir::verify::GraphViolation;
 
+use crate::solved::Solved;
+use crate::validate::Validation;
+
 /// A rewrite of a graph.
 pub trait Pass {
     /// Kebab-case name: in the CLI, in dumps, in `testdata/passes/`.
@@ -56,6 +59,13 @@ pub struct PassOptions {
     pub growth_limit: usize,
     /// Cycles that one unit of the error of an alternative (`choice`) weighs.
     pub error_weight: f64,
+    /// Keep every region of the e-graph stage with the log of its rewrites ([`Report::solved`](crate::pipeline::Report)).
+    pub record: bool,
+    /// Compare every rewritten region with what it was, on random inputs through the interpreter
+    /// ([`Report::validated`](crate::pipeline::Report)).
+    pub validate: bool,
+    /// A rule that is left out: what it wins is what is lost without it.
+    pub without: Option<&'static str>,
     /// How the e-graph stage works.
     pub optimizer: Optimizer,
 }
@@ -67,6 +77,9 @@ impl Default for PassOptions {
             iterations: 12,
             growth_limit: 24,
             error_weight: 1e9,
+            record: false,
+            validate: false,
+            without: None,
             optimizer: Optimizer::default(),
         }
     }
@@ -99,6 +112,8 @@ pub struct PassCx<'a> {
     pub costs: &'a dyn CostModel,
     pub(crate) pass: &'static str,
     pub(crate) missed: Vec<Missed>,
+    pub(crate) solved: Vec<Solved>,
+    pub(crate) validated: Vec<Validation>,
     /// What the pass says of its run.
     pub(crate) detail: String,
 }
@@ -106,7 +121,8 @@ pub struct PassCx<'a> {
 impl<'a> PassCx<'a> {
     /// Surroundings with these options and costs.
     pub fn new(options: &'a PassOptions, costs: &'a dyn CostModel) -> Self {
-        Self { options, costs, pass: "", missed: Vec::new(), detail: String::new() }
+        let (missed, solved, validated) = (Vec::new(), Vec::new(), Vec::new());
+        Self { options, costs, pass: "", missed, solved, validated, detail: String::new() }
     }
 
     /// The costs of [`PlainMachine`].

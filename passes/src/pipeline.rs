@@ -9,6 +9,8 @@ use adze_ir::verify::verify_graph;
 
 use crate::pass::{Changed, Missed, PassCx, PassError, PassOptions};
 use crate::registry;
+use crate::solved::Solved;
+use crate::validate::Validation;
 
 /// The passes of `compile`, in order.
 pub const DEFAULT: &[&str] = &[
@@ -57,6 +59,10 @@ pub struct Report {
     pub runs: Vec<PassRun>,
     /// Chances not taken.
     pub missed: Vec<Missed>,
+    /// The regions of the e-graph stage, where [`PassOptions::record`] asks for them.
+    pub solved: Vec<Solved>,
+    /// What came of validating them, where [`PassOptions::validate`] asks for it.
+    pub validated: Vec<Validation>,
 }
 
 /// Called with the graph after each pass.
@@ -103,6 +109,8 @@ impl Runner<'_> {
             }
         }
         report.missed = cx.missed;
+        report.solved = cx.solved;
+        report.validated = cx.validated;
         Ok(report)
     }
 }

@@ -12,7 +12,9 @@ use adze_ir::ops::Op;
 use crate::greedy;
 use crate::pass::{Changed, Optimizer, Pass, PassCx, PassError};
 use crate::regions::{Part, regions};
-use crate::rules::{self, stack};
+use crate::rules::{self, merge, stack};
+use crate::solved;
+use crate::validate::{Pair, validate};
 
 /// See [`Pass::docs`].
 pub struct Saturate;
@@ -57,11 +59,26 @@ pub(crate) fn rewrite_all(
     if cx.options.optimizer == Optimizer::Greedy {
         return greedy::rewrite(graph, cx, pass, &rules::in_order(pass));
     }
+    let validates = cx.options.validate;
     let (mut out, mut built) = start(graph);
+    let rules: Vec<&'static Rule> =
+        rules.iter().copied().filter(|rule| cx.options.without != Some(rule.name)).collect();
+    let rules = &rules[..];
     let mut solver = Solver { cx, pass, rules, solved: BTreeMap::new(), counts: Counts::default() };
     let mut changed = Changed::No;
     for part in regions(graph) {
         let solution = solver.solve(graph, &part, &mut out, &mut built)?;
+        let validated = if validates && !solution.stats.applied.is_empty() {
+            let (nodes, outputs) = (&part.nodes[..], &part.outputs[..]);
+            // What is no rule groups operators of one kind: sums in another order.
+            let rule = |name: &String| rules.iter().find(|rule| rule.name == name);
+            let bound = |name| rule(name).map_or(Exactness::Norm(NORM_LINEAR), |rule| rule.exactness);
+            let bounds: Vec<Exactness> = solution.stats.applied.keys().map(bound).collect();
+            let pair = Pair { pass, before: graph, nodes, outputs, after: &out, built: &built, bounds: &bounds };
+            Some(validate(&pair).map_err(|what| PassError::Rule { pass, what })?)
+        } else {
+            None
+        };
         let node = *part.nodes.first().expect("regions have nodes");
         let mut missed = Vec::new();
         if let Some(what) = &solution.bug {
@@ -78,6 +95,7 @@ pub(crate) fn rewrite_all(
         if !solution.stats.saturated {
             missed.push(format!("rewriting stopped at a limit with {} e-nodes", solution.stats.nodes));
         }
+        solver.cx.validated.extend(validated);
         missed.into_iter().for_each(|reason| solver.cx.missed(graph, node, reason));
     }
     let detail = solver.counts.to_string();
@@ -193,6 +211,8 @@ impl Solver<'_, '_> {
     ) -> Result<&Solution, PassError> {
         let mut region = Region::new(graph, &part.nodes, &part.outputs);
         let known = self.solved.get(region.form());
+        // A region that is kept for readers is solved by itself.
+        let known = known.filter(|_| !self.cx.options.record);
         let same = known.and_then(|list| list.iter().position(|(reads, _)| region.answers(reads)));
         self.counts.regions += 1;
         let at = match same {
@@ -201,7 +221,7 @@ impl Solver<'_, '_> {
                 at
             }
             None => {
-                let solution = self.fresh(&mut region)?;
+                let solution = self.fresh(graph, &mut region)?;
                 self.counts.nodes += solution.stats.nodes;
                 self.counts.iterations = self.counts.iterations.max(solution.stats.iterations);
                 let list = self.solved.entry(region.form().clone()).or_default();
@@ -215,10 +235,11 @@ impl Solver<'_, '_> {
         Ok(solution)
     }
 
-    fn fresh(&self, region: &mut Region<'_>) -> Result<Solution, PassError> {
+    fn fresh(&mut self, graph: &Graph, region: &mut Region<'_>) -> Result<Solution, PassError> {
         let options = self.cx.options;
         let source = region.egraph.clone();
         let limit = options.growth_limit.saturating_mul(region.len()).max(1000);
+        region.egraph.analysis.log = options.record.then(Vec::new);
         let offered = self.offer(&mut region.egraph);
         let (egraph, mut stats) = saturate(std::mem::take(&mut region.egraph), self.rules, options.iterations, limit);
         region.egraph = egraph;
@@ -227,7 +248,13 @@ impl Solver<'_, '_> {
         if bug.is_none()
             && let Some(choice) = self.extract(&region.egraph, region)
         {
-            return Ok(Solution { recipe: region.recipe(&choice), stats, bug: None });
+            let recipe = region.recipe(&choice);
+            if options.record {
+                let goal = Goal { costs: self.cx.costs, error_weight: options.error_weight };
+                let solved = solved::Solved::new((graph, self.pass), region, &source, &goal, (choice, stats.clone()));
+                self.cx.solved.push(solved);
+            }
+            return Ok(Solution { recipe, stats, bug: None });
         }
         let bug = bug.or_else(|| Some("the choice has a cycle".to_owned()));
         region.egraph = source;
@@ -240,8 +267,11 @@ impl Solver<'_, '_> {
     /// Adds groups of operators as one; how many of each kind.
     fn offer(&self, egraph: &mut EGraph) -> BTreeMap<String, usize> {
         let offers = self.pass == NAME && self.cx.options.optimizer == Optimizer::Joint;
-        let stacked = if offers { stack::offer(egraph) } else { 0 };
-        [(stack::NAME, stacked)].into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
+        if !offers {
+            return BTreeMap::new();
+        }
+        let offered = [(merge::NAME, merge::offer(egraph, self.cx.costs)), (stack::NAME, stack::offer(egraph))];
+        offered.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
     }
 
     fn extract(&self, egraph: &EGraph, region: &Region<'_>) -> Option<Choice> {

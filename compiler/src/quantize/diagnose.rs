@@ -52,6 +52,35 @@ impl Distance {
     }
 }
 
+/// Parts of a histogram.
+const BINS: usize = 48;
+
+/// How often a value lies in which part of its range in the float network, before and after quantization.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// Smallest and largest number of the float network.
+    pub ends: [f64; 2],
+    /// Counts of the float network.
+    pub before: Vec<u64>,
+    /// Counts of the quantized network; what lies outside counts at the end.
+    pub after: Vec<u64>,
+}
+
+impl Histogram {
+    fn of(ends: [f64; 2]) -> Self {
+        Self { ends, before: vec![0; BINS], after: vec![0; BINS] }
+    }
+
+    fn take(&mut self, reference: &Tensor, found: &Tensor) {
+        let [low, high] = self.ends;
+        let width = (high - low) / BINS as f64;
+        // Saturates: what is below the range counts in the first part. A range without extent has one part.
+        let bin = |v: f64| if width > 0.0 { (((v - low) / width).max(0.0) as usize).min(BINS - 1) } else { 0 };
+        floats(reference).for_each(|v| self.before[bin(v)] += 1);
+        floats(found).for_each(|v| self.after[bin(v)] += 1);
+    }
+}
+
 /// What came of a value.
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -65,6 +94,8 @@ pub struct Layer {
     pub accumulated: Distance,
     /// Share of its integers at an end of their type that does not stand for zero; nothing for a value that is no integer.
     pub saturated: Option<f64>,
+    /// Its numbers, accumulated.
+    pub histogram: Histogram,
 }
 
 /// Compares a quantized network with its float network on samples, in the order of the graph.
@@ -98,11 +129,19 @@ pub fn diagnose(
         Ok(())
     })?;
     let given = samples.inputs.first().map_or(0, Vec::len);
+    for (at, layer) in layers.iter_mut().enumerate() {
+        let numbers = forced.inputs.iter().flat_map(|inputs| floats(&inputs[given + at]));
+        let ends = numbers.fold([f64::INFINITY, f64::NEG_INFINITY], |[lo, hi], v| [lo.min(v), hi.max(v)]);
+        layer.histogram = Histogram::of(ends);
+    }
     let mut ends = vec![(0u64, 0u64); stored.len()];
     network.run(samples, &mut |index, tensors| {
         progress("the quantized network", samples.inputs.len() + index, total);
         let references = &forced.inputs[index][given..];
-        layers.iter_mut().zip(references).zip(tensors).for_each(|((l, a), b)| l.accumulated.take(a, b));
+        for ((layer, reference), found) in layers.iter_mut().zip(references).zip(tensors) {
+            layer.accumulated.take(reference, found);
+            layer.histogram.take(reference, found);
+        }
         let mut integers = tensors[values.len()..].iter();
         for (zero, ends) in stored.iter().zip(&mut ends).filter_map(|(stored, ends)| Some((&stored.as_ref()?.1, ends)))
         {
@@ -169,6 +208,7 @@ fn layer(graph: &Graph, value: ValueId) -> Layer {
         isolated: Distance::default(),
         accumulated: Distance::default(),
         saturated: None,
+        histogram: Histogram::default(),
     }
 }
 

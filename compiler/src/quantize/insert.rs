@@ -1,6 +1,6 @@
 //! Writing the integers into the graph: `quantize` and `dequantize` around values, `dequantize` after stored weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::graph::{ConstEntry, Graph, NodeId, ValueDef, ValueId};
 use adze_ir::loc::Loc;
@@ -24,6 +24,24 @@ pub struct StoredConst {
     pub block: usize,
 }
 
+impl StoredConst {
+    /// The numbers that the integers stand for.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when scales do not fit the integers.
+    pub fn real(&self) -> Result<Tensor, Error> {
+        let op = Op::from(Dequantize { axis: self.axis, block: self.block });
+        let found = op.eval(&[Some(&self.data), Some(&self.scales)], &|_| None);
+        let found = found.map_err(|e| Error::Bug(e.to_string()))?;
+        found.into_iter().next().ok_or_else(|| Error::Bug("dequantizing gives a value".into()))
+    }
+
+    /// Bytes of integers and scales.
+    pub fn bytes(&self) -> usize {
+        self.data.bytes().len() + self.scales.bytes().len()
+    }
+}
+
 /// What is written into a graph.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
@@ -31,6 +49,8 @@ pub struct Edits {
     pub points: BTreeMap<ValueId, Params>,
     /// Constant operands, by node and position.
     pub consts: BTreeMap<(NodeId, usize), StoredConst>,
+    /// Constant operands that become inputs of the graph, in the order of the graph, behind its own.
+    pub fed: BTreeSet<(NodeId, usize)>,
 }
 
 /// The graph with its edits.
@@ -38,6 +58,16 @@ pub struct Edits {
 /// # Errors
 /// [`Error::Bug`] when an edited node does not type-check.
 pub fn insert(graph: &Graph, edits: &Edits) -> Result<Graph, Error> {
+    let (mut out, _) = insert_mapped(graph, edits)?;
+    out.remove_dead();
+    Ok(out.compact())
+}
+
+/// The graph with its edits, and what every value has become for its users.
+///
+/// # Errors
+/// As [`insert`].
+pub fn insert_mapped(graph: &Graph, edits: &Edits) -> Result<(Graph, BTreeMap<ValueId, ValueId>), Error> {
     let mut out = Graph::new(graph.name.clone());
     out.dims = graph.dims.clone();
     out.states = graph.states.clone();
@@ -58,6 +88,9 @@ pub fn insert(graph: &Graph, edits: &Edits) -> Result<Graph, Error> {
         }
         let mut inputs: Vec<Option<ValueId>> = node.inputs.iter().map(|v| v.map(|v| map[&v])).collect();
         for (index, input) in inputs.iter_mut().enumerate() {
+            if edits.fed.contains(&(id, index)) {
+                *input = node.inputs[index].map(|v| out.add_input(format!("{id}.{index}"), graph.ty(v).clone()));
+            }
             if let Some(stored) = edits.consts.get(&(id, index)) {
                 let name = node.inputs[index].and_then(|v| graph.constant(v)).map(|c| c.name.to_string());
                 *input = Some(restored(&mut out, stored, &name.unwrap_or_default(), &node.loc)?);
@@ -73,8 +106,7 @@ pub fn insert(graph: &Graph, edits: &Edits) -> Result<Graph, Error> {
     for output in graph.outputs() {
         out.add_output(output.name.clone(), map[&output.value]);
     }
-    out.remove_dead();
-    Ok(out.compact())
+    Ok((out, map))
 }
 
 fn bug(loc: &Loc, error: &dyn std::fmt::Display) -> Error {

@@ -20,14 +20,19 @@ const VECTORS_PER_NUMBER: usize = 16;
 /// Longest row that feedback is computed for; its matrices are this number squared.
 pub const MAX_LEN: usize = 2048;
 
-/// What is known of the operand vectors of a product, per group of channels.
+/// What is known of the operand vectors `x` of a product, per group of channels; and, where `x` is what rounded layers before it
+/// make, of the vectors `y` that the float network has in their place.
 #[derive(Clone, Debug)]
 pub struct Moments {
     /// Length of a vector, which is that of a row of weights.
     pub len: usize,
     /// `Σ x·xᵀ`, row-major; the lower triangle is filled. None for vectors that are too long.
     pub matrices: Vec<Vec<f64>>,
+    /// `Σ x·yᵀ`, whole; none where `y` is `x`.
+    pub cross: Vec<Vec<f64>>,
     sums: Vec<Vec<f64>>,
+    /// Of `y`; none where `y` is `x`.
+    float_sums: Vec<Vec<f64>>,
     count: f64,
 }
 
@@ -46,12 +51,8 @@ pub fn moments(
     let mut found: Vec<(NodeId, Moments)> = Vec::new();
     let mut operands: Vec<ValueId> = Vec::new();
     for product in products {
-        let node = graph.node(product.node);
-        let (Some(operand), Some(shape)) = (node.inputs[0], graph.ty(product.weights).fixed_shape()) else { continue };
-        let len = shape.iter().product::<usize>() / shape[product.axis].max(1);
-        let groups = if let Op::Conv(conv) = &node.op { usize::try_from(conv.group).unwrap_or(1) } else { 1 };
-        if len > 0 {
-            found.push((product.node, Moments::new(len, groups, matrices)));
+        if let Some((operand, moments)) = Moments::of(graph, product, matrices) {
+            found.push((product.node, moments));
             operands.push(operand);
         }
     }
@@ -62,12 +63,7 @@ pub fn moments(
     taps.run(samples, &mut |index, tensors| {
         progress("moments of operands", index, samples.inputs.len());
         for ((node, moments), tensor) in found.iter_mut().zip(tensors) {
-            let most = (VECTORS_PER_NUMBER * moments.len).div_ceil(samples.inputs.len()).max(64);
-            let node = graph.node(*node);
-            match (&node.op, node.inputs[1].and_then(|w| graph.ty(w).fixed_shape())) {
-                (Op::Conv(conv), Some(weights)) => moments.take_windows(conv, &weights, tensor, most),
-                _ => moments.take_rows(tensor, most),
-            }
+            moments.take(graph, *node, (tensor, None), samples.inputs.len());
         }
         Ok(())
     })?;
@@ -78,7 +74,28 @@ impl Moments {
     /// Of no vectors.
     pub fn new(len: usize, groups: usize, matrices: bool) -> Self {
         let matrices = if matrices && len <= MAX_LEN { vec![vec![0.0; len * len]; groups] } else { Vec::new() };
-        Self { len, matrices, sums: vec![vec![0.0; len]; groups], count: 0.0 }
+        let sums = vec![vec![0.0; len]; groups];
+        Self { len, matrices, cross: Vec::new(), sums, float_sums: Vec::new(), count: 0.0 }
+    }
+
+    /// Of no vectors yet, for a product, and its operand; none for a table.
+    pub fn of(graph: &Graph, product: &Product, matrices: bool) -> Option<(ValueId, Self)> {
+        let shape = graph.ty(product.weights).fixed_shape()?;
+        let len = shape.iter().product::<usize>() / shape[product.axis].max(1);
+        let op = &graph.node(product.node).op;
+        let groups = if let Op::Conv(conv) = op { usize::try_from(conv.group).unwrap_or(1) } else { 1 };
+        let operand = product.data(graph).filter(|_| len > 0)?;
+        Some((operand, Self::new(len, groups, matrices)))
+    }
+
+    /// Takes the operand of one of so many samples in; the second tensor is what the float network has in its place.
+    pub fn take(&mut self, graph: &Graph, node: NodeId, tensors: (&Tensor, Option<&Tensor>), samples: usize) {
+        let most = (VECTORS_PER_NUMBER * self.len).div_ceil(samples.max(1)).max(64);
+        let node = graph.node(node);
+        match (&node.op, node.inputs[1].and_then(|w| graph.ty(w).fixed_shape())) {
+            (Op::Conv(conv), Some(weights)) => self.take_windows(conv, &weights, tensors, most),
+            _ => self.take_rows(tensors, most),
+        }
     }
 
     /// How much an error at each position of a row weighs, per group.
@@ -97,23 +114,34 @@ impl Moments {
                 row[i] = row[i].max(0.0);
             }
         }
+        for ((matrix, sums), float_sums) in self.cross.iter_mut().zip(&self.sums).zip(&self.float_sums) {
+            for (row, sum) in matrix.chunks_exact_mut(len).zip(sums) {
+                row.iter_mut().zip(float_sums).for_each(|(m, s)| *m -= sum * s / count);
+            }
+        }
     }
 
     /// Adds to every bias what the rounded weights of its row lose in the mean.
     pub fn correct_bias(&self, bias: &mut [f64], rows: &Rows, rounded: &[f64]) {
         let each = rows.count() / self.sums.len().max(1);
+        let count = self.count.max(1.0);
         for (row, bias) in bias.iter_mut().enumerate().take(rows.count()) {
-            let means = self.sums[row / each.max(1)].iter().map(|sum| sum / self.count.max(1.0));
-            let lost = rows.row(row).iter().zip(&rounded[row * rows.len..]).map(|(w, r)| w - r);
-            *bias += lost.zip(means).map(|(lost, mean)| lost * mean).sum::<f64>();
+            let sums = &self.sums[row / each.max(1)];
+            let float_sums = self.float_sums.get(row / each.max(1)).unwrap_or(sums);
+            let wanted: f64 = rows.row(row).iter().zip(float_sums).map(|(w, sum)| w * sum).sum();
+            let found: f64 = rounded[row * rows.len..].iter().zip(sums).map(|(r, sum)| r * sum).sum();
+            *bias += (wanted - found) / count;
         }
     }
 
-    /// Adds one operand vector of a group.
-    pub fn add(&mut self, group: usize, x: &[f64]) {
+    /// Adds one operand vector of a group, and what the float network has in its place.
+    pub fn add(&mut self, group: usize, x: &[f64], y: Option<&[f64]>) {
         let len = self.len;
         self.sums[group].iter_mut().zip(x).for_each(|(sum, v)| *sum += v);
         self.count += if group == 0 { 1.0 } else { 0.0 };
+        if let Some(y) = y {
+            self.add_cross(group, x, y);
+        }
         let Some(matrix) = self.matrices.get_mut(group) else { return };
         for (i, &xi) in x.iter().enumerate().filter(|(_, v)| **v != 0.0) {
             let row = &mut matrix[i * len..][..=i];
@@ -121,18 +149,38 @@ impl Moments {
         }
     }
 
+    fn add_cross(&mut self, group: usize, x: &[f64], y: &[f64]) {
+        let (len, groups) = (self.len, self.sums.len());
+        if self.float_sums.is_empty() {
+            self.float_sums = vec![vec![0.0; len]; groups];
+            self.cross = if self.matrices.is_empty() { Vec::new() } else { vec![vec![0.0; len * len]; groups] };
+        }
+        self.float_sums[group].iter_mut().zip(y).for_each(|(sum, v)| *sum += v);
+        let Some(matrix) = self.cross.get_mut(group) else { return };
+        for (row, xi) in matrix.chunks_exact_mut(len).zip(x).filter(|(_, xi)| **xi != 0.0) {
+            row.iter_mut().zip(y).for_each(|(sum, yj)| *sum += xi * yj);
+        }
+    }
+
     /// The rows of the operand of a matrix product, at most so many of them.
-    fn take_rows(&mut self, tensor: &Tensor, most: usize) {
-        let values: Vec<f64> = floats(tensor).collect();
+    fn take_rows(&mut self, (tensor, other): (&Tensor, Option<&Tensor>), most: usize) {
+        let (values, others) = (floats(tensor).collect::<Vec<f64>>(), other.map(|t| floats(t).collect::<Vec<f64>>()));
         let rows = values.len() / self.len;
         for row in spread(rows, most) {
-            self.add(0, &values[row * self.len..][..self.len]);
+            let part = row * self.len..(row + 1) * self.len;
+            self.add(0, &values[part.clone()], others.as_ref().map(|y| &y[part]));
         }
     }
 
     /// The windows of the operand of a convolution, at most so many of them.
-    fn take_windows(&mut self, conv: &Conv, weights: &[usize], tensor: &Tensor, most: usize) {
-        let values: Vec<f64> = floats(tensor).collect();
+    fn take_windows(
+        &mut self,
+        conv: &Conv,
+        weights: &[usize],
+        (tensor, other): (&Tensor, Option<&Tensor>),
+        most: usize,
+    ) {
+        let (values, others) = (floats(tensor).collect::<Vec<f64>>(), other.map(|t| floats(t).collect::<Vec<f64>>()));
         let shape = tensor.shape();
         let (channels, kernel) = (weights[1], &weights[2..]);
         let rank = kernel.len();
@@ -144,10 +192,13 @@ impl Moments {
             let window = window(conv, kernel, &shape[2..], &position(at, &out));
             for group in 0..self.sums.len() {
                 let channel = |c: usize| (image * shape[1] + group * channels + c) * spatial;
-                let number = |c: usize, offset: &Option<usize>| offset.map_or(0.0, |o| values[channel(c) + o]);
-                let x: Vec<f64> =
-                    (0..channels).flat_map(|c| window.iter().map(move |o| (c, o))).map(|(c, o)| number(c, o)).collect();
-                self.add(group, &x);
+                let places: Vec<Option<usize>> = (0..channels)
+                    .flat_map(|c| window.iter().map(move |o| o.map(|o| (c, o))))
+                    .map(|place| place.map(|(c, o)| channel(c) + o))
+                    .collect();
+                let vector = |values: &[f64]| places.iter().map(|p| p.map_or(0.0, |p| values[p])).collect::<Vec<f64>>();
+                let y = others.as_deref().map(vector);
+                self.add(group, &vector(&values), y.as_deref());
             }
         }
     }
@@ -201,8 +252,8 @@ mod tests {
         let rows = Rows { values: vec![1.0, 2.0, 3.0, 4.0], len: 2 };
         let mut moments = Moments::new(2, 2, true);
         for (a, b) in [(8.0, 100.0), (12.0, 50.0)] {
-            moments.add(0, &[a, 1.0]);
-            moments.add(1, &[1.0, b]);
+            moments.add(0, &[a, 1.0], None);
+            moments.add(1, &[1.0, b], None);
         }
         let mut bias = [0.5, 0.5];
         moments.correct_bias(&mut bias, &rows, &[0.0, 2.0, 3.0, 3.0]);

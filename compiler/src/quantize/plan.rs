@@ -13,11 +13,13 @@ use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::ops::{BinaryFn, Op, PadMode, ReduceFn, ResizeMode, UnaryFn};
 use adze_ir::types::DType;
 
-/// A convolution or matrix product whose weights become integers.
+/// A convolution or matrix product whose weights become integers, or a table whose rows are looked up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     /// The node.
     pub node: NodeId,
+    /// Which of its operands the weights are: 1, or 0 for a table.
+    pub at: usize,
     /// Its weights, a constant.
     pub weights: ValueId,
     /// Axis of the output channels in the weights.
@@ -25,6 +27,16 @@ pub struct Product {
     /// A constant added per output channel, and the node that adds it.
     pub bias: Option<(NodeId, usize)>,
 }
+
+impl Product {
+    /// The operand that weights are multiplied with; none for a table.
+    pub fn data(&self, graph: &Graph) -> Option<ValueId> {
+        graph.node(self.node).inputs.first().copied().flatten().filter(|_| self.at == 1)
+    }
+}
+
+/// Numbers of a table that is worth a scale per row.
+const LEAST_TABLE: usize = 1024;
 
 /// What becomes integers.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +78,7 @@ struct Points<'a> {
 
 impl<'a> Points<'a> {
     fn new(graph: &'a Graph, products: &[Product], users: BTreeMap<ValueId, Vec<NodeId>>) -> Self {
-        let products = products.iter().map(|p| p.node).collect();
+        let products = products.iter().filter(|p| p.at == 1).map(|p| p.node).collect();
         let mut points = Self { graph, users, products, wanted: BTreeSet::new(), read: BTreeSet::new() };
         // Users come after producers, so that walking backwards knows of each value whether its users want integers.
         for (id, node) in graph.nodes().collect::<Vec<_>>().into_iter().rev() {
@@ -214,6 +226,7 @@ fn product(
         Op::Gemm(op) => (usize::from(!op.trans_b), !op.trans_a && op.alpha == one && op.beta == one),
         Op::ConvTranspose(_) => return Some(Err("a transposed convolution has no form on integers".into())),
         Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => return Some(Err("a recurrent cell has no form on integers".into())),
+        Op::Gather(op) => return table(graph, id, node, op.axis).map(Ok),
         _ => return None,
     };
     let weights = (*node.inputs.get(1)?)?;
@@ -231,7 +244,17 @@ fn product(
         Some(_) => Some((id, 2)),
         None => added_bias(graph, node, ty.shape[axis].as_const(), users),
     };
-    Some(Ok(Product { node: id, weights, axis, bias }))
+    Some(Ok(Product { node: id, at: 1, weights, axis, bias }))
+}
+
+/// A constant matrix whose rows are looked up, large enough to be worth it.
+fn table(graph: &Graph, id: NodeId, node: &Node, axis: usize) -> Option<Product> {
+    let weights = (*node.inputs.first()?)?;
+    let (data, ty) = (graph.constant(weights)?.data()?, graph.ty(weights));
+    let large = ty.rank() == 2 && data.elems() >= LEAST_TABLE;
+    let looked_up = node.inputs.get(1).copied().flatten().is_some_and(|i| graph.constant(i).is_none());
+    let fits = axis == 0 && large && looked_up && ty.dtype == DType::F32;
+    fits.then_some(Product { node: id, at: 0, weights, axis: 0, bias: None })
 }
 
 /// A constant per output channel that the only user of a matrix product adds.

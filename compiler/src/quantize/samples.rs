@@ -123,21 +123,18 @@ impl Samples {
 
     /// At most so many samples, evenly spread over all of them.
     pub fn thin(&mut self, most: usize) {
-        let all = self.inputs.len();
-        if most >= all {
-            return;
-        }
-        let kept = |i: usize| (i + 1) * most / all != i * most / all;
-        let (mut a, mut b) = (0, 0);
-        self.inputs.retain(|_| {
-            a += 1;
-            kept(a - 1)
-        });
-        self.names.retain(|_| {
-            b += 1;
-            kept(b - 1)
-        });
+        thin(&mut self.inputs, most);
+        thin(&mut self.names, most);
     }
+}
+
+/// At most so many items, evenly spread over all of them.
+pub fn thin<T>(items: &mut Vec<T>, most: usize) {
+    let (all, mut at) = (items.len(), 0);
+    items.retain(|_| {
+        at += 1;
+        at * most.min(all) / all != (at - 1) * most.min(all) / all
+    });
 }
 
 /// The tensor files of a folder, by name.

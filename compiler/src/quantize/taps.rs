@@ -65,23 +65,44 @@ impl Taps {
     /// # Errors
     /// What running gives, and what `see` returns.
     pub fn run(&self, samples: &Samples, see: &mut See<'_>) -> Result<(), Error> {
-        let executable = self.built.as_ref().map(Executable::new).transpose()?;
-        for (index, inputs) in samples.inputs.iter().enumerate() {
-            let outputs = match &executable {
-                Some(executable) => {
-                    let mut call = executable.prepare(inputs)?;
-                    executable.run(&mut call)?;
-                    executable.outputs(&mut call)?
-                }
-                None => Vec::new(),
-            };
-            let value = |place: &Place| match place {
-                Place::Input(at) => inputs[*at].clone(),
-                Place::Output(at) => outputs[*at].clone(),
-            };
-            see(index, &self.places.iter().map(value).collect::<Vec<_>>())?;
-        }
-        Ok(())
+        let loaded = self.load()?;
+        samples.inputs.iter().enumerate().try_for_each(|(index, inputs)| see(index, &loaded.values(inputs)?))
+    }
+
+    /// Places the code in memory, to run samples one at a time.
+    ///
+    /// # Errors
+    /// What loading gives.
+    pub fn load(&self) -> Result<LoadedTaps<'_>, Error> {
+        Ok(LoadedTaps { places: &self.places, executable: self.built.as_ref().map(Executable::new).transpose()? })
+    }
+}
+
+/// Taps in executable memory.
+pub struct LoadedTaps<'a> {
+    places: &'a [Place],
+    executable: Option<Executable<'a>>,
+}
+
+impl LoadedTaps<'_> {
+    /// The values of a sample, in the order asked for.
+    ///
+    /// # Errors
+    /// What running gives.
+    pub fn values(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        let outputs = match &self.executable {
+            Some(executable) => {
+                let mut call = executable.prepare(inputs)?;
+                executable.run(&mut call)?;
+                executable.outputs(&mut call)?
+            }
+            None => Vec::new(),
+        };
+        let value = |place: &Place| match place {
+            Place::Input(at) => inputs[*at].clone(),
+            Place::Output(at) => outputs[*at].clone(),
+        };
+        Ok(self.places.iter().map(value).collect())
     }
 }
 

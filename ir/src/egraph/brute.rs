@@ -43,7 +43,7 @@ impl CostModel for Drawn {
 }
 
 /// Operators over two inputs, of which some classes are then said to be equal. The root wants two values.
-fn draw(random: &mut fastrand::Rng) -> (EGraph, Id) {
+pub(super) fn draw(random: &mut fastrand::Rng) -> (EGraph, Id) {
     let mut known = Known::default();
     for input in 0..2 {
         known.inputs.insert(input, TensorType::fixed(DType::F32, &[4]));

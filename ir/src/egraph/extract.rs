@@ -19,7 +19,7 @@ use crate::propose::{Cost, CostModel, OpFacts};
 use crate::types::TensorType;
 
 /// Weight of an operator that the machine has no schedule for: taken only where there is nothing else.
-const UNSUPPORTED: u64 = 1 << 40;
+pub(super) const UNSUPPORTED: u64 = 1 << 40;
 
 /// One e-node per class that the root needs.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ fn search(egraph: &EGraph, root: Id, goal: &Goal<'_>) -> Option<(Table, usize, F
 /// One way to compute a class: an e-node, or one alternative of a choice.
 pub(super) struct Way {
     /// What the choice records.
-    node: ENode,
+    pub node: ENode,
     /// Classes it needs.
     pub children: Vec<usize>,
     /// Weight of its own, as far as it can be told without the rest of a choice.
@@ -106,7 +106,7 @@ struct Best {
 
 /// The e-graph as numbers: classes and ways in a fixed order.
 pub(super) struct Table {
-    ids: Vec<Id>,
+    pub ids: Vec<Id>,
     index: BTreeMap<Id, usize>,
     /// Those of one class next to each other.
     pub ways: Vec<Way>,
@@ -131,7 +131,7 @@ pub(super) struct Found {
 }
 
 impl Table {
-    fn new(egraph: &EGraph, goal: &Goal<'_>) -> Self {
+    pub fn new(egraph: &EGraph, goal: &Goal<'_>) -> Self {
         let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
         ids.sort_unstable();
         let index: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(at, &id)| (id, at)).collect();
@@ -166,7 +166,7 @@ impl Table {
         Self { ids, index, ways, range, fixed, parents, best }
     }
 
-    fn class(&self, id: Id) -> usize {
+    pub fn class(&self, id: Id) -> usize {
         self.index[&id]
     }
 

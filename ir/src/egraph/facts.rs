@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use egg::{Analysis, DidMerge, Id};
 
+use super::log::Step;
 use super::reads::{Read, Reads};
 use super::{EGraph, ENode};
 use crate::extent::Dims;
@@ -62,6 +63,10 @@ pub struct Known {
     pub dims: Dims,
     /// The rule being applied.
     pub(super) rule: &'static str,
+    /// What rules did; `None` where nobody asks.
+    pub log: Option<Vec<Step>>,
+    /// What the rule being applied added.
+    pub(super) adding: Vec<(Id, ENode)>,
     /// What went wrong; a region with one falls back to its source.
     pub bugs: Vec<RuleBug>,
 }
@@ -89,9 +94,14 @@ impl Known {
     }
 
     /// Adds a constant of the region.
-    pub(super) fn give(&mut self, entry: ConstEntry) {
-        self.consts.push(entry);
+    pub(super) fn give(&mut self, entry: ConstEntry) -> ConstId {
         self.given += 1;
+        self.consts.push(entry)
+    }
+
+    /// A constant for those who print: no rule learns anything of it.
+    pub fn constant_entry(&self, id: ConstId) -> Option<&ConstEntry> {
+        self.consts.get(id)
     }
 
     /// The bytes of a constant, where they are at hand. What rules look at here, two regions must have in common to be solved

@@ -93,6 +93,24 @@ impl<'a> Region<'a> {
         self.known.get(&value).map(|(_, class)| self.egraph.find(*class))
     }
 
+    /// Its nodes.
+    pub fn nodes(&self) -> &[NodeId] {
+        self.nodes
+    }
+
+    /// The values that the stretch computes and reads, with their classes.
+    pub fn values(&self) -> impl Iterator<Item = (ValueId, Id)> {
+        self.known.iter().map(|(&value, (_, class))| (value, self.egraph.find(*class)))
+    }
+
+    /// The e-node of a node of the stretch; `None` for a constant.
+    pub fn source(&self, id: NodeId) -> Option<&ENode> {
+        let (_, class) = self.known.get(self.graph.node(id).outputs.first()?)?;
+        let node = self.egraph.id_to_node(*class);
+        // Results of an operator with several are read off it.
+        Some(if node.is("@get") { self.egraph.id_to_node(node.children[0]) } else { node }).filter(|node| node.is_op())
+    }
+
     fn add_node(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         if matches!(node.op, Op::Constant(_)) {

@@ -6,7 +6,7 @@
 use super::extract::{Found, Table};
 
 /// Ways that completions may look at, over all steps: bounds the time on large regions, the same on every machine.
-const LIMIT: usize = 4_000_000;
+pub(super) const LIMIT: usize = 4_000_000;
 
 /// The choice of least weight when every use counts anew. It has no cycle, whatever the e-graph has.
 pub(super) fn as_tree(table: &Table, root: usize) -> Option<Found> {
@@ -41,7 +41,13 @@ fn step(table: &Table, root: usize, found: &Found, left: &mut usize) -> Option<F
 }
 
 /// The choice with another way of a class.
-fn complete(table: &Table, found: &Found, class: usize, way: usize, left: &mut usize) -> Option<Vec<Option<usize>>> {
+pub(super) fn complete(
+    table: &Table,
+    found: &Found,
+    class: usize,
+    way: usize,
+    left: &mut usize,
+) -> Option<Vec<Option<usize>>> {
     let mut chosen = found.chosen.clone();
     chosen[class] = Some(way);
     let missing = |c: &usize| chosen[*c].is_none();

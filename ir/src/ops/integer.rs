@@ -82,10 +82,20 @@ fn need_bytes(input: usize, ty: &TensorType) -> Result<(), TypeError> {
     need_dtype(input, ty, is_byte, "i8 or u8")
 }
 
+/// Checks the second operand: weights may be of less than a byte.
+fn need_weights(input: usize, ty: &TensorType) -> Result<(), TypeError> {
+    let fits = |d: DType| is_byte(d) || matches!(d, DType::I2 | DType::U2 | DType::I4 | DType::U4);
+    need_dtype(input, ty, fits, "an integer of at most 8 bits")
+}
+
 /// Checks an integer operand and its zero point.
 fn need_shifted(inputs: Operands<'_, TensorType>, x: usize, zero: usize, along: Along) -> Result<(), TypeError> {
     let ty = inputs.need(x)?;
-    need_bytes(x, ty)?;
+    if x == 0 {
+        need_bytes(x, ty)?
+    } else {
+        need_weights(x, ty)?
+    }
     let Some(found) = inputs.get(zero) else { return Ok(()) };
     need_dtype(zero, found, |d| d == ty.dtype, ty.dtype.name())?;
     need_parameter(zero, found, ty, along)

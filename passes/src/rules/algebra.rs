@@ -143,6 +143,22 @@ pub(super) const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "mean-of-squares",
+        left: &["(reduce ?r (mul ?m ?x ?x))"],
+        right: "(mul (reduce{sum_square} ?x) 1/n)",
+        conditions: &[Condition { name: "a mean of a known number of floats", holds: counted_mean }],
+        exactness: Exactness::Norm(NORM_LINEAR),
+        sound: "the definition, without rounding the squares",
+        helps: "the squares are never stored",
+        make: |g, s| {
+            let (Op::Reduce(reduce), x) = (op(g, s, "r"), id(g, s, "x")) else { return None };
+            let share = 1.0 / count(&reduce, &ty(g, x)?.shape)? as f64;
+            let sum = add_op(g, Reduce { function: ReduceFn::SumSquare, ..reduce }, &[x])?;
+            let share = scalar(g, x, share)?;
+            binary(g, BinaryFn::Mul, sum, share)
+        },
+    },
+    Rule {
         name: "reduce-of-reduce",
         left: &["(reduce ?r (reduce ?q ?x))"],
         right: "(reduce{axes of both} ?x)",
@@ -237,6 +253,11 @@ fn not_negative(egraph: &EGraph, id: Id) -> bool {
 /// The product of the extents along the axes that are reduced.
 fn count(reduce: &Reduce, shape: &[Extent]) -> Option<i64> {
     Extent::product(reduce.axes.iter().map(|&axis| &shape[axis])).as_const()
+}
+
+fn counted_mean(m: &Match<'_>) -> bool {
+    let (Op::Reduce(reduce), Some(x)) = (m.op("r"), m.ty("x")) else { return false };
+    reduces(m, "r", ReduceFn::Mean) && float(m, "x") && count(reduce, &x.shape).is_some_and(|n| n > 0)
 }
 
 fn divides_by_count(m: &Match<'_>) -> bool {

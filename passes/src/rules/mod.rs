@@ -5,6 +5,7 @@ mod algebra;
 mod attention;
 mod conv;
 mod linear;
+pub(crate) mod merge;
 mod movement;
 mod norm;
 mod operand;

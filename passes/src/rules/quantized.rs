@@ -32,7 +32,10 @@ pub(super) const RULES: &[Rule] = &[
         ],
         right: "(qlinear_conv{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
         conditions: &[
-            Condition { name: "8-bit operands with one scale each, or one per output channel", holds: conv_operands },
+            Condition {
+                name: "bytes, and weights of at most a byte, with one scale each or one per output channel",
+                holds: conv_operands,
+            },
             Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
             Condition {
                 name: "the bias is a multiple of the sums' unit",
@@ -55,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
         right: "(qlinear_matmul{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
         conditions: &[
-            Condition { name: "8-bit operands, the right one a constant matrix", holds: matmul_operands },
+            Condition { name: "bytes, and a constant matrix of at most a byte each", holds: matmul_operands },
             Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
             Condition {
                 name: "the bias is a multiple of the sums' unit",
@@ -75,7 +78,10 @@ pub(super) const RULES: &[Rule] = &[
         ],
         right: "(add (mul (cast{f32} (conv_integer ?x ?w ?xz)) xs · ws) ?b)",
         conditions: &[
-            Condition { name: "8-bit operands with one scale each, or one per output channel", holds: conv_operands },
+            Condition {
+                name: "bytes, and weights of at most a byte, with one scale each or one per output channel",
+                holds: conv_operands,
+            },
             Condition { name: "weights without zero points", holds: symmetric_weights },
             Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &conv_scales(m)) },
         ],
@@ -93,7 +99,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
         right: "(add (mul (cast{f32} (matmul_integer ?x ?w ?xz)) xs · ws) ?b)",
         conditions: &[
-            Condition { name: "8-bit operands, the right one a constant matrix", holds: matmul_operands },
+            Condition { name: "bytes, and a constant matrix of at most a byte each", holds: matmul_operands },
             Condition { name: "weights without zero points", holds: symmetric_weights },
             Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &matmul_scales(m)) },
         ],
@@ -147,6 +153,19 @@ pub(super) const RULES: &[Rule] = &[
         sound: "elements are moved, never changed",
         helps: "a quarter of the bytes are moved",
         make: make_after,
+    },
+    Rule {
+        name: "dequantize-after-gather",
+        left: &["(gather ?a (dequantize ?d ?x ?s ?z) ?i)"],
+        right: "(mul (cast{f32} (gather ?a ?x ?i)) (gather ?a ?s ?i))",
+        conditions: &[
+            Condition { name: "rows of a constant table", holds: rows_of_table },
+            Condition { name: "one scale, or one per row, and no zero points", holds: scale_per_row },
+        ],
+        exactness: Exactness::Exact,
+        sound: "a row is multiplied by its scale before or after it is looked up",
+        helps: "the table stays as it is stored, and only the rows that are looked up become floats",
+        make: make_gather,
     },
     Rule {
         name: "dequantize-after-max-pool",
@@ -241,6 +260,11 @@ fn is_byte(ty: Option<&TensorType>) -> bool {
     ty.is_some_and(|ty| matches!(ty.dtype, DType::I8 | DType::U8))
 }
 
+/// At most a byte, as weights are.
+fn is_small(ty: Option<&TensorType>) -> bool {
+    is_byte(ty) || ty.is_some_and(|ty| matches!(ty.dtype, DType::I2 | DType::U2 | DType::I4 | DType::U4))
+}
+
 fn result(m: &Match<'_>) -> bool {
     let Op::Quantize(q) = m.op("q") else { return false };
     matches!(q.to, DType::I8 | DType::U8) && scalar_pair(m, "ys", "yz")
@@ -251,7 +275,7 @@ fn operands(m: &Match<'_>, axis: usize) -> bool {
     let Op::Dequantize(weights) = m.op("e") else { return false };
     let per_slice = one(m, "ws") || (weights.block == 0 && weights.axis == axis);
     let constant = m.data("w").is_some() && m.data("wz").is_some() && normal(m, "ws").is_some();
-    is_byte(m.ty("x")) && is_byte(m.ty("w")) && scalar_pair(m, "xs", "xz") && constant && per_slice
+    is_byte(m.ty("x")) && is_small(m.ty("w")) && scalar_pair(m, "xs", "xz") && constant && per_slice
 }
 
 fn conv_operands(m: &Match<'_>) -> bool {
@@ -446,6 +470,33 @@ fn make_after(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     let [x, s, z] = ["x", "s", "z"].map(|name| id(egraph, subst, name));
     let moved = add_op(egraph, op(egraph, subst, "a"), &[x])?;
     add_op(egraph, Dequantize { axis: 0, block: 0 }, &[moved, s, z])
+}
+
+fn rows_of_table(m: &Match<'_>) -> bool {
+    let rows = matches!(m.op("a"), Op::Gather(gather) if gather.axis == 0);
+    rows && m.data("x").is_some() && m.ty("x").is_some_and(|x| x.rank() >= 2)
+}
+
+fn scale_per_row(m: &Match<'_>) -> bool {
+    let (Op::Dequantize(scales), Some(zeros)) = (m.op("d"), m.data("z")) else { return false };
+    let per_row = one(m, "s") || (scales.axis == 0 && scales.block == 0);
+    let plain = m.data("s").is_some_and(|s| s.dtype() == DType::F32);
+    per_row && plain && zeros.to_ints().iter().all(|&zero| zero == 0)
+}
+
+fn make_gather(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let [x, mut s, i] = ["x", "s", "i"].map(|name| id(egraph, subst, name));
+    let gather = op(egraph, subst, "a");
+    let ty = egraph[x].data.ty()?.clone();
+    if egraph[s].data.ty()?.rank() > 0 {
+        let mut shape = vec![Extent::ONE; ty.rank()];
+        shape[0] = ty.shape[0].clone();
+        s = reshape(egraph, s, shape)?;
+        s = add_op(egraph, gather.clone(), &[s, i])?;
+    }
+    let found = add_op(egraph, gather, &[x, i])?;
+    let found = add_op(egraph, Cast { to: DType::F32 }, &[found])?;
+    binary(egraph, BinaryFn::Mul, found, s)
 }
 
 /// Padding as wide as the window would let it see nothing but padding.

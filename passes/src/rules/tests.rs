@@ -15,7 +15,7 @@ use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 use egg::{Id, Pattern, Searcher};
 
-use super::{FAMILIES, integer_rules, of_pass, rules};
+use super::{FAMILIES, integer_rules, merge, of_pass, rules};
 use cases::{Case, Expect, cases};
 
 mod cases;
@@ -131,6 +131,9 @@ fn saturated(graph: &Graph, rules: &[&'static Rule]) -> (EGraph, RuleStats, usiz
     let outputs: Vec<ValueId> = graph.outputs().iter().map(|o| o.value).collect();
     let mut region = Region::new(graph, &nodes, &outputs);
     let source = region.egraph.total_size();
+    if rules.len() > 1 {
+        merge::offer(&mut region.egraph, &PlainMachine);
+    }
     let (egraph, stats) = saturate(std::mem::take(&mut region.egraph), rules, 8, 10_000);
     (egraph, stats, source)
 }

@@ -6,9 +6,10 @@
 //! x86-64 multiplies unsigned by signed bytes only, so there 128 is added to signed activations in registers, by
 //! flipping their highest bit, and the start makes good for it too. AArch64 multiplies signed bytes only, unless it has the
 //! extension `i8mm`, so there the same moves unsigned activations down.
+//! Weights of 4 and 2 bits stay two and four steps to a byte, and are taken apart in registers.
 //!
 //! Depthwise convolutions have no sum along neighbours. Theirs is short enough to be exact in `f32`, so they run on the
-//! vectors of [`super::slide`], converted as they are read.
+//! vectors of [`super::slide`], operands and weights converted from bytes as they are read.
 
 use adze_ir::extent::Extent;
 use adze_ir::tensor::Tensor;
@@ -81,6 +82,8 @@ struct Known<'a> {
     zero: LeftZero,
     /// Weights less their zero points, dense in the order of their tensor.
     weights: Vec<i8>,
+    /// Steps of the sum whose weights share a byte; see [`Quads`].
+    steps: i64,
     shape: Vec<usize>,
     /// Bias by column or output channel.
     bias: Option<Vec<i64>>,
@@ -126,7 +129,8 @@ impl<'a> Known<'a> {
             }
         }
         let (shape, dtype) = (tensor.shape().to_vec(), form.dtype(cx, anchor)?);
-        let mut known = Self { x: (x, at), zero, weights, shape, bias, stored, dtype };
+        let steps = sharing(tensor.dtype(), &weights);
+        let mut known = Self { x: (x, at), zero, weights, steps, shape, bias, stored, dtype };
         let largest = known.largest(axis);
         if let Some(stored) = &mut known.stored {
             stored.largest = largest;
@@ -165,7 +169,7 @@ impl<'a> Known<'a> {
             Arch::Aarch64 => !signed && !cx.machine.has_mixed_dot,
             _ => false,
         };
-        Quads { signed, flipped }
+        Quads { signed, flipped, steps: self.steps }
     }
 
     /// What sums start at, given the sum of the weights of every column: a stream, and whether the zero point of the
@@ -231,7 +235,8 @@ impl<'a> Known<'a> {
         let blocking = Blocking::choose(cx, &shape(cx, quads, all_rows, columns.into(), words.clone()))?;
         let mut leaf = Leaf::new(cx, &format!("{}_{}x{}", anchor.op.name(), blocking.mr, blocking.nr));
         let left = leaf.input(at)?;
-        let run = Runs { groups: (1, 0), cols: (columns, 1), outer: Vec::new(), run: vec![(depth, columns)] };
+        let (outer, run) = (Vec::new(), vec![(depth, columns)]);
+        let run = Runs { groups: (1, 0), cols: (columns, 1), outer, run, steps: self.steps as usize };
         let right = leaf.packed(run.pack(&self.weights, blocking.nr));
         let target = leaf.output(0)?;
         let (start, start_times) = self.start(&mut leaf, quads, &self.column_sums(1, |weight| weight))?;
@@ -254,7 +259,7 @@ impl<'a> Known<'a> {
         let mut outer = join_axes(outer.collect());
         let one = || Axis { extent: Extent::ONE, strides: vec![Extent::ZERO; cols.strides.len()] };
         let rows = outer.pop().unwrap_or_else(one);
-        let sum = Sum::quads(Vec::new(), depth as i64, blocking.nr);
+        let sum = Sum::quads(Vec::new(), depth as i64, blocking.nr, quads);
         let product = Product {
             elem: Elem::I32,
             lanes: blocking.lanes,
@@ -351,7 +356,7 @@ impl<'a> Known<'a> {
                 one()
             }
         };
-        let sum = Sum::quads(loops, runs.run_bytes() as i64, blocking.nr);
+        let sum = Sum::quads(loops, runs.run_steps() as i64, blocking.nr, quads);
         let words: Extent = runs.bytes().div_ceil(4).into();
         let product = Product {
             elem: Elem::I32,
@@ -398,8 +403,9 @@ impl<'a> Known<'a> {
             cols: (count(conv.columns), steps[0]),
             outer: around.iter().map(|&axis| (self.shape[axis + 2], steps[axis + 2])).collect(),
             run,
+            steps: self.steps as usize,
         };
-        let mut right = (runs.run_bytes().div_ceil(4) * 4 * nr) as i64;
+        let mut right = (runs.run_vectors() * 4 * nr) as i64;
         let mut loops = Vec::new();
         for &axis in around.iter().rev() {
             let w = &conv.windows[axis];
@@ -436,8 +442,8 @@ impl<'a> Known<'a> {
         }
         let mut leaf = Leaf::new(cx, "depthwise_integer");
         let stream = leaf.input(self.x.1)?;
-        let values: Vec<f32> = self.weights.iter().map(|&w| f32::from(w)).collect();
-        let tensor = Tensor::from_f32(&self.shape, &values);
+        let values: Vec<i128> = self.weights.iter().map(|&w| w.into()).collect();
+        let tensor = Tensor::from_ints(DType::I8, &self.shape, &values);
         let steps = dense_steps(&self.shape);
         let source = Source {
             tensor: &tensor,
@@ -446,7 +452,7 @@ impl<'a> Known<'a> {
             steps: (2..self.shape.len()).map(|axis| (self.shape[axis], steps[axis])).collect(),
             scale: 1.0,
         };
-        let weights = leaf.packed(pack_rows(&source, DType::F32));
+        let weights = leaf.packed(pack_rows(&source, DType::I8));
         let mut strides: Vec<Extent> = vec![channels.into(); conv.windows.len()];
         for axis in (0..conv.windows.len() - 1).rev() {
             strides[axis] = strides[axis + 1].clone() * conv.windows[axis + 1].kernel.into();
@@ -473,6 +479,13 @@ impl<'a> Known<'a> {
 fn fits(tensor: &Tensor, operand: &Operand) -> bool {
     let same = |(&n, e): (&usize, &Extent)| *e == Extent::from(n);
     tensor.shape().len() == operand.rank() && tensor.shape().iter().zip(&operand.shape).all(same)
+}
+
+/// How many weights share a byte: as many as their dtype says, if they still fit after their zero points were taken out.
+fn sharing(dtype: DType, weights: &[i8]) -> i64 {
+    let bits = dtype.bits();
+    let half = 1i8 << (bits.min(7) - 1);
+    if bits < 8 && weights.iter().all(|w| (-half..half).contains(w)) { i64::from(8 / bits) } else { 1 }
 }
 
 fn first(tensor: &Tensor) -> i64 {
@@ -514,25 +527,35 @@ struct Runs {
     outer: Vec<(usize, usize)>,
     /// Axes of a run, outermost first.
     run: Vec<(usize, usize)>,
+    /// Words that share a word of bytes.
+    steps: usize,
 }
 
 impl Runs {
-    fn run_bytes(&self) -> usize {
+    fn run_steps(&self) -> usize {
         self.run.iter().map(|axis| axis.0).product()
+    }
+
+    /// Words of a column that a run is packed to.
+    fn run_vectors(&self) -> usize {
+        self.run_steps().div_ceil(4).div_ceil(self.steps)
     }
 
     /// Bytes of a column, every run filled up to whole words.
     fn bytes(&self) -> usize {
-        self.outer.iter().map(|axis| axis.0).product::<usize>() * self.run_bytes().div_ceil(4) * 4
+        self.outer.iter().map(|axis| axis.0).product::<usize>() * self.run_vectors() * 4
     }
 
-    /// Packs to `[group][column / nr][outer..][run / 4][nr][4]`, filled up with zeros.
+    /// Packs to `[group][column / nr][outer..][run / 4 / steps][nr][4]`, filled up with zeros.
     fn pack(&self, weights: &[i8], nr: usize) -> PackedWeight {
         let (count, stride) = self.cols;
         let panels = count.div_ceil(nr);
-        let words = self.run_bytes().div_ceil(4);
+        let words = self.run_vectors();
+        // Where steps share bytes, half of what fits is added to each: its highest bit is flipped.
+        let (bits, zero) = (8 / self.steps, [0, 0, 0x88, 0, 0xaa][self.steps]);
+        let part_of = |w: i8, part: usize| (w.cast_unsigned() & (0xff >> (8 - bits))) << (bits * part);
         let (outer, run) = (offsets(&self.outer), offsets(&self.run));
-        let mut bytes = vec![0u8; self.groups.0 * panels * outer.len() * words * nr * 4];
+        let mut bytes = vec![zero; self.groups.0 * panels * outer.len() * words * nr * 4];
         let mut runs = bytes.chunks_exact_mut(words * nr * 4);
         for group in 0..self.groups.0 {
             for panel in 0..panels {
@@ -541,7 +564,8 @@ impl Runs {
                     for lane in 0..nr.min(count - panel * nr) {
                         let from = group * self.groups.1 + (panel * nr + lane) * stride + around;
                         for (k, inner) in run.iter().enumerate() {
-                            to[(k / 4 * nr + lane) * 4 + k % 4] = weights[from + inner].cast_unsigned();
+                            let (vector, part) = (k / 4 / self.steps, k / 4 % self.steps);
+                            to[(vector * nr + lane) * 4 + k % 4] ^= part_of(weights[from + inner], part);
                         }
                     }
                 }
@@ -549,6 +573,7 @@ impl Runs {
         }
         let shape = vec![bytes.len()];
         let data = Tensor::new(DType::I8, shape, bytes).unwrap_or_else(|_| Tensor::zeros(DType::I8, &[0]));
-        PackedWeight { transform: format!("pack_k4n{nr}"), data }
+        let transform = if self.steps == 1 { format!("pack_k4n{nr}") } else { format!("pack_k4x{}n{nr}", self.steps) };
+        PackedWeight { transform, data }
     }
 }

@@ -37,8 +37,9 @@ pub(super) enum Sum {
         /// Movement of the right operand.
         b: Extent,
     },
-    /// One step of so many bytes of the left operand, fewer than four; see [`Quads`].
-    Rest(u16),
+    /// One step of so many bytes of the left operand, fewer than four, and which of the steps of its vector of weights it
+    /// is; see [`Quads`].
+    Rest(u16, i64),
     /// Blocks, each summed by itself and then scaled; the right operand has the block's scales and zero points in front
     /// of its weights ([`Stored`]).
     Scaled {
@@ -125,18 +126,21 @@ impl Sum {
     }
 
     /// Runs of `bytes` neighbouring bytes of the left operand in loops, outermost first; the right operand has its
-    /// `nr` columns interleaved by four, each run filled up.
-    pub fn quads(axes: Vec<SumAxis>, bytes: i64, nr: usize) -> Sum {
+    /// `nr` columns interleaved by four, each run filled up to whole vectors.
+    pub fn quads(axes: Vec<SumAxis>, bytes: i64, nr: usize, quads: Quads) -> Sum {
         let (whole, rest) = (bytes / 4, bytes % 4);
-        let step = 4 * nr as i64;
-        let part = |at: i64, body: Sum| Part { a: (4 * at).into(), b: (step * at).into(), rows: 0..usize::MAX, body };
+        let step = 4 * nr as i64 / quads.steps;
+        let part = |at: i64, body: Sum| {
+            let vector = at - at % quads.steps;
+            Part { a: (4 * at).into(), b: (step * vector).into(), rows: 0..usize::MAX, body }
+        };
         let mut parts = Vec::new();
         if whole > 0 {
             let run = Sum::Run { lo: Extent::ZERO, hi: whole.into(), a: 4.into(), b: step.into() };
             parts.push(part(0, run));
         }
         if rest > 0 {
-            parts.push(part(whole, Sum::Rest(u16::try_from(rest).unwrap_or(0))));
+            parts.push(part(whole, Sum::Rest(u16::try_from(rest).unwrap_or(0), whole % quads.steps)));
         }
         Sum::Seq(parts).within(axes, whole + i64::from(rest > 0))
     }
@@ -241,6 +245,9 @@ pub(super) struct Quads {
     /// Whether the highest bit of each byte of the left operand is flipped first, which moves signed bytes up by 128 and
     /// unsigned ones down, and changes their sign; what the sums start at makes good for it.
     pub flipped: bool,
+    /// Steps whose weights share a byte, the first one in its lowest bits, each more than it is by half of what fits:
+    /// 1, 2 for weights of 4 bits, 4 for those of 2.
+    pub steps: i64,
 }
 
 /// A register block.
@@ -300,7 +307,7 @@ pub(super) fn load_lanes(
         return b.load_as(stream.param, at, ty);
     }
     if *stride == Extent::ONE {
-        return load_part(b, stream, &at, (lanes, valid), elem);
+        return b.load_first_as(stream.param, at, ty, valid);
     }
     let mut vector = b.zero(ty);
     for lane in 0..valid {
@@ -309,33 +316,6 @@ pub(super) fn load_lanes(
         vector = b.insert(vector, lane, scalar);
     }
     vector
-}
-
-/// Reads the first `valid` of `lanes` neighbours: halves that are there, joined; what is missing holds anything.
-fn load_part(b: &mut KernelBuilder, stream: &Stream, at: &Extent, (lanes, valid): (u16, u16), elem: Elem) -> Value {
-    let ty = Type::vec(elem, lanes);
-    if valid == lanes {
-        return b.load_as(stream.param, at.clone(), ty);
-    }
-    let half = lanes / 2;
-    let low = load_part(b, stream, at, (half, valid.min(half)), elem);
-    if half == 1 {
-        return b.splat(low, 2);
-    }
-    if valid <= half {
-        return b.shuffle(low, low, (0..half).chain(0..half).collect());
-    }
-    let high = load_part(b, stream, &(at.clone() + i64::from(half).into()), (half, valid - half), elem);
-    b.shuffle(low, high, (0..lanes).collect())
-}
-
-/// The powers of two that make up `valid` lanes, largest first, each with its first lane.
-pub(super) fn pieces(valid: u16) -> impl Iterator<Item = (u16, u16)> {
-    let mut from = 0;
-    (0..16).rev().map(|bit| 1u16 << bit).filter(move |size| valid & size != 0).map(move |size| {
-        from += size;
-        (from - size, size)
-    })
 }
 
 /// Emits the sum for one block. `a` and `bb` are the offsets of its first row and column, `inits` one value per row and
@@ -407,9 +387,9 @@ impl Emit<'_> {
                 let run = Run { a, b: step_b, at_a, at_b, rows, bytes: 4 };
                 self.run(b, lo, hi, &run, sums)
             }
-            Sum::Rest(bytes) => {
+            Sum::Rest(bytes, part) => {
                 let run = Run { a: &Extent::ZERO, b: &Extent::ZERO, at_a, at_b, rows, bytes: *bytes };
-                self.step(b, &run, Extent::ZERO, 0, sums)
+                self.step(b, &run, Extent::ZERO, (0, *part), sums)
             }
             Sum::Scaled { count, a, b: step_b, body } => b.for_(0, *count, 1, &sums, |b, i, sums| {
                 let at_a = at_a.clone() + a.clone() * i.clone();
@@ -506,7 +486,7 @@ impl Emit<'_> {
         });
         match length.as_const() {
             Some(n) => self.steps(b, run, &middle, n % unroll, sums),
-            None => b.for_(middle, hi.clone(), 1, &sums, |b, i, sums| self.step(b, run, i, 0, sums.to_vec())),
+            None => b.for_(middle, hi.clone(), 1, &sums, |b, i, sums| self.step(b, run, i, (0, 0), sums.to_vec())),
         }
     }
 
@@ -535,17 +515,17 @@ impl Emit<'_> {
         while together > 1 && count - done >= together {
             let first = from.clone() + done.into();
             // Before the rows, of which the first one can be used at once then.
-            let mut columns = Some(self.columns(b, run, &first));
+            let mut columns = Some(self.columns(b, run, &first, done));
             let rows = self.rows_together(b, run, first);
             for lane in 0..together {
                 let at = from.clone() + (done + lane).into();
-                let columns = columns.take().unwrap_or_else(|| self.columns(b, run, &at));
+                let columns = columns.take().unwrap_or_else(|| self.columns(b, run, &at, done + lane));
                 let left = (rows.as_slice(), u16::try_from(lane).unwrap_or(0));
                 sums = self.multiply(b, run, (&at, self.chain(done + lane)), columns, Some(left), sums);
             }
             done += together;
         }
-        (done..count).fold(sums, |sums, i| self.step(b, run, from.clone() + i.into(), self.chain(i), sums))
+        (done..count).fold(sums, |sums, i| self.step(b, run, from.clone() + i.into(), (self.chain(i), i), sums))
     }
 
     /// Steps whose elements of a row are neighbours and read together; 1 for none.
@@ -580,15 +560,24 @@ impl Emit<'_> {
         let few = if self.block.rows * self.block.vecs >= 16 { 2 } else { 4 };
         // Rows whose bits are flipped take long until the first product.
         let flips = matches!(self.operands.form, Form::Quads(Quads { flipped: true, .. }));
-        few.max(self.together(run) * if flips { 2 } else { 1 })
+        let sharing = if let Form::Quads(quads) = self.operands.form { quads.steps } else { 1 };
+        few.max(self.together(run) * if flips { 2 } else { 1 }).max(sharing)
     }
 
     fn chain(&self, step: i64) -> usize {
         step as usize % self.block.chains()
     }
 
-    /// One step of the sum: every row times every vector of columns.
-    fn step(&self, b: &mut KernelBuilder, run: &Run<'_>, k: Extent, chain: usize, mut sums: Vec<Value>) -> Vec<Value> {
+    /// One step of the sum: every row times every vector of columns. `part` counts steps from one that starts a vector of
+    /// weights.
+    fn step(
+        &self,
+        b: &mut KernelBuilder,
+        run: &Run<'_>,
+        k: Extent,
+        (chain, part): (usize, i64),
+        mut sums: Vec<Value>,
+    ) -> Vec<Value> {
         let (operands, block) = (self.operands, self.block);
         if run.rows.is_empty() {
             return sums;
@@ -608,18 +597,20 @@ impl Emit<'_> {
             }
             return sums;
         }
-        let columns = self.columns(b, run, &k);
+        let columns = self.columns(b, run, &k, part);
         self.multiply(b, run, (&k, chain), columns, None, sums)
     }
 
-    /// The vectors of columns of a step.
-    fn columns(&self, b: &mut KernelBuilder, run: &Run<'_>, k: &Extent) -> Vec<Value> {
+    /// The vectors of columns of a step; `part` as in [`Emit::step`].
+    fn columns(&self, b: &mut KernelBuilder, run: &Run<'_>, k: &Extent, part: i64) -> Vec<Value> {
         let (operands, block) = (self.operands, self.block);
         let at_b = run.at_b.clone() + run.b.clone() * k.clone();
         let column = |vec: usize| {
             let at = at_b.clone() + vec_step(&block, vec, &operands.col_stride);
-            if matches!(operands.form, Form::Quads(_)) {
-                return b.load(operands.b.param, at, 4 * block.lanes);
+            if let Form::Quads(quads) = operands.form {
+                let part = part % quads.steps;
+                let raw = b.load(operands.b.param, at - run.b.clone() * part.into(), 4 * block.lanes);
+                return unpacked(b, raw, quads.steps, part);
             }
             let valid = if block.exact { block.valid_lanes(vec) } else { block.lanes };
             load_lanes(b, operands.b, at, &operands.col_stride, (block.lanes, valid), operands.elem)
@@ -700,6 +691,24 @@ fn load_quad(b: &mut KernelBuilder, a: &Stream, at: Extent, (bytes, lanes): (u16
         b.bitcast(numbers, ty.with_lanes(4 * lanes))
     };
     flipped(b, all, quads)
+}
+
+/// The weights of one of the steps that share bytes, as signed bytes.
+fn unpacked(b: &mut KernelBuilder, raw: Value, steps: i64, part: i64) -> Value {
+    if steps == 1 {
+        return raw;
+    }
+    // Machines shift no bytes, but words of them; what comes in from a neighbour is masked.
+    let (bits, ty) = (8 / steps, b.ty(raw));
+    let mut words = b.bitcast(raw, Type::vec(Elem::I32, ty.lanes / 4));
+    if part > 0 {
+        words = b.shift(Shift::RightU, words, u32::try_from(bits * part).unwrap_or(0));
+    }
+    let mask = b.bits(0x0101_0101 * ((1 << bits) - 1), b.ty(words));
+    let words = b.bin(BinOp::And, words, mask);
+    let bytes = b.bitcast(words, ty);
+    let half = b.bits(1 << (bits - 1), ty);
+    b.sub(bytes, half)
 }
 
 /// Bytes of the left operand as they are multiplied.

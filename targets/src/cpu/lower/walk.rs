@@ -5,6 +5,7 @@ use adze_ir::types::DType;
 
 use super::leaf::{Leaf, Stream};
 use super::movement::{offset_of, walk};
+use super::nibble;
 use super::operand::{Operand, Unsupported};
 use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, Type, Value};
 
@@ -62,6 +63,10 @@ impl<'a> Source<'a> {
 
     /// Reads a scalar.
     pub fn load(&self, b: &mut KernelBuilder, at: Extent, elem: Elem) -> Value {
+        if nibble::is_nibble(self.operand.dtype) {
+            let value = nibble::load(b, self.stream.param, at, 1);
+            return b.convert(value, true, elem);
+        }
         b.load_as(self.stream.param, at, Type::scalar(elem))
     }
 

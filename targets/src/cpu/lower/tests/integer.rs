@@ -43,10 +43,14 @@ fn bias(rng: &mut fastrand::Rng, channels: usize) -> Option<Given> {
     Some(Given::constant(Tensor::from_ints(DType::I32, &[channels], &values)))
 }
 
+/// Flags from this on pick the dtype of weights.
+const WEIGHTS: usize = 256;
+
 /// Dtypes of activations, weights and result, and zero points at both ends and in the middle.
 fn formats(flags: u32) -> ([DType; 3], [i128; 2]) {
     let pick = |bit: u32| if flags & bit == 0 { DType::I8 } else { DType::U8 };
-    let dtypes = [pick(1), DType::I8, pick(2)];
+    let weights = [DType::I8, DType::I4, DType::I2, DType::I8][flags as usize / WEIGHTS % 4];
+    let dtypes = [pick(1), weights, pick(2)];
     let zero = |dtype: DType, at: u32| {
         let (lo, hi) = dtype.int_range().unwrap();
         [lo, hi, lo + 119][at as usize % 3]
@@ -125,7 +129,7 @@ fn kernel_of(case: &Case) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn dense_convolutions_agree(seed: u64, ci in 1usize..11, co in 2usize..24, kh in 1usize..4, kw in 1usize..4, stride in 1usize..3, dilation in 1usize..3, grouped: bool, flags in 0u32..256) {
+    fn dense_convolutions_agree(seed: u64, ci in 1usize..11, co in 2usize..24, kh in 1usize..4, kw in 1usize..4, stride in 1usize..3, dilation in 1usize..3, grouped: bool, flags in 0u32..1024) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let group = if grouped { 2 } else { 1 };
         let shape = Conv { channels: (ci * group, co * group), group, kernel: (kh, kw), strides: stride, dilation, pads: 0 };
@@ -135,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn depthwise_convolutions_agree(seed: u64, c in 2usize..40, k in 1usize..4, stride in 1usize..3, pads in 0i64..2, flags in 0u32..256) {
+    fn depthwise_convolutions_agree(seed: u64, c in 2usize..40, k in 1usize..4, stride in 1usize..3, pads in 0i64..2, flags in 0u32..1024) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let shape = Conv { channels: (c, c), group: c, kernel: (k, k), strides: stride, dilation: 1, pads };
         let case = without_bias(conv(&mut rng, &shape, flags));
@@ -144,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn products_agree(seed: u64, m in 1usize..9, n in 1usize..40, k in 1usize..23, batch in 1usize..3, flags in 0u32..256) {
+    fn products_agree(seed: u64, m in 1usize..9, n in 1usize..40, k in 1usize..23, batch in 1usize..3, flags in 0u32..1024) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let ([x_dtype, w_dtype, y_dtype], [x_zero, y_zero]) = formats(flags);
         let op = QLinearMatMul { contract: Requantize::F32Rne };
@@ -242,7 +246,7 @@ fn sums_of_bytes_on_every_machine() {
         ];
         Case::new(op, inputs).check_everywhere(64.0);
     }
-    for flags in [0, 1, 2 + 4, 3 + 16, 128 + 1] {
+    for flags in [0, 1, 2 + 4, 3 + 16, 128 + 1, 256, 256 + 1 + 16, 512] {
         let dense = Conv { channels: (7, 18), group: 1, kernel: (3, 2), strides: 1, dilation: 1, pads: 0 };
         conv(&mut rng, &dense, flags).check_everywhere(0.0);
         let depthwise = Conv { channels: (13, 13), group: 13, kernel: (3, 3), strides: 2, dilation: 1, pads: 1 };
@@ -258,7 +262,9 @@ fn sums_of_bytes_have_wide_code() {
         let machine = Machine::from_name(name).unwrap();
         let Some(cpu) = x86::Cpu::of(&machine) else { continue };
         let shapes = [((7, 50), 1, (3, 3)), ((33, 33), 33, (3, 3)), ((16, 32), 1, (1, 1))];
-        for ((channels, group, kernel), flags) in shapes.into_iter().flat_map(|shape| [(shape, 0), (shape, 1)]) {
+        for ((channels, group, kernel), flags) in
+            shapes.into_iter().flat_map(|shape| [0, 1, 256, 512 + 1].map(|flags| (shape, flags)))
+        {
             let case = Conv { channels, group, kernel, strides: 1, dilation: 1, pads: 0 };
             let case = conv(&mut rng, &case, flags);
             for lowered in case.lower(&machine, &case.results()) {

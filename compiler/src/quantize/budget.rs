@@ -1,0 +1,370 @@
+//! Formats of weights chosen for a goal: the least bytes that keep a bound, or the least loss in so many bytes.
+//!
+//! The network is compiled once with its weights as inputs. What one product loses in one format is measured by giving it
+//! those weights and all others their own; losses of several products add up nearly enough to choose by. For a price of a
+//! byte every product takes the format with the least loss and price. A bound is then tried with all weights as chosen,
+//! for prices that are halved between one that is too high and one that is not, and last on samples that took no part.
+
+use std::collections::BTreeMap;
+
+use adze_ir::graph::{Graph, NodeId, ValueId};
+use adze_ir::ops::Op;
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+
+use super::Progress;
+use super::follow::follow;
+use super::insert::{Edits, insert};
+use super::metric::{Bound, Metric, Score};
+use super::moments::Moments;
+use super::plan::{Plan, Product, root};
+use super::samples::Samples;
+use super::store::{Consts, Format, Maker, Products};
+use super::taps::Taps;
+use super::trial::{Given, LoadedTrial, Trial};
+use crate::build::{BuildOptions, build};
+use crate::error::Error;
+
+/// What formats are chosen for.
+#[derive(Clone, Debug, Default)]
+pub struct Goal {
+    /// What the network may lose.
+    pub bound: Option<Bound>,
+    /// Most bytes of constants in the object, as a share of those of the float network.
+    pub size: Option<f64>,
+    /// The class of every sample, for [`Metric::Top1`].
+    pub labels: Vec<i64>,
+    /// Axis of the classes in the first output; the last one where it is none.
+    pub class_axis: Option<usize>,
+}
+
+/// Formats that are tried, the most exact first.
+const FORMATS: [DType; 4] = [DType::F32, DType::I8, DType::I4, DType::I2];
+/// Samples that what a product loses is measured on: it is a mean over many numbers already.
+const PROBES: usize = 32;
+/// Prices that are tried for a bound.
+const TRIALS: usize = 14;
+/// Objects that are made until one has the size that was asked for.
+const OBJECTS: usize = 4;
+
+/// Samples and the labels of those that have one.
+#[derive(Clone, Debug, Default)]
+pub struct Labelled {
+    /// The samples.
+    pub samples: Samples,
+    /// Their classes, or nothing.
+    pub labels: Vec<i64>,
+    /// What the float network makes of them.
+    pub reference: Vec<Tensor>,
+}
+
+/// Those that formats are chosen by, and every third, which is held back.
+pub fn split(samples: &Samples, goal: &Goal) -> [Labelled; 2] {
+    let mut parts: [Labelled; 2] = Default::default();
+    for (index, inputs) in samples.inputs.iter().enumerate() {
+        let part = &mut parts[usize::from(index % 3 == 2)];
+        part.samples.inputs.push(inputs.clone());
+        part.samples.names.push(samples.names.get(index).cloned().unwrap_or_default());
+        part.labels.extend(goal.labels.get(index));
+    }
+    parts
+}
+
+/// What a product may be stored as.
+struct Choice {
+    format: Format,
+    consts: Consts,
+    bytes: f64,
+    /// What the network loses by it.
+    loss: f64,
+}
+
+/// Chooses the format of every product's weights, and says what that gives.
+///
+/// # Errors
+/// [`Error::Options`] for too few samples, missing labels, and a bound or a size that no formats keep; what compiling and running
+/// gives.
+pub fn choose(
+    maker: &Maker<'_>,
+    plan: &Plan,
+    mut moments: BTreeMap<NodeId, Moments>,
+    (goal, mut parts): (&Goal, [Labelled; 2]),
+    build: &BuildOptions,
+    progress: &mut Progress<'_>,
+) -> Result<(Products, Vec<String>), Error> {
+    let metric = goal.bound.map_or(Metric::Sqnr, |bound| bound.metric);
+    for part in &parts {
+        if part.samples.inputs.is_empty() || (metric == Metric::Top1 && part.labels.len() != part.samples.inputs.len())
+        {
+            let found = format!("{} samples with {} labels", part.samples.inputs.len(), part.labels.len());
+            return Err(Error::Options(format!(
+                "a budget: found {found}, accepted: three or more, each with a label where `top1` is asked for"
+            )));
+        }
+    }
+    let trial = Trial::new(maker, plan, &first_output(maker.graph)?, &parts[0].samples, build)?;
+    let trial = trial.load()?;
+    let mut probes = parts[0].samples.clone();
+    probes.thin(PROBES);
+    let base = run(&trial, &probes, &[])?;
+    for part in parts.iter_mut().filter(|_| goal.bound.is_some()) {
+        let taps = Taps::new(maker.graph, &first_output(maker.graph)?, &part.samples, build)?;
+        part.reference = outputs(&taps, &part.samples)?;
+    }
+    let quick = Maker { quick: maker.options.follow, ..*maker };
+    let mut choices: Vec<Vec<Choice>> = Vec::new();
+    for (index, product) in plan.products.iter().enumerate() {
+        progress("what each product loses", index, plan.products.len());
+        let seen = maker.seen(product, moments.remove(&product.node));
+        let mut own: Vec<Choice> = Vec::new();
+        for format in offered(maker, product) {
+            let consts = quick.make(product, format, seen.as_ref())?;
+            let loss = if consts.is_empty() {
+                0.0
+            } else {
+                score(goal, &base, &run(&trial, &probes, &[&consts])?, &[]).loss(metric)
+            };
+            // A coarser format that seems to lose less does so by chance.
+            let finer = own.last().map_or(0.0, |finer| finer.loss);
+            let bytes = bytes(maker.graph, product, &consts);
+            own.push(Choice { format, consts, bytes, loss: loss.max(finer) });
+        }
+        choices.push(own);
+    }
+    let search = Search { maker, goal, choices: &choices, trial: &trial, parts: &parts, build };
+    let (picked, mut notes) = search.pick(progress)?;
+    let formats: Vec<Format> = choices.iter().zip(&picked).map(|(own, &pick)| own[pick].format).collect();
+    let mut consts: Vec<Consts> = choices.iter().zip(&picked).map(|(own, &pick)| own[pick].consts.clone()).collect();
+    if maker.options.follow {
+        consts = follow(maker, plan, &formats, &parts[0].samples, build, progress)?;
+    }
+    notes.extend(search.judge(&consts)?);
+    let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
+    Ok((entries.zip(consts).collect(), notes))
+}
+
+/// The formats that machines have kernels for, the most exact first; the one that a table states.
+fn offered(maker: &Maker<'_>, product: &Product) -> Vec<Format> {
+    let node = maker.graph.node(product.node);
+    if maker.options.stored_as(node).is_some() {
+        return vec![maker.stated(product)];
+    }
+    let integers = product.data(maker.graph).is_some_and(|v| maker.points.contains_key(&root(maker.graph, v)));
+    let has_kernel = |dtype: DType| match dtype {
+        DType::F32 => true,
+        // Convolutions of floats have weights of floats in the object.
+        _ if product.at == 1 && !integers => !matches!(node.op, Op::Conv(_)) && dtype != DType::I2,
+        DType::I2 => product.at == 1,
+        _ => true,
+    };
+    let format = |dtype| maker.fitting(product, Format { dtype, block: maker.options.block });
+    FORMATS.into_iter().filter(|d| has_kernel(*d)).map(format).collect()
+}
+
+/// Bytes that a product has in an object.
+fn bytes(graph: &Graph, product: &Product, consts: &Consts) -> f64 {
+    let elems = |value: ValueId| graph.constant(value).and_then(|c| c.data()).map_or(0, Tensor::elems) as f64;
+    let Some((_, weights)) = consts.first() else {
+        let bias = product.bias.and_then(|(id, index)| graph.node(id).inputs[index]);
+        return 4.0 * (elems(product.weights) + bias.map_or(0.0, elems));
+    };
+    // Depthwise kernels read a weight from a byte at least.
+    let depthwise =
+        matches!(&graph.node(product.node).op, Op::Conv(conv) if conv.group > 1) && weights.data.shape()[1] == 1;
+    let bits = if depthwise { 8 } else { weights.data.dtype().bits() };
+    let starts = if product.at == 1 { weights.data.shape()[product.axis] as f64 } else { 0.0 };
+    weights.data.elems() as f64 * f64::from(bits) / 8.0 + 4.0 * (weights.scales.elems() as f64 + starts)
+}
+
+/// Outputs against those of a reference.
+fn score(goal: &Goal, reference: &[Tensor], found: &[Tensor], labels: &[i64]) -> Score {
+    let mut score = Score::default();
+    for (index, (a, b)) in reference.iter().zip(found).enumerate() {
+        score.take(a, b, goal.class_axis, labels.get(index).copied());
+    }
+    score
+}
+
+fn first_output(graph: &Graph) -> Result<Vec<ValueId>, Error> {
+    match graph.outputs().first() {
+        Some(output) => Ok(vec![output.value]),
+        None => Err(Error::Options("a budget: found a network without outputs, accepted: one or more".into())),
+    }
+}
+
+/// The first output for every sample, with these weights and all others their own.
+fn run(trial: &LoadedTrial<'_>, samples: &Samples, consts: &[&Consts]) -> Result<Vec<Tensor>, Error> {
+    let mut given = Given::default();
+    consts.iter().try_for_each(|consts| given.add(consts))?;
+    let one = |inputs: &Vec<Tensor>| Ok(trial.values(inputs, &given)?.swap_remove(0));
+    samples.inputs.iter().map(one).collect()
+}
+
+fn outputs(taps: &Taps, samples: &Samples) -> Result<Vec<Tensor>, Error> {
+    let mut outputs = Vec::new();
+    taps.run(samples, &mut |_, tensors| {
+        outputs.extend(tensors.iter().take(1).cloned());
+        Ok(())
+    })?;
+    Ok(outputs)
+}
+
+/// A search among the choices of all products.
+struct Search<'a> {
+    maker: &'a Maker<'a>,
+    goal: &'a Goal,
+    choices: &'a [Vec<Choice>],
+    trial: &'a LoadedTrial<'a>,
+    parts: &'a [Labelled; 2],
+    build: &'a BuildOptions,
+}
+
+impl Search<'_> {
+    /// The choice of every product, and a line about its size.
+    fn pick(&self, progress: &mut Progress<'_>) -> Result<(Vec<usize>, Vec<String>), Error> {
+        progress("choosing formats", 0, 1);
+        let float = self.object_bytes(None)?;
+        let picked = match (self.goal.size, &self.goal.bound) {
+            (Some(share), _) => self.of_size(share * float, float)?,
+            (None, Some(bound)) => self.within(bound, progress)?,
+            (None, None) => vec![0; self.choices.len()],
+        };
+        let bytes = self.object_bytes(Some(&picked))?;
+        Ok((picked, vec![format!("constants {bytes} of {float} bytes, 1/{:.2}", float / bytes.max(1.0))]))
+    }
+
+    /// Holds the final weights against the bound, and says what the metric is.
+    fn judge(&self, consts: &[Consts]) -> Result<Option<String>, Error> {
+        let Some(bound) = &self.goal.bound else { return Ok(None) };
+        let values = self.values(&consts.iter().collect::<Vec<_>>(), bound)?;
+        if let Some(value) = values.into_iter().find(|v| !bound.holds(*v)) {
+            return Err(Error::Options(format!("a budget: found {}, accepted: {bound}", bound.show(value))));
+        }
+        let counts = [0, 1].map(|part: usize| self.parts[part].samples.inputs.len());
+        let [chosen, held] = values.map(|v| bound.show(v));
+        Ok(Some(format!("{chosen} on {} samples, {held} on {} that were held back", counts[0], counts[1])))
+    }
+
+    fn consts(&self, picked: &[usize]) -> Vec<&Consts> {
+        self.choices.iter().zip(picked).map(|(own, &pick)| &own[pick].consts).collect()
+    }
+
+    /// Every product takes the format with the least loss and price.
+    fn at_price(&self, price: f64) -> Vec<usize> {
+        let cost = |choice: &Choice| choice.loss + price * choice.bytes;
+        let best =
+            |own: &Vec<Choice>| (0..own.len()).min_by(|&a, &b| cost(&own[a]).total_cmp(&cost(&own[b]))).unwrap_or(0);
+        self.choices.iter().map(best).collect()
+    }
+
+    fn bytes(&self, picked: &[usize]) -> f64 {
+        self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].bytes).sum()
+    }
+
+    /// Prices at which choices change, as logarithms: the least and the greatest.
+    fn prices(&self) -> [f64; 2] {
+        let mut ends = [f64::INFINITY, f64::NEG_INFINITY];
+        for own in self.choices {
+            for (a, b) in own.iter().enumerate().flat_map(|(i, a)| own[i + 1..].iter().map(move |b| (a, b))) {
+                let price = ((b.loss - a.loss).max(1e-300) / (a.bytes - b.bytes).max(1.0)).ln();
+                ends = [ends[0].min(price - 1.0), ends[1].max(price + 1.0)];
+            }
+        }
+        if ends[0] > ends[1] { [0.0, 0.0] } else { ends }
+    }
+
+    /// The least loss in so many bytes of the object.
+    fn of_size(&self, limit: f64, float: f64) -> Result<Vec<usize>, Error> {
+        let all: f64 = self.choices.iter().map(|own| own.iter().map(|c| c.bytes).fold(0.0, f64::max)).sum();
+        // What is in the object beside what is known of products: known better with every object.
+        let mut rest = (float - all).max(0.0);
+        let (mut best, mut least) = (None, f64::INFINITY);
+        for _ in 0..OBJECTS {
+            let picked = self.of_bytes((limit - rest).max(0.0));
+            let found = self.object_bytes(Some(&picked))?;
+            least = least.min(found);
+            rest = found - self.bytes(&picked) + if found > limit { (found - limit) / 4.0 } else { 0.0 };
+            let loss = self.loss(&picked);
+            if found <= limit && best.as_ref().is_none_or(|(least, _)| loss < *least) {
+                best = Some((loss, picked));
+            }
+        }
+        let accepted = format!("at most {limit:.0} of {float}");
+        let wrong =
+            || Error::Options(format!("a size: found {least} bytes of constants at least, accepted: {accepted}"));
+        best.map(|(_, picked)| picked).ok_or_else(wrong)
+    }
+
+    fn loss(&self, picked: &[usize]) -> f64 {
+        self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].loss).sum()
+    }
+
+    /// The least loss in so many bytes of weights, or the smallest formats.
+    fn of_bytes(&self, limit: f64) -> Vec<usize> {
+        let [mut low, mut high] = self.prices();
+        for _ in 0..60 {
+            let middle = (low + high) / 2.0;
+            if self.bytes(&self.at_price(middle.exp())) <= limit { high = middle } else { low = middle }
+        }
+        let mut picked = self.at_price(high.exp());
+        // What is left goes to whom it helps most.
+        loop {
+            let room = limit - self.bytes(&picked);
+            let better = |index: usize| {
+                let (own, now) = (&self.choices[index], picked[index]);
+                let fits = (0..now).find(|&pick| own[pick].bytes - own[now].bytes <= room)?;
+                Some((own[now].loss - own[fits].loss, index, fits))
+            };
+            let best = (0..picked.len()).filter_map(better).max_by(|a, b| a.0.total_cmp(&b.0));
+            match best.filter(|(gain, ..)| *gain > 0.0) {
+                Some((_, index, pick)) => picked[index] = pick,
+                None => return picked,
+            }
+        }
+    }
+
+    /// The least bytes that keep a bound on both parts of the samples.
+    fn within(&self, bound: &Bound, progress: &mut Progress<'_>) -> Result<Vec<usize>, Error> {
+        let [mut low, mut high] = self.prices();
+        let mut best = self.at_price(low.exp());
+        // What the lowest price does not keep, none does.
+        if let Some(value) = self.values(&self.consts(&best), bound)?.into_iter().find(|v| !bound.holds(*v)) {
+            let found = format!("{} with exact weights", bound.show(value));
+            return Err(Error::Options(format!("a budget: found {found}, accepted: {bound}")));
+        }
+        for trial in 0..TRIALS {
+            progress("trying formats", trial, TRIALS);
+            let middle = (low + high) / 2.0;
+            let picked = self.at_price(middle.exp());
+            if picked == best || self.values(&self.consts(&picked), bound)?.iter().all(|v| bound.holds(*v)) {
+                (best, low) = (picked, middle);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(best)
+    }
+
+    /// A metric on both parts of the samples.
+    fn values(&self, consts: &[&Consts], bound: &Bound) -> Result<[f64; 2], Error> {
+        let mut values = [0.0; 2];
+        for (value, part) in values.iter_mut().zip(self.parts) {
+            let found = run(self.trial, &part.samples, consts)?;
+            *value = score(self.goal, &part.reference, &found, &part.labels).value(bound.metric);
+        }
+        Ok(values)
+    }
+
+    /// Bytes of constants in the object of the network with these formats, or of the float network.
+    fn object_bytes(&self, picked: Option<&[usize]>) -> Result<f64, Error> {
+        let mut edits = Edits::default();
+        if let Some(picked) = picked {
+            edits.points = self.maker.points.clone();
+            for (own, &pick) in self.choices.iter().zip(picked) {
+                edits.consts.extend(own[pick].consts.iter().cloned());
+            }
+        }
+        let built = build(&insert(self.maker.graph, &edits)?, self.build)?;
+        Ok(built.package.manifest.weights_bytes as f64)
+    }
+}

@@ -1,0 +1,191 @@
+//! What a budget is measured by: how far the first output of a network is from that of the float network, and how often it
+//! says what is true.
+
+use std::fmt;
+use std::str::FromStr;
+
+use adze_ir::tensor::Tensor;
+
+use super::ranges::floats;
+
+/// What is held against a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Share of samples whose largest class is the label: how much smaller it may get.
+    Top1,
+    /// Share of positions whose largest class is another than that of the float network: how large it may get.
+    Flips,
+    /// Signal to noise ratio in dB: how small it may get.
+    Sqnr,
+}
+
+/// A metric and its bound: `top1=0.5%`, `flips=1%`, `sqnr=30dB`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound {
+    /// What is measured.
+    pub metric: Metric,
+    /// A share, or dB.
+    pub limit: f64,
+}
+
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("found `{text}`, accepted: `top1=0.5%`, `flips=1%` or `sqnr=30dB`");
+        let (name, number) = text.split_once('=').ok_or_else(wrong)?;
+        let (metric, unit) = match name {
+            "top1" => (Metric::Top1, "%"),
+            "flips" => (Metric::Flips, "%"),
+            "sqnr" => (Metric::Sqnr, "dB"),
+            _ => return Err(wrong()),
+        };
+        let value: f64 = number.strip_suffix(unit).and_then(|n| n.trim().parse().ok()).ok_or_else(wrong)?;
+        let limit = if unit == "%" { value / 100.0 } else { value };
+        if !limit.is_finite() || (unit == "%" && !(0.0..=1.0).contains(&limit)) {
+            Err(wrong())
+        } else {
+            Ok(Self { metric, limit })
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.show(self.limit))
+    }
+}
+
+impl Bound {
+    /// A value of the metric, as text.
+    pub fn show(&self, value: f64) -> String {
+        match self.metric {
+            Metric::Top1 => format!("top1={:.2}%", 100.0 * value),
+            Metric::Flips => format!("flips={:.2}%", 100.0 * value),
+            Metric::Sqnr => format!("sqnr={value:.1}dB"),
+        }
+    }
+
+    /// Whether a value of the metric keeps the bound.
+    pub fn holds(&self, value: f64) -> bool {
+        if self.metric == Metric::Sqnr { value >= self.limit } else { value <= self.limit }
+    }
+}
+
+/// Outputs held against those of a reference, sample after sample.
+#[derive(Clone, Debug, Default)]
+pub struct Score {
+    signal: f64,
+    noise: f64,
+    entropy: f64,
+    rows: f64,
+    flips: f64,
+    samples: f64,
+    right: [f64; 2],
+}
+
+impl Score {
+    /// Takes the outputs of a sample in; `axis` is that of the classes, the last one where it is none.
+    pub fn take(&mut self, reference: &Tensor, found: &Tensor, axis: Option<usize>, label: Option<i64>) {
+        for (a, b) in floats(reference).zip(floats(found)) {
+            self.signal += a * a;
+            self.noise += (a - b) * (a - b);
+        }
+        let (before, after) = (rows(reference, axis), rows(found, axis));
+        for (a, b) in before.iter().zip(&after) {
+            let (p, q) = (log_shares(a), log_shares(b));
+            self.entropy += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            self.rows += 1.0;
+            self.flips += f64::from(u8::from(largest(a) != largest(b)));
+        }
+        self.samples += 1.0;
+        if let (Some(label), Some(a), Some(b)) = (label, before.first(), after.first()) {
+            let right =
+                |row: &[f64]| f64::from(u8::from(largest(row).and_then(|c| i64::try_from(c).ok()) == Some(label)));
+            self.right = [self.right[0] + right(a), self.right[1] + right(b)];
+        }
+    }
+
+    /// The value of a metric: the loss in share for [`Metric::Top1`], a share, or dB.
+    pub fn value(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Top1 => (self.right[0] - self.right[1]) / self.samples.max(1.0),
+            Metric::Flips => self.flips / self.rows.max(1.0),
+            Metric::Sqnr if self.noise == 0.0 => f64::INFINITY,
+            Metric::Sqnr => 10.0 * (self.signal / self.noise).log10(),
+        }
+    }
+
+    /// A smooth loss that goes with a metric: the mean relative entropy for classes, otherwise noise over signal.
+    pub fn loss(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Top1 | Metric::Flips => (self.entropy / self.rows.max(1.0)).max(0.0),
+            Metric::Sqnr => self.noise / self.signal.max(f64::MIN_POSITIVE),
+        }
+    }
+}
+
+/// The numbers of a tensor with the classes last, a row per position.
+fn rows(tensor: &Tensor, axis: Option<usize>) -> Vec<Vec<f64>> {
+    let (shape, values) = (tensor.shape(), tensor.to_f64());
+    let axis = axis.unwrap_or(shape.len().saturating_sub(1));
+    let Some(&classes) = shape.get(axis) else { return vec![values] };
+    let inner: usize = shape[axis + 1..].iter().product();
+    let count = values.len().checked_div(classes).unwrap_or(0);
+    let row = |r: usize| (0..classes).map(|c| values[(r / inner * classes + c) * inner + r % inner]).collect();
+    (0..count).map(row).collect()
+}
+
+fn largest(row: &[f64]) -> Option<usize> {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)))
+}
+
+/// Logarithms of the shares that a row stands for, which is made of shares itself or of their logarithms up to a constant.
+fn log_shares(row: &[f64]) -> Vec<f64> {
+    let sum: f64 = row.iter().sum();
+    if row.iter().all(|v| *v >= 0.0) && (sum - 1.0).abs() < 0.01 {
+        return row.iter().map(|v| (v.max(1e-6) / sum).ln()).collect();
+    }
+    let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total = row.iter().map(|v| (v - most).exp()).sum::<f64>().ln();
+    row.iter().map(|v| v - most - total).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_read_and_print() {
+        for text in ["top1=0.50%", "flips=1.00%", "sqnr=30.0dB"] {
+            assert_eq!(text.parse::<Bound>().unwrap().to_string(), text);
+        }
+        for text in ["top1", "top1=1", "flips=101%", "flips=-1%", "sqnr=nandB", "auc=1%", "sqnr=3%"] {
+            assert!(text.parse::<Bound>().unwrap_err().contains("accepted"), "{text}");
+        }
+    }
+
+    #[test]
+    fn scores_count_classes_along_their_axis() {
+        let tensor = |values: &[f32]| Tensor::from_f32(&[1, 2, 3], values);
+        let (a, b) = (tensor(&[1.0, 0.0, 5.0, 0.0, 2.0, 1.0]), tensor(&[1.0, 0.0, 0.0, 0.0, 2.0, 1.0]));
+        let mut score = Score::default();
+        score.take(&a, &b, Some(1), Some(0));
+        assert_eq!(score.value(Metric::Flips), 1.0 / 3.0);
+        assert_eq!(score.value(Metric::Top1), 0.0);
+        assert!((score.value(Metric::Sqnr) - 10.0 * (31.0f64 / 25.0).log10()).abs() < 1e-12);
+        let mut last = Score::default();
+        last.take(&a, &b, None, Some(2));
+        assert_eq!((last.value(Metric::Flips), last.value(Metric::Top1)), (0.5, 1.0));
+        assert!(last.loss(Metric::Flips) > 0.0 && score.loss(Metric::Sqnr) > 0.8);
+    }
+
+    #[test]
+    fn shares_and_their_logarithms_are_the_same() {
+        let shares = [0.7, 0.2, 0.1];
+        let logs: Vec<f64> = shares.iter().map(|v: &f64| v.ln() + 3.0).collect();
+        for (a, b) in log_shares(&shares).iter().zip(log_shares(&logs)) {
+            assert!((a - b).abs() < 1e-12);
+        }
+    }
+}
