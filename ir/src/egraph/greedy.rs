@@ -30,6 +30,15 @@ pub fn apply_everywhere(egraph: &mut EGraph, root: Id, rule: &'static Rule) -> (
     (walk(egraph, root, &BTreeMap::new()).unwrap_or_default(), false)
 }
 
+/// What `root` needs where every class that has such an e-node takes it; `None` when that has a cycle.
+pub fn take_everywhere(egraph: &EGraph, root: Id, wanted: impl Fn(&ENode) -> bool) -> Option<Choice> {
+    let of = |class: &egg::EClass<ENode, super::Facts>| {
+        let node = class.nodes.iter().find(|node| wanted(node)).filter(|_| class.nodes.len() > 1)?;
+        Some((class.id, node.clone()))
+    };
+    walk(egraph, root, &egraph.classes().filter_map(of).collect())
+}
+
 /// Applies the rule to the matches that stand now; gives the e-node that takes the place of each class.
 fn replace(egraph: &mut EGraph, rule: &'static Rule) -> BTreeMap<Id, ENode> {
     let mut matches: Vec<(Id, egg::Subst)> = Vec::new();

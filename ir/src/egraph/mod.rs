@@ -21,7 +21,7 @@ mod text;
 pub use alternatives::{Alternative, alternatives};
 pub use extract::{Choice, Goal, extract, gap};
 pub use facts::{Facts, Known, RuleBug};
-pub use greedy::apply_everywhere;
+pub use greedy::{apply_everywhere, take_everywhere};
 pub use log::{History, Matched, Step, canonical};
 pub use node::{ENode, Kind};
 pub use reads::{Expr, Read, Test, ask, value};
