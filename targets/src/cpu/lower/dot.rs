@@ -423,10 +423,7 @@ impl<'a> Known<'a> {
         conv: Conv<'_>,
         zero: i64,
     ) -> Result<Option<Lowered>, Unsupported> {
-        // Sums in floats are for a contract in floats.
-        let Some(stored) = self.stored.as_ref().filter(|stored| stored.contract == Requantize::F32Rne) else {
-            return Ok(None);
-        };
+        let Some(stored) = &self.stored else { return Ok(None) };
         let channels = self.shape[0];
         let largest = self.largest_factor();
         let sums: Vec<i64> = self.column_sums(0, |weight| weight.abs() * largest);

@@ -24,7 +24,15 @@ use crate::cpu::kernel::{Elem, KernelBuilder, Type, Value};
 pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let form = IntegerSum::of(&anchor)?;
-    let lowered = match (dot::lower(cx, &anchor, &form)?, &form.window) {
+    let fast = dot::lower(cx, &anchor, &form)?;
+    for index in form.operands {
+        let dtype = input(cx, anchor.need(index)?)?.dtype;
+        if fast.is_none() && dtype.bits() < 8 {
+            let accepted = "constant weights with constant scales along channels or columns, or bytes";
+            return Err(unsupported(format!("a sum of {dtype}"), accepted));
+        }
+    }
+    let lowered = match (fast, &form.window) {
         (Some(lowered), _) => lowered,
         (None, Some(window)) => convolution(cx, &anchor, &form, window)?,
         (None, None) => product(cx, &anchor, &form)?,

@@ -14,8 +14,8 @@ pub(super) struct Requantized {
     pub contract: Requantize,
     /// Scale of the sum over that of the result: one, or one per column or channel.
     pub scales: Vec<f32>,
-    /// What is added to sums in `f32` before all else, per column or channel: the part of a large bias that they could not
-    /// start with exactly. That addition rounds as converting the whole sum would. Only with `f32_rne`.
+    /// What is added to sums before all else, per column or channel: the part of a large bias that they could not start with
+    /// exactly. In `f32` that addition rounds as converting the whole sum would.
     pub bias: Option<Vec<f32>>,
     /// Zero point of the result.
     pub zero: i64,
@@ -35,7 +35,9 @@ impl Requantized {
         }
         let (multipliers, shifts): (Vec<i128>, Vec<i128>) = self.scales.iter().map(|&scale| mulshift(scale)).unzip();
         let ints = |values: &[i128]| Tensor::from_ints(DType::I32, &[values.len()], values);
-        vec![("requantize_multipliers", ints(&multipliers)), ("requantize_shifts", ints(&shifts))]
+        let bias = self.bias.as_ref().map(|bias| bias.iter().map(|&value| value as i128).collect::<Vec<_>>());
+        let known = [("requantize_multipliers", ints(&multipliers)), ("requantize_shifts", ints(&shifts))];
+        known.into_iter().chain(bias.map(|bias| ("bias_i32", ints(&bias)))).collect()
     }
 
     /// The stored integers as `i32` lanes for sums in `i32`, or in `f32` where that is exact; `parameters` are the values of
@@ -43,6 +45,8 @@ impl Requantized {
     pub fn emit(&self, b: &mut KernelBuilder, sum: Value, parameters: &[Value], saturates: bool) -> Value {
         let range = self.dtype.int_range().unwrap_or((0, 0));
         if self.contract != Requantize::F32Rne {
+            let sum = b.convert(sum, true, Elem::I32);
+            let sum = parameters.get(2).map_or(sum, |&bias| b.add(sum, bias));
             return self.multiply_shift(b, [sum, parameters[0], parameters[1]], range);
         }
         let real = b.convert(sum, true, Elem::F32);
