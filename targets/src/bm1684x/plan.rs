@@ -1,7 +1,7 @@
 //! Places, order and dependencies: from steps to two streams.
 //!
 //! Steps keep their order but for loads of constants, which move up by some number of steps so that they run beside what comes
-//! before ([`WINDOWS`]; the best by the cost model is taken). Buffers get places by when they are alive in that order. Then a
+//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order. Then a
 //! command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
 //! so that whatever else went wrong, the streams do what the steps in order do.
 

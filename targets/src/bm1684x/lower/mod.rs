@@ -3,7 +3,7 @@
 //! The graph is one whose networks are integer already (pass `integers`). Activations stay in local memory from the command
 //! that makes them to the last one that reads them; constants come from DDR memory, a copy per layer; only inputs and outputs
 //! of the graph go there besides. Values of floats are never made: a `quantize` is lowered together with the float operators
-//! in front of it ([`quantize`]).
+//! in front of it (`quantize`).
 
 pub mod build;
 pub mod commands;
