@@ -1,7 +1,7 @@
 //! Cycles of commands, by the formulas that were fitted to the vendor's estimator (docs/targets/bm1684x.md), at 1 GHz.
 
 use super::isa::{Body, Command, Engine, Prec};
-use super::machine::{LANES, UNIT_BYTES};
+use super::machine::{CONV_CHANNELS, CONV_CHANNELS_HALF, LANES, UNIT_BYTES};
 use super::operands::operands;
 use super::view::{Space, View};
 
@@ -11,6 +11,14 @@ const LOCAL_TO_DDR: u64 = 410;
 const OTHERWISE: u64 = 261;
 /// What a run of less than 64 bytes costs a copy, in bytes.
 const SHORT_RUN: u64 = 1024;
+
+/// Vector operations that an inverse square root takes.
+const ROOT_STEPS: u64 = 30;
+
+/// Input channels that a product of elements of a type sums per cycle.
+fn conv_channels(prec: u32) -> u32 {
+    if prec == Prec::Int8.code() { CONV_CHANNELS } else { CONV_CHANNELS_HALF }
+}
 
 /// Rows of channels times batch.
 fn rows([n, c, _, _]: [u32; 4]) -> u64 {
@@ -36,7 +44,8 @@ pub fn cycles(body: &Body) -> u64 {
     let plane = u64::from(result.shape[2]) * u64::from(result.shape[3]);
     match body {
         Body::Conv(conv) => {
-            let taps = u64::from(conv.opd1_h) * u64::from(conv.opd1_w) * u64::from(conv.opd0_c.div_ceil(64));
+            let channels = u64::from(conv.opd0_c.div_ceil(conv_channels(conv.opd0_prec)));
+            let taps = u64::from(conv.opd1_h) * u64::from(conv.opd1_w) * channels;
             rows(result.shape) * plane.div_ceil(4) * taps
         }
         Body::Pool(pool) => {
@@ -46,10 +55,17 @@ pub fn cycles(body: &Body) -> u64 {
         }
         Body::MatMul(mm) => {
             let inner = if mm.eu == 4 { mm.opd1_c } else { mm.opd1_w };
-            u64::from(mm.res0_c.div_ceil(LANES)) * u64::from(mm.res0_w.div_ceil(4)) * u64::from(inner.div_ceil(64))
+            u64::from(mm.res0_c.div_ceil(LANES))
+                * u64::from(mm.res0_w.div_ceil(4))
+                * u64::from(inner.div_ceil(conv_channels(mm.opd0_prec)))
         }
         Body::Requant(_) => vector(result.shape, 16),
         Body::Lookup(lookup) => rows(result.shape) * u64::from(lookup.res0_w),
+        Body::Sfu(sfu) => {
+            let steps = if sfu.eu == 12 { u64::from(sfu.opd1_n) } else { ROOT_STEPS };
+            vector(result.shape, lanes_of(&precs)) * steps
+        }
+        Body::Ar(ar) if ar.eu == 12 => vector(result.shape, lanes_of(&precs)) * u64::from(8 * (ar.opd2_n_str + 1) + 7),
         Body::Ar(_) | Body::Trans(_) => vector(result.shape, lanes_of(&precs)),
         Body::Dma(_) | Body::DmaTranspose(_) => copy_cycles(result, operands.get(1).map(|source| &source.view)),
         Body::TiuEnd(_) | Body::DmaEnd(_) => 0,

@@ -10,6 +10,8 @@ pub const UNIT_BYTES: u32 = 64;
 pub const L2_BYTES: u64 = 0x1f_b000;
 /// Input channels that a convolution of 8-bit integers sums per cycle.
 pub const CONV_CHANNELS: u32 = 64;
+/// The same of 16-bit floats.
+pub const CONV_CHANNELS_HALF: u32 = 32;
 
 /// Address of local memory as the copy engine sees it.
 pub const LOCAL_BASE: u64 = 0x0800_0000;

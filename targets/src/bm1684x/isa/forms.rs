@@ -154,6 +154,12 @@ forms! {
         eu: 45, 5; res0_prec: 50, 3; res0_n: 64, 16; res0_c: 80, 16; res0_h: 96, 16; res0_w: 112, 16;
         opd0_c: 128, 16; opd0_w: 144, 16; res0_addr: 192, 32; opd0_addr: 224, 32;
     }
+    /// Functions of floats: polynomial (12), inverse of the square root (17).
+    Sfu = "sfu", Tiu, 32 bytes, kind 9, codes [12, 17] {
+        eu: 45, 5; res0_prec: 64, 3; opd0_prec: 67, 3; opd2_n_str: 70, 2; res0_n: 80, 16; res0_c: 96, 16;
+        res0_h: 112, 16; res0_w: 128, 16; opd1_n: 144, 16; res0_addr: 160, 32; opd0_addr: 192, 32;
+        opd1_addr: 224, 32;
+    }
     /// Table lookup (5).
     Lookup = "lookup", Tiu, 48 bytes, kind 6, codes [5] {
         eu: 45, 5; opd3_const: 50, 1; opd0_str: 52, 3; opd2_const: 63, 1; res0_n: 64, 16; res0_c: 80, 16;

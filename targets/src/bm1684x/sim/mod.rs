@@ -6,6 +6,7 @@
 
 mod copy;
 mod elementwise;
+mod float;
 mod memory;
 pub mod round;
 mod window;
@@ -59,6 +60,7 @@ pub fn execute(memory: &mut Memory, body: &Body) -> Result<(), Fault> {
         Body::Ar(ar) => elementwise::ar(memory, ar, &operands),
         Body::Requant(rq) => elementwise::requant(memory, rq, &operands),
         Body::Trans(trans) => elementwise::trans(memory, trans, &operands),
+        Body::Sfu(sfu) => float::sfu(memory, sfu, &operands),
         Body::Lookup(lookup) => elementwise::lookup(memory, lookup, &operands),
         Body::Dma(dma) => copy::copy(memory, dma, &operands),
         Body::DmaTranspose(_) => copy::transpose(memory, &operands),
