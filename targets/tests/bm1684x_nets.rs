@@ -200,7 +200,7 @@ fn networks_equal_the_interpreter() {
     while compiled < 120 {
         let (graph, input) = network(&mut rng);
         let inputs = [input];
-        let program = match Program::compile(&graph) {
+        let program = match Program::compile(&graph, None) {
             Ok(program) => program,
             Err(error) => {
                 // Sums with ties may have no form.
@@ -232,7 +232,7 @@ fn every_wait_is_needed() {
     let mut waits = 0;
     for _ in 0..30 {
         let (graph, _) = network(&mut rng);
-        let Ok(program) = Program::compile(&graph) else { continue };
+        let Ok(program) = Program::compile(&graph, None) else { continue };
         let (tiu, gdma) = (&program.streams.tiu, &program.streams.gdma);
         assert_eq!(check(tiu, gdma), Ok(()));
         for (index, _) in tiu.iter().enumerate().filter(|(_, command)| command.dep != 0) {

@@ -7,7 +7,7 @@ use adze_ir::types::DType;
 use super::bmodel::{self, Group, Model, Net, ReadError, Stage, Stream};
 use super::cost;
 use super::hazard::{self, Hazard};
-use super::isa::{Command, DecodeError, EncodeError, Engine, decode_stream};
+use super::isa::{Command, DecodeError, EncodeError, Engine, Prec, decode_stream};
 use super::lower::{Unsupported, lower};
 use super::machine::{DDR_BASE, DDR_BYTES};
 use super::plan::{Ddr, PlanError, Streams, plan};
@@ -121,18 +121,19 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles a graph that went through the passes which make networks integer.
+    /// Compiles a graph that went through the passes which make networks integer. Floats get the type `half` of 16 bits; without
+    /// one there are none but at borders of integers, in 32 bits.
     ///
     /// # Errors
     /// [`CompileError`].
-    pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
+    pub fn compile(graph: &Graph, half: Option<Prec>) -> Result<Program, CompileError> {
         let ports = |values: &mut dyn Iterator<Item = (ValueId, String)>| -> Result<Vec<Port>, CompileError> {
             values.map(|(value, name)| port(graph, value, name)).collect()
         };
         let name = |value: ValueId| graph.value(value).name.as_deref().unwrap_or_default().to_owned();
         let mut inputs = ports(&mut graph.inputs().iter().map(|&value| (value, name(value))))?;
         let mut outputs = ports(&mut graph.outputs().iter().map(|output| (output.value, output.name.to_string())))?;
-        let draft = lower(graph)?;
+        let draft = lower(graph, half)?;
         let bytes = |ports: &[Port]| ports.iter().map(|port| port.bytes() as u64).collect::<Vec<_>>();
         let ddr = Ddr::new(draft.coefficients.len(), &bytes(&inputs), &bytes(&outputs));
         if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {

@@ -7,7 +7,7 @@ use super::build::{BufferId, Draft, Home, Image, Piece, Place};
 use super::requant::{FloatScale, IntScale, Way};
 
 /// Layout code of free strides.
-const FREE: u32 = 3;
+pub(super) const FREE: u32 = 3;
 
 /// Whether a tensor has one element per channel of several.
 fn is_column([_, c, h, w]: [u32; 4]) -> bool {
@@ -19,7 +19,7 @@ fn strides(values: [u64; 4]) -> [u32; 4] {
 }
 
 /// A copy between contiguous DDR memory and the aligned layout of local memory.
-fn copy(prec: Prec, shape: [u32; 4], to_local: bool) -> Dma {
+pub(super) fn copy(prec: Prec, shape: [u32; 4], to_local: bool) -> Dma {
     let (ddr, local) = (strides(contiguous(shape)), strides(local_strides(Dense::Aligned, prec, 0, shape)));
     let (src, dst) = if to_local { (ddr, local) } else { (local, ddr) };
     Dma {
@@ -276,17 +276,6 @@ impl Draft {
         self.push(ar, vec![("res0_addr", Place::Local(result.buffer, 0))]);
     }
 
-    /// Copies a tensor into a larger one, so many rows and columns from its corner.
-    pub fn place_inside(&mut self, x: Home, result: Home, top: u32, left: u32) {
-        let mut ar = elementwise(19, Home { shape: x.shape, ..result });
-        (ar.opd0_prec, ar.opd0_sign, ar.tsk_opd_num) = (x.prec.code(), x.signed.into(), 1);
-        let [n, c, h, w] = strides(local_strides(Dense::Aligned, result.prec, 0, result.shape));
-        (ar.res0_str, ar.res0_n_str, ar.res0_c_str, ar.res0_h_str, ar.res0_w_str) = (FREE, n, c, h, w);
-        let offset = (top * h + left) * result.prec.bytes();
-        let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(result.buffer, offset))];
-        self.push(ar, places);
-    }
-
     /// Adds up a row of `home` (one channel row, height 1) in halves, in place: element 0 is the sum.
     pub fn sum_row(&mut self, home: Home) {
         let mut left = home.shape[3];
@@ -395,7 +384,7 @@ pub fn command_words(way: &Way) -> [u32; 2] {
     }
 }
 
-fn elementwise(eu: u32, result: Home) -> Ar {
+pub(super) fn elementwise(eu: u32, result: Home) -> Ar {
     let [n, c, h, w] = result.shape;
     Ar { eu, res0_prec: result.prec.code(), res0_n: n, res0_c: c, res0_h: h, res0_w: w, ..Ar::default() }
 }

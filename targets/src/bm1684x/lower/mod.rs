@@ -2,27 +2,30 @@
 //!
 //! The graph is one whose networks are integer already (pass `integers`). Activations stay in local memory from the command
 //! that makes them to the last one that reads them; constants come from DDR memory, a copy per layer; only inputs and outputs
-//! of the graph go there besides. Values of floats are never made: a `quantize` is lowered together with the float operators
-//! in front of it (`quantize`).
+//! of the graph go there besides. Between integers, a `quantize` is lowered together with the float operators in front of it
+//! (`quantize`); other values of floats have 16 bits, where the caller chose that (`float`).
 
 pub mod build;
 pub mod commands;
 mod conv;
+mod float;
+mod moves;
+pub mod places;
 mod quantize;
 pub mod requant;
 mod softmax;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::attrs::F64;
-use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
-use adze_ir::ops::{MaxPool, Op, Pad, PadMode, UnaryFn};
+use adze_ir::ops::{MaxPool, Op, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 
 use super::isa::{Pool, Prec};
 use super::machine::{MAX_EXTENT, MAX_WINDOW};
+use super::sim::from_float;
 use build::{Draft, Home, Piece, Place};
 
 /// What the chip has no commands for, or adze none yet.
@@ -63,15 +66,22 @@ struct Lowering<'a> {
     graph: &'a Graph,
     draft: Draft,
     values: BTreeMap<ValueId, Where>,
+    /// The type of floats that are made.
+    real: Prec,
+    /// Floats that are made.
+    made: BTreeSet<ValueId>,
 }
 
-/// Lowers a graph.
+/// Lowers a graph; `half` is the type of 16 bits that floats get.
 ///
 /// # Errors
 /// [`Unsupported`] for the first node that does not lower.
-pub fn lower(graph: &Graph) -> Result<Draft, Unsupported> {
+pub fn lower(graph: &Graph, half: Option<Prec>) -> Result<Draft, Unsupported> {
     let values = graph.inputs().iter().enumerate().map(|(index, &value)| (value, Where::Ddr(Piece::Input(index))));
-    let mut lowering = Lowering { graph, draft: Draft::default(), values: values.collect() };
+    let real = half.unwrap_or(Prec::Fp32);
+    let (draft, made) = (Draft::default(), BTreeSet::new());
+    let mut lowering = Lowering { graph, draft, values: values.collect(), real, made };
+    lowering.made = lowering.wanted_floats();
     if let Some((name, _)) = graph.dims.iter().next() {
         let found = format!("named dimension `{name}`");
         return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() });
@@ -90,8 +100,7 @@ pub fn lower(graph: &Graph) -> Result<Draft, Unsupported> {
             found: refusal.found,
             accepted: refusal.accepted,
         };
-        let home = lowering.home(output.value).map_err(refused)?;
-        lowering.draft.store(home, Piece::Output(index));
+        lowering.store(output.value, Piece::Output(index)).map_err(refused)?;
     }
     Ok(lowering.draft)
 }
@@ -125,12 +134,26 @@ fn extents(shape: &[usize]) -> Result<[u32; 4], Refusal> {
     }
 }
 
+/// Where an axis of a tensor of some rank is among N, C, H and W.
+fn place_of(rank: usize, axis: usize) -> usize {
+    match (rank, axis) {
+        (1, _) => 1,
+        (3, 2) => 3,
+        (_, axis) => axis.min(3),
+    }
+}
+
 impl Lowering<'_> {
     fn node(&mut self, node: &Node) -> Result<(), Refusal> {
+        let float = |value: &ValueId| self.graph.ty(*value).dtype.is_float();
+        let unused = node.outputs.iter().all(|value| float(value) && !self.made.contains(value));
+        if matches!(node.op, Op::Constant(_)) || unused {
+            return Ok(());
+        }
         let home = match &node.op {
-            Op::Constant(_) => return Ok(()),
             Op::QLinearConv(conv) => self.qlinear_conv(node, conv)?,
             Op::QLinearMatMul(op) => self.qlinear_matmul(node, op)?,
+            Op::MatMulInteger(_) => self.matmul_integer(node)?,
             Op::Quantize(op) => self.quantize(node, op)?,
             Op::MaxPool(op) => self.max_pool(node, op)?,
             Op::Clip(op) if self.is_bytes(node) => {
@@ -138,14 +161,19 @@ impl Lowering<'_> {
                 self.clip(node, low, high)?
             }
             Op::Unary(op) if op.function == UnaryFn::Relu && self.is_bytes(node) => self.clip(node, Some(0.0), None)?,
-            Op::Pad(op) if self.is_bytes(node) => self.pad(node, op)?,
+            Op::Binary(op) if self.is_sum(node) => self.add_constant(node, op.function)?,
+            Op::Pad(op) => self.pad(node, op)?,
             Op::Reshape(_) => return self.reshape(node),
             Op::Transpose(op) => self.transpose(node, &op.perm)?,
+            Op::Slice(op) => self.slice(node, op)?,
+            Op::Concat(op) => self.concat(node, op)?,
+            Op::Split(op) => return self.split(node, op),
+            Op::Expand(op) => self.expand(node, op)?,
+            _ if node.outputs.iter().all(float) => self.float_node(node)?,
             op => {
-                let floats = node.outputs.iter().all(|&value| self.graph.ty(value).dtype.is_float());
                 let accepted = "quantized convolutions and matrix products, max pools, reshapes, and what stands between \
                                 `dequantize` and `quantize`";
-                return if floats { Ok(()) } else { refuse(format!("`{}`", op.name()), accepted) };
+                return refuse(format!("`{}`", op.name()), accepted);
             }
         };
         self.values.insert(node.outputs[0], Where::Local(home));
@@ -166,16 +194,30 @@ impl Lowering<'_> {
         match self.values.get(&value).copied() {
             Some(Where::Local(home)) => Ok(home),
             Some(Where::Ddr(piece)) => {
-                let (prec, signed) = byte_type(self.graph.ty(value))?;
-                let home = self.draft.load(piece, prec, signed, self.shape(value)?);
+                let (ty, shape) = (self.graph.ty(value), self.shape(value)?);
+                let home = if ty.dtype.is_float() {
+                    self.load_floats(piece, ty.dtype, shape)?
+                } else {
+                    let (prec, signed) = byte_type(ty)?;
+                    self.draft.load(piece, prec, signed, shape)
+                };
                 self.values.insert(value, Where::Local(home));
                 Ok(home)
             }
-            None => {
-                byte_type(self.graph.ty(value))?;
-                refuse("a constant", "a value that depends on the inputs")
-            }
+            None => refuse("a constant", "a value that depends on the inputs"),
         }
+    }
+
+    /// Stores an output.
+    fn store(&mut self, value: ValueId, piece: Piece) -> Result<(), Refusal> {
+        let dtype = self.graph.ty(value).dtype;
+        let home = self.home(value)?;
+        if dtype.is_float() {
+            return self.store_floats(home, piece, dtype);
+        }
+        byte_type(self.graph.ty(value))?;
+        self.draft.store(home, piece);
+        Ok(())
     }
 
     /// Whether the first result is of 8-bit integers.
@@ -202,9 +244,6 @@ impl Lowering<'_> {
 
     fn reshape(&mut self, node: &Node) -> Result<(), Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
-        if self.graph.ty(result).dtype.is_float() {
-            return Ok(());
-        }
         let shape = self.shape(result)?;
         let there = match self.values.get(&value).copied() {
             Some(Where::Ddr(piece)) => Where::Ddr(piece),
@@ -219,15 +258,26 @@ impl Lowering<'_> {
 
     fn transpose(&mut self, node: &Node, perm: &[usize]) -> Result<Home, Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
-        let (prec, signed) = byte_type(self.graph.ty(result))?;
-        let shape = self.shape(result)?;
+        let (ty, shape) = (self.graph.ty(result), self.shape(result)?);
         let there = self.values.get(&value).copied();
-        match (perm, there) {
-            ([0, 3, 1, 2], Some(Where::Ddr(piece))) if shape[2] * shape[3] <= MAX_EXTENT => {
-                Ok(self.draft.load_channels_last(piece, prec, signed, shape))
+        if let ([0, 3, 1, 2], Some(Where::Ddr(piece))) = (perm, there)
+            && shape[2] * shape[3] <= MAX_EXTENT
+        {
+            if ty.dtype.is_float() {
+                return self.load_floats_last(piece, ty.dtype, shape);
             }
-            _ => refuse(format!("permutation {perm:?}"), "[0, 3, 1, 2] of an input of the model"),
+            let (prec, signed) = byte_type(ty)?;
+            return Ok(self.draft.load_channels_last(piece, prec, signed, shape));
         }
+        if perm.len() > 4 {
+            return refuse(format!("permutation {perm:?}"), "rank 1 to 4");
+        }
+        let x = self.home(value)?;
+        let mut axes = [0, 1, 2, 3];
+        for (to, &from) in perm.iter().enumerate() {
+            axes[place_of(perm.len(), to)] = place_of(perm.len(), from);
+        }
+        Ok(self.permuted(x, axes, shape))
     }
 
     /// Bounds integers.
@@ -247,32 +297,10 @@ impl Lowering<'_> {
         Ok(x)
     }
 
-    /// Adds a border of a constant along H and W.
-    fn pad(&mut self, node: &Node, op: &Pad) -> Result<Home, Refusal> {
-        let accepted = "a constant border of H and W";
-        let extent = |e: &Extent| e.as_const().and_then(|v| u32::try_from(v).ok());
-        let sides = |sides: &[Extent]| sides.iter().map(extent).collect::<Option<Vec<u32>>>();
-        let (Some(before), Some(after)) = (sides(&op.before), sides(&op.after)) else {
-            return refuse(format!("pads {:?} and {:?}", op.before, op.after), accepted);
-        };
-        let (&[0, 0, top, left], &[0, 0, _, _], PadMode::Constant) = (&before[..], &after[..], op.mode) else {
-            return refuse(format!("`{}` pads {before:?} and {after:?}", op.mode), accepted);
-        };
-        let value = match node.inputs.get(1).copied().flatten() {
-            Some(_) => self.constant(node, 1)?.to_i64().first().copied().unwrap_or(0),
-            None => 0,
-        };
-        let x = self.input(node, 0)?;
-        let result = self.draft.tensor(Prec::Int8, x.signed, self.shape(node.outputs[0])?);
-        self.draft.fill(result, value as u32 & 0xff);
-        self.draft.place_inside(x, result, top, left);
-        Ok(result)
-    }
-
     fn max_pool(&mut self, node: &Node, op: &MaxPool) -> Result<Home, Refusal> {
         let x = self.input(node, 0)?;
         let shape = self.shape(node.outputs[0])?;
-        let result = self.draft.tensor(Prec::Int8, x.signed, shape);
+        let result = self.draft.tensor(x.prec, x.signed, shape);
         let small = |values: &[i64], least: i64| values.iter().all(|v| (least..=MAX_WINDOW.into()).contains(v));
         let plain = op.dilations.iter().all(|&d| d == 1) && small(&op.pads, 0) && small(&op.strides, 1);
         let ([kh, kw], [sh, sw], [up, lf, dn, rt]) = (&op.kernel[..], &op.strides[..], &op.pads[..]) else {
@@ -284,7 +312,11 @@ impl Lowering<'_> {
         }
         let pool = Pool {
             eu: 4,
-            opd3_addr: if x.signed { 0x80 } else { 0 },
+            opd3_addr: match (x.prec, x.signed) {
+                (Prec::Int8, true) => 0x80,
+                (Prec::Int8, false) => 0,
+                (prec, _) => from_float(f32::NEG_INFINITY, prec),
+            },
             opd0_up_pad: *up as u32,
             opd0_dn_pad: *dn as u32,
             opd0_lf_pad: *lf as u32,
@@ -297,10 +329,24 @@ impl Lowering<'_> {
     }
 }
 
+/// Strides of windows as a command has them: where an axis has a single window, the least that leaves no second one.
+fn window_strides(padded: [u32; 2], shape: [u32; 4], kernel: [u32; 2], strides: [i64; 2]) -> Result<[u32; 2], Refusal> {
+    let stride = |axis: usize| match (shape[2 + axis], strides[axis]) {
+        (1, stride) => i64::from(padded[axis].saturating_sub(kernel[axis]) + 1).min(stride),
+        (_, stride) => stride,
+    };
+    let least = [stride(0), stride(1)];
+    if least.iter().all(|s| (1..=MAX_WINDOW.into()).contains(s)) {
+        Ok(least.map(|s| s as u32))
+    } else {
+        refuse(format!("strides {strides:?}"), format!("1 to {MAX_WINDOW}"))
+    }
+}
+
 /// What pools have in common; pads of a constant.
 fn pool(x: Home, result: Home, kernel: [u32; 2], strides: [u32; 2]) -> Pool {
     Pool {
-        opd0_sign: x.signed.into(),
+        opd0_sign: (x.signed && x.prec.is_int()).into(),
         opd0_prec: x.prec.code(),
         opd3_const: 1,
         res0_prec: result.prec.code(),

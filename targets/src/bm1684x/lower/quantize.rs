@@ -19,14 +19,14 @@ use super::super::isa::{Lookup, Prec, Requant};
 use super::build::{Home, Place};
 use super::commands::{Constants, Scales, command_words};
 use super::requant::{Contract, byte_range, neighbours};
-use super::{Lowering, Refusal, pool, refuse};
+use super::{Lowering, Refusal, pool, refuse, window_strides};
 
 /// Float operators between integers.
-struct Cone {
+pub(super) struct Cone {
     /// The operators, in order.
     nodes: Vec<NodeId>,
     /// The integers they start from.
-    leaves: Vec<ValueId>,
+    pub(super) leaves: Vec<ValueId>,
 }
 
 /// A scale and zero point that are the same for the whole tensor.
@@ -46,6 +46,9 @@ impl Lowering<'_> {
     /// Lowers a `quantize` and what is in front of it.
     pub(super) fn quantize(&mut self, node: &Node, op: &Quantize) -> Result<Home, Refusal> {
         let to = self.affine(node)?;
+        if node.inputs[0].is_some_and(|value| self.values.contains_key(&value)) && !self.is_one(node) {
+            return self.quantize_floats(node, to, op.to);
+        }
         let producer = node.inputs[0].and_then(|value| self.graph.producer(value)).map(|(_, node)| node.clone());
         if let Some(anchor) = producer {
             match &anchor.op {
@@ -113,12 +116,8 @@ impl Lowering<'_> {
         let x = self.home(value)?;
         let shape = self.shape(node.outputs[0])?;
         let count = kernel[0] * kernel[1];
-        // One window needs no stride, and a command's are short.
-        let strides = if shape[2] * shape[3] == 1 { [1, 1] } else { strides.map(|s| s as u32) };
-        if strides.iter().any(|s| !(1..=15).contains(s)) {
-            return refuse(format!("strides {strides:?}"), "1 to 15");
-        }
         let kernel = kernel.map(|k| k as u32);
+        let strides = window_strides([x.shape[2], x.shape[3]], shape, kernel, strides)?;
         let signed = dtype == DType::I8;
         let (lo, hi) = byte_range(x.signed);
         let contract = Contract {
@@ -143,7 +142,7 @@ impl Lowering<'_> {
     }
 
     /// The elementwise operators in front of a `quantize`, down to integers.
-    fn cone(&self, node: &Node) -> Result<Cone, Refusal> {
+    pub(super) fn cone(&self, node: &Node) -> Result<Cone, Refusal> {
         let mut nodes = BTreeSet::new();
         let mut leaves = Vec::new();
         let mut open: Vec<ValueId> = node.inputs.first().copied().flatten().into_iter().collect();
@@ -337,7 +336,7 @@ impl Lowering<'_> {
     }
 
     /// `(x - zero) · scale` as floats.
-    fn dequantize(&mut self, x: Home, by: Affine) -> Home {
+    pub(super) fn dequantize(&mut self, x: Home, by: Affine) -> Home {
         let result = self.draft.tensor(Prec::Fp32, true, x.shape);
         let [n, c, h, w] = x.shape;
         let rq = Requant {

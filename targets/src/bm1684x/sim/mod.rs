@@ -15,7 +15,7 @@ use super::isa::{Body, Command, DecodeError, Engine, decode_stream};
 use super::operands::operands;
 use super::view::Fault;
 
-pub use memory::Memory;
+pub use memory::{Memory, from_float};
 
 /// A program that does not run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
