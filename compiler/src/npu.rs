@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adze_ir::graph::Graph;
 use adze_ir::propose::PlainMachine;
@@ -112,7 +113,9 @@ pub fn vendor_libraries() -> Result<PathBuf, Error> {
 /// [`Error::Options`] without the vendor's libraries, [`Error::Link`] when the runtime refuses the program.
 pub fn run_vendor(program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
     let libraries = vendor_libraries()?;
-    let folder = std::env::temp_dir().join(format!("adze-vendor-{}", std::process::id()));
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("adze-vendor-{}-{run}", std::process::id()));
     let result = run_vendor_in(&folder, &libraries, program, inputs);
     // What is left of a failed run is of no use to anyone.
     let _ = std::fs::remove_dir_all(&folder);
