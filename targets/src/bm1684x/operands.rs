@@ -359,6 +359,9 @@ fn dma_operands(dma: &Dma) -> Result<Operands, Fault> {
     }
     let src_addr = u64::from(dma.src_addr_hi) << 32 | u64::from(dma.src_addr_lo);
     let src_strides = free([dma.src_nstride, dma.src_cstride, dma.src_hstride, dma.src_wstride]);
+    // The vendor's simulator does not look at the others.
+    let dense = dma.stride_enable == 0 || (dma.src_wstride, dma.dst_wstride) == (1, 1);
+    rule(dense || dma.cmd_special_function == 0, "wstride", "is 1 for other functions than 0")?;
     let source = side("src", src_addr, prec, src_shape, src_strides)?;
     let [n, c, h, w] = src_shape;
     let shape = match (dma.cmd_special_function, dma.nchw_copy) {

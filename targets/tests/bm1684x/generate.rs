@@ -515,7 +515,7 @@ fn requant(d: &mut Draft<'_>) -> Option<Body> {
 
 fn trans(d: &mut Draft<'_>) -> Option<Body> {
     let eu = d.pick(&[0, 1, 2, 3]);
-    let prec = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32]);
+    let prec = d.pick(&Prec::ALL);
     let [n, mut c, h, w] = [d.upto(2), d.upto(90), d.upto(4), d.upto(90)];
     let (mut from, mut to) = (d.lane(), d.lane());
     match eu {
@@ -584,7 +584,7 @@ fn anywhere(d: &mut Draft<'_>, local: bool, prec: Prec, lane: u32, shape: [u32; 
 }
 
 fn dma(d: &mut Draft<'_>) -> Option<Body> {
-    let prec = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32]);
+    let prec = d.pick(&Prec::ALL);
     let shape = [d.upto(3), d.upto(130), d.upto(5), d.upto(20)];
     let function = d.pick(&[0, 0, 0, 1, 3]);
     let (from_local, to_local) = (d.rng.bool(), d.rng.bool());
@@ -603,8 +603,14 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
     }
     let fill = function == 0 && !reshape && d.rng.u32(..4) == 0;
     let from_lane = d.lane();
-    let src = anywhere(d, from_local, prec, from_lane, from);
-    let dst = anywhere(d, to_local, prec, to_lane, to);
+    let stride_enable = d.flag();
+    // Elements along W that are apart, on one side or both: other functions do as if they were not.
+    let apart =
+        |d: &mut Draft<'_>| if function == 0 && stride_enable == 1 && d.rng.u32(..4) == 0 { d.upto(3) } else { 1 };
+    let (src_step, dst_step) = (apart(d), apart(d));
+    let wide = |[n, c, h, w]: [u32; 4], step: u32| [n, c, h, w * step];
+    let src = anywhere(d, from_local, prec, from_lane, wide(from, src_step));
+    let dst = anywhere(d, to_local, prec, to_lane, wide(to, dst_step));
     let strides = |local: bool, lane: u32, [_, c, h, w]: [u32; 4]| match local {
         true => {
             let plane = (h * w).next_multiple_of(64 / prec.bytes());
@@ -612,8 +618,9 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
         }
         false => [c * h * w, h * w, w, 1],
     };
-    let stride_enable = d.flag();
-    let (mut s, mut t) = (strides(from_local, from_lane, from), strides(to_local, to_lane, to));
+    let mut s = strides(from_local, from_lane, wide(from, src_step));
+    let mut t = strides(to_local, to_lane, wide(to, dst_step));
+    (s[3], t[3]) = (src_step, dst_step);
     if stride_enable == 0 {
         (s, t) = ([0; 4], [0; 4]);
     }
@@ -659,7 +666,7 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
 }
 
 fn dma_transpose(d: &mut Draft<'_>) -> Option<Body> {
-    let prec = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32]);
+    let prec = d.pick(&Prec::ALL);
     let [n, c, h, w] = [d.upto(2), d.upto(100), d.upto(4), d.upto(100)];
     let to_local = d.rng.bool();
     let (src, dst) = (anywhere(d, !to_local, prec, 0, [n, c, h, w]), anywhere(d, to_local, prec, 0, [n, w, h, c]));
