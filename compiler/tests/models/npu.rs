@@ -92,6 +92,7 @@ const LARGE_FLOATS: &[(&str, &[Float])] = &[
     ("mlperf_vww_mobilenetv1_f32", &[Float::F16]),
     ("resnet20_cifar10_f32", &[Float::F16]),
     ("facemesh_landmark", &[Float::F16]),
+    ("ultraface_rfb320", &[Float::F16]),
     ("mobilenet_v2_f32", &[Float::F16]),
 ];
 
