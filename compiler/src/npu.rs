@@ -132,10 +132,11 @@ fn run_vendor_in(folder: &Path, libraries: &Path, program: &Program, inputs: &[T
     let mut command = Command::new("python3");
     command.arg(write("run_bmodel.py", RUN_BMODEL.as_bytes())?).arg(libraries);
     command.arg(write("model.bmodel", &package(program)?)?).arg(&program.name).current_dir(folder);
-    for (index, tensor) in inputs.iter().enumerate() {
+    for (index, (tensor, port)) in inputs.iter().zip(&program.inputs).enumerate() {
         let name = format!("in{index}.bin");
         write(&name, tensor.bytes())?;
-        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let (_, shape) = port.in_package();
+        let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
         command.arg(format!("{name}:{shape}"));
     }
     command.arg("--");

@@ -3,6 +3,7 @@
 use adze_ir::eval::eval_graph;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::parse_graph;
+use adze_ir::types::DType;
 use adze_targets::bm1684x::Program;
 use adze_targets::bm1684x::isa::Prec;
 use fastrand::Rng;
@@ -88,6 +89,8 @@ const OPERATORS: &[(&str, &str, &str)] = &[
     ("2,70,5,6", "%1 = relu %0 : f32[2,70,5,6]\n%9 = concat %0, %1 {axis=0}", "4,70,5,6"),
     ("1,5,6", "%1 = relu %0 : f32[1,5,6]\n%9 = concat %0, %1 {axis=2}", "1,5,12"),
     ("2,7,5,6", "%9 = pad %0 {mode=constant, before=[0, 3, 1, 2], after=[0, 70, 0, 1]}", "2,80,6,9"),
+    ("2,5,70", "%1 = const \"\" [3, -1, 0] : i64[3]\n%9 = gather %0, %1 {axis=1}", "2,3,70"),
+    ("70,6", "%1 = const \"\" [69] : i64[]\n%9 = gather %0, %1 {axis=0}", "6"),
     ("2,1,5,1", "%9 = expand %0 {shape=[2, 70, 5, 6]}", "2,70,5,6"),
 ];
 
@@ -123,16 +126,21 @@ fn listed(values: &[f32]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Compiles and runs a graph of one result; the largest error is in units of the largest result.
+/// Checks a graph on random inputs of these shapes.
 fn check(rng: &mut Rng, text: &str, inputs: &[&str]) {
-    let graph = parse_graph(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let tensors: Vec<Tensor> =
         inputs.iter().map(|x| Tensor::from_f32(&shape(x), &values(rng, &shape(x), 3.0))).collect();
-    let expected = eval_graph(&graph, &tensors).unwrap_or_else(|error| panic!("{error}\n{text}"))[0].to_f64();
+    near(text, &tensors);
+}
+
+/// Compiles and runs a graph of one result; the largest error is in units of the largest result.
+fn near(text: &str, tensors: &[Tensor]) {
+    let graph = parse_graph(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let expected = eval_graph(&graph, tensors).unwrap_or_else(|error| panic!("{error}\n{text}"))[0].to_f64();
     let largest = expected.iter().fold(0f64, |most, v| most.max(v.abs()));
     for (prec, tolerance) in [(Prec::Fp16, 4e-3), (Prec::Bf16, 3e-2)] {
         let program = Program::compile(&graph, Some(prec)).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let found = program.run(&tensors).unwrap_or_else(|error| panic!("{error}\n{text}"))[0].to_f64();
+        let found = program.run(tensors).unwrap_or_else(|error| panic!("{error}\n{text}"))[0].to_f64();
         assert_eq!(found.len(), expected.len());
         let near = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * largest;
         let wrong = found.iter().zip(&expected).position(|pair| !near(pair));
@@ -149,6 +157,20 @@ fn operators_are_near_the_interpreter() {
         let text = format!("graph @g {{ input %0 \"x\" : f32[{x}]\n{operators} : f32[{result}]\noutput \"y\" = %9 }}");
         check(&mut rng, &text, &[x]);
     }
+}
+
+/// Indices of 64 bits, negative ones too, and the same as factors.
+#[test]
+fn embeddings_are_near_the_interpreter() {
+    let mut rng = Rng::with_seed(18);
+    let table = listed(&values(&mut rng, &[40, 6], 3.0));
+    let text = format!(
+        "graph @g {{ input %0 \"ids\" : i64[2,9]\n%1 = const \"\" [{table}] : f32[40,6]\n\
+         %2 = gather %1, %0 {{axis=0}} : f32[2,9,6]\n%3 = cast %0 {{to=f32}} : f32[2,9]\n\
+         %4 = reshape %3 {{shape=[2, 9, 1]}} : f32[2,9,1]\n%9 = mul %2, %4 : f32[2,9,6]\noutput \"y\" = %9 }}"
+    );
+    let indices: Vec<i128> = (0..18).map(|_| rng.i128(-40..40)).collect();
+    near(&text, &[Tensor::from_ints(DType::I64, &[2, 9], &indices)]);
 }
 
 #[test]

@@ -83,8 +83,12 @@ fn on_the_bm1684x() {
 }
 
 /// Networks of floats that compile to 16-bit ones, and the types that are tried.
-const FLOATS: &[(&str, &[Float])] =
-    &[("mlperf_ic_resnet8_f32", &[Float::F16, Float::Bf16]), ("mlperf_kws_dscnn_f32", &[Float::F16, Float::Bf16])];
+const FLOATS: &[(&str, &[Float])] = &[
+    ("mlperf_ic_resnet8_f32", &[Float::F16, Float::Bf16]),
+    ("mlperf_kws_dscnn_f32", &[Float::F16, Float::Bf16]),
+    ("g1_humanoid_policy", &[Float::F16, Float::Bf16]),
+    ("clinc_intent_bert_f32", &[Float::F16, Float::Bf16]),
+];
 
 /// The larger ones, with `ADZE_ALL=1`: minutes without optimisation.
 const LARGE_FLOATS: &[(&str, &[Float])] = &[

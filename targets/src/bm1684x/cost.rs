@@ -67,7 +67,9 @@ pub fn cycles(body: &Body) -> u64 {
         }
         Body::Ar(ar) if ar.eu == 12 => vector(result.shape, lanes_of(&precs)) * u64::from(8 * (ar.opd2_n_str + 1) + 7),
         Body::Ar(_) | Body::Trans(_) => vector(result.shape, lanes_of(&precs)),
-        Body::Dma(_) | Body::DmaTranspose(_) => copy_cycles(result, operands.get(1).map(|source| &source.view)),
+        Body::DmaGather(_) | Body::Dma(_) | Body::DmaTranspose(_) => {
+            copy_cycles(result, operands.get(1).map(|source| &source.view))
+        }
         Body::TiuEnd(_) | Body::DmaEnd(_) => 0,
     }
 }

@@ -1,6 +1,6 @@
 //! What each command reads and writes, as [`View`]s.
 
-use super::isa::{Ar, Body, Conv, Dma, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans};
+use super::isa::{Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans};
 use super::machine::{CONV_CHANNELS, CONV_CHANNELS_HALF, LANE_BYTES, LANES};
 use super::view::{Dense, Fault, Space, View, contiguous, local_strides, rule};
 
@@ -55,6 +55,7 @@ pub fn operands(body: &Body) -> Result<Operands, Fault> {
         Body::Lookup(lookup) => lookup_operands(lookup)?,
         Body::Dma(dma) => dma_operands(dma)?,
         Body::DmaTranspose(dma) => dma_transpose_operands(dma)?,
+        Body::DmaGather(dma) => dma_gather_operands(dma)?,
         Body::TiuEnd(_) | Body::DmaEnd(_) => Vec::new(),
     };
     for operand in &operands {
@@ -392,4 +393,22 @@ fn dma_transpose_operands(dma: &DmaTranspose) -> Result<Operands, Fault> {
     let dst_addr = u64::from(dma.dst_addr_hi) << 32 | u64::from(dma.dst_addr_lo);
     let source = side("src", src_addr, prec, [n, c, h, w], None)?;
     Ok(vec![writes(side("dst", dst_addr, prec, [n, w, h, c], None)?), reads("src", source)])
+}
+
+fn dma_gather_operands(dma: &DmaGather) -> Result<Operands, Fault> {
+    let prec = prec("src", dma.src_data_format)?;
+    rule(dma.localmem_mask_lo == u32::MAX && dma.localmem_mask_hi == u32::MAX, "localmem_mask", "is all ones")?;
+    let plain = dma.stride_enable == 0 && dma.nchw_copy == 0 && dma.fill_constant_en == 0;
+    let one = (dma.src_csize, dma.dst_csize, dma.index_csize) == (1, 1, 1);
+    if !plain || dma.cmd_special_function != 0 || !one {
+        return Err(Fault::Unsupported("gathering copies with strides, or of several channels"));
+    }
+    rule(dma.dst_hsize == dma.index_hsize, "dst_hsize", "is the number of indices")?;
+    rule(dma.dst_wsize == dma.src_wsize, "dst_wsize", "is that of the source")?;
+    let address = |lo: u32, hi: u32| u64::from(hi) << 32 | u64::from(lo);
+    let view = |name, address, prec, rows, columns| side(name, address, prec, [1, 1, rows, columns], None);
+    let source = view("src", address(dma.src_addr_lo, dma.src_addr_hi), prec, dma.src_hsize, dma.src_wsize)?;
+    let result = view("dst", address(dma.dst_addr_lo, dma.dst_addr_hi), prec, dma.dst_hsize, dma.dst_wsize)?;
+    let index = view("index", address(dma.index_addr_lo, dma.index_addr_hi), Prec::Int32, dma.index_hsize, 1)?;
+    Ok(vec![writes(result), reads("src", source), reads("index", View { signed: false, ..index })])
 }

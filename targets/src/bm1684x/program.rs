@@ -96,6 +96,19 @@ pub struct Port {
 }
 
 impl Port {
+    /// Type and shape in a package: integers of 64 bits, which it does not know, are pairs of those of 32 bits.
+    pub fn in_package(&self) -> (DType, Vec<usize>) {
+        let mut shape = self.shape.clone();
+        if self.dtype != DType::I64 {
+            return (self.dtype, shape);
+        }
+        match shape.last_mut() {
+            Some(last) => *last *= 2,
+            None => shape.push(2),
+        }
+        (DType::I32, shape)
+    }
+
     fn bytes(&self) -> usize {
         self.dtype.bytes_for(self.shape.iter().product())
     }
@@ -169,14 +182,17 @@ impl Program {
             bytes.resize(bytes.len().next_multiple_of(STREAM_ALIGN), 0);
             Ok(Stream { count: commands.len() as u32, bytes })
         };
-        let tensor = |port: &Port| bmodel::Tensor {
-            name: port.name.clone(),
-            dtype: port.dtype,
-            address: port.address,
-            bytes: port.bytes() as u64,
-            shape: port.shape.iter().map(|&d| d as u64).collect(),
-            scale: 1.0,
-            zero_point: 0,
+        let tensor = |port: &Port| {
+            let (dtype, shape) = port.in_package();
+            bmodel::Tensor {
+                name: port.name.clone(),
+                dtype,
+                address: port.address,
+                bytes: port.bytes() as u64,
+                shape: shape.into_iter().map(|d| d as u64).collect(),
+                scale: 1.0,
+                zero_point: 0,
+            }
         };
         let stage = Stage {
             inputs: self.inputs.iter().map(tensor).collect(),

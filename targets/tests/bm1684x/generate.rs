@@ -1,6 +1,8 @@
 //! Random commands that the machine accepts, with operands that do not overlap.
 
-use adze_targets::bm1684x::isa::{Ar, Body, Conv, Dma, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans};
+use adze_targets::bm1684x::isa::{
+    Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans,
+};
 use adze_targets::bm1684x::machine::{DDR_BASE, LANE_BYTES, LANES, LOCAL_BASE};
 use adze_targets::bm1684x::operands::Operand;
 use fastrand::Rng;
@@ -690,6 +692,39 @@ fn dma_transpose(d: &mut Draft<'_>) -> Option<Body> {
     )
 }
 
+fn dma_gather(d: &mut Draft<'_>) -> Option<Body> {
+    let prec = d.pick(&Prec::ALL);
+    let (rows, columns, count) = (d.upto(100), d.upto(60), d.upto(40));
+    let (from_local, to_local, index_local) = (d.rng.bool(), d.rng.bool(), d.rng.bool());
+    let src = anywhere(d, from_local, prec, 0, [1, 1, rows, columns]);
+    let dst = anywhere(d, to_local, prec, 0, [1, 1, count, columns]);
+    let index = anywhere(d, index_local, Prec::Int32, 0, [1, 1, count, 1]);
+    Some(
+        DmaGather {
+            src_data_format: prec.code(),
+            constant_value: d.rng.u32(..),
+            src_csize: 1,
+            src_hsize: rows,
+            src_wsize: columns,
+            dst_csize: 1,
+            dst_hsize: count,
+            dst_wsize: columns,
+            index_csize: 1,
+            index_hsize: count,
+            src_addr_lo: src as u32,
+            src_addr_hi: (src >> 32) as u32,
+            dst_addr_lo: dst as u32,
+            dst_addr_hi: (dst >> 32) as u32,
+            index_addr_lo: index as u32,
+            index_addr_hi: (index >> 32) as u32,
+            localmem_mask_lo: u32::MAX,
+            localmem_mask_hi: u32::MAX,
+            ..DmaGather::default()
+        }
+        .into(),
+    )
+}
+
 /// Values that a form wants in an operand; others are any bytes.
 pub fn wanted(rng: &mut Rng, body: &Body, operand: &Operand) -> Option<Vec<u32>> {
     let count = operand.view.elems();
@@ -717,6 +752,8 @@ pub fn wanted(rng: &mut Rng, body: &Body, operand: &Operand) -> Option<Vec<u32>>
                 (0..count).map(|i| word(i, rng)).collect()
             }
         }),
+        // Most rows are there.
+        (Body::DmaGather(dma), "index") => Some((0..count).map(|_| rng.u32(..dma.src_hsize + 2)).collect()),
         // Roots and divisors: what is negative under a root means nothing.
         (Body::Sfu(Sfu { eu: 17, .. }), _) => Some((0..count).map(|_| float32(rng) & 0x7fff_ffff).collect()),
         // Tables that every lane has a copy of.
@@ -768,4 +805,5 @@ pub const GENERATORS: &[(&str, Generator)] = &[
     ("lookup", lookup),
     ("dma", dma),
     ("dma_cw", dma_transpose),
+    ("dma_gather", dma_gather),
 ];

@@ -191,6 +191,16 @@ forms! {
         src_addr_hi: 544, 8; dst_addr_lo: 576, 32; dst_addr_hi: 608, 8; localmem_mask_lo: 704, 32;
         localmem_mask_hi: 736, 32;
     }
+    /// Copy of the rows of a tensor that indices name, all of one channel after the other.
+    DmaGather = "dma_gather", Gdma, 96 bytes, kind 7, codes [] {
+        stride_enable: 1, 1; nchw_copy: 2, 1; cmd_special_function: 36, 3; fill_constant_en: 39, 1;
+        src_data_format: 40, 3; constant_value: 96, 32; src_cstride: 128, 32; src_hstride: 160, 32;
+        dst_cstride: 192, 32; dst_hstride: 224, 32; index_cstride: 256, 32; index_hstride: 288, 32;
+        src_csize: 336, 16; src_hsize: 352, 32; src_wsize: 384, 16; dst_csize: 400, 16; dst_hsize: 416, 32;
+        dst_wsize: 448, 16; index_csize: 464, 16; index_hsize: 480, 32; src_addr_lo: 512, 32; src_addr_hi: 544, 8;
+        dst_addr_lo: 576, 32; dst_addr_hi: 608, 8; index_addr_lo: 640, 32; index_addr_hi: 672, 8;
+        localmem_mask_lo: 704, 32; localmem_mask_hi: 736, 32;
+    }
     /// End of a stream of the copy engine.
     DmaEnd = "dma_end", Gdma, 16 bytes, kind 6, codes [] {
         constant_value: 96, 32;

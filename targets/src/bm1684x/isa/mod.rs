@@ -12,8 +12,8 @@ mod text;
 pub use decode::{DecodeError, decode, decode_stream};
 pub use encode::EncodeError;
 pub use forms::{
-    Ar, Body, Conv, Dma, DmaEnd, DmaTranspose, Engine, FORMS, Field, Form, Lookup, MatMul, Pool, Requant, Sfu, TiuEnd,
-    Trans,
+    Ar, Body, Conv, Dma, DmaEnd, DmaGather, DmaTranspose, Engine, FORMS, Field, Form, Lookup, MatMul, Pool, Requant,
+    Sfu, TiuEnd, Trans,
 };
 pub use text::TextError;
 

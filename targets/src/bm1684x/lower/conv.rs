@@ -212,7 +212,7 @@ impl Lowering<'_> {
         let contracts = weights.contracts(parameters, x.signed, contract);
         let way = self.way(&contracts)?;
         if let Some(gather) = Gather::best(x.shape, shape, window, kernel) {
-            let x = self.gather(x, shape, window, kernel, &gather, parameters.x_zero);
+            let x = self.taken_apart(x, shape, window, kernel, &gather, parameters.x_zero);
             let weights = gather.weights(&weights, kernel);
             let window = gather.rest(window);
             let kernel = [1, gather.taps];
@@ -222,7 +222,7 @@ impl Lowering<'_> {
     }
 
     /// Does the first part of a [`Gather`].
-    fn gather(
+    fn taken_apart(
         &mut self,
         x: Home,
         shape: [u32; 4],

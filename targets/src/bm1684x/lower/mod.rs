@@ -169,6 +169,7 @@ impl Lowering<'_> {
             Op::Concat(op) => self.concat(node, op)?,
             Op::Split(op) => return self.split(node, op),
             Op::Expand(op) => self.expand(node, op)?,
+            Op::Gather(op) => self.gather(node, op)?,
             _ if node.outputs.iter().all(float) => self.float_node(node)?,
             op => {
                 let accepted = "quantized convolutions and matrix products, max pools, reshapes, and what stands between \
@@ -197,6 +198,8 @@ impl Lowering<'_> {
                 let (ty, shape) = (self.graph.ty(value), self.shape(value)?);
                 let home = if ty.dtype.is_float() {
                     self.load_floats(piece, ty.dtype, shape)?
+                } else if matches!(ty.dtype, DType::I32 | DType::I64) {
+                    self.load_words(piece, ty.dtype, shape)
                 } else {
                     let (prec, signed) = byte_type(ty)?;
                     self.draft.load(piece, prec, signed, shape)
@@ -206,6 +209,15 @@ impl Lowering<'_> {
             }
             None => refuse("a constant", "a value that depends on the inputs"),
         }
+    }
+
+    /// Loads integers as those of 32 bits.
+    fn load_words(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Home {
+        if dtype == DType::I64 {
+            self.draft.notes.push(format!("integers of 64 bits {} are read as 32 bits", self.draft.loc));
+        }
+        let step = if dtype == DType::I64 { 2 } else { 1 };
+        self.draft.load_apart(piece, Prec::Int32, shape, step)
     }
 
     /// Stores an output.

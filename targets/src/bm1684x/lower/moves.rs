@@ -2,9 +2,11 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::graph::Node;
-use adze_ir::ops::{Concat, Expand, Pad, PadMode, Slice, Split};
+use adze_ir::ops::{Concat, Expand, Gather, Pad, PadMode, Slice, Split};
 
-use super::build::Home;
+use super::super::isa::{DmaGather, Prec};
+use super::super::machine::MAX_EXTENT;
+use super::build::{Home, Place};
 use super::places::Region;
 use super::{Lowering, Refusal, place_of, refuse};
 
@@ -109,6 +111,84 @@ impl Lowering<'_> {
         let result = self.draft.tensor(x.prec, x.signed, shape);
         self.draft.repeat(source, result);
         Ok(result)
+    }
+
+    /// Lowers a gather: parts of a tensor by constant indices, or rows of a constant.
+    pub(super) fn gather(&mut self, node: &Node, op: &Gather) -> Result<Home, Refusal> {
+        let constant = |index: usize| node.inputs[index].is_some_and(|value| self.graph.constant(value).is_some());
+        if constant(0) || !constant(1) {
+            return self.gather_rows(node, op);
+        }
+        let indices = self.constant(node, 1)?.to_i64();
+        let axis = place_of(self.rank(node), op.axis);
+        let x = self.input(node, 0)?;
+        let count = u32::try_from(indices.len()).unwrap_or(u32::MAX);
+        let mut shape = x.shape;
+        shape[axis] = count;
+        let result = self.draft.tensor(x.prec, x.signed, shape);
+        shape[axis] = 1;
+        for (position, index) in (0..count).zip(indices) {
+            let extent = i64::from(x.shape[axis]);
+            let index = if index < 0 { index + extent } else { index };
+            if !(0..extent).contains(&index) {
+                return refuse(format!("index {index}"), format!("0 to {}", extent - 1));
+            }
+            let [mut from, mut to] = [Region::default(); 2];
+            (from.at[axis], to.at[axis]) = (index as u32, position);
+            self.draft.copy_region(x, from, result, to, shape);
+        }
+        let shape = self.shape(node.outputs[0])?;
+        Ok(self.draft.reshape(result, shape))
+    }
+
+    /// Rows of a constant matrix of floats by indices: an embedding.
+    fn gather_rows(&mut self, node: &Node, op: &Gather) -> Result<Home, Refusal> {
+        let accepted = "rows of a constant matrix of floats (--float)";
+        let table = self.constant(node, 0)?.clone();
+        let &[rows, columns] = table.shape() else {
+            return refuse(format!("a table of rank {}", table.shape().len()), accepted);
+        };
+        let fits = rows <= i32::MAX as usize && (1..=MAX_EXTENT as usize).contains(&columns);
+        if op.axis != 0 || !table.dtype().is_float() || !self.real.is_half() || !fits {
+            return refuse(format!("axis {} of {}", op.axis, table.ty()), accepted);
+        }
+        let index = self.input(node, 1)?;
+        let count = index.shape.iter().product();
+        if index.prec != Prec::Int32 || count > MAX_EXTENT {
+            return refuse(
+                format!("{count} indices of {:?}", index.prec),
+                format!("at most {MAX_EXTENT} of i32 or i64"),
+            );
+        }
+        let index = self.draft.reshape(index, [1, 1, 1, count]);
+        let from_start = self.draft.tensor(Prec::Int32, true, index.shape);
+        // Negative ones count from the end: they get as many rows more.
+        for (operation, value) in [(5, 0), (4, u32::MAX), (0, (rows as u32).wrapping_neg())] {
+            let from = if operation == 5 { index } else { from_start };
+            self.draft.with_constant(operation, from, Prec::Int32, value, from_start);
+        }
+        self.draft.binary(2, index, from_start, from_start);
+        let values: Vec<f32> = table.to_f64().into_iter().map(|v| v as f32).collect();
+        let source = self.draft.coefficients(&super::float::bytes(&values, self.real));
+        let result = self.draft.tensor(self.real, true, [1, 1, count, columns as u32]);
+        let dma = DmaGather {
+            src_data_format: self.real.code(),
+            src_csize: 1,
+            src_hsize: rows as u32,
+            src_wsize: columns as u32,
+            dst_csize: 1,
+            dst_hsize: count,
+            dst_wsize: columns as u32,
+            index_csize: 1,
+            index_hsize: count,
+            localmem_mask_lo: u32::MAX,
+            localmem_mask_hi: u32::MAX,
+            ..DmaGather::default()
+        };
+        let index = Place::Local(from_start.buffer, 0);
+        self.draft.push(dma, vec![("src", source), ("index", index), ("dst", Place::Local(result.buffer, 0))]);
+        let shape = self.shape(node.outputs[0])?;
+        Ok(self.draft.reshape(result, shape))
     }
 
     /// Lowers a transposition by exchanging two axes at a time.

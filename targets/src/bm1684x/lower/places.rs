@@ -3,7 +3,7 @@
 use super::super::isa::{Ar, Dma, Prec, Trans};
 use super::super::machine::{LANE_BYTES, LANES, MAX_EXTENT};
 use super::super::view::{Dense, local_strides};
-use super::build::{Draft, Home, Place};
+use super::build::{Draft, Home, Piece, Place};
 use super::commands::{FREE, copy, elementwise};
 
 /// Most of a stride of N and C in elementwise arithmetic.
@@ -150,6 +150,22 @@ impl Draft {
         let home = self.tensor(prec, true, shape);
         let source = self.coefficients(bytes);
         self.push_constant(copy(prec, shape, true), vec![("src", source), ("dst", Place::Local(home.buffer, 0))]);
+        home
+    }
+
+    /// Loads a tensor whose elements are `step` apart in DDR memory.
+    pub fn load_apart(&mut self, piece: Piece, prec: Prec, shape: [u32; 4], step: u32) -> Home {
+        let [n, c, h, w] = shape;
+        if c > 1 && h * w == 1 {
+            let row = self.load_apart(piece, prec, [n, 1, 1, c], step);
+            return self.turn(row);
+        }
+        let home = self.tensor(prec, true, shape);
+        let mut dma = copy(prec, shape, true);
+        for stride in [&mut dma.src_nstride, &mut dma.src_cstride, &mut dma.src_hstride, &mut dma.src_wstride] {
+            *stride = stride.saturating_mul(step);
+        }
+        self.push(dma, vec![("src", Place::Ddr(piece, 0)), ("dst", Place::Local(home.buffer, 0))]);
         home
     }
 

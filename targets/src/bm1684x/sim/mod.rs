@@ -64,6 +64,7 @@ pub fn execute(memory: &mut Memory, body: &Body) -> Result<(), Fault> {
         Body::Lookup(lookup) => elementwise::lookup(memory, lookup, &operands),
         Body::Dma(dma) => copy::copy(memory, dma, &operands),
         Body::DmaTranspose(_) => copy::transpose(memory, &operands),
+        Body::DmaGather(dma) => copy::gather(memory, dma, &operands),
         Body::TiuEnd(_) | Body::DmaEnd(_) => Ok(()),
     }
 }

@@ -9,6 +9,8 @@ mod pointwise;
 mod products;
 mod windows;
 
+pub(super) use pointwise::bytes;
+
 use std::collections::BTreeSet;
 
 use adze_ir::graph::{Node, ValueId};

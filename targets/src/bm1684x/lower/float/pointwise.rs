@@ -28,7 +28,7 @@ pub(super) fn bits(value: f32, prec: Prec) -> u32 {
 }
 
 /// Floats of a type as they lie in memory.
-pub(super) fn bytes(values: &[f32], prec: Prec) -> Vec<u8> {
+pub(in super::super) fn bytes(values: &[f32], prec: Prec) -> Vec<u8> {
     let width = prec.bytes() as usize;
     values.iter().flat_map(|&v| bits(v, prec).to_le_bytes().into_iter().take(width)).collect()
 }
