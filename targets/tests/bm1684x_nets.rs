@@ -1,5 +1,12 @@
 //! Random networks of bytes on the BM1684X: compiled, through the package and back, run on the simulator, equal to the
-//! interpreter; and streams whose waits were tampered with are found out.
+//! interpreter; and streams whose waits were tampered with are found out. Cycles are held against the vendor's estimator.
+
+#[path = "bm1684x/library.rs"]
+mod library;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
 
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
@@ -12,7 +19,9 @@ use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 use adze_targets::bm1684x::Program;
+use adze_targets::bm1684x::cost;
 use adze_targets::bm1684x::hazard::{Hazard, check};
+use adze_targets::bm1684x::isa::{Command, Engine};
 use fastrand::Rng;
 
 /// A network in the making; all tensors are of one type of bytes.
@@ -257,4 +266,53 @@ fn every_wait_is_needed() {
         assert!(matches!(check(tiu, &circle), Err(Hazard::Id(_))));
     }
     assert!(waits > 50, "{waits} waits");
+}
+
+/// Cycles of commands by the vendor's estimator; `None` for what its functions do not emit.
+fn vendor_cycles(folder: &Path, commands: &[Command]) -> Vec<Option<u64>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bm1684x/estimate.py");
+    let mut process = Process::new("python3");
+    process.arg(script).arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = process.spawn().expect("python3 starts");
+    let lines: String = commands.iter().map(|command| format!("{command}\n")).collect();
+    let mut requests = child.stdin.take().expect("piped");
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut requests, lines.as_bytes()));
+    let output = child.wait_with_output().expect("the vendor's estimator runs");
+    writer.join().expect("joins").expect("the vendor's estimator reads");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let answers: Vec<_> = String::from_utf8_lossy(&output.stdout).lines().map(|line| line.parse().ok()).collect();
+    assert_eq!(answers.len(), commands.len(), "{}: {said}", output.status);
+    answers
+}
+
+/// The formulas are the vendor's estimator: to the cycle for computing, within a tenth for copies.
+#[test]
+fn cycles_agree_with_the_vendor() {
+    let Some(folder) = library::folder_with("libbackend_bm1684x.so") else { return };
+    let mut rng = Rng::with_seed(33);
+    let mut commands = Vec::new();
+    for _ in 0..60 {
+        let (graph, _) = network(&mut rng);
+        let Ok(program) = Program::compile(&graph) else { continue };
+        commands.extend(program.streams.tiu);
+        commands.extend(program.streams.gdma);
+    }
+    let theirs = vendor_cycles(&folder, &commands);
+    let (mut counts, mut wrong) = (BTreeMap::new(), Vec::new());
+    for (command, theirs) in commands.iter().zip(theirs) {
+        let name = command.body.form().name;
+        let Some(theirs) = theirs else { continue };
+        *counts.entry(name).or_insert(0) += 1;
+        let ours = cost::cycles(&command.body);
+        let near = match command.engine() {
+            Engine::Tiu => ours == theirs,
+            Engine::Gdma => ours.abs_diff(theirs) <= 2 + theirs / 10,
+        };
+        if !near {
+            wrong.push(format!("theirs {theirs}, ours {ours}: `{command}`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {counts:?}:\n{}", wrong.len(), wrong.join("\n"));
+    let covered = ["conv", "pool", "ar", "rq", "lookup", "dma"];
+    assert!(covered.iter().all(|form| counts.get(form).is_some_and(|&count| count >= 10)), "{counts:?}");
 }

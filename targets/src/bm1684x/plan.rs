@@ -1,8 +1,8 @@
 //! Places, order and dependencies: from steps to two streams.
 //!
 //! Steps keep their order but for loads of constants, which move up by some number of steps so that they run beside what comes
-//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order. Then a
-//! command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
+//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order, with
+//! operands that a command would take turns for in banks of their own where there is room. Then a command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
 //! so that whatever else went wrong, the streams do what the steps in order do.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::cost;
 use super::isa::{Body, Command, DmaEnd, Engine, ID_LIMIT, TiuEnd};
 use super::lower::Unsupported;
 use super::lower::build::{BufferId, Draft, Piece, Place, Step};
-use super::machine::{DDR_ALIGN, DDR_BASE, LANE_BYTES, LOCAL_BASE, UNIT_BYTES};
+use super::machine::{BANK_BYTES, DDR_ALIGN, DDR_BASE, LANE_BYTES, LOCAL_BASE, UNIT_BYTES};
 use super::operands::{Operand, operands};
 use super::view::Fault;
 
@@ -100,7 +100,9 @@ pub fn plan(draft: &Draft, ddr: &Ddr) -> Result<Streams, PlanError> {
     for window in WINDOWS {
         let order = order(&draft.steps, window);
         let alive = lifetimes(&order, draft.buffers.len());
-        let (places, peak) = match allocate(&draft.buffers, &alive) {
+        let apart = partners(&order, draft.buffers.len());
+        let found = allocate(&draft.buffers, &alive, &apart);
+        let (places, peak) = match found.or_else(|_| allocate(&draft.buffers, &alive, &[])) {
             Ok(found) => found,
             Err(at) => {
                 refused = Some(too_big(&order, &draft.buffers, &alive, at));
@@ -168,34 +170,63 @@ fn lifetimes(order: &[&Step], buffers: usize) -> Vec<Option<(usize, usize)>> {
     alive
 }
 
-/// Offsets in a lane, largest buffers first, each at the lowest place that is free while it is alive. Fails with a step at
-/// which memory does not suffice.
-fn allocate(buffers: &[u32], alive: &[Option<(usize, usize)>]) -> Result<(Vec<u32>, u32), usize> {
+/// For every buffer those that want to start in another bank: the other operands of requantizations and look-ups.
+fn partners(order: &[&Step], buffers: usize) -> Vec<Vec<usize>> {
+    let mut partners = vec![Vec::new(); buffers];
+    for step in order.iter().filter(|step| matches!(step.body, Body::Requant(_) | Body::Lookup(_))) {
+        let wanted = |name: &str| name != "opd1_addr" || matches!(step.body, Body::Lookup(_));
+        let operands = step.places.iter().filter_map(|(name, place)| match place {
+            Place::Local(buffer, _) if wanted(name) => Some(buffer.0),
+            _ => None,
+        });
+        let operands: Vec<usize> = operands.collect();
+        for &a in &operands {
+            partners[a].extend(operands.iter().filter(|&&b| b != a));
+        }
+    }
+    partners
+}
+
+/// Offsets in a lane, largest buffers first, each at the lowest place that is free while it is alive and, with `apart`, in no
+/// bank in which one of those starts that it names. Fails with a step at which memory does not suffice.
+fn allocate(buffers: &[u32], alive: &[Option<(usize, usize)>], apart: &[Vec<usize>]) -> Result<(Vec<u32>, u32), usize> {
     let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| alive[index].is_some()).collect();
     order.sort_by_key(|&index| (std::cmp::Reverse(buffers[index]), index));
-    let mut places = vec![0; buffers.len()];
+    let mut places: Vec<Option<u32>> = vec![None; buffers.len()];
     let mut placed: Vec<usize> = Vec::new();
     let mut peak = 0;
     for index in order {
         let Some((first, last)) = alive[index] else { continue };
         let beside = |&other: &usize| alive[other].is_some_and(|(a, b)| a <= last && first <= b);
-        let mut taken: Vec<(u32, u32)> =
-            placed.iter().copied().filter(|o| beside(o)).map(|o| (places[o], places[o] + buffers[o])).collect();
+        let span = |other: usize| places[other].map(|at| (at, at + buffers[other]));
+        let mut taken: Vec<(u32, u32)> = placed.iter().copied().filter(beside).filter_map(span).collect();
         taken.sort_unstable();
-        let size = buffers[index];
-        let mut at = 0u32;
-        for (from, to) in taken {
-            if at.saturating_add(size) <= from {
-                break;
-            }
-            at = at.max(to.next_multiple_of(UNIT_BYTES));
-        }
-        let end = at.checked_add(size).filter(|&end| end <= LANE_BYTES).ok_or(first)?;
-        places[index] = at;
-        peak = peak.max(end);
+        let partners = apart.get(index).map_or(&[][..], Vec::as_slice);
+        let banks: Vec<u32> = partners.iter().filter_map(|&other| Some(places[other]? / BANK_BYTES)).collect();
+        let at = gap(&taken, buffers[index], &banks).ok_or(first)?;
+        places[index] = Some(at);
+        peak = peak.max(at + buffers[index]);
         placed.push(index);
     }
-    Ok((places, peak))
+    Ok((places.into_iter().map(|at| at.unwrap_or(0)).collect(), peak))
+}
+
+/// The lowest place for so many bytes between sorted ones that are taken, not starting in some banks.
+fn gap(taken: &[(u32, u32)], size: u32, banks: &[u32]) -> Option<u32> {
+    let elsewhere = |mut at: u32| {
+        while banks.contains(&(at / BANK_BYTES)) {
+            at = (at + 1).next_multiple_of(BANK_BYTES);
+        }
+        at
+    };
+    let mut at = elsewhere(0);
+    for &(from, to) in taken {
+        if at.saturating_add(size) <= from {
+            break;
+        }
+        at = elsewhere(at.max(to.next_multiple_of(UNIT_BYTES)));
+    }
+    at.checked_add(size).filter(|&end| end <= LANE_BYTES).map(|_| at)
 }
 
 /// Says what is alive where memory does not suffice.

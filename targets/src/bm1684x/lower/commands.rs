@@ -310,10 +310,13 @@ impl Draft {
 
     /// Requantizes sums in the chosen way. The scales' table and the bias lie in `constants` at the given offsets.
     pub fn requantize(&mut self, sums: Home, way: &Way, constants: Constants, zero: i64, signed: bool) -> Home {
-        let result = self.tensor(Prec::Int8, signed, sums.shape);
+        let mut sums = sums;
         if let Some(bias) = constants.bias.filter(|_| way.adds_bias()) {
-            self.with_channels(2, sums, bias, Prec::Int32, sums);
+            let biased = self.tensor(Prec::Int32, true, sums.shape);
+            self.with_channels(2, sums, bias, Prec::Int32, biased);
+            sums = biased;
         }
+        let result = self.tensor(Prec::Int8, signed, sums.shape);
         let table = constants.table;
         match way {
             Way::Folded(_) | Way::Biased(_) => self.rq(0, sums, table, result),

@@ -298,16 +298,19 @@ impl Lowering<'_> {
         }
         let homes = [self.home(leaves[0])?, self.home(leaves[1])?];
         let floats = [0, 1].map(|side| self.dequantize(homes[side], form.terms[side]));
-        self.draft.binary(2, floats[0], floats[1], floats[0]);
+        let mut sum = self.draft.tensor(Prec::Fp32, true, homes[0].shape);
+        self.draft.binary(2, floats[0], floats[1], sum);
         if let Some(factor) = form.factor {
-            self.draft.with_constant(0, floats[0], Prec::Fp32, factor.to_bits(), floats[0]);
+            let scaled = self.draft.tensor(Prec::Fp32, true, homes[0].shape);
+            self.draft.with_constant(0, sum, Prec::Fp32, factor.to_bits(), scaled);
+            sum = scaled;
         }
         let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, homes[0].shape);
         if to.zero == 0 {
-            self.draft.convert(floats[0], result);
+            self.draft.convert(sum, result);
         } else {
             let wide = self.draft.tensor(Prec::Int16, true, homes[0].shape);
-            self.draft.convert(floats[0], wide);
+            self.draft.convert(sum, wide);
             self.draft.add_zero(wide, to.zero, result);
         }
         Ok(result)
