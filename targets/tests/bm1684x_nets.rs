@@ -316,3 +316,33 @@ fn cycles_agree_with_the_vendor() {
     let covered = ["conv", "pool", "ar", "rq", "lookup", "dma"];
     assert!(covered.iter().all(|form| counts.get(form).is_some_and(|&count| count >= 10)), "{counts:?}");
 }
+
+/// Every node that does not lower is named, with what follows it left out.
+#[test]
+fn all_that_is_unsupported_is_named() {
+    let mut graph = Graph::new("net");
+    let x = graph.add_input("x", TensorType::fixed(DType::I8, &[1, 3, 8, 8]));
+    let pool = |dilation: i64| MaxPool {
+        kernel: vec![2, 2],
+        strides: vec![1, 1],
+        pads: vec![0; 4],
+        dilations: vec![dilation; 2],
+    };
+    let mut add =
+        |op: MaxPool, x: ValueId, name: &str| graph.add1(op, &[x], Loc::named(name.to_owned())).expect("well typed");
+    let first = add(pool(2), x, "first");
+    let follows = add(pool(1), first, "follows");
+    let fine = add(pool(1), x, "fine");
+    let second = add(pool(3), fine, "second");
+    for (name, value) in [("a", follows), ("b", fine), ("c", second)] {
+        graph.add_output(name, value);
+    }
+    let found = Program::compile(&graph).expect_err("dilations of pools").to_string();
+    let line = |name: &str, dilation: i64| {
+        format!(
+            "node `{name}` (max_pool): found pads [0, 0, 0, 0], strides [1, 1], dilations [{dilation}, {dilation}], \
+             accepted on bm1684x: pads and strides up to 15, no dilation"
+        )
+    };
+    assert_eq!(found, [line("first", 2), line("second", 3)].join("\n"));
+}

@@ -8,7 +8,7 @@ use super::bmodel::{self, Group, Model, Net, ReadError, Stage, Stream};
 use super::cost;
 use super::hazard::{self, Hazard};
 use super::isa::{Command, DecodeError, EncodeError, Engine, decode_stream};
-use super::lower::{Unsupported, lower};
+use super::lower::{AllUnsupported, Unsupported, lower};
 use super::machine::{DDR_BASE, DDR_BYTES};
 use super::plan::{Ddr, PlanError, Streams, plan};
 use super::sim::{self, Memory, SimError};
@@ -23,7 +23,7 @@ const SIMULATED_DDR: u64 = 1 << 31;
 pub enum CompileError {
     /// Valid, but without commands.
     #[error(transparent)]
-    Unsupported(#[from] Unsupported),
+    Unsupported(#[from] AllUnsupported),
     /// A broken invariant of ours.
     #[error("{0}")]
     Bug(String),
@@ -95,6 +95,12 @@ pub struct Port {
     pub address: u64,
 }
 
+impl From<Unsupported> for CompileError {
+    fn from(one: Unsupported) -> Self {
+        CompileError::Unsupported(one.into())
+    }
+}
+
 impl Port {
     fn bytes(&self) -> usize {
         self.dtype.bytes_for(self.shape.iter().product())
@@ -141,7 +147,7 @@ impl Program {
             return Err(Unsupported { place: "graph".into(), found, accepted }.into());
         }
         let streams = plan(&draft, &ddr).map_err(|error| match error {
-            PlanError::Memory(unsupported) => CompileError::Unsupported(unsupported),
+            PlanError::Memory(unsupported) => unsupported.into(),
             other => CompileError::Bug(other.to_string()),
         })?;
         hazard::check(&streams.tiu, &streams.gdma).map_err(|hazard: Hazard| CompileError::Bug(hazard.to_string()))?;

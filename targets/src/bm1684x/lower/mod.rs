@@ -12,7 +12,8 @@ mod quantize;
 pub mod requant;
 mod softmax;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
@@ -37,16 +38,52 @@ pub struct Unsupported {
     pub accepted: String,
 }
 
-/// An [`Unsupported`] whose node is known further up.
+/// All of a graph that is [`Unsupported`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    found: String,
-    accepted: String,
+pub struct AllUnsupported(pub Vec<Unsupported>);
+
+impl std::error::Error for AllUnsupported {}
+
+impl fmt::Display for AllUnsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl From<Unsupported> for AllUnsupported {
+    fn from(one: Unsupported) -> Self {
+        Self(vec![one])
+    }
+}
+
+/// Why a node does not lower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An [`Unsupported`] whose node is known further up.
+    Found {
+        /// What is there.
+        found: String,
+        /// What could be.
+        accepted: String,
+    },
+    /// It reads the result of a node that was refused already.
+    Follows,
+}
+
+impl Refusal {
+    /// What is to be said about a place, if it was not said before.
+    fn at(self, place: String) -> Option<Unsupported> {
+        match self {
+            Refusal::Found { found, accepted } => Some(Unsupported { place, found, accepted }),
+            Refusal::Follows => None,
+        }
+    }
 }
 
 /// Refuses something.
 fn refuse<T>(found: impl Into<String>, accepted: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { found: found.into(), accepted: accepted.into() })
+    Err(Refusal::Found { found: found.into(), accepted: accepted.into() })
 }
 
 /// Where a value is.
@@ -63,37 +100,37 @@ struct Lowering<'a> {
     graph: &'a Graph,
     draft: Draft,
     values: BTreeMap<ValueId, Where>,
+    /// Results of nodes that do not lower.
+    refused: BTreeSet<ValueId>,
 }
 
 /// Lowers a graph.
 ///
 /// # Errors
-/// [`Unsupported`] for the first node that does not lower.
-pub fn lower(graph: &Graph) -> Result<Draft, Unsupported> {
+/// [`Unsupported`] for every node that does not lower, but for those that only follow another.
+pub fn lower(graph: &Graph) -> Result<Draft, AllUnsupported> {
     let values = graph.inputs().iter().enumerate().map(|(index, &value)| (value, Where::Ddr(Piece::Input(index))));
-    let mut lowering = Lowering { graph, draft: Draft::default(), values: values.collect() };
+    let mut lowering = Lowering { graph, draft: Draft::default(), values: values.collect(), refused: BTreeSet::new() };
     if let Some((name, _)) = graph.dims.iter().next() {
         let found = format!("named dimension `{name}`");
-        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() });
+        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() }.into());
     }
+    let mut unsupported = Vec::new();
     for (_, node) in graph.nodes() {
         lowering.draft.loc = node.loc.clone();
-        lowering.node(node).map_err(|refusal| {
+        if let Err(refusal) = lowering.node(node) {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let place = format!("node {names} ({})", node.op.name());
-            Unsupported { place, found: refusal.found, accepted: refusal.accepted }
-        })?;
+            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name())));
+            lowering.refused.extend(&node.outputs);
+        }
     }
     for (index, output) in graph.outputs().iter().enumerate() {
-        let refused = |refusal: Refusal| Unsupported {
-            place: format!("output `{}`", output.name),
-            found: refusal.found,
-            accepted: refusal.accepted,
-        };
-        let home = lowering.home(output.value).map_err(refused)?;
-        lowering.draft.store(home, Piece::Output(index));
+        match lowering.home(output.value) {
+            Ok(home) => lowering.draft.store(home, Piece::Output(index)),
+            Err(refusal) => unsupported.extend(refusal.at(format!("output `{}`", output.name))),
+        }
     }
-    Ok(lowering.draft)
+    if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
 }
 
 /// Element type of integers that stay as they are.
@@ -171,6 +208,7 @@ impl Lowering<'_> {
                 self.values.insert(value, Where::Local(home));
                 Ok(home)
             }
+            None if self.refused.contains(&value) => Err(Refusal::Follows),
             None => {
                 byte_type(self.graph.ty(value))?;
                 refuse("a constant", "a value that depends on the inputs")
@@ -222,6 +260,9 @@ impl Lowering<'_> {
         let (prec, signed) = byte_type(self.graph.ty(result))?;
         let shape = self.shape(result)?;
         let there = self.values.get(&value).copied();
+        if self.refused.contains(&value) {
+            return Err(Refusal::Follows);
+        }
         match (perm, there) {
             ([0, 3, 1, 2], Some(Where::Ddr(piece))) if shape[2] * shape[3] <= MAX_EXTENT => {
                 Ok(self.draft.load_channels_last(piece, prec, signed, shape))
