@@ -188,8 +188,12 @@ impl Net<'_> {
 }
 
 fn network(rng: &mut Rng) -> (Graph, Tensor) {
+    network_of(rng, 9)
+}
+
+fn network_of(rng: &mut Rng, tallest: usize) -> (Graph, Tensor) {
     let dtype = if rng.bool() { DType::I8 } else { DType::U8 };
-    let shape = [rng.usize(1..3), rng.usize(1..80), rng.usize(1..9), rng.usize(1..12)];
+    let shape = [rng.usize(1..3), rng.usize(1..80), rng.usize(1..tallest), rng.usize(1..12)];
     let bytes = (0..shape.iter().product()).map(|_| rng.u8(..)).collect();
     let input = Tensor::new(dtype, shape.to_vec(), bytes).expect("as many bytes");
     let steps = rng.usize(1..6);
@@ -345,4 +349,43 @@ fn all_that_is_unsupported_is_named() {
         )
     };
     assert_eq!(found, [line("first", 2), line("second", 3)].join("\n"));
+}
+
+/// In local memory that is too small networks are done in parts, with the same results.
+#[test]
+fn parts_equal_the_interpreter() {
+    let mut rng = Rng::with_seed(34);
+    let (mut cut, mut refused, mut slower) = (0, 0, Vec::new());
+    while cut < 30 {
+        let (graph, input) = network_of(&mut rng, 20);
+        let inputs = [input];
+        let Ok(whole) = Program::compile(&graph) else { continue };
+        if !whole.notes.is_empty() {
+            continue;
+        }
+        let limit = 64 * rng.u32(6..50);
+        let program = match Program::compile_within(&graph, limit) {
+            Ok(program) => program,
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains(&format!("accepted on bm1684x: {limit} bytes of local memory")), "{text}");
+                refused += 1;
+                assert!(refused <= 40, "{refused} networks were refused, {cut} done in parts");
+                continue;
+            }
+        };
+        assert!(program.streams.peak_bytes <= limit, "{} of {limit} bytes", program.streams.peak_bytes);
+        let expected = eval_graph(&graph, &inputs).expect("evaluates");
+        assert_eq!(
+            program.run(&inputs),
+            Ok(expected),
+            "{limit} bytes per lane of {}\n{graph}",
+            whole.streams.peak_bytes
+        );
+        slower.push(program.cycles() as f64 / whole.cycles() as f64);
+        cut += 1;
+    }
+    slower.sort_by(f64::total_cmp);
+    let [middle, most] = [slower[cut / 2], slower[cut - 1]];
+    println!("{cut} networks in parts, {refused} refused; {middle:.2} times the cycles in the median, {most:.2} at most");
 }
