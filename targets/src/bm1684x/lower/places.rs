@@ -35,12 +35,14 @@ pub fn spread(home: Home, own: [u32; 4], shape: [u32; 4]) -> Source {
     Source::Strided(Place::Local(home.buffer, 0), steps(home, own))
 }
 
-/// Strides of a tensor, 0 along axes of extent 1 in `own`.
+/// Strides of a tensor, 0 along axes of extent 1 in `own`, and along C where there is one row of channels whose stride a
+/// command has no room for.
 fn steps(home: Home, own: [u32; 4]) -> [u32; 4] {
     let all = local_strides(Dense::Aligned, home.prec, 0, home.shape);
-    std::array::from_fn(|axis| {
-        let extent = if axis == 1 { own[1].div_ceil(LANES) } else { own[axis] };
-        if extent == 1 { 0 } else { u32::try_from(all[axis]).unwrap_or(u32::MAX) }
+    std::array::from_fn(|axis| match own[axis] {
+        1 => 0,
+        2..=LANES if axis == 1 && all[1] > MAX_STRIDE => 0,
+        _ => u32::try_from(all[axis]).unwrap_or(u32::MAX),
     })
 }
 
@@ -149,7 +151,7 @@ impl Draft {
     pub fn load_constant(&mut self, bytes: &[u8], prec: Prec, shape: [u32; 4]) -> Home {
         let home = self.tensor(prec, true, shape);
         let source = self.coefficients(bytes);
-        self.push_constant(copy(prec, shape, true), vec![("src", source), ("dst", Place::Local(home.buffer, 0))]);
+        self.push_early(copy(prec, shape, true), vec![("src", source), ("dst", Place::Local(home.buffer, 0))]);
         home
     }
 
@@ -194,8 +196,7 @@ impl Draft {
         let [src, dst] = [(x, from), (result, to)].map(|(home, region)| {
             let all = local_strides(Dense::Aligned, home.prec, 0, home.shape);
             let lane = region.at[1] % LANES;
-            let extents = [shape[0], (lane + shape[1]).div_ceil(LANES), shape[2], shape[3]];
-            let strides: [u64; 4] = std::array::from_fn(|axis| match extents[axis] {
+            let strides: [u64; 4] = std::array::from_fn(|axis| match shape[axis] {
                 // A stride of W cannot be 0 for the copy engine.
                 1 => u64::from(axis == 3),
                 _ => all[axis] * u64::from(region.steps[axis]),
