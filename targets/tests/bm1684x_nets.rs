@@ -12,8 +12,8 @@ use adze_ir::eval::eval_graph;
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{
-    Binary, BinaryFn, Clip, Dequantize, MaxPool, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Reshape, Unary,
-    UnaryFn,
+    Binary, BinaryFn, Clip, Concat, Dequantize, MaxPool, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Reshape,
+    Slice, Transpose, Unary, UnaryFn,
 };
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
@@ -84,16 +84,23 @@ impl Net<'_> {
     fn conv(&mut self, x: ValueId, depthwise: bool) -> ValueId {
         let [_, c, h, w] = self.shape(x)[..] else { return x };
         let (kh, kw) = (self.rng.usize(1..=3.min(h)), self.rng.usize(1..=5.min(w)));
-        let out = if depthwise { c } else { self.rng.usize(1..90) };
-        let weights = self.weights(&[out, if depthwise { 1 } else { c }, kh, kw]);
-        let sum = kh * kw * if depthwise { 1 } else { c };
+        // Depthwise ones, and now and then other groups.
+        let few: Vec<usize> = (1..=c).filter(|groups| c % groups == 0).collect();
+        let groups = match (depthwise, self.rng.u32(..4)) {
+            (true, _) => c,
+            (false, 0) => few[self.rng.usize(..few.len())],
+            _ => 1,
+        };
+        let out = if depthwise { c } else { groups * self.rng.usize(1..=(90 / groups).max(1)) };
+        let weights = self.weights(&[out, c / groups, kh, kw]);
+        let sum = kh * kw * c / groups;
         let operands = self.product(x, weights, out, sum);
         let small = |rng: &mut Rng, most: i64| rng.i64(0..=most);
         let op = QLinearConv {
             strides: (0..2).map(|_| 1 + small(self.rng, 1)).collect(),
             pads: (0..4).map(|_| small(self.rng, 2)).collect(),
             dilations: [(kh, h), (kw, w)].map(|(k, d)| if 2 * k <= d { self.rng.i64(1..=2) } else { 1 }).to_vec(),
-            group: if depthwise { c as i64 } else { 1 },
+            group: groups as i64,
             contract: Requantize::F32Rne,
         };
         let loc = self.loc();
@@ -122,7 +129,7 @@ impl Net<'_> {
 
     fn step(&mut self, x: ValueId) -> ValueId {
         let loc = self.loc();
-        match self.rng.u32(..9) {
+        match self.rng.u32(..12) {
             0..=2 => self.conv(x, false),
             3 => self.conv(x, true),
             4 => self.elementwise(x, None),
@@ -150,11 +157,36 @@ impl Net<'_> {
                 let (top, right) = (self.rng.i64(0..3), self.rng.i64(0..3));
                 let op = Pad {
                     mode: PadMode::Constant,
-                    before: [0, 0, top, 1].map(Into::into).to_vec(),
+                    before: [0, 2 * i64::from(self.rng.bool()), top, 1].map(Into::into).to_vec(),
                     after: [0, 0, 0, right].map(Into::into).to_vec(),
                 };
                 let value = self.zero();
                 self.graph.add1(op, &[x, value], loc).expect("well typed")
+            }
+            8 => {
+                let shape = self.shape(x);
+                let starts: Vec<usize> = shape.iter().map(|&d| self.rng.usize(..d)).collect();
+                let steps = [1, 1, self.rng.usize(1..3), self.rng.usize(1..3)];
+                let most = |axis: usize| (shape[axis] - starts[axis]).div_ceil(steps[axis]);
+                let sizes: Vec<usize> = (0..4).map(|axis| self.rng.usize(1..=most(axis))).collect();
+                let extents = |values: &[usize]| values.iter().map(|&v| (v as i64).into()).collect();
+                let op = Slice {
+                    axes: vec![0, 1, 2, 3],
+                    starts: extents(&starts),
+                    sizes: extents(&sizes),
+                    steps: steps.map(|step| step as i64).to_vec(),
+                };
+                self.graph.add1(op, &[x], loc).expect("well typed")
+            }
+            9 => {
+                let y = self.elementwise(x, None);
+                let axis = self.rng.usize(1..4);
+                self.graph.add1(Concat { axis }, &[x, y], loc).expect("well typed")
+            }
+            10 => {
+                let perms = [[0, 1, 3, 2], [0, 3, 2, 1], [0, 2, 3, 1], [3, 1, 0, 2]];
+                let perm = perms[self.rng.usize(..perms.len())].to_vec();
+                self.graph.add1(Transpose { perm }, &[x], loc).expect("well typed")
             }
             _ => {
                 let [_, _, h, w] = self.shape(x)[..] else { return x };

@@ -88,9 +88,9 @@ pub fn cycles(body: &Body) -> u64 {
         }
         Body::Ar(ar) if ar.eu == 12 => vector(result.shape, lanes_of(&precs)) * u64::from(8 * (ar.opd2_n_str + 1) + 7),
         Body::Ar(ar) => {
-            let [_, _, h, w] = result.shape.map(u64::from);
+            let h = u64::from(result.shape[2]);
             // Gaps between rows of the result are gone through as well.
-            let gaps = if ar.res0_str == FREE { h.saturating_sub(1) * u64::from(ar.res0_h_str) + w } else { 0 };
+            let gaps = if ar.res0_str == FREE { h * u64::from(ar.res0_h_str) } else { 0 };
             rows(result.shape) * plane.max(gaps).div_ceil(lanes_of(&precs)) * strided(ar) * in_place(ar)
         }
         Body::Trans(trans) => {
@@ -99,6 +99,9 @@ pub fn cycles(body: &Body) -> u64 {
             match trans.eu {
                 0 => n * h * (c * bytes).div_ceil(UNIT_BYTES.into()),
                 1 => n * h * (w * bytes).div_ceil(UNIT_BYTES.into()),
+                3 if trans.res0_addr / BANK_BYTES == trans.opd0_addr / BANK_BYTES => {
+                    2 * vector(result.shape, lanes_of(&precs))
+                }
                 2 => n * c * plane.div_ceil(lanes_of(&precs)),
                 _ => vector(result.shape, lanes_of(&precs)),
             }

@@ -33,17 +33,16 @@ pub(super) struct Window {
     /// Above, left, below, right.
     pub(super) pads: [u32; 4],
     pub(super) dilations: [u32; 2],
-    group: i64,
 }
 
 impl Window {
     /// That of a product of matrices.
     pub(super) fn plain() -> Self {
-        Self { strides: [1, 1], pads: [0; 4], dilations: [1, 1], group: 1 }
+        Self { strides: [1, 1], pads: [0; 4], dilations: [1, 1] }
     }
 
     /// The geometry along one or two axes, if the chip has it.
-    pub(super) fn new(strides: &[i64], pads: &[i64], dilations: &[i64], group: i64) -> Result<Self, Refusal> {
+    pub(super) fn new(strides: &[i64], pads: &[i64], dilations: &[i64]) -> Result<Self, Refusal> {
         let fit = |name: &'static str, values: &[i64], least: i64| -> Result<Vec<u32>, Refusal> {
             let ok = values.iter().all(|v| (least..=MAX_WINDOW.into()).contains(v));
             let accepted = format!("{least} to {MAX_WINDOW}");
@@ -67,7 +66,6 @@ impl Window {
             strides: axes("strides", fit("strides", strides, 1)?)?,
             pads,
             dilations: axes("dilations", fit("dilations", dilations, 1)?)?,
-            group,
         })
     }
 }
@@ -75,23 +73,17 @@ impl Window {
 impl Lowering<'_> {
     /// Lowers a quantized convolution.
     pub(super) fn qlinear_conv(&mut self, node: &Node, conv: &QLinearConv) -> Result<Home, Refusal> {
-        let window = Window::new(&conv.strides, &conv.pads, &conv.dilations, conv.group)?;
+        let window = Window::new(&conv.strides, &conv.pads, &conv.dilations)?;
         let x = self.input(node, 0)?;
         let weights = self.constant(node, 3)?.clone();
         let parameters = self.parameters(node, weights)?;
         let [oc, ic, kh, kw] = super::extents(parameters.weights.shape())?;
-        let groups = u32::try_from(window.group).unwrap_or(0);
+        let groups = x.shape[1] / ic;
         let shape = self.shape(node.outputs[0])?;
-        match (groups, ic) {
-            (1, _) => self.convolution(x, shape, &window, [kh, kw], &parameters, conv.contract),
-            (group, 1) if group == x.shape[1] && oc == group => {
-                self.depthwise(x, shape, &window, [kh, kw], &parameters, conv.contract)
-            }
-            _ => refuse(
-                format!("{groups} groups of {ic} channels"),
-                "1 group, or as many as channels, with one result each",
-            ),
+        if groups > 1 && ic == 1 && oc == groups {
+            return self.depthwise(x, shape, &window, [kh, kw], &parameters, conv.contract);
         }
+        self.convolution(x, shape, &window, [kh, kw], &parameters, conv.contract)
     }
 
     /// Lowers a quantized matrix product with constant weights: a convolution of 1 by 1 with rows as N.
@@ -208,7 +200,8 @@ impl Lowering<'_> {
         parameters: &Parameters,
         contract: Requantize,
     ) -> Result<Home, Refusal> {
-        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?;
+        let taps = (kernel[0] * kernel[1]) as usize;
+        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?.of_one_group(x.shape[1] as usize * taps);
         let contracts = weights.contracts(parameters, x.signed, contract);
         let way = self.way(&contracts)?;
         if let Some(gather) = Gather::best(x.shape, shape, window, kernel) {
@@ -245,7 +238,6 @@ impl Lowering<'_> {
             strides: [window.strides[0], gather.stride],
             pads: [up, lf, dn, gather.right],
             dilations: window.dilations,
-            group: 1,
         };
         let pool = Pool {
             // The result is unsigned with the ReLU, which does nothing to what is.
@@ -464,7 +456,7 @@ impl Gather {
             1 => (1, 1),
             _ => (window.strides[1], window.dilations[1] * self.columns),
         };
-        Window { strides: [1, stride], pads: [0; 4], dilations: [1, dilation], group: 1 }
+        Window { strides: [1, stride], pads: [0; 4], dilations: [1, dilation] }
     }
 
     /// Weights of the second part: `[oc][ic · kh · columns][1][taps]`, zero where the kernel has no such column.
@@ -517,6 +509,21 @@ impl Weights {
             return refuse("weights that leave 8 bits without their zero points", "-128 to 127, or 0 to 255");
         }
         Ok(Self { values, signed })
+    }
+
+    /// The same with rows of so many weights: groups become one, with zeros for the channels of the others.
+    fn of_one_group(self, length: usize) -> Self {
+        let channels = self.values.len();
+        let row = self.values.first().map_or(1, Vec::len).max(1);
+        let each = (channels * row).div_ceil(length.max(1)).max(1);
+        let spread = |(channel, row): (usize, &Vec<i64>)| {
+            let mut values = vec![0; length];
+            let start = channel / each * row.len();
+            values[start..start + row.len()].copy_from_slice(row);
+            values
+        };
+        let values = self.values.iter().enumerate().map(spread).collect();
+        Self { values, signed: self.signed }
     }
 
     /// What sums of every channel are to become. The zero point of the input is in the bias; padding is that zero point.

@@ -224,7 +224,10 @@ impl Lowering<'_> {
             return Ok(());
         }
         let home = match &node.op {
-            Op::Concat(_) if self.spilled.contains_key(&node.outputs[0]) => {
+            // Of parts that are stored already; a concatenation of the model's is stored itself.
+            Op::Concat(_)
+                if self.spilled.contains_key(&node.outputs[0]) && !self.stored.contains_key(&node.outputs[0]) =>
+            {
                 self.now_in_ddr(node.outputs[0]);
                 return Ok(());
             }

@@ -20,7 +20,7 @@ impl Lowering<'_> {
     /// Lowers a convolution.
     pub(super) fn float_conv(&mut self, node: &Node, op: &ConvOp) -> Result<Home, Refusal> {
         self.need_half("a convolution")?;
-        let window = Window::new(&op.strides, &op.pads, &op.dilations, op.group)?;
+        let window = Window::new(&op.strides, &op.pads, &op.dilations)?;
         let x = self.input(node, 0)?;
         let shape = self.shape(node.outputs[0])?;
         let weights = self.floats(node, 1)?;
