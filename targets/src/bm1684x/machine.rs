@@ -4,6 +4,8 @@
 pub const LANES: u32 = 64;
 /// Local memory of a lane.
 pub const LANE_BYTES: u32 = 1 << 18;
+/// A bank of a lane's memory: what reads and writes the same one at once takes turns.
+pub const BANK_BYTES: u32 = 1 << 14;
 /// Width of the vector unit of a lane, also the alignment of tensors in local memory.
 pub const UNIT_BYTES: u32 = 64;
 /// L2 memory.

@@ -8,9 +8,10 @@ use super::bmodel::{self, Group, Model, Net, ReadError, Stage, Stream};
 use super::cost;
 use super::hazard::{self, Hazard};
 use super::isa::{Command, DecodeError, EncodeError, Engine, decode_stream};
-use super::lower::{Unsupported, lower};
-use super::machine::{DDR_BASE, DDR_BYTES};
-use super::plan::{Ddr, PlanError, Streams, plan};
+use super::lower::{AllUnsupported, Unsupported};
+use super::machine::{DDR_BASE, LANE_BYTES};
+use super::plan::Streams;
+use super::search::{Found, search};
 use super::sim::{self, Memory, SimError};
 
 /// Streams in a package are padded to a multiple of this.
@@ -23,7 +24,7 @@ const SIMULATED_DDR: u64 = 1 << 31;
 pub enum CompileError {
     /// Valid, but without commands.
     #[error(transparent)]
-    Unsupported(#[from] Unsupported),
+    Unsupported(#[from] AllUnsupported),
     /// A broken invariant of ours.
     #[error("{0}")]
     Bug(String),
@@ -95,6 +96,12 @@ pub struct Port {
     pub address: u64,
 }
 
+impl From<Unsupported> for CompileError {
+    fn from(one: Unsupported) -> Self {
+        CompileError::Unsupported(one.into())
+    }
+}
+
 impl Port {
     fn bytes(&self) -> usize {
         self.dtype.bytes_for(self.shape.iter().product())
@@ -110,7 +117,7 @@ pub struct Program {
     pub streams: Streams,
     /// Constants, from the start of DDR memory on.
     pub coefficients: Vec<u8>,
-    /// First address of inputs and outputs, and bytes of them.
+    /// First address of inputs, outputs and what does not fit into local memory, and bytes of them.
     pub context: [u64; 2],
     /// Inputs in order.
     pub inputs: Vec<Port>,
@@ -126,24 +133,22 @@ impl Program {
     /// # Errors
     /// [`CompileError`].
     pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
+        Self::compile_within(graph, LANE_BYTES)
+    }
+
+    /// [`Program::compile`] with less local memory than there is: so many bytes per lane.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn compile_within(graph: &Graph, lane_bytes: u32) -> Result<Program, CompileError> {
         let ports = |values: &mut dyn Iterator<Item = (ValueId, String)>| -> Result<Vec<Port>, CompileError> {
             values.map(|(value, name)| port(graph, value, name)).collect()
         };
         let name = |value: ValueId| graph.value(value).name.as_deref().unwrap_or_default().to_owned();
         let mut inputs = ports(&mut graph.inputs().iter().map(|&value| (value, name(value))))?;
         let mut outputs = ports(&mut graph.outputs().iter().map(|output| (output.value, output.name.to_string())))?;
-        let draft = lower(graph)?;
         let bytes = |ports: &[Port]| ports.iter().map(|port| port.bytes() as u64).collect::<Vec<_>>();
-        let ddr = Ddr::new(draft.coefficients.len(), &bytes(&inputs), &bytes(&outputs));
-        if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {
-            let found = format!("{} bytes of constants", draft.coefficients.len());
-            let accepted = format!("what fits into {DDR_BYTES} bytes of DDR memory");
-            return Err(Unsupported { place: "graph".into(), found, accepted }.into());
-        }
-        let streams = plan(&draft, &ddr).map_err(|error| match error {
-            PlanError::Memory(unsupported) => CompileError::Unsupported(unsupported),
-            other => CompileError::Bug(other.to_string()),
-        })?;
+        let Found { draft, ddr, streams } = search(graph, [bytes(&inputs), bytes(&outputs)], lane_bytes)?;
         hazard::check(&streams.tiu, &streams.gdma).map_err(|hazard: Hazard| CompileError::Bug(hazard.to_string()))?;
         for (ports, addresses) in [(&mut inputs, &ddr.inputs), (&mut outputs, &ddr.outputs)] {
             ports.iter_mut().zip(addresses).for_each(|(port, &address)| port.address = address);

@@ -305,12 +305,14 @@ impl Lowering<'_> {
     }
 
     /// The commands for a requantization.
-    pub(super) fn way(&self, contracts: &[Contract]) -> Result<Way, Refusal> {
+    pub(super) fn way(&mut self, contracts: &[Contract]) -> Result<Way, Refusal> {
         let found = || {
             let first = contracts.first().map_or_else(String::new, |c| format!("{} by {}", c.contract, c.scale));
             format!("a requantization that the chip cannot do exactly ({first})")
         };
-        choose(contracts).map_or_else(|| refuse(found(), "`f32_rne`, or another that its integer form equals"), Ok)
+        let key = contracts.iter().map(Contract::key).collect();
+        let way = self.memo.ways.entry(key).or_insert_with(|| choose(contracts));
+        way.clone().map_or_else(|| refuse(found(), "`f32_rne`, or another that its integer form equals"), Ok)
     }
 }
 

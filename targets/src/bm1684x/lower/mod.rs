@@ -12,18 +12,23 @@ mod quantize;
 pub mod requant;
 mod softmax;
 
-use std::collections::BTreeMap;
+pub use quantize::is_elementwise;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
-use adze_ir::ops::{MaxPool, Op, Pad, PadMode, UnaryFn};
+use adze_ir::ops::{MaxPool, Op, Pad, PadMode, Slice, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 
 use super::isa::{Pool, Prec};
 use super::machine::{MAX_EXTENT, MAX_WINDOW};
+use super::tile::{Spill, Tiled};
 use build::{Draft, Home, Piece, Place};
+use commands::Stored;
 
 /// What the chip has no commands for, or adze none yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,16 +42,52 @@ pub struct Unsupported {
     pub accepted: String,
 }
 
-/// An [`Unsupported`] whose node is known further up.
+/// All of a graph that is [`Unsupported`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    found: String,
-    accepted: String,
+pub struct AllUnsupported(pub Vec<Unsupported>);
+
+impl std::error::Error for AllUnsupported {}
+
+impl fmt::Display for AllUnsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl From<Unsupported> for AllUnsupported {
+    fn from(one: Unsupported) -> Self {
+        Self(vec![one])
+    }
+}
+
+/// Why a node does not lower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An [`Unsupported`] whose node is known further up.
+    Found {
+        /// What is there.
+        found: String,
+        /// What could be.
+        accepted: String,
+    },
+    /// It reads the result of a node that was refused already.
+    Follows,
+}
+
+impl Refusal {
+    /// What is to be said about a place, if it was not said before.
+    fn at(self, place: String) -> Option<Unsupported> {
+        match self {
+            Refusal::Found { found, accepted } => Some(Unsupported { place, found, accepted }),
+            Refusal::Follows => None,
+        }
+    }
 }
 
 /// Refuses something.
 fn refuse<T>(found: impl Into<String>, accepted: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { found: found.into(), accepted: accepted.into() })
+    Err(Refusal::Found { found: found.into(), accepted: accepted.into() })
 }
 
 /// Where a value is.
@@ -58,42 +99,71 @@ enum Where {
     Ddr(Piece),
 }
 
+/// What takes long to find and is the same however a graph is cut.
+#[derive(Clone, Debug, Default)]
+pub struct Memo {
+    ways: HashMap<Vec<[u64; 8]>, Option<requant::Way>>,
+    sums: HashMap<usize, (usize, quantize::SumForm)>,
+}
+
 /// A graph being lowered.
 struct Lowering<'a> {
+    memo: &'a mut Memo,
     graph: &'a Graph,
     draft: Draft,
     values: BTreeMap<ValueId, Where>,
+    /// Results of nodes that do not lower.
+    refused: BTreeSet<ValueId>,
+    /// Values that are stored when they are made, with where.
+    stored: BTreeMap<ValueId, (Stored, [u32; 2])>,
+    /// Values that lie in DDR memory once their parts are stored; `None` for what is there only as part of another.
+    spilled: BTreeMap<ValueId, Option<Piece>>,
 }
 
 /// Lowers a graph.
 ///
 /// # Errors
-/// [`Unsupported`] for the first node that does not lower.
-pub fn lower(graph: &Graph) -> Result<Draft, Unsupported> {
+/// [`Unsupported`] for every node that does not lower, but for those that only follow another.
+pub fn lower(tiled: &Tiled, memo: &mut Memo) -> Result<Draft, AllUnsupported> {
+    let graph = &tiled.graph;
     let values = graph.inputs().iter().enumerate().map(|(index, &value)| (value, Where::Ddr(Piece::Input(index))));
-    let mut lowering = Lowering { graph, draft: Draft::default(), values: values.collect() };
+    let mut lowering = Lowering {
+        memo,
+        graph,
+        draft: Draft::default(),
+        values: values.collect(),
+        refused: BTreeSet::new(),
+        stored: BTreeMap::new(),
+        spilled: BTreeMap::new(),
+    };
     if let Some((name, _)) = graph.dims.iter().next() {
         let found = format!("named dimension `{name}`");
-        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() });
+        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() }.into());
     }
-    for (_, node) in graph.nodes() {
+    let mut unsupported = Vec::new();
+    if let Err(refusal) = tiled.spills.iter().try_for_each(|spill| lowering.spill(spill)) {
+        unsupported.extend(refusal.at("graph".into()));
+    }
+    for (id, node) in graph.nodes() {
         lowering.draft.loc = node.loc.clone();
-        lowering.node(node).map_err(|refusal| {
+        lowering.draft.unit = tiled.units.get(&id).copied();
+        lowering.draft.keep_constants(tiled.resident.get(&id).copied());
+        if let Err(refusal) = lowering.node(node) {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let place = format!("node {names} ({})", node.op.name());
-            Unsupported { place, found: refusal.found, accepted: refusal.accepted }
-        })?;
+            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name())));
+            lowering.refused.extend(&node.outputs);
+        }
     }
     for (index, output) in graph.outputs().iter().enumerate() {
-        let refused = |refusal: Refusal| Unsupported {
-            place: format!("output `{}`", output.name),
-            found: refusal.found,
-            accepted: refusal.accepted,
-        };
-        let home = lowering.home(output.value).map_err(refused)?;
-        lowering.draft.store(home, Piece::Output(index));
+        if matches!(lowering.values.get(&output.value), Some(Where::Ddr(piece)) if *piece == Piece::Output(index)) {
+            continue;
+        }
+        match lowering.home(output.value) {
+            Ok(home) => lowering.draft.store(home, Piece::Output(index)),
+            Err(refusal) => unsupported.extend(refusal.at(format!("output `{}`", output.name))),
+        }
     }
-    Ok(lowering.draft)
+    if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
 }
 
 /// Element type of integers that stay as they are.
@@ -108,7 +178,10 @@ fn byte_type(ty: &TensorType) -> Result<(Prec, bool), Refusal> {
 }
 
 /// A shape as N, C, H, W.
-fn extents(shape: &[usize]) -> Result<[u32; 4], Refusal> {
+///
+/// # Errors
+/// [`Refusal`] for other ranks and extents.
+pub fn extents(shape: &[usize]) -> Result<[u32; 4], Refusal> {
     let shape4 = match *shape {
         [] => [1, 1, 1, 1],
         [c] => [1, c, 1, 1],
@@ -129,6 +202,11 @@ impl Lowering<'_> {
     fn node(&mut self, node: &Node) -> Result<(), Refusal> {
         let home = match &node.op {
             Op::Constant(_) => return Ok(()),
+            Op::Concat(_) if self.spilled.contains_key(&node.outputs[0]) => {
+                self.now_in_ddr(node.outputs[0]);
+                return Ok(());
+            }
+            Op::Slice(op) => self.slice(node, op)?,
             Op::QLinearConv(conv) => self.qlinear_conv(node, conv)?,
             Op::QLinearMatMul(op) => self.qlinear_matmul(node, op)?,
             Op::Quantize(op) => self.quantize(node, op)?,
@@ -148,8 +226,64 @@ impl Lowering<'_> {
                 return if floats { Ok(()) } else { refuse(format!("`{}`", op.name()), accepted) };
             }
         };
-        self.values.insert(node.outputs[0], Where::Local(home));
+        let value = node.outputs[0];
+        self.values.insert(value, Where::Local(home));
+        if let Some(&(to, at)) = self.stored.get(&value) {
+            self.draft.store_part(home, to, at);
+            self.now_in_ddr(value);
+        }
         Ok(())
+    }
+
+    /// Makes room for a tensor in DDR memory; an output's is that of the output.
+    fn spill(&mut self, spill: &Spill) -> Result<(), Refusal> {
+        let (prec, signed) = byte_type(self.graph.ty(spill.value))?;
+        let shape = self.shape(spill.value)?;
+        let output = self.graph.outputs().iter().position(|output| output.value == spill.value);
+        let piece = output.map_or_else(|| self.draft.room(shape, prec), Piece::Output);
+        let to = Stored { piece, shape, prec, signed };
+        for &(value, at) in &spill.parts {
+            self.stored.insert(value, (to, at.map(|at| at as u32)));
+        }
+        self.spilled.insert(spill.value, Some(piece));
+        self.spilled.extend(spill.inner.iter().map(|&value| (value, None)));
+        Ok(())
+    }
+
+    /// Forgets that a value was in local memory: who reads it loads it again.
+    fn now_in_ddr(&mut self, value: ValueId) {
+        if let Some(&Some(piece)) = self.spilled.get(&value) {
+            self.values.insert(value, Where::Ddr(piece));
+        }
+    }
+
+    /// Part of a tensor along N and H.
+    fn slice(&mut self, node: &Node, op: &Slice) -> Result<Home, Refusal> {
+        let accepted = "one along N and H, without steps";
+        let Some(value) = node.inputs[0] else { return refuse("no operand", "one") };
+        let (prec, signed) = byte_type(self.graph.ty(node.outputs[0]))?;
+        let (from, shape) = (self.shape(value)?, self.shape(node.outputs[0])?);
+        let mut at = [0; 2];
+        for (axis, start) in op.axes.iter().zip(&op.starts) {
+            let start = start.as_const().and_then(|start| u32::try_from(start).ok());
+            let rank = self.graph.ty(value).rank();
+            match (axis, start) {
+                (0, Some(start)) if rank > 1 => at[0] = start,
+                (2, Some(start)) if rank == 4 => at[1] = start,
+                _ => return refuse(format!("a slice along axis {axis}"), accepted),
+            }
+        }
+        if op.steps.iter().any(|&step| step != 1) {
+            return refuse(format!("a slice with steps {:?}", op.steps), accepted);
+        }
+        if let Some(&Where::Ddr(piece)) = self.values.get(&value) {
+            return Ok(self.draft.load_part(Stored { piece, shape: from, prec, signed }, at, shape));
+        }
+        let home = self.home(value)?;
+        match self.draft.part(home, at, shape) {
+            Some(part) => Ok(part),
+            None => refuse(format!("a slice of {from:?}"), "planes of less than 65536 bytes"),
+        }
     }
 
     /// Extents of a value.
@@ -171,6 +305,7 @@ impl Lowering<'_> {
                 self.values.insert(value, Where::Local(home));
                 Ok(home)
             }
+            None if self.refused.contains(&value) => Err(Refusal::Follows),
             None => {
                 byte_type(self.graph.ty(value))?;
                 refuse("a constant", "a value that depends on the inputs")
@@ -222,6 +357,9 @@ impl Lowering<'_> {
         let (prec, signed) = byte_type(self.graph.ty(result))?;
         let shape = self.shape(result)?;
         let there = self.values.get(&value).copied();
+        if self.refused.contains(&value) {
+            return Err(Refusal::Follows);
+        }
         match (perm, there) {
             ([0, 3, 1, 2], Some(Where::Ddr(piece))) if shape[2] * shape[3] <= MAX_EXTENT => {
                 Ok(self.draft.load_channels_last(piece, prec, signed, shape))
