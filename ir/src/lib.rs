@@ -9,6 +9,7 @@ pub mod exact;
 pub mod extent;
 pub mod fusion;
 pub mod graph;
+pub mod layout;
 pub mod loc;
 pub mod minifloat;
 pub mod ops;

@@ -9,6 +9,7 @@ mod exact;
 mod extract;
 mod facts;
 mod greedy;
+mod lie;
 mod log;
 mod node;
 mod prints;
