@@ -20,5 +20,5 @@ pub fn targets() {
             println!("{:18} --cpu {}", "", cpus.join(", "));
         }
     }
-    println!("{:18} Sophgo BM1684X, 8-bit networks, as a .bmodel (compile, run, disasm)", npu::BM1684X);
+    println!("{:18} Sophgo BM1684X, 8-bit networks, as a .bmodel (compile, run, disasm, report, fit)", npu::BM1684X);
 }

@@ -1,7 +1,10 @@
 //! Networks for neural processors: the passes that they want, and the package.
 
+pub mod report;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use adze_ir::graph::Graph;
 use adze_ir::propose::PlainMachine;
@@ -25,15 +28,32 @@ const PASSES: &[&str] = &["canonicalize", "integers", "integers", "fold-constant
 /// # Errors
 /// [`Error::Unsupported`] names the node, what was found and what would be accepted.
 pub fn compile(graph: &Graph) -> Result<Program, Error> {
+    Program::compile(&lowered(graph)?).map_err(compile_error)
+}
+
+/// [`compile`] for less local memory than there is: so many bytes per lane.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_within(graph: &Graph, lane_bytes: u32) -> Result<Program, Error> {
+    Program::compile_within(&lowered(graph)?, lane_bytes).map_err(compile_error)
+}
+
+/// A graph after the passes that the target wants.
+fn lowered(graph: &Graph) -> Result<Graph, Error> {
     let mut trace = Trace::default();
     let mut graph = graph.clone();
     for pass in PASSES {
         graph = run_pass(&graph, pass, &PassOptions::default(), &PlainMachine, &mut trace)?;
     }
-    Program::compile(&graph.compact()).map_err(|error| match error {
+    Ok(graph.compact())
+}
+
+fn compile_error(error: CompileError) -> Error {
+    match error {
         CompileError::Unsupported(unsupported) => Error::Unsupported(unsupported.to_string()),
         CompileError::Bug(what) => Error::Bug(what),
-    })
+    }
 }
 
 /// The bytes of a program's package.
@@ -95,7 +115,9 @@ pub fn vendor_libraries() -> Result<PathBuf, Error> {
 /// [`Error::Options`] without the vendor's libraries, [`Error::Link`] when the runtime refuses the program.
 pub fn run_vendor(program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
     let libraries = vendor_libraries()?;
-    let folder = std::env::temp_dir().join(format!("adze-vendor-{}", std::process::id()));
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("adze-vendor-{}-{run}", std::process::id()));
     let result = run_vendor_in(&folder, &libraries, program, inputs);
     // What is left of a failed run is of no use to anyone.
     let _ = std::fs::remove_dir_all(&folder);

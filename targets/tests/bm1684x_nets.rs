@@ -128,9 +128,10 @@ impl Net<'_> {
             4 => self.elementwise(x, None),
             5 => {
                 let [_, c, _, _] = self.shape(x)[..] else { return x };
-                let weights = self.weights(&[c, c, 1, 1]);
-                let operands = self.product(x, weights, c, c);
-                let pads = vec![0; 4];
+                let kernel = if self.rng.bool() { 1 } else { 3 };
+                let weights = self.weights(&[c, c, kernel, kernel]);
+                let operands = self.product(x, weights, c, c * kernel * kernel);
+                let pads = vec![kernel as i64 / 2; 4];
                 let op = QLinearConv {
                     strides: vec![1; 2],
                     pads,
@@ -387,5 +388,7 @@ fn parts_equal_the_interpreter() {
     }
     slower.sort_by(f64::total_cmp);
     let [middle, most] = [slower[cut / 2], slower[cut - 1]];
-    println!("{cut} networks in parts, {refused} refused; {middle:.2} times the cycles in the median, {most:.2} at most");
+    println!(
+        "{cut} networks in parts, {refused} refused; {middle:.2} times the cycles in the median, {most:.2} at most"
+    );
 }

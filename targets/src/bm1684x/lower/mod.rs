@@ -16,6 +16,7 @@ pub use quantize::is_elementwise;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
@@ -36,10 +37,19 @@ use commands::Stored;
 pub struct Unsupported {
     /// The node or output.
     pub place: String,
+    /// Source nodes, if it is a node.
+    pub names: Vec<Arc<str>>,
     /// What is there.
     pub found: String,
     /// What could be.
     pub accepted: String,
+}
+
+impl Unsupported {
+    /// Something about a graph as a whole.
+    pub fn of_graph(found: String, accepted: impl Into<String>) -> Self {
+        Self { place: "graph".into(), names: Vec::new(), found, accepted: accepted.into() }
+    }
 }
 
 /// All of a graph that is [`Unsupported`].
@@ -77,9 +87,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// What is to be said about a place, if it was not said before.
-    fn at(self, place: String) -> Option<Unsupported> {
+    fn at(self, place: String, names: &[Arc<str>]) -> Option<Unsupported> {
         match self {
-            Refusal::Found { found, accepted } => Some(Unsupported { place, found, accepted }),
+            Refusal::Found { found, accepted } => Some(Unsupported { place, names: names.to_vec(), found, accepted }),
             Refusal::Follows => None,
         }
     }
@@ -103,7 +113,8 @@ enum Where {
 #[derive(Clone, Debug, Default)]
 pub struct Memo {
     ways: HashMap<Vec<[u64; 8]>, Option<requant::Way>>,
-    sums: HashMap<usize, (usize, quantize::SumForm)>,
+    /// By unit and terms: in parts their order may be another one.
+    sums: HashMap<(usize, [(u32, i64); 2]), (usize, quantize::SumForm)>,
 }
 
 /// A graph being lowered.
@@ -138,11 +149,11 @@ pub fn lower(tiled: &Tiled, memo: &mut Memo) -> Result<Draft, AllUnsupported> {
     };
     if let Some((name, _)) = graph.dims.iter().next() {
         let found = format!("named dimension `{name}`");
-        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() }.into());
+        return Err(Unsupported::of_graph(found, "fixed shapes (--dim)").into());
     }
     let mut unsupported = Vec::new();
     if let Err(refusal) = tiled.spills.iter().try_for_each(|spill| lowering.spill(spill)) {
-        unsupported.extend(refusal.at("graph".into()));
+        unsupported.extend(refusal.at("graph".into(), &[]));
     }
     for (id, node) in graph.nodes() {
         lowering.draft.loc = node.loc.clone();
@@ -150,7 +161,7 @@ pub fn lower(tiled: &Tiled, memo: &mut Memo) -> Result<Draft, AllUnsupported> {
         lowering.draft.keep_constants(tiled.resident.get(&id).copied());
         if let Err(refusal) = lowering.node(node) {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name())));
+            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name()), node.loc.names()));
             lowering.refused.extend(&node.outputs);
         }
     }
@@ -160,7 +171,7 @@ pub fn lower(tiled: &Tiled, memo: &mut Memo) -> Result<Draft, AllUnsupported> {
         }
         match lowering.home(output.value) {
             Ok(home) => lowering.draft.store(home, Piece::Output(index)),
-            Err(refusal) => unsupported.extend(refusal.at(format!("output `{}`", output.name))),
+            Err(refusal) => unsupported.extend(refusal.at(format!("output `{}`", output.name), &[])),
         }
     }
     if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
@@ -217,7 +228,10 @@ impl Lowering<'_> {
             }
             Op::Unary(op) if op.function == UnaryFn::Relu && self.is_bytes(node) => self.clip(node, Some(0.0), None)?,
             Op::Pad(op) if self.is_bytes(node) => self.pad(node, op)?,
-            Op::Reshape(_) => return self.reshape(node),
+            Op::Reshape(_) => match self.reshape(node)? {
+                Some(home) => home,
+                None => return Ok(()),
+            },
             Op::Transpose(op) => self.transpose(node, &op.perm)?,
             op => {
                 let floats = node.outputs.iter().all(|&value| self.graph.ty(value).dtype.is_float());
@@ -335,21 +349,19 @@ impl Lowering<'_> {
         }
     }
 
-    fn reshape(&mut self, node: &Node) -> Result<(), Refusal> {
+    /// The same bytes in another shape; `None` where they stay in DDR memory, or are floats.
+    fn reshape(&mut self, node: &Node) -> Result<Option<Home>, Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
         if self.graph.ty(result).dtype.is_float() {
-            return Ok(());
+            return Ok(None);
         }
         let shape = self.shape(result)?;
-        let there = match self.values.get(&value).copied() {
-            Some(Where::Ddr(piece)) => Where::Ddr(piece),
-            _ => {
-                let home = self.home(value)?;
-                Where::Local(self.draft.reshape(home, shape))
-            }
-        };
-        self.values.insert(result, there);
-        Ok(())
+        if let (Some(&Where::Ddr(piece)), false) = (self.values.get(&value), self.stored.contains_key(&result)) {
+            self.values.insert(result, Where::Ddr(piece));
+            return Ok(None);
+        }
+        let home = self.home(value)?;
+        Ok(Some(self.draft.reshape(home, shape)))
     }
 
     fn transpose(&mut self, node: &Node, perm: &[usize]) -> Result<Home, Refusal> {
