@@ -1,8 +1,8 @@
 //! `adze fit`.
 
-use adze_compiler::Error;
 use adze_compiler::fit::{Budget, fit as fit_one};
 use adze_compiler::load::{load, supply_weights};
+use adze_compiler::{Error, npu};
 use adze_targets::cpu::Machine;
 use clap::Args;
 
@@ -14,14 +14,15 @@ use crate::diag::Failure;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  adze fit model.onnx                                    every target, without limits
+  adze fit model.onnx                                    every CPU, without limits
   adze fit model.onnx --target aarch64 --arena 256k --flash 2M
+  adze fit model.onnx --target bm1684x                   whether the neural processor runs it, and what it does not
 
 Exit code 3 says that no target fits, 77 that the model itself is not supported.")]
 pub struct FitArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Machine to fit, can be given again; all of them without it
+    /// Machine to fit, can be given again; all CPUs without it
     #[arg(long = "target", value_name = "NAME")]
     targets: Vec<String>,
     /// Working memory of the device; `k` and `M` stand for KiB and MiB
@@ -30,6 +31,8 @@ pub struct FitArgs {
     /// Memory for code and constant data
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     flash: Option<u64>,
+    #[command(flatten)]
+    float: crate::npu::FloatArgs,
     /// Print one JSON object per target
     #[arg(long)]
     json: bool,
@@ -44,6 +47,11 @@ pub fn fit(args: &FitArgs) -> Result<(), Failure> {
         true => Machine::NAMES.to_vec(),
         false => args.targets.iter().map(String::as_str).collect(),
     };
+    // A neural processor is asked about where it is named: most models are not quantized.
+    let (npus, names): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| crate::npu::is_npu(Some(name)));
+    if npus.is_empty() {
+        args.float.refuse()?;
+    }
     let machines: Result<Vec<Machine>, _> = names.into_iter().map(Machine::from_name).collect();
     let machines = machines.map_err(|e| Error::Options(e.to_string()))?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
@@ -51,8 +59,9 @@ pub fn fit(args: &FitArgs) -> Result<(), Failure> {
     declare_states(&mut loaded.graph, &args.model)?;
     let budget = Budget { arena: args.arena, flash: args.flash };
     let mut any = false;
-    for machine in &machines {
-        let fit = fit_one(&loaded.graph, machine, budget)?;
+    let on_npus = npus.iter().map(|_| npu::report::fit(&loaded.graph, args.float.float(), budget));
+    for fit in machines.iter().map(|machine| fit_one(&loaded.graph, machine, budget)).chain(on_npus) {
+        let fit = fit?;
         any |= fit.fits;
         match args.json {
             true => println!("{}", serde_json::to_string(&fit).map_err(|e| Error::Bug(e.to_string()))?),

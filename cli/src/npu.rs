@@ -1,14 +1,16 @@
 //! What the commands do for neural processors, and `adze disasm`.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use adze_compiler::load::{load, supply_weights};
+use adze_compiler::npu::report;
 use adze_compiler::{Error, npu};
 use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
-use adze_targets::bm1684x::cost::{self, Span};
-use adze_targets::bm1684x::isa::{Command, Engine};
+use adze_targets::bm1684x::cost;
+use adze_targets::bm1684x::isa::Engine;
+use adze_targets::bm1684x::profile::events;
 use adze_targets::bm1684x::program::Program;
 use clap::Args;
 
@@ -88,13 +90,17 @@ pub fn outputs(graph: &Graph, float: &FloatArgs, inputs: &[Tensor], vendor: bool
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  adze disasm m.bmodel        what the package does, with estimated cycles
-  adze disasm model.onnx      compile and list; with the nodes that commands are for")]
+  adze disasm m.bmodel                        what the package does, with estimated cycles and the nodes it is for
+  adze disasm model.onnx                      compile and list
+  adze disasm m.bmodel --timeline m.json      also when, for https://ui.perfetto.dev")]
 pub struct DisasmArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     float: FloatArgs,
+    /// Also write when every command runs and which banks of local memory it touches, as trace events in JSON
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
 }
 
 /// Lists the commands of a program.
@@ -110,7 +116,24 @@ pub fn disasm(args: &DisasmArgs) -> Result<(), Failure> {
         supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
         npu::compile(&loaded.graph, args.float.float())?
     };
+    if let Some(file) = &args.timeline {
+        let write = std::fs::write(file, report::timeline(&program));
+        write.map_err(|source| Error::Write { path: file.clone(), source })?;
+    }
     print(&listing(&program));
+    Ok(())
+}
+
+/// Prints what takes how long, by nodes.
+///
+/// # Errors
+/// What compiling gives.
+pub fn print_report(graph: &Graph, float: &FloatArgs, json: bool) -> Result<(), Failure> {
+    let report = report::report(&npu::compile(graph, float.float())?);
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Error::Bug(e.to_string()))?),
+        false => print(&report.to_string()),
+    }
     Ok(())
 }
 
@@ -143,18 +166,6 @@ fn sizes(program: &Program) -> String {
 
 /// The commands of both engines in the order in which they are estimated to start.
 fn listing(program: &Program) -> String {
-    let streams = &program.streams;
-    let [tiu, gdma] = cost::timeline(&streams.tiu, &streams.gdma);
-    let mut lines: Vec<(Span, &Command, String)> = Vec::new();
-    let sides = [(&streams.tiu, tiu, &streams.tiu_names), (&streams.gdma, gdma, &streams.gdma_names)];
-    for (commands, spans, names) in sides {
-        for (index, (command, span)) in commands.iter().zip(spans).enumerate() {
-            let names = names.get(index).map_or(&[][..], Vec::as_slice);
-            let names = names.iter().map(|name| format!(" `{name}`")).collect::<String>();
-            lines.push((span, command, names));
-        }
-    }
-    lines.sort_by_key(|(span, command, _)| (span.start, command.engine(), command.id));
     let mut text = summary(program);
     for port in &program.inputs {
         let _ = writeln!(text, "; input `{}` {}{:?} at {:#x}", port.name, port.dtype, port.shape, port.address);
@@ -162,9 +173,10 @@ fn listing(program: &Program) -> String {
     for port in &program.outputs {
         let _ = writeln!(text, "; output `{}` {}{:?} at {:#x}", port.name, port.dtype, port.shape, port.address);
     }
-    for (span, command, names) in lines {
+    for event in events(program) {
+        let names = event.names.iter().map(|name| format!(" `{name}`")).collect::<String>();
         let comment = if names.is_empty() { String::new() } else { format!(" ;{names}") };
-        let _ = writeln!(text, "{:>9} {:>9}  {command}{comment}", span.start, span.end);
+        let _ = writeln!(text, "{:>9} {:>9}  {}{comment}", event.span.start, event.span.end, event.command);
     }
     text
 }

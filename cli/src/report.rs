@@ -16,12 +16,15 @@ use crate::diag::Failure;
 #[command(after_help = "\
 Examples:
   adze report model.onnx --target aarch64                for reading
+  adze report model.onnx --target bm1684x                cycles, DDR bytes and use of the processor by nodes
   adze report model.onnx --json > model.report.json      for a snapshot; compare with `adze diff`")]
 pub struct ReportArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     build: BuildArgs,
+    #[command(flatten)]
+    float: crate::npu::FloatArgs,
     /// Print JSON, which `adze diff` reads
     #[arg(long)]
     json: bool,
@@ -42,10 +45,14 @@ pub struct DiffArgs {
 /// # Errors
 /// What stopped it.
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
-    let options = args.build.single()?;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     declare_states(&mut loaded.graph, &args.model)?;
+    if crate::npu::is_npu(args.build.target.as_deref()) {
+        return crate::npu::print_report(&loaded.graph, &args.float, args.json);
+    }
+    args.float.refuse()?;
+    let options = args.build.single()?;
     let report = report_on(&loaded.graph, &options)?;
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Error::Bug(e.to_string()))?),

@@ -21,7 +21,7 @@ pub fn targets() {
         }
     }
     println!(
-        "{:18} Sophgo BM1684X, 8-bit networks, with --float others too, as a .bmodel (compile, run, disasm)",
+        "{:18} Sophgo BM1684X, 8-bit networks, with --float others too, as a .bmodel (compile, run, disasm, report, fit)",
         npu::BM1684X
     );
 }

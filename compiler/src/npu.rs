@@ -1,5 +1,7 @@
 //! Networks for neural processors: the passes that they want, and the package.
 
+pub mod report;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,25 +35,48 @@ pub enum Float {
     Bf16,
 }
 
+impl Float {
+    /// The type on the chip.
+    fn prec(self) -> Prec {
+        match self {
+            Float::F16 => Prec::Fp16,
+            Float::Bf16 => Prec::Bf16,
+        }
+    }
+}
+
 /// Compiles a graph for the BM1684X, with a type of 16 bits for its floats where it has some.
 ///
 /// # Errors
 /// [`Error::Unsupported`] names the node, what was found and what would be accepted.
 pub fn compile(graph: &Graph, float: Option<Float>) -> Result<Program, Error> {
+    Program::compile(&lowered(graph, float)?, float.map(Float::prec)).map_err(compile_error)
+}
+
+/// [`compile`] for less local memory than there is: so many bytes per lane.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_within(graph: &Graph, float: Option<Float>, lane_bytes: u32) -> Result<Program, Error> {
+    Program::compile_within(&lowered(graph, float)?, float.map(Float::prec), lane_bytes).map_err(compile_error)
+}
+
+/// A graph after the passes that the target wants.
+fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
     let mut trace = Trace::default();
     let mut graph = graph.clone();
     let options = PassOptions { optimizer: Optimizer::Canonical, ..PassOptions::default() };
     for pass in PASSES.iter().filter(|pass| **pass != "saturate" || float.is_some()) {
         graph = run_pass(&graph, pass, &options, &PlainMachine, &mut trace)?;
     }
-    let half = float.map(|float| match float {
-        Float::F16 => Prec::Fp16,
-        Float::Bf16 => Prec::Bf16,
-    });
-    Program::compile(&graph.compact(), half).map_err(|error| match error {
+    Ok(graph.compact())
+}
+
+fn compile_error(error: CompileError) -> Error {
+    match error {
         CompileError::Unsupported(unsupported) => Error::Unsupported(unsupported.to_string()),
         CompileError::Bug(what) => Error::Bug(what),
-    })
+    }
 }
 
 /// The bytes of a program's package.

@@ -135,9 +135,10 @@ impl Net<'_> {
             4 => self.elementwise(x, None),
             5 => {
                 let [_, c, _, _] = self.shape(x)[..] else { return x };
-                let weights = self.weights(&[c, c, 1, 1]);
-                let operands = self.product(x, weights, c, c);
-                let pads = vec![0; 4];
+                let kernel = if self.rng.bool() { 1 } else { 3 };
+                let weights = self.weights(&[c, c, kernel, kernel]);
+                let operands = self.product(x, weights, c, c * kernel * kernel);
+                let pads = vec![kernel as i64 / 2; 4];
                 let op = QLinearConv {
                     strides: vec![1; 2],
                     pads,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use adze_compiler::npu::{self, Float};
 use adze_ir::eval::eval_graph;
 use adze_ir::tensor::Tensor;
+use adze_targets::bm1684x::Program;
 
 use crate::shared::{like, model, skip};
 
@@ -144,4 +145,58 @@ fn floats_want_a_type() {
     let (graph, _) = model.graph_for(&inputs).unwrap();
     let refused = npu::compile(&graph, None).unwrap_err().to_string();
     assert!(refused.contains("--float f16") && refused.contains("a convolution of floats of 32 bits"), "{refused}");
+}
+
+/// Networks and less local memory than they want, in bytes per lane.
+const IN_PARTS: &[(&str, u32)] = &[("mlperf_ic_resnet8_int8", 4096), ("mlperf_vww_mobilenetv1_int8", 12288)];
+
+/// In too little local memory networks are done in parts, with the same results here and in the vendor's runtime.
+#[test]
+fn on_the_bm1684x_in_parts() {
+    for &(name, lane_bytes) in IN_PARTS {
+        let Some(model) = model(name) else { return };
+        let (inputs, _) = model.tensors(&model.cases[0]);
+        let (graph, inputs) = model.graph_for(&inputs).unwrap();
+        let (whole, parts) =
+            (npu::compile(&graph, None).unwrap(), npu::compile_within(&graph, None, lane_bytes).unwrap());
+        assert!(parts.streams.peak_bytes <= lane_bytes && parts.context[1] > whole.context[1], "{name} is in parts");
+        let found = npu::run(&parts, &inputs).unwrap();
+        assert_eq!(found, npu::run(&whole, &inputs).unwrap(), "{name}");
+        if npu::vendor_libraries().is_ok() {
+            assert_eq!(npu::run_vendor(&parts, &inputs).unwrap(), found, "{name}: the vendor's simulator");
+        }
+        println!("{name}: {} cycles as a whole, {} in parts", whole.cycles(), parts.cycles());
+    }
+}
+
+/// Reports and timelines are about all of a program, also of one that was read from its package.
+#[test]
+fn reports_on_the_bm1684x() {
+    let Some(model) = model("mlperf_ic_resnet8_int8") else { return };
+    let (inputs, _) = model.tensors(&model.cases[0]);
+    let (graph, _) = model.graph_for(&inputs).unwrap();
+    let program = npu::compile(&graph, None).unwrap();
+    let read = Program::from_bmodel(&npu::package(&program).unwrap()).unwrap();
+    let (report, again) = (npu::report::report(&program), npu::report::report(&read));
+    assert_eq!(
+        report.lines.iter().map(|line| &line.nodes).collect::<Vec<_>>(),
+        again.lines.iter().map(|line| &line.nodes).collect::<Vec<_>>()
+    );
+    assert!(report.lines.iter().all(|line| !line.nodes.is_empty()), "every command is for a node");
+    let products: f64 = report.lines.iter().map(|line| line.utilisation * line.compute as f64 * 16384.0).sum();
+    assert!(
+        (12.4e6..13.4e6).contains(&products),
+        "{products} products: the network has 12.5 million, and its first layer is gathered"
+    );
+    let trace: serde_json::Value = serde_json::from_str(&npu::report::timeline(&read)).unwrap();
+    let mut ends: std::collections::BTreeMap<(u64, u64), f64> = std::collections::BTreeMap::new();
+    for event in trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X") {
+        let number = |name: &str| event[name].as_f64().unwrap();
+        let end = ends.entry((event["pid"].as_u64().unwrap(), event["tid"].as_u64().unwrap())).or_insert(0.0);
+        assert!(number("ts") >= *end - 1e-9, "events of a track follow one another: {event}");
+        *end = number("ts") + number("dur");
+    }
+    let last = ends.values().copied().fold(0.0, f64::max);
+    assert!((last - program.cycles() as f64 / 1000.0).abs() < 1e-9, "{last} microseconds");
+    assert!(ends.keys().filter(|(process, _)| *process == 2).count() > 2, "banks have tracks");
 }

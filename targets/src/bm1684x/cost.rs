@@ -103,7 +103,10 @@ pub fn cycles(body: &Body) -> u64 {
                     2 * vector(result.shape, lanes_of(&precs))
                 }
                 2 => n * c * plane.div_ceil(lanes_of(&precs)),
-                _ => vector(result.shape, lanes_of(&precs)),
+                _ => {
+                    let same = trans.res0_addr / BANK_BYTES == trans.opd0_addr / BANK_BYTES;
+                    vector(result.shape, lanes_of(&precs)) * if same { 2 } else { 1 }
+                }
             }
         }
         Body::Dma(dma) if dma.cmd_special_function == 3 => {
@@ -150,7 +153,7 @@ fn pages(view: &View) -> u64 {
     let inside = if run(view) >= hs { 0 } else { h * hs };
     let touched = (n * ns + c * cs + inside) / PAGE + run(view).div_ceil(PAGE);
     // With gaps between channels some of the parts may stay idle: page `i` lies in part `i % PAGES`.
-    let long = run(view).div_ceil(PAGE);
+    let long = (run(view) / PAGE).max(1);
     let part = |part: &u64| (0..PAGES).any(|i| (0..long.min(PAGES)).any(|at| (i * (cs / PAGE) + at) % PAGES == *part));
     let parts = if c > 0 && cs > run(view) && cs >= PAGE { (0..PAGES).filter(part).count() as u64 } else { PAGES };
     touched.clamp(1, parts.max(1))

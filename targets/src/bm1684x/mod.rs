@@ -16,6 +16,7 @@ pub mod lower;
 pub mod machine;
 pub mod operands;
 pub mod plan;
+pub mod profile;
 pub mod program;
 pub mod search;
 pub mod sim;

@@ -194,10 +194,10 @@ fn lifetimes(order: &[&Step], buffers: usize) -> Vec<Option<(usize, usize)>> {
     alive
 }
 
-/// For every buffer those that want to start in another bank: the other operands of requantizations and look-ups.
+/// For every buffer those that want to start in another bank: the other operands of requantizations, look-ups and copies to lanes.
 fn partners(order: &[&Step], buffers: usize) -> Vec<Vec<usize>> {
     let mut partners = vec![Vec::new(); buffers];
-    for step in order.iter().filter(|step| matches!(step.body, Body::Requant(_) | Body::Lookup(_))) {
+    for step in order.iter().filter(|step| matches!(step.body, Body::Requant(_) | Body::Lookup(_) | Body::Trans(_))) {
         let wanted = |name: &str| name != "opd1_addr" || matches!(step.body, Body::Lookup(_));
         let operands = step.places.iter().filter_map(|(name, place)| match place {
             Place::Local(buffer, _) if wanted(name) => Some(buffer.0),
@@ -270,9 +270,10 @@ fn too_big(
         life.filter(|(first, last)| (*first..=*last).contains(&at)).map(|_| u64::from(buffers[index]))
     };
     let bytes: u64 = alive.iter().enumerate().filter_map(there).sum();
-    let names = order.get(at).map(|step| step.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>());
+    let names = order.get(at).map_or(&[][..], |step| step.loc.names());
     let error = Unsupported {
-        place: format!("node {}", names.unwrap_or_default().join(", ")),
+        place: format!("node {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        names: names.to_vec(),
         found: format!("{bytes} bytes per lane in use at once"),
         accepted: format!("{lane_bytes} bytes of local memory per lane, in gaps between buffers that fit"),
     };

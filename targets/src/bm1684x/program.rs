@@ -1,5 +1,7 @@
 //! A compiled network: streams, constants, and where inputs and outputs lie.
 
+use std::sync::Arc;
+
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::tensor::{Tensor, TensorError};
 use adze_ir::types::DType;
@@ -206,12 +208,13 @@ impl Program {
             coefficients_at: DDR_BASE,
             coefficients: self.coefficients.clone(),
             groups: vec![Group { tiu: stream(&self.streams.tiu)?, gdma: stream(&self.streams.gdma)? }],
+            notes: write_names([&self.streams.tiu_names, &self.streams.gdma_names]).into_bytes(),
         };
         let net = Net { name: self.name.clone(), stages: vec![stage] };
         Ok(Model { chip: CHIP.into(), nets: vec![net] }.write())
     }
 
-    /// The program of a `.bmodel`; names of nodes are not in it.
+    /// The program of a `.bmodel`; names of nodes are in it if adze wrote it.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -234,6 +237,7 @@ impl Program {
             decode_stream(engine, &stream.bytes).map_err(|error| OpenError::Decode { engine, error })
         };
         let (tiu, gdma) = (decode(Engine::Tiu, &group.tiu)?, decode(Engine::Gdma, &group.gdma)?);
+        let [tiu_names, gdma_names] = read_names(&String::from_utf8_lossy(&stage.notes));
         let port = |tensor: &bmodel::Tensor| {
             let shape = tensor.shape.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
             let elems = shape.ok().filter(|s| adze_ir::tensor::checked_elems(s).is_some_and(|n| n < 1 << 40));
@@ -242,7 +246,7 @@ impl Program {
         };
         Ok(Program {
             name: net.name.clone(),
-            streams: Streams { tiu, gdma, ..Streams::default() },
+            streams: Streams { tiu, gdma, tiu_names, gdma_names, ..Streams::default() },
             coefficients: stage.coefficients.clone(),
             context: stage.context,
             inputs: stage.inputs.iter().map(port).collect::<Result<_, OpenError>>()?,
@@ -299,6 +303,31 @@ impl Program {
     }
 }
 
+/// Names of the nodes that commands are for: a line for each command, names with tabs in front.
+fn write_names(engines: [&[Vec<Arc<str>>]; 2]) -> String {
+    let mut text = String::new();
+    for (engine, commands) in ["tiu", "gdma"].into_iter().zip(engines) {
+        for names in commands {
+            text.push_str(engine);
+            for name in names {
+                text.push('\t');
+                text.extend(name.chars().map(|c| if c.is_control() { ' ' } else { c }));
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// What [`write_names`] wrote; lines of others are skipped.
+fn read_names(text: &str) -> [Vec<Vec<Arc<str>>>; 2] {
+    ["tiu", "gdma"].map(|engine| {
+        let words = text.lines().map(|line| line.split('\t'));
+        let own = words.filter_map(|mut words| (words.next() == Some(engine)).then_some(words));
+        own.map(|names| names.map(Arc::from).collect()).collect()
+    })
+}
+
 /// The chip's name in packages.
 const CHIP: &str = "BM1684X";
 
@@ -316,7 +345,7 @@ fn port(graph: &Graph, value: ValueId, name: String) -> Result<Port, CompileErro
     let fixed = ty.fixed_shape();
     let refused = || {
         let accepted = "fixed shapes (--dim, --shape)".into();
-        Unsupported { place: format!("`{name}`"), found: ty.to_string(), accepted }
+        Unsupported { place: format!("`{name}`"), names: Vec::new(), found: ty.to_string(), accepted }
     };
     let shape = fixed.ok_or_else(refused)?;
     Ok(Port { name, dtype: ty.dtype, shape, address: 0 })

@@ -115,7 +115,7 @@ impl Search<'_> {
         if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {
             let found = format!("{} bytes of constants", draft.coefficients.len());
             let accepted = format!("what fits into {DDR_BYTES} bytes of DDR memory");
-            return Err(Failure::Error(Unsupported { place: "graph".into(), found, accepted }.into()));
+            return Err(Failure::Error(Unsupported::of_graph(found, accepted).into()));
         }
         match plan(&draft, &ddr, self.lane_bytes) {
             Ok(streams) => Ok(Found { draft, ddr, streams }),

@@ -410,7 +410,7 @@ impl Rewrite<'_> {
         };
         let loc = self.old.producer(old).map_or_else(Loc::default, |(_, node)| node.loc.clone());
         let slice = self.new.add1(op, &[value], loc).ok()?;
-        self.note(slice, Some(state.unit), None);
+        self.note(slice, Some(state.unit), state.cut.resident.then_some(state.index));
         state.slices.insert((value, want), slice);
         Some(slice)
     }

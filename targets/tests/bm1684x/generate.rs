@@ -400,6 +400,9 @@ fn ar(d: &mut Draft<'_>) -> Option<Body> {
         (a, b, r, signs) = (prec, prec, prec, [1, 1]);
         if eu == 14 {
             r = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32, Prec::Fp32, Prec::Fp16, Prec::Bf16]);
+            if r != prec && r.is_half() && prec.is_half() {
+                return None;
+            }
             res_sign |= u32::from(r == Prec::Int32);
             let rounds = r.is_int() || a == r;
             rounding = if rounds { d.rng.u32(..5) } else { 0 };

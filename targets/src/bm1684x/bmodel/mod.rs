@@ -41,6 +41,8 @@ pub struct Stage {
     pub coefficients: Vec<u8>,
     /// Commands, run one group after the other.
     pub groups: Vec<Group>,
+    /// What commands are for, as the compiler that wrote the file notes it; the runtime does not read it.
+    pub notes: Vec<u8>,
 }
 
 /// Commands of both engines, with an end on each.
@@ -102,6 +104,8 @@ const MAGIC: u32 = 0xFF55_AAEE;
 const HEADER: usize = 64;
 /// Pieces of the blob start at multiples of it.
 const PIECE: usize = 4096;
+/// A field of our own, far behind those that the vendor's schema has: readers skip what they do not know.
+const NOTES: u16 = 40;
 /// Element types by code.
 const DTYPES: [DType; 11] = [
     DType::F32,
@@ -241,6 +245,7 @@ impl Stage {
             .with(12, Field::Tables(vec![subnet]))
             .with(14, Field::Longs(vec![size]))
             .with(16, Field::Word(1))
+            .with(NOTES, blob.add(&self.notes))
     }
 
     fn read(view: &View<'_>, blob: &[u8]) -> Result<Self, ReadError> {
@@ -263,6 +268,7 @@ impl Stage {
             coefficients_at,
             coefficients,
             groups,
+            notes: piece(view, NOTES, blob)?.to_vec(),
         })
     }
 }
@@ -346,6 +352,7 @@ mod tests {
                 tiu: Stream { count: 2, bytes: vec![1; 48] },
                 gdma: Stream { count: 3, bytes: vec![2; 200] },
             }],
+            notes: b"notes".to_vec(),
         };
         Model { chip: "BM1684X".into(), nets: vec![Net { name: "net".into(), stages: vec![stage] }] }
     }

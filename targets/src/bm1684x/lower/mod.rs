@@ -19,6 +19,7 @@ pub use quantize::is_elementwise;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use adze_ir::attrs::F64;
 use adze_ir::graph::{Graph, Node, ValueId};
@@ -39,10 +40,19 @@ use commands::Stored;
 pub struct Unsupported {
     /// The node or output.
     pub place: String,
+    /// Source nodes, if it is a node.
+    pub names: Vec<Arc<str>>,
     /// What is there.
     pub found: String,
     /// What could be.
     pub accepted: String,
+}
+
+impl Unsupported {
+    /// Something about a graph as a whole.
+    pub fn of_graph(found: String, accepted: impl Into<String>) -> Self {
+        Self { place: "graph".into(), names: Vec::new(), found, accepted: accepted.into() }
+    }
 }
 
 /// All of a graph that is [`Unsupported`].
@@ -80,9 +90,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// What is to be said about a place, if it was not said before.
-    fn at(self, place: String) -> Option<Unsupported> {
+    fn at(self, place: String, names: &[Arc<str>]) -> Option<Unsupported> {
         match self {
-            Refusal::Found { found, accepted } => Some(Unsupported { place, found, accepted }),
+            Refusal::Found { found, accepted } => Some(Unsupported { place, names: names.to_vec(), found, accepted }),
             Refusal::Follows => None,
         }
     }
@@ -102,11 +112,15 @@ enum Where {
     Ddr(Piece),
 }
 
+/// A sum of two tensors: its node by position, scale and zero point of both.
+type SumKey = (usize, [(u32, i64); 2]);
+
 /// What takes long to find and is the same however a graph is cut.
 #[derive(Clone, Debug, Default)]
 pub struct Memo {
     ways: HashMap<Vec<[u64; 8]>, Option<requant::Way>>,
-    sums: HashMap<usize, (usize, quantize::SumForm)>,
+    /// By unit and terms: in parts their order may be another one.
+    sums: HashMap<SumKey, (usize, quantize::SumForm)>,
 }
 
 /// A graph being lowered.
@@ -148,11 +162,11 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft
     lowering.made = lowering.wanted_floats();
     if let Some((name, _)) = graph.dims.iter().next() {
         let found = format!("named dimension `{name}`");
-        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() }.into());
+        return Err(Unsupported::of_graph(found, "fixed shapes (--dim)").into());
     }
     let mut unsupported = Vec::new();
     if let Err(refusal) = tiled.spills.iter().try_for_each(|spill| lowering.spill(spill)) {
-        unsupported.extend(refusal.at("graph".into()));
+        unsupported.extend(refusal.at("graph".into(), &[]));
     }
     for (id, node) in graph.nodes() {
         lowering.draft.loc = node.loc.clone();
@@ -160,7 +174,7 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft
         lowering.draft.keep_constants(tiled.resident.get(&id).copied());
         if let Err(refusal) = lowering.node(node) {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name())));
+            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name()), node.loc.names()));
             lowering.refused.extend(&node.outputs);
         }
     }
@@ -169,7 +183,7 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft
             continue;
         }
         if let Err(refusal) = lowering.store(output.value, Piece::Output(index)) {
-            unsupported.extend(refusal.at(format!("output `{}`", output.name)));
+            unsupported.extend(refusal.at(format!("output `{}`", output.name), &[]));
         }
     }
     if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
@@ -243,7 +257,10 @@ impl Lowering<'_> {
             Op::Unary(op) if op.function == UnaryFn::Relu && self.is_bytes(node) => self.clip(node, Some(0.0), None)?,
             Op::Binary(op) if self.is_sum(node) => self.add_constant(node, op.function)?,
             Op::Pad(op) => self.pad(node, op)?,
-            Op::Reshape(_) => return self.reshape(node),
+            Op::Reshape(_) => match self.reshape(node)? {
+                Some(home) => home,
+                None => return Ok(()),
+            },
             Op::Transpose(op) => self.transpose(node, &op.perm)?,
             Op::Slice(op) => match self.slice_of_ddr(node, op)? {
                 Some(part) => part,
@@ -260,13 +277,17 @@ impl Lowering<'_> {
                 return refuse(format!("`{}`", op.name()), accepted);
             }
         };
-        let value = node.outputs[0];
+        self.keep(node.outputs[0], home);
+        Ok(())
+    }
+
+    /// Remembers where a value is, and stores it when it is to be in DDR memory.
+    fn keep(&mut self, value: ValueId, home: Home) {
         self.values.insert(value, Where::Local(home));
         if let Some(&(to, at)) = self.stored.get(&value) {
             self.draft.store_part(home, to, at);
             self.now_in_ddr(value);
         }
-        Ok(())
     }
 
     /// Makes room for a tensor in DDR memory; an output's is that of the output.
@@ -390,18 +411,16 @@ impl Lowering<'_> {
         }
     }
 
-    fn reshape(&mut self, node: &Node) -> Result<(), Refusal> {
+    /// The same bytes in another shape; `None` where they stay in DDR memory, or are floats.
+    fn reshape(&mut self, node: &Node) -> Result<Option<Home>, Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
         let shape = self.shape(result)?;
-        let there = match self.values.get(&value).copied() {
-            Some(Where::Ddr(piece)) => Where::Ddr(piece),
-            _ => {
-                let home = self.home(value)?;
-                Where::Local(self.draft.reshape(home, shape))
-            }
-        };
-        self.values.insert(result, there);
-        Ok(())
+        if let (Some(&Where::Ddr(piece)), false) = (self.values.get(&value), self.stored.contains_key(&result)) {
+            self.values.insert(result, Where::Ddr(piece));
+            return Ok(None);
+        }
+        let home = self.home(value)?;
+        Ok(Some(self.draft.reshape(home, shape)))
     }
 
     fn transpose(&mut self, node: &Node, perm: &[usize]) -> Result<Home, Refusal> {

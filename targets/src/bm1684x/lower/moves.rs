@@ -55,7 +55,7 @@ impl Lowering<'_> {
         for (&value, size) in node.outputs.iter().zip(sizes) {
             let shape = self.shape(value)?;
             let piece = self.part(x, from, shape);
-            self.values.insert(value, super::Where::Local(piece));
+            self.keep(value, piece);
             from.at[place_of(rank, op.axis)] += size;
         }
         Ok(())

@@ -260,14 +260,21 @@ impl Lowering<'_> {
         to: Affine,
         dtype: DType,
     ) -> Result<Home, Refusal> {
-        let known = self.draft.unit.and_then(|unit| self.memo.sums.get(&unit).copied());
+        let accepted = "sums of two tensors that the chip's floats give within one unit";
+        let Some(terms) = self.terms(cone, leaves) else {
+            return refuse("operators on two tensors of integers", accepted);
+        };
+        let words = terms.map(|by| (by.scale.to_bits(), by.zero));
+        let key = self.draft.unit.map(|unit| (unit, words));
+        let known = key.and_then(|key| self.memo.sums.get(&key).copied());
         let (count, form) = match known {
             Some(known) => known,
-            None => self.best_sum(node, cone, leaves, to, dtype)?,
+            None => match self.best_sum(node, cone, leaves, terms, to, dtype)? {
+                Some(found) => found,
+                None => return refuse("operators on two tensors of integers", accepted),
+            },
         };
-        if let Some(unit) = self.draft.unit {
-            self.memo.sums.insert(unit, (count, form));
-        }
+        self.memo.sums.extend(key.map(|key| (key, (count, form))));
         if count != 0 {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let note = format!("{names}: a sum differs from the model's by 1 for {count} of 65536 pairs");
@@ -295,19 +302,18 @@ impl Lowering<'_> {
         Ok(result)
     }
 
-    /// The sum in the chip's floats that is the model's for most pairs of bytes, with the number of those for which it is not.
+    /// The sum in the chip's floats that is the model's for most pairs of bytes, with the number of those for which it is not;
+    /// `None` if these are too many.
     fn best_sum(
         &self,
         node: &Node,
         cone: &Cone,
         leaves: [ValueId; 2],
+        [a, b]: [Affine; 2],
         to: Affine,
         dtype: DType,
-    ) -> Result<(usize, SumForm), Refusal> {
+    ) -> Result<Option<(usize, SumForm)>, Refusal> {
         let expected = self.results(node, cone)?;
-        let accepted = "sums of two tensors that the chip's floats give within one unit";
-        let scales = self.terms(cone, leaves);
-        let Some([a, b]) = scales else { return refuse("operators on two tensors of integers", accepted) };
         let signs = leaves.map(|leaf| self.graph.ty(leaf).dtype == DType::I8);
         let range = byte_range(dtype == DType::I8);
         let read = |byte: usize, signed: bool| if signed { i64::from(byte as u8 as i8) } else { byte as i64 };
@@ -334,7 +340,7 @@ impl Lowering<'_> {
                 break;
             }
         }
-        best.map_or_else(|| refuse("operators on two tensors of integers", accepted), Ok)
+        Ok(best)
     }
 
     /// Scale (negative where it is subtracted) and zero point of both leaves in a sum or difference.

@@ -103,6 +103,8 @@ fn float_op(ar: &Ar, prec: Prec, a: f32, b: f32) -> Result<f32, Fault> {
 fn convert(memory: &mut Memory, ar: &Ar, bits: &[u32], from: Prec, result: &View) -> Result<(), Fault> {
     let signed = ar.opd0_sign == 1;
     let code = ar.opd2_n_str;
+    let halves = from.is_half() && result.prec.is_half() && from != result.prec;
+    rule(!halves, "opd0_prec", "is not the other one of the 16-bit floats")?;
     let one = |&bits: &u32| -> Result<u32, Fault> {
         let float = match from {
             Prec::Fp32 | Prec::Fp16 | Prec::Bf16 => to_float(bits, from),

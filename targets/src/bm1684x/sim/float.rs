@@ -110,7 +110,6 @@ pub fn pool(memory: &mut Memory, pool: &Pool, operands: &[Operand], taps: &[[Tap
     }
     let bias = match find(operands, "opd2") {
         Some(view) => memory.load_floats(view),
-        None if pool.eu == 1 => vec![0.0; channels],
         None => vec![to_float(pool.opd2_addr, prec); channels],
     };
     let plane = (pool.opd0_h * pool.opd0_w) as usize;
@@ -124,11 +123,13 @@ pub fn pool(memory: &mut Memory, pool: &Pool, operands: &[Operand], taps: &[[Tap
                 y.push(window.fold(f32::NEG_INFINITY, f32::max));
                 continue;
             }
-            let mut sums = [0.0, bias[channel]];
+            // The first term of a sum is it: it keeps the sign of a zero.
+            let mut sums = [None, (pool.eu == 0).then(|| bias[channel])];
             for (at, (x, w)) in window.zip(weights).enumerate() {
-                sums[at % 2] = rounded(sums[at % 2] + rounded(x * w, prec), prec);
+                let product = rounded(x * w, prec);
+                sums[at % 2] = Some(sums[at % 2].map_or(product, |sum| rounded(sum + product, prec)));
             }
-            y.push(rounded(sums[0] + sums[1], prec));
+            y.push(sums.into_iter().flatten().reduce(|a, b| rounded(a + b, prec)).unwrap_or(0.0));
         }
     }
     memory.store_floats(result, y);

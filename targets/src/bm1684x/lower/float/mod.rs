@@ -104,6 +104,11 @@ impl Lowering<'_> {
         if x.prec == prec {
             return x;
         }
+        if x.prec.is_half() && prec.is_half() {
+            // There is no conversion between the two.
+            let wide = self.as_float(x, Prec::Fp32);
+            return self.as_float(wide, prec);
+        }
         let result = self.float(prec, x.shape);
         self.draft.convert(x, result);
         result
@@ -113,7 +118,7 @@ impl Lowering<'_> {
     pub(super) fn load_floats(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Result<Home, Refusal> {
         let from = self.border(dtype)?;
         let whole = lane_bytes(from, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1;
-        if from == self.real || whole {
+        if from.is_half() || from == self.real || whole {
             let home = self.draft.load(piece, from, true, shape);
             return Ok(self.as_float(home, self.real));
         }
@@ -133,7 +138,7 @@ impl Lowering<'_> {
     /// The same where the tensor lies in memory as `(n, h, w, c)`.
     pub(super) fn load_floats_last(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Result<Home, Refusal> {
         let from = self.border(dtype)?;
-        if from == self.real || lane_bytes(from, shape) <= WHOLE_BYTES {
+        if from.is_half() || from == self.real || lane_bytes(from, shape) <= WHOLE_BYTES {
             let home = self.draft.load_channels_last(piece, from, true, shape);
             return Ok(self.as_float(home, self.real));
         }
@@ -163,7 +168,7 @@ impl Lowering<'_> {
     pub(super) fn store_floats(&mut self, home: Home, piece: Piece, dtype: DType) -> Result<(), Refusal> {
         let to = self.border(dtype)?;
         let shape = home.shape;
-        if to == home.prec || lane_bytes(to, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1 {
+        if to.is_half() || to == home.prec || lane_bytes(to, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1 {
             let home = self.as_float(home, to);
             self.draft.store(home, piece);
             return Ok(());
