@@ -109,12 +109,15 @@ enum Where {
     Ddr(Piece),
 }
 
+/// Bits of the scale, and zero point, of both terms of a sum.
+type Terms = [(u32, i64); 2];
+
 /// What takes long to find and is the same however a graph is cut.
 #[derive(Clone, Debug, Default)]
 pub struct Memo {
     ways: HashMap<Vec<[u64; 8]>, Option<requant::Way>>,
     /// By unit and terms: in parts their order may be another one.
-    sums: HashMap<(usize, [(u32, i64); 2]), (usize, quantize::SumForm)>,
+    sums: HashMap<(usize, Terms), (usize, quantize::SumForm)>,
 }
 
 /// A graph being lowered.
