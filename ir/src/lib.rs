@@ -14,6 +14,7 @@ pub mod minifloat;
 pub mod ops;
 pub mod propose;
 pub mod quant;
+pub mod sample;
 pub mod tensor;
 pub mod text;
 pub mod tile;

@@ -8,23 +8,11 @@ use adze_ir::exact::{Exactness, NORM_TRANSCENDENTAL};
 use adze_ir::graph::Graph;
 use adze_ir::ops::Op;
 use adze_ir::propose::{CostModel, OpFacts, PlainMachine};
+use adze_ir::sample;
 use adze_ir::tensor::Tensor;
-use adze_ir::text::parse_graph;
 use adze_ir::types::{DType, TensorType};
 use adze_passes::pass::{Optimizer, PassOptions};
 use adze_passes::pipeline::{DEFAULT, Runner};
-
-/// Parses; `random` is a constant of small numbers.
-fn parse(text: &str) -> Graph {
-    let line = |line: &str| {
-        let Some((left, ty)) = line.split_once("= random ") else { return format!("{line}\n") };
-        let dims = ty.trim_end_matches(']').split_once('[').unwrap().1;
-        let count: usize = dims.split(',').map(|dim| dim.parse::<usize>().unwrap()).product();
-        let values: Vec<String> = (0..count).map(|i| format!("{:?}", ((i * 37 % 64) as f64 - 31.5) / 256.0)).collect();
-        format!("{left}= const \"\" [{}] : {ty}\n", values.join(", "))
-    };
-    parse_graph(&text.lines().map(line).collect::<String>()).unwrap()
-}
 
 fn optimised(source: &Graph, optimizer: Optimizer) -> Graph {
     let (options, mut graph) = (PassOptions { optimizer, ..PassOptions::default() }, source.clone());
@@ -61,7 +49,7 @@ fn joint_choice_wins_where_every_order_loses() {
     paths.sort();
     assert!(paths.len() >= 3);
     for path in paths {
-        let source = parse(&std::fs::read_to_string(&path).unwrap());
+        let source = sample::graph(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let inputs = inputs(&source);
         let expected = eval_graph(&source, &inputs).unwrap();
