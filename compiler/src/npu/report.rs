@@ -143,8 +143,11 @@ pub fn fit(graph: &Graph, float: Option<Float>, budget: Budget) -> Result<Fit, E
         }
         Err(CompileError::Unsupported(all)) => {
             let missing = |one: adze_targets::bm1684x::lower::Unsupported| Missing {
-                op: one.place,
-                source: one.names.iter().map(ToString::to_string).collect(),
+                op: one.place.replace('`', ""),
+                source: match &one.names[..] {
+                    [] => vec!["the model".to_owned()],
+                    names => names.iter().map(ToString::to_string).collect(),
+                },
                 why: format!("found {}, accepted on {BM1684X}: {}", one.found, one.accepted),
             };
             fit.unsupported = all.0.into_iter().map(missing).collect();

@@ -12,9 +12,11 @@ use super::hazard::{self, Hazard};
 use super::isa::{Command, DecodeError, EncodeError, Engine, Prec, decode_stream};
 use super::lower::{AllUnsupported, Unsupported};
 use super::machine::{DDR_BASE, LANE_BYTES};
+use super::operands::operands;
 use super::plan::Streams;
 use super::search::{Found, search};
 use super::sim::{self, Memory, SimError};
+use super::view::Space;
 
 /// Streams in a package are padded to a multiple of this.
 const STREAM_ALIGN: usize = 128;
@@ -246,7 +248,7 @@ impl Program {
         };
         Ok(Program {
             name: net.name.clone(),
-            streams: Streams { tiu, gdma, tiu_names, gdma_names, ..Streams::default() },
+            streams: Streams { peak_bytes: top(&tiu).max(top(&gdma)), tiu, gdma, tiu_names, gdma_names },
             coefficients: stage.coefficients.clone(),
             context: stage.context,
             inputs: stage.inputs.iter().map(port).collect::<Result<_, OpenError>>()?,
@@ -301,6 +303,14 @@ impl Program {
         }
         Ok(())
     }
+}
+
+/// The byte of a lane behind the last one that commands touch.
+fn top(commands: &[Command]) -> u32 {
+    let views = commands.iter().flat_map(|command| operands(&command.body).unwrap_or_default());
+    let local = views.filter(|operand| operand.view.space == Space::Local);
+    let end = local.map(|operand| operand.view.span().1).max().unwrap_or(0);
+    u32::try_from(end).unwrap_or(u32::MAX)
 }
 
 /// Names of the nodes that commands are for: a line for each command, names with tabs in front.
