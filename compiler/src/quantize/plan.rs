@@ -35,8 +35,8 @@ impl Product {
     }
 }
 
-/// Numbers of a table that is worth a scale per row.
-const LEAST_TABLE: usize = 1024;
+/// Numbers of a table, and of its rows, that are worth a scale per row: angles of a few numbers lose more than they save.
+const LEAST_TABLE: [usize; 2] = [1024, 16];
 
 /// What becomes integers.
 #[derive(Clone, Debug, Default)]
@@ -251,7 +251,7 @@ fn product(
 fn table(graph: &Graph, id: NodeId, node: &Node, axis: usize) -> Option<Product> {
     let weights = (*node.inputs.first()?)?;
     let (data, ty) = (graph.constant(weights)?.data()?, graph.ty(weights));
-    let large = ty.rank() == 2 && data.elems() >= LEAST_TABLE;
+    let large = ty.rank() == 2 && data.elems() >= LEAST_TABLE[0] && data.shape()[1] >= LEAST_TABLE[1];
     let looked_up = node.inputs.get(1).copied().flatten().is_some_and(|i| graph.constant(i).is_none());
     let fits = axis == 0 && large && looked_up && ty.dtype == DType::F32;
     fits.then_some(Product { node: id, at: 0, weights, axis: 0, bias: None })

@@ -68,7 +68,9 @@ impl Maker<'_> {
     /// The format that table and options say.
     pub fn stated(&self, product: &Product) -> Format {
         let found = self.options.stored_as(self.graph.node(product.node));
-        let (dtype, block) = found.unwrap_or((self.options.weights, self.options.block));
+        // A row that is looked up is not judged by what it meets, and all that follows sees what it loses.
+        let own = if product.at == 0 { DType::I8 } else { self.options.weights };
+        let (dtype, block) = found.unwrap_or((own, self.options.block));
         self.fitting(product, Format { dtype, block })
     }
 
