@@ -19,6 +19,7 @@ use adze_ir::eval::{eval_graph, eval_program};
 use adze_ir::exact::{Exactness, NORM_LINEAR, NORM_TRANSCENDENTAL};
 use adze_ir::graph::Graph;
 use adze_ir::propose::PlainMachine;
+use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::{parse_graph, parse_program};
 use adze_ir::types::DType;
@@ -111,11 +112,13 @@ fn import(path: &Path) -> Outcome {
 fn passes(path: &Path) -> Outcome {
     let text = std::fs::read_to_string(path)?;
     let line = text.lines().next().unwrap_or_default();
-    let names = line.strip_prefix("// run: opt --passes=").ok_or("the first line is `// run: opt --passes=...`")?;
+    let shape = "the first line is `// run: opt --passes=...`, then perhaps ` --contract ...`";
+    let arguments = line.strip_prefix("// run: opt --passes=").ok_or(shape)?;
+    let (names, contract) = arguments.split_once(" --contract ").unwrap_or((arguments, ""));
     let names: Vec<&str> = names.split(',').collect();
     let before = graph(&text)?;
     let mut after = before.clone();
-    let options = PassOptions::default();
+    let options = PassOptions { contract: Requantize::from_name(contract), ..PassOptions::default() };
     let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after: None };
     let report = runner.run(&mut after, &names, &mut |_, _| {})?;
     let inputs = inputs(&before)?;

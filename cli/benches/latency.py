@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Single-thread latency of compiled models next to other engines', in one run on one pinned core.
 
-    cli/benches/latency.py --adze target/release/adze --models DIR [DIR ...] [--only NAME ...] [--cap avx2] [--core 1] [--rounds 5]
+    cli/benches/latency.py --adze target/release/adze --models DIR [DIR ...] [--only NAME ...] [--cap avx2] [--litert DIR] [--core 1] [--rounds 5]
 
 DIR holds `<model>.onnx` with recorded cases `<model>.<case>.npz` (default: $ADZE_SHARED/models, otherwise testdata/models). Per
 model and its first case: outputs of `adze run` and of every peer are compared with the recorded ones first, and what does
@@ -9,7 +9,8 @@ not agree gets no time. Then rounds of `adze bench` and of the peers alternate, 
 machine; a round that got less than nine tenths of the core is repeated. Per side the median over rounds of the per-round
 median is taken. Writes a markdown table; see docs/benchmarks.md.
 
-Peers: ONNX Runtime (default optimisation) and, when it is installed, OpenVINO (f32 precision), one thread each.
+Peers: ONNX Runtime (default optimisation) and, when they are installed, OpenVINO (f32 precision) and LiteRT (XNNPACK), one
+thread each; LiteRT with the files that to_tflite.py made, `<model>.tflite` in the folder that `--litert` names.
 `--cap avx2` compiles for x86-64-v3 and caps OpenVINO there; ONNX Runtime cannot be capped.
 """
 
@@ -57,7 +58,7 @@ class OnnxRuntime:
     def run(self):
         self.session.run_with_iobinding(self.binding)
 
-    def outputs(self):
+    def outputs(self, wanted):
         return self.binding.copy_outputs_to_cpu()
 
 
@@ -79,12 +80,55 @@ class OpenVino:
             self.request.set_input_tensor(index, ov.Tensor(value, shared_memory=value.size > 0))
         self.run = self.request.infer
 
-    def outputs(self):
+    def outputs(self, wanted):
         return [tensor.data.copy() for tensor in self.request.output_tensors]
 
 
+class LiteRt:
+    """Inputs set once, images channels last as the converter leaves them."""
+
+    name = "LiteRT"
+    folder = None
+
+    def __init__(self, path, feeds):
+        import onnx
+        from ai_edge_litert.interpreter import Interpreter
+
+        file = self.folder / f"{path.stem}.tflite"
+        if not file.exists():
+            raise FileNotFoundError("not converted")
+        self.interpreter = Interpreter(model_path=str(file), num_threads=1)
+        self.interpreter.allocate_tensors()
+        graph = onnx.load(path, load_external_data=False).graph
+        constants = {tensor.name for tensor in graph.initializer}
+        names = [port.name for port in graph.input if port.name not in constants]
+        values = dict(zip(names, feeds))
+        ports = self.interpreter.get_input_details()
+        for port, value in zip(ports, feeds):
+            name = port["name"].removeprefix("serving_default_").removesuffix(":0")
+            value = values.get(name, value)
+            shape = tuple(port["shape"])
+            if value.shape != shape and value.ndim > 2:
+                value = np.moveaxis(value, 1, -1)
+            if value.shape != shape or value.dtype != port["dtype"]:
+                raise ValueError(f"input {name} is {port['dtype'].__name__}{list(shape)} there")
+            self.interpreter.set_tensor(port["index"], np.ascontiguousarray(value))
+        self.run = self.interpreter.invoke
+
+    def outputs(self, wanted):
+        """In the layout and integer type of what is wanted."""
+        results = [self.interpreter.get_tensor(port["index"]) for port in self.interpreter.get_output_details()]
+        for i, (result, want) in enumerate(zip(results, wanted)):
+            if result.shape != want.shape and result.ndim > 2:
+                result = np.moveaxis(result, -1, 1)
+            results[i] = result.astype(want.dtype) if want.dtype.kind == result.dtype.kind == "i" else result
+        return results
+
+
 def peers():
-    return [OnnxRuntime] + ([OpenVino] if importlib.util.find_spec("openvino") else [])
+    """The engines that are there."""
+    found = [OnnxRuntime] + ([OpenVino] if importlib.util.find_spec("openvino") else [])
+    return found + ([LiteRt] if LiteRt.folder else [])
 
 
 def undisturbed(action, cpu_seconds):
@@ -191,7 +235,7 @@ def measure(args, path, case, allowed, folder):
         try:
             peer = kind(path, arrays["in"])
             peer.run()
-            wrong = disagreement(peer.outputs(), arrays["out"], granted)
+            wrong = disagreement(peer.outputs(arrays["out"]), arrays["out"], granted)
         except Exception as error:  # each engine has errors of its own
             wrong = str(error).strip().splitlines()[0][:80]
         if wrong:
@@ -254,11 +298,13 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, nargs="+")
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--cap", choices=["avx2"], help="cap adze and the peers that can be capped")
+    parser.add_argument("--litert", type=pathlib.Path, metavar="DIR", help="run `<model>.tflite` of this folder in LiteRT too")
     parser.add_argument("--core", type=int, default=os.cpu_count() - 1, help="the core everything runs on; -1: not pinned")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--timeout", type=float, default=300)
     parser.add_argument("--json", type=pathlib.Path, help="also write the numbers here")
     args = parser.parse_args()
+    LiteRt.folder = args.litert
 
     if args.core >= 0:
         os.sched_setaffinity(0, {args.core})  # children inherit it

@@ -10,6 +10,8 @@ use adze_compiler::package::{Package, WriteOptions, write_package};
 use adze_compiler::replay::write_weights;
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::{Graph, State};
+use adze_ir::quant::Requantize;
+use adze_passes::pass::{Optimizer, PassOptions};
 use adze_passes::pipeline;
 use adze_targets::cpu::{CodegenError, Machine};
 use clap::{Args, ValueEnum};
@@ -17,6 +19,7 @@ use indicatif::ProgressBar;
 
 use crate::args::ModelArgs;
 use crate::diag::Failure;
+use crate::opt::print_runs;
 
 /// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,6 +38,7 @@ pub enum Emit {
 Examples:
   adze compile model.onnx --target x86_64-linux -o out/           object, library, header, manifest
   adze compile model.onnx --target c99 -o out/                    C99 source instead of object and library
+  adze compile model.onnx --target bm1684x -o model.bmodel        commands for a neural processor, as one file
   adze compile model.onnx --cpu x86-64-v2,x86-64-v3,x86-64-v4 -o out/   three versions, chosen by `init`
   adze compile model.onnx --dim batch=1 --dim seq=1..32 -o out/   one object for all lengths up to 32
   adze compile model.onnx --state h=h_out -o out/                 a state that is updated in place
@@ -62,9 +66,16 @@ pub struct CompileArgs {
     /// Also write a Makefile rule that names every file the package depends on
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
+    /// Compare every region that rules rewrote with what it was, on random inputs through the interpreter, and say what came of
+    /// it (standard error)
+    #[arg(long)]
+    validate: bool,
     /// Print what was written
     #[arg(short, long)]
     verbose: bool,
+    /// Print what each pass did, and how long it took, to standard error
+    #[arg(long)]
+    times: bool,
 }
 
 /// What becomes of subnormal numbers.
@@ -74,6 +85,17 @@ pub enum Subnormals {
     Flush,
     /// Computed
     Keep,
+}
+
+/// How the e-graph stage works; for benchmarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArg {
+    /// All rules in one e-graph
+    Joint,
+    /// The same rules one after another, each wherever it matches
+    Greedy,
+    /// Only batch normalisation, scales and biases into weights
+    Canonical,
 }
 
 /// Choices of code generation.
@@ -99,6 +121,18 @@ pub struct BuildArgs {
     /// Constant data beyond this many bytes goes to a separate file
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "1024M")]
     pub inline_weights: u64,
+    /// How integer products and convolutions round their results: f32_rne as ONNX means it, or in integers, at most one unit
+    /// away, for machines without floats: mulshift_half_up, mulshift_tflite
+    #[arg(long, value_name = "CONTRACT", value_parser = parse_contract)]
+    pub contract: Option<Requantize>,
+    /// How the e-graph stage works
+    #[arg(long, value_enum, default_value_t = OptimizerArg::Joint, hide = true)]
+    pub optimizer: OptimizerArg,
+}
+
+fn parse_contract(text: &str) -> Result<Requantize, String> {
+    let accepted = || Requantize::ALL.iter().map(|contract| contract.name()).collect::<Vec<_>>().join(", ");
+    Requantize::from_name(text).ok_or_else(|| format!("found `{text}`, accepted: {}", accepted()))
 }
 
 impl BuildArgs {
@@ -119,6 +153,15 @@ impl BuildArgs {
             max_threads: self.threads,
             arena_limit: self.arena_limit,
             flush: self.subnormals == Subnormals::Flush,
+            passes: PassOptions {
+                optimizer: match self.optimizer {
+                    OptimizerArg::Joint => Optimizer::Joint,
+                    OptimizerArg::Greedy => Optimizer::Greedy,
+                    OptimizerArg::Canonical => Optimizer::Canonical,
+                },
+                contract: self.contract,
+                ..PassOptions::default()
+            },
             inline_weights_limit: usize::try_from(self.inline_weights).unwrap_or(usize::MAX),
             ..BuildOptions::new(machine)
         })
@@ -202,7 +245,11 @@ pub fn declare_states(graph: &mut Graph, model: &ModelArgs) -> Result<(), Error>
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
-    let options = args.build.options()?;
+    if crate::npu::is_npu(args.build.target.as_deref()) {
+        return compile_npu(args);
+    }
+    let mut options = args.build.options()?;
+    options.passes.validate = args.validate;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     let mut dependencies = loaded.files.clone();
     // The text of a stage names its constants; code needs their bytes.
@@ -212,15 +259,25 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     dependencies.extend(args.model.weights.clone());
     declare_states(&mut loaded.graph, &args.model)?;
     if let Some(name) = &args.stop_after {
-        let options = args.build.single()?;
+        let mut options = args.build.single()?;
+        options.passes.validate = args.validate;
         let stage = Stage::from_name(name)?;
         let imported = Artifact::Graph(Box::new(loaded.graph), 0);
-        let artifact = imported.advance(stage, &options, &mut Trace::default())?;
+        let mut trace = Trace::default();
+        let artifact = imported.advance(stage, &options, &mut trace)?;
+        print_validated(&trace);
+        if args.times {
+            print_runs(&trace);
+        }
         return Ok(write_stage(&artifact, args.output.as_deref(), args.weights_out.as_deref())?);
     }
     let Some(folder) = &args.output else { return Err(Error::Options("--output: give a folder".into()).into()) };
     let mut trace = Trace::default();
     let package = with_progress(loaded.graph, &options, &mut trace)?;
+    print_validated(&trace);
+    if args.times {
+        print_runs(&trace);
+    }
     let linked = match args.emit {
         Emit::Object => Vec::new(),
         Emit::Shared => vec![link(&package, &options.machine, Linked::Shared)?],
@@ -232,6 +289,27 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
         trace.report.missed.iter().for_each(|missed| println!("note: {missed}"));
     }
     write_files(&package, folder, &write, args.verbose)
+}
+
+/// Says what came of `--validate`.
+pub fn print_validated(trace: &Trace) {
+    trace.report.validated.iter().for_each(|region| eprintln!("validated: {region}"));
+}
+
+/// Compiles for a neural processor: one file, no stages.
+fn compile_npu(args: &CompileArgs) -> Result<(), Failure> {
+    let Some(file) = args.output.as_deref().filter(|_| args.stop_after.is_none()) else {
+        let stages = "stages: found --stop-after, accepted for a neural processor: none (`adze disasm` lists commands)";
+        return Err(Error::Options(stages.into()).into());
+    };
+    let refused = args.emit != Emit::Object || args.validate;
+    if refused || !args.build.cpu.is_empty() || !args.model.states.is_empty() {
+        let accepted = "--emit, --cpu, --state, --validate: accepted for a neural processor: none of them";
+        return Err(Error::Options(accepted.into()).into());
+    }
+    let mut loaded = load(&args.model.model, &args.model.import_options())?;
+    supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
+    crate::npu::compile(&loaded.graph, file, args.verbose)
 }
 
 /// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.

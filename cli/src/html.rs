@@ -91,8 +91,8 @@ fn plot(layers: &[Layer], min_sqnr: Option<f64>) -> String {
             y(least)
         );
     }
-    let lines: [(&str, fn(&Layer) -> f64); 2] = [("a", |l| l.isolated.sqnr()), ("b", |l| l.accumulated.sqnr())];
-    for (class, of) in lines {
+    for (class, accumulated) in [("a", false), ("b", true)] {
+        let of = |layer: &Layer| if accumulated { layer.accumulated.sqnr() } else { layer.isolated.sqnr() };
         let points: Vec<String> =
             layers.iter().enumerate().map(|(at, layer)| format!("{:.1},{:.1}", x(at), y(of(layer)))).collect();
         let _ = writeln!(out, "<polyline class=\"{class}\" style=\"fill:none\" points=\"{}\"/>", points.join(" "));

@@ -6,14 +6,17 @@ mod bug;
 mod check;
 mod compile;
 mod diag;
+mod explain;
 mod fit;
 mod html;
 mod io;
 mod layers;
+mod npu;
 mod opt;
 mod quantize;
 mod report;
 mod roofline;
+mod rules;
 mod run;
 mod show;
 mod targets;
@@ -61,18 +64,24 @@ enum Command {
     Quantize(quantize::QuantizeArgs),
     /// Print a model at any stage, a node's neighbourhood, operator counts or the memory plan
     Show(show::ShowArgs),
+    /// Say why a node became what it became: rewrites, alternatives with costs, what later passes did
+    Explain(explain::ExplainArgs),
     /// Compare compiled code with recorded outputs or the interpreter, per output and per node
     Check(check::CheckArgs),
     /// Say what a model takes on each target and what would make it fit; writes nothing
     Fit(fit::FitArgs),
     /// Report what a build costs, as stable text or JSON
     Report(report::ReportArgs),
+    /// List the commands of a package for a neural processor, or of the package that a model would become
+    Disasm(npu::DisasmArgs),
     /// Compare two reports
     Diff(report::DiffArgs),
     /// Time a compiled model on this machine
     Bench(bench::BenchArgs),
     /// List the machines that code can be made for
     Targets,
+    /// List the rewrite rules, or print one in full
+    Rules(rules::RulesArgs),
 }
 
 fn main() -> ExitCode {
@@ -89,13 +98,16 @@ fn run_command(command: &Command) -> Result<(), Failure> {
         Command::Run(args) => run::run(args),
         Command::Quantize(args) => quantize::quantize(args),
         Command::Show(args) => show::show(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Check(args) => check::check(args),
         Command::Compile(args) => compile::compile(args),
         Command::Opt(args) => opt::opt(args),
         Command::Fit(args) => fit::fit(args),
         Command::Report(args) => report::report(args),
+        Command::Disasm(args) => npu::disasm(args),
         Command::Diff(args) => report::diff(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Rules(args) => rules::rules(args),
         Command::Targets => {
             targets::targets();
             Ok(())

@@ -11,7 +11,7 @@ use adze_passes::pipeline;
 use adze_targets::cpu::CpuModel;
 use clap::Args;
 
-use crate::compile::{BuildArgs, write_files, write_stage};
+use crate::compile::{BuildArgs, print_validated, write_files, write_stage};
 use crate::diag::Failure;
 
 /// Arguments of `opt`.
@@ -36,6 +36,10 @@ pub struct OptArgs {
     weights_out: Option<PathBuf>,
     #[command(flatten)]
     build: BuildArgs,
+    /// Compare every region that rules rewrite with what it was, on random inputs through the interpreter, and say what came of
+    /// it (standard error)
+    #[arg(long)]
+    validate: bool,
     /// Print what each pass did and what it missed
     #[arg(short, long)]
     verbose: bool,
@@ -46,7 +50,8 @@ pub struct OptArgs {
 /// # Errors
 /// What stopped it; nothing is written then.
 pub fn opt(args: &OptArgs) -> Result<(), Failure> {
-    let options = args.build.single()?;
+    let mut options = args.build.single()?;
+    options.passes.validate = args.validate;
     let mut artifact = read_stage(&args.file, &options.machine)?;
     if let Some(weights) = &args.weights {
         supply(&mut artifact, Some(weights))?;
@@ -60,7 +65,7 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
         };
         let (mut graph, model) = (*graph, CpuModel::new(options.machine.clone()));
         for name in passes {
-            graph = run_pass(&graph, name, &model, &mut trace)?;
+            graph = run_pass(&graph, name, &options.passes, &model, &mut trace)?;
         }
         print_trace(&trace, args.verbose);
         let next = pipeline::DEFAULT
@@ -95,17 +100,24 @@ pub fn opt(args: &OptArgs) -> Result<(), Failure> {
 }
 
 fn print_trace(trace: &Trace, verbose: bool) {
+    print_validated(trace);
     if !verbose {
         return;
     }
-    for run in &trace.report.runs {
-        let [before, after] = run.nodes;
-        eprintln!("{}: {:?}, {before} nodes -> {after}, {:.1} ms", run.name, run.changed, run.time.as_secs_f64() * 1e3);
-    }
+    print_runs(trace);
     for missed in &trace.report.missed {
         eprintln!("missed: {missed}");
     }
     for note in &trace.notes {
         eprintln!("note: {note}");
+    }
+}
+
+/// Prints what each pass did, and how long it took, to standard error.
+pub fn print_runs(trace: &Trace) {
+    for run in &trace.report.runs {
+        let ([before, after], time) = (run.nodes, run.time.as_secs_f64() * 1e3);
+        let detail = if run.detail.is_empty() { String::new() } else { format!(" ({})", run.detail) };
+        eprintln!("{}: {:?}, {before} nodes -> {after}, {time:.1} ms{detail}", run.name, run.changed);
     }
 }

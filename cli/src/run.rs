@@ -35,9 +35,12 @@ pub struct RunArgs {
     /// Evaluate with the reference interpreter instead of compiled code
     #[arg(long)]
     interpret: bool,
-    /// Machine to make code for, of those that this one can run, or `c99` by way of its C compiler
+    /// Machine to make code for, of those that this one can run, or `c99` by way of its C compiler, or `bm1684x` on a simulator
     #[arg(long, value_name = "NAME", conflicts_with = "interpret")]
     target: Option<String>,
+    /// With --target bm1684x: in the vendor's runtime on the vendor's simulator, found by ADZE_TPU_MLIR
+    #[arg(long, requires = "target")]
+    vendor_sim: bool,
 }
 
 /// Loads a model with open dimensions bound to the shapes of the given inputs.
@@ -112,8 +115,14 @@ pub fn evaluate(graph: &Graph, inputs: &[Tensor], machine: Option<&Machine>) -> 
 /// What stopped it.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let (graph, inputs) = load_bound(&args.model, &args.input)?;
-    let machine = (!args.interpret).then(|| machine(args.target.as_deref())).transpose()?;
-    let outputs = evaluate(&graph, &inputs, machine.as_ref())?;
+    let outputs = if crate::npu::is_npu(args.target.as_deref()) {
+        crate::npu::outputs(&graph, &inputs, args.vendor_sim)?
+    } else if args.vendor_sim {
+        return Err(Error::Options("--vendor-sim: accepted with --target bm1684x".into()).into());
+    } else {
+        let machine = (!args.interpret).then(|| machine(args.target.as_deref())).transpose()?;
+        evaluate(&graph, &inputs, machine.as_ref())?
+    };
     let names: Vec<String> = graph.outputs().iter().map(|o| o.name.to_string()).collect();
     if let Some(folder) = &args.outputs {
         write_folder(folder, &names, &outputs)?;

@@ -1,5 +1,6 @@
 //! `adze targets`.
 
+use adze_compiler::npu;
 use adze_targets::cpu::Machine;
 
 /// Prints the machines that code can be made for, and the CPUs that each one's code is for.
@@ -19,4 +20,5 @@ pub fn targets() {
             println!("{:18} --cpu {}", "", cpus.join(", "));
         }
     }
+    println!("{:18} Sophgo BM1684X, 8-bit networks, as a .bmodel (compile, run, disasm)", npu::BM1684X);
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::data;
+use adze_ir::egraph::{parse_egraph, print_egraph};
 use adze_ir::tensor::Tensor;
 
 /// The model that ships with the project.
@@ -50,8 +51,10 @@ fn files(at: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn help() {
     let at = folder("help");
-    let commands =
-        ["", "compile", "opt", "quantize", "run", "show", "check", "fit", "report", "diff", "bench", "targets"];
+    let commands = [
+        "", "compile", "opt", "quantize", "run", "show", "explain", "check", "fit", "report", "diff", "bench",
+        "targets", "rules",
+    ];
     let mut text = String::new();
     for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
@@ -176,6 +179,110 @@ fn check_finds_differences() {
     good(&at, &["run", model, "--seed", "3", "--output", "out.npz"]);
     let case = adze(&at, &["check", model, "--case", "out.npz"]);
     assert_eq!(case.status.code(), Some(2), "a case without `out_0` compares nothing");
+}
+
+/// Every rule is listed and has a record; one that is not there is refused with some that are like it.
+#[test]
+fn rules_are_listed() {
+    let at = folder("rules");
+    let list = good(&at, &["rules"]);
+    for rule in adze_passes::rules::FAMILIES.iter().flat_map(|family| family.rules) {
+        assert!(list.contains(&format!("\n  {}  {}\n", rule.name, rule.exactness)), "{}", rule.name);
+    }
+    let record = good(&at, &["rules", "gelu-erf"]);
+    for words in ["(div ?d ?x ?root)", "(mul ?d ?x ?inv)", "divisor √2", "norm(16·eps)", "sound", "helps", "taken"] {
+        assert!(record.contains(words), "{words}: {record}");
+    }
+    let output = adze(&at, &["rules", "gelu-tanh-erf"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("gelu-erf"));
+}
+
+/// A node of the shipped network: what was read, the rewrites, what runs; a name that is none or several is refused.
+#[test]
+fn nodes_are_explained() {
+    let at = folder("explain");
+    let model = model();
+    let model = model.to_str().unwrap();
+    let graph = good(&at, &["show", model]);
+    let name = graph.lines().find_map(|line| line.split_once("= conv ")?.1.split_once("loc(\"")).unwrap().1;
+    let name = name.split('"').next().unwrap();
+    let text = good(&at, &["explain", model, "--target", "x86_64-v3", "--node", name]);
+    for words in ["as read\n", "conv %0", "\nin the end\n", "cycles"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert_eq!(text, good(&at, &["explain", model, "--target", "x86_64-v3", "--node", name]));
+    for (node, said) in [("nowhere", "no node `nowhere`"), ("", "is in the names of")] {
+        let output = adze(&at, &["explain", model, "--node", node]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+/// Regions as text that parses back, as JSON whose edges lead somewhere, as dot; and what is asked for wrongly.
+#[test]
+fn regions_are_dumped() {
+    let at = folder("dump");
+    let passes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/passes");
+    let mut several = 0;
+    for folder in ["saturate", "integers"] {
+        for entry in fs::read_dir(passes.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let path = path.to_str().unwrap();
+            let dump = |form| good(&at, &["explain", path, "--target", "x86_64-v3", "--region", "0", "--dump", form]);
+            let text = dump("text");
+            let plain: Vec<&str> = text.lines().map(|line| line.split(" // ").next().unwrap()).collect();
+            let (egraph, root) = parse_egraph(&text).unwrap_or_else(|error| panic!("{path}: {error}\n{text}"));
+            assert_eq!(print_egraph(&egraph, root, &|_, _| String::new()), plain.join("\n") + "\n", "{path}");
+            several += usize::from(egraph.total_number_of_nodes() > egraph.number_of_classes());
+
+            let json: serde_json::Value = serde_json::from_str(&dump("json")).unwrap();
+            let nodes = json["nodes"].as_object().unwrap();
+            let children = nodes.values().flat_map(|node| node["children"].as_array().unwrap());
+            assert!(children.into_iter().all(|child| nodes.contains_key(child.as_str().unwrap())), "{path}");
+            let roots = json["root_eclasses"].as_array().unwrap();
+            assert!(
+                !roots.is_empty() && roots.iter().all(|r| nodes.values().any(|node| node["eclass"] == *r)),
+                "{path}"
+            );
+            assert!(dump("dot").starts_with("digraph"), "{path}");
+        }
+    }
+    assert!(several > 3, "{several} regions have classes of several e-nodes");
+    let graph = passes.join("saturate/scale_per_column_goes_into_weights.graph");
+    let graph = graph.to_str().unwrap();
+    assert_eq!(good(&at, &["explain", graph, "--target", "x86_64-v3"]).lines().count(), 2);
+    for (args, said) in [
+        (&["--region", "1", "--dump", "text"][..], "accepted: 0 to 0"),
+        (&["--node", "Mul_2", "--dump", "dot"], "no node `Mul_2`"),
+        (&["--region", "0"], "--dump"),
+    ] {
+        let output = adze(&at, &[&["explain", graph][..], args].concat());
+        let message = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+/// The page is browsed in headless Chromium: search, classes, costs, what was taken, the log of rewrites.
+#[test]
+fn pages_are_browsed() {
+    let at = folder("page");
+    let there =
+        |command: &str| Command::new(command).arg("--version").output().is_ok_and(|output| output.status.success());
+    if let Some(missing) = ["python3", "chromium", "chromedriver"].into_iter().find(|command| !there(command)) {
+        assert!(std::env::var_os("ADZE_REQUIRE").is_none(), "ADZE_REQUIRE is set and this is missing: {missing}");
+        eprintln!("skipped: {missing}");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let graph = root.join("../testdata/passes/saturate/scale_per_column_goes_into_weights.graph");
+    let dump = ["--target", "x86_64-v3", "--node", "Mul_1", "--dump", "html", "-o", "page.html"];
+    good(&at, &[&["explain", graph.to_str().unwrap()][..], &dump].concat());
+    let page = root.join("tests/page.py");
+    let browsed = Command::new("python3").arg(page).arg("page.html").current_dir(&at).output().unwrap();
+    assert!(browsed.status.success(), "{}", String::from_utf8_lossy(&browsed.stderr));
 }
 
 /// The program that the system's compiler links gives what `run` gives.

@@ -6,6 +6,7 @@ use adze_ir::extent::Dims;
 use adze_ir::graph::{Graph, State};
 use adze_ir::tile::Program;
 use adze_passes::memory::Plan;
+use adze_passes::pass::PassOptions;
 use adze_targets::cpu::backend::{self, BackendError, CodeObject};
 use adze_targets::cpu::driver::{Base, Step};
 use adze_targets::cpu::module::{Module, Port};
@@ -30,6 +31,8 @@ pub struct BuildOptions {
     pub arena_limit: Option<u64>,
     /// Subnormal numbers are taken for zeros, where the machine can do so.
     pub flush: bool,
+    /// Options of the passes.
+    pub passes: PassOptions,
 }
 
 impl BuildOptions {
@@ -42,6 +45,7 @@ impl BuildOptions {
             inline_weights_limit: 1 << 30,
             arena_limit: None,
             flush: true,
+            passes: PassOptions::default(),
         }
     }
 }

@@ -131,10 +131,11 @@ impl Artifact {
     /// [`Error`] of the stages on the way.
     pub fn advance(mut self, until: Stage, options: &BuildOptions, trace: &mut Trace) -> Result<Artifact, Error> {
         let model = CpuModel::new(options.machine.clone());
+        let passes = &options.passes;
         while self.stage() < until {
             self = match self {
                 Artifact::Graph(graph, done) => match pipeline::DEFAULT.get(done) {
-                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, &model, trace)?), done + 1),
+                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, passes, &model, trace)?), done + 1),
                     None => Artifact::Tile(Box::new(to_tile(&graph, trace)?)),
                 },
                 Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, options, trace)?)),
@@ -185,16 +186,23 @@ pub fn passes_done(text: &str) -> Result<Option<usize>, Error> {
 ///
 /// # Errors
 /// [`Error::Options`] for an unknown pass, [`Error::Bug`] for what it breaks.
-pub fn run_pass(graph: &Graph, name: &str, costs: &dyn CostModel, trace: &mut Trace) -> Result<Graph, Error> {
+pub fn run_pass(
+    graph: &Graph,
+    name: &str,
+    options: &PassOptions,
+    costs: &dyn CostModel,
+    trace: &mut Trace,
+) -> Result<Graph, Error> {
     let mut graph = graph.compact();
-    let options = PassOptions::default();
-    let runner = Runner { options: &options, costs, verify: true, stop_after: None };
+    let runner = Runner { options, costs, verify: true, stop_after: None };
     let report = runner.run(&mut graph, &[name], &mut |_, _| {}).map_err(|error| match error {
         PassError::Unknown { .. } => Error::Options(error.to_string()),
         _ => Error::Bug(error.to_string()),
     })?;
     trace.report.runs.extend(report.runs);
     trace.report.missed.extend(report.missed);
+    trace.report.solved.extend(report.solved);
+    trace.report.validated.extend(report.validated);
     Ok(graph)
 }
 

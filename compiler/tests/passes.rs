@@ -12,9 +12,10 @@ use adze_ir::graph::Graph;
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
-use adze_passes::pass::PassOptions;
+use adze_passes::pass::{PassCx, PassOptions};
 use adze_passes::pipeline::{DEFAULT, Report, Runner};
 use adze_passes::rules::rules;
+use adze_passes::saturate::gaps;
 use adze_targets::cpu::{CpuModel, Machine};
 
 fn optimise(graph: &mut Graph) -> Report {
@@ -88,9 +89,8 @@ fn shared() -> Option<PathBuf> {
     there.then(|| folder.join("models"))
 }
 
-#[test]
-fn shared_models() {
-    let Some(folder) = shared() else { return };
+/// The models of a folder; those that `ADZE_MODEL` names, if it is set.
+fn models(folder: &Path) -> Vec<PathBuf> {
     let only = std::env::var("ADZE_MODEL").unwrap_or_default();
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
@@ -98,11 +98,44 @@ fn shared_models() {
         .filter(|p| p.extension().is_some_and(|e| e == "onnx") && p.to_string_lossy().contains(&only))
         .collect();
     paths.sort();
-    for path in paths {
+    paths
+}
+
+#[test]
+fn shared_models() {
+    let Some(folder) = shared() else { return };
+    for path in models(&folder) {
         // Evaluation in the interpreter takes seconds per model: small ones only.
         let small = std::fs::metadata(&path).unwrap().len() < 1_000_000;
         check(&path, small);
     }
+}
+
+/// Extraction against the cheapest choice there is, on the regions of the shared models for which that can be proved.
+#[test]
+fn extraction_is_near_the_optimum_on_shared_models() {
+    let Some(folder) = shared() else { return };
+    let options = PassOptions::default();
+    let model = CpuModel::new(Machine::from_name("x86_64-v3").unwrap());
+    let (mut proved, mut open, mut sum, mut worst) = (0u32, 0u32, 0.0f64, 0.0f64);
+    for path in models(&folder) {
+        let Ok(loaded) = load(&path, &ImportOptions::default()) else { continue };
+        let mut graph = loaded.graph;
+        let runner = Runner { options: &options, costs: &model, verify: false, stop_after: None };
+        runner.run(&mut graph, &["canonicalize", "integers", "fold-constants"], &mut |_, _| {}).unwrap();
+        for gap in gaps(&graph, &PassCx::new(&options, &model), 1 << 18) {
+            let Some((found, least)) = gap else {
+                open += 1;
+                continue;
+            };
+            assert!(least <= found, "{}: {least} is said to be under {found}", path.display());
+            let gap = (found - least) as f64 / least.max(1) as f64;
+            (proved, sum, worst) = (proved + 1, sum + gap, worst.max(gap));
+        }
+    }
+    let mean = sum / f64::from(proved.max(1));
+    println!("{proved} regions proved, {open} not; mean gap {:.4} %, worst {:.4} %", 100.0 * mean, 100.0 * worst);
+    assert!(proved >= 10 && mean <= 0.01, "mean gap {mean} on {proved} regions");
 }
 
 /// How much the rules add to the digits models: a rule that starts to multiply forms is seen here.
@@ -113,7 +146,7 @@ fn the_rules_stay_small_on_the_shipped_models() {
         let graph = load(&folder.join(name), &ImportOptions::default()).unwrap().graph;
         let nodes: Vec<_> = graph.nodes().filter(|(_, n)| !matches!(n.op, Op::Constant(_))).map(|(id, _)| id).collect();
         let outputs: Vec<_> = graph.outputs().iter().map(|output| output.value).collect();
-        let mut region = Region::new(&graph, &nodes, &outputs, graph.consts.clone());
+        let mut region = Region::new(&graph, &nodes, &outputs);
         let source = region.egraph.total_size();
         let (_, stats) = saturate(std::mem::take(&mut region.egraph), &rules(), 12, 100_000);
         println!("{name}: {source} e-nodes, {stats:?}");

@@ -160,8 +160,8 @@ const SMALL: &str = r#"graph @net {
   input %0 "x" : f32[1,2,4]
   %1 = const "w" [0.0, 0.0, 0.5, -0.25] : f32[2,2,1]
   %2 = conv %0, %1 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,2,4] name("mid") loc("conv1")
-  %3 = const "w2" [1.0, 2.0] : f32[1,2,1]
-  %4 = conv %2, %3 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,1,4] name("y") loc("conv2")
+  %3 = const "w2" [1.0, 0.0, 2.0, 0.0] : f32[1,2,2]
+  %4 = conv %2, %3 {strides=[1], pads=[0, 1], dilations=[1], group=1} : f32[1,1,4] name("y") loc("conv2")
   output "y" = %4
 }"#;
 

@@ -7,6 +7,7 @@ pub mod egraph;
 pub mod eval;
 pub mod exact;
 pub mod extent;
+pub mod fusion;
 pub mod graph;
 pub mod loc;
 pub mod minifloat;

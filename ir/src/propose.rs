@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::extent::Dims;
 use crate::graph::{Graph, ValueId};
-use crate::ops::{Op, ReduceFn};
+use crate::ops::{Op, ReduceFn, Unary, UnaryFn};
 use crate::types::TensorType;
 
 /// What something costs; sums saturate.
@@ -35,6 +35,15 @@ impl Cost {
         self.cycles
             .saturating_add(self.bytes / Self::BYTES_PER_CYCLE)
             .saturating_add(self.rodata / Self::RODATA_PER_CYCLE)
+    }
+
+    /// What is left of it when another cost is saved.
+    fn saving(self, saved: Cost) -> Cost {
+        Cost {
+            cycles: self.cycles.saturating_sub(saved.cycles),
+            bytes: self.bytes.saturating_sub(saved.bytes),
+            rodata: self.rodata.saturating_sub(saved.rodata),
+        }
     }
 }
 
@@ -125,6 +134,19 @@ pub trait CostModel {
     /// The cost of its cheapest proposal, or `None` when the machine cannot run it.
     fn cost(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost>;
 
+    /// The cost of an elementwise operator that is computed while its operand is in registers: that of the operator without
+    /// that of reading and writing a tensor.
+    fn epilogue(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost> {
+        let whole = self.cost(op, facts)?;
+        let [output] = facts.outputs else { return Some(whole) };
+        if !output.dtype.is_float() {
+            return Some(whole);
+        }
+        let through = Op::from(Unary { function: UnaryFn::Relu });
+        let through = self.cost(&through, &OpFacts { inputs: &[Some(output)], fixed: &[], ..*facts });
+        Some(through.map_or(whole, |through| whole.saving(through)))
+    }
+
     /// The schedule of its cheapest proposal; `None` where there is one way only.
     fn schedule(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Schedule> {
         let _ = (op, facts);
@@ -203,9 +225,9 @@ fn work(op: &Op, inputs: &[Option<&TensorType>], output: Option<&TensorType>, di
 
 /// Rough number of multiply-adds per element of an elementwise function.
 fn function_weight(op: &Op) -> u64 {
-    use crate::ops::UnaryFn::{Abs, Identity, Neg, Not, Relu};
+    use crate::ops::UnaryFn::{Abs, HardSwish, Identity, Neg, Not, Relu};
     match op {
-        Op::Unary(op) if matches!(op.function, Identity | Neg | Abs | Relu | Not) => 1,
+        Op::Unary(op) if matches!(op.function, Identity | Neg | Abs | Relu | HardSwish | Not) => 1,
         Op::Unary(_) | Op::Gelu(_) | Op::Swish(_) | Op::Elu(_) | Op::Softmax(_) => 16,
         Op::Binary(op) if matches!(op.function, crate::ops::BinaryFn::Div | crate::ops::BinaryFn::Pow) => 8,
         Op::Reduce(op) if op.function != ReduceFn::Sum => 2,
@@ -217,7 +239,7 @@ fn function_weight(op: &Op) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{Conv, Unary, UnaryFn};
+    use crate::ops::Conv;
     use crate::types::DType;
 
     fn cost(op: impl Into<Op>, inputs: &[&TensorType]) -> Cost {

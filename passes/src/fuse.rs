@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use adze_ir::exact::Exactness;
 use adze_ir::extent::Extent;
+use adze_ir::fusion::{self, is_anchor, is_elementwise};
 use adze_ir::graph::{Graph, NodeId, ValueDef, ValueId};
 use adze_ir::loc::Loc;
-use adze_ir::ops::{BinaryFn, BodyRef, BodyStep, Fused, Op, UnaryFn};
-use adze_ir::types::DType;
+use adze_ir::ops::{BodyRef, BodyStep, Fused, Op};
+use adze_ir::types::TensorType;
 use cranelift_entity::SecondaryMap;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -219,47 +220,8 @@ fn with_operands(graph: &Graph, members: &[NodeId]) -> Vec<NodeId> {
     all
 }
 
-fn is_anchor(op: &Op) -> bool {
-    is_sum(op) || is_elementwise(op)
-}
-
-/// Sums that stay in registers until all that follows is done.
-fn is_sum(op: &Op) -> bool {
-    let float = matches!(op, Op::Conv(_) | Op::MatMul(_) | Op::MatMulStored(_) | Op::Gemm(_) | Op::AveragePool(_));
-    float || matches!(op, Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_))
-}
-
-/// Elementwise operators on numbers; `quantize` and `dequantize` unless their scales lie in blocks.
-fn is_elementwise(op: &Op) -> bool {
-    match op {
-        Op::Unary(op) => !matches!(op.function, UnaryFn::Not | UnaryFn::IsNan | UnaryFn::BitNot),
-        Op::Binary(op) => {
-            use BinaryFn::{Add, Div, Max, Min, Mul, Pow, Sub};
-            matches!(op.function, Add | Sub | Mul | Div | Min | Max | Pow)
-        }
-        Op::Clip(_) | Op::LeakyRelu(_) | Op::Elu(_) | Op::Celu(_) | Op::Selu(_) | Op::HardSigmoid(_) => true,
-        Op::Gelu(_) | Op::Swish(_) | Op::ThresholdedRelu(_) | Op::Shrink(_) | Op::PRelu(_) => true,
-        Op::BatchNorm(_) => true,
-        Op::Quantize(op) => op.block == 0 && op.to.bits() >= 8,
-        Op::Dequantize(op) => op.block == 0,
-        _ => false,
-    }
-}
-
 fn is_epilogue(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
-    let dtype = graph.ty(node.outputs[0]).dtype;
-    let wide = |v: &ValueId| graph.ty(*v).dtype.bits() >= 8;
-    match &node.op {
-        Op::Quantize(_) | Op::Dequantize(_) => is_elementwise(&node.op) && node.inputs.iter().flatten().all(wide),
-        // Sums of integers that are scaled.
-        Op::Cast(_) => node.inputs.iter().flatten().all(|&v| (graph.ty(v).dtype, dtype) == (DType::I32, DType::F32)),
-        // The bounds of a quantized activation.
-        Op::Clip(_) if dtype.is_int() => true,
-        // The bias of integers.
-        Op::Binary(op) if op.function == BinaryFn::Add && dtype == DType::I32 => true,
-        op => {
-            is_elementwise(op) && dtype.is_float() && node.inputs.iter().flatten().all(|&v| graph.ty(v).dtype == dtype)
-        }
-    }
+    let inputs: Vec<Option<&TensorType>> = node.inputs.iter().map(|v| v.map(|v| graph.ty(v))).collect();
+    fusion::is_epilogue(&node.op, &inputs, graph.ty(node.outputs[0]))
 }

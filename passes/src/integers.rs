@@ -43,6 +43,8 @@ impl Pass for Integers {
         plain.pass = NAME;
         let changed = saturate::rewrite_all(&mut close, &mut plain, NAME, &rules::integer_rules())?;
         cx.missed.append(&mut plain.missed);
+        cx.solved.append(&mut plain.solved);
+        cx.validated.append(&mut plain.validated);
         if changed == Changed::Yes {
             *graph = close;
         }

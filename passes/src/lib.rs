@@ -3,10 +3,13 @@
 //! The order is in [`pipeline`]; a pass sees a machine as a [`adze_ir::propose::CostModel`] only.
 
 pub mod canonicalize;
+pub mod catalog;
+mod contract;
 pub mod dead;
 pub mod decompose;
 pub mod fold;
 pub mod fuse;
+mod greedy;
 pub mod integers;
 pub mod layout;
 pub mod lower;
@@ -14,7 +17,10 @@ pub mod memory;
 pub mod pass;
 pub mod pipeline;
 mod rebuild;
+mod regions;
 pub mod registry;
 pub mod rules;
 pub mod saturate;
 pub mod schedule;
+pub mod solved;
+pub mod validate;

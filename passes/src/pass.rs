@@ -7,7 +7,11 @@ use adze_ir::graph::{Graph, NodeId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::TypeError;
 use adze_ir::propose::{CostModel, PlainMachine};
+use adze_ir::quant::Requantize;
 use adze_ir::verify::GraphViolation;
+
+use crate::solved::Solved;
+use crate::validate::Validation;
 
 /// A rewrite of a graph.
 pub trait Pass {
@@ -33,6 +37,18 @@ pub enum Changed {
     No,
 }
 
+/// How the e-graph stage goes about its rules. All but the first are for measuring what it is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimizer {
+    /// All rules in one e-graph, and the cheapest form out of it.
+    #[default]
+    Joint,
+    /// The same rules one after another in a fixed order, each applied wherever it matches.
+    Greedy,
+    /// Only what takes batch normalisation, scales and biases into weights.
+    Canonical,
+}
+
 /// What passes may be told.
 #[derive(Clone, Debug)]
 pub struct PassOptions {
@@ -44,11 +60,32 @@ pub struct PassOptions {
     pub growth_limit: usize,
     /// Cycles that one unit of the error of an alternative (`choice`) weighs.
     pub error_weight: f64,
+    /// Keep every region of the e-graph stage with the log of its rewrites ([`Report::solved`](crate::pipeline::Report)).
+    pub record: bool,
+    /// Compare every rewritten region with what it was, on random inputs through the interpreter
+    /// ([`Report::validated`](crate::pipeline::Report)).
+    pub validate: bool,
+    /// A rule that is left out: what it wins is what is lost without it.
+    pub without: Option<&'static str>,
+    /// How the e-graph stage works.
+    pub optimizer: Optimizer,
+    /// The requantize contract that integer operators get; `None` leaves them theirs.
+    pub contract: Option<Requantize>,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        Self { fold_limit_bytes: 1 << 16, iterations: 12, growth_limit: 24, error_weight: 1e9 }
+        Self {
+            fold_limit_bytes: 1 << 16,
+            iterations: 12,
+            growth_limit: 24,
+            error_weight: 1e9,
+            record: false,
+            validate: false,
+            without: None,
+            optimizer: Optimizer::default(),
+            contract: None,
+        }
     }
 }
 
@@ -79,12 +116,17 @@ pub struct PassCx<'a> {
     pub costs: &'a dyn CostModel,
     pub(crate) pass: &'static str,
     pub(crate) missed: Vec<Missed>,
+    pub(crate) solved: Vec<Solved>,
+    pub(crate) validated: Vec<Validation>,
+    /// What the pass says of its run.
+    pub(crate) detail: String,
 }
 
 impl<'a> PassCx<'a> {
     /// Surroundings with these options and costs.
     pub fn new(options: &'a PassOptions, costs: &'a dyn CostModel) -> Self {
-        Self { options, costs, pass: "", missed: Vec::new() }
+        let (missed, solved, validated) = (Vec::new(), Vec::new(), Vec::new());
+        Self { options, costs, pass: "", missed, solved, validated, detail: String::new() }
     }
 
     /// The costs of [`PlainMachine`].

@@ -9,6 +9,8 @@ use adze_ir::verify::verify_graph;
 
 use crate::pass::{Changed, Missed, PassCx, PassError, PassOptions};
 use crate::registry;
+use crate::solved::Solved;
+use crate::validate::Validation;
 
 /// The passes of `compile`, in order.
 pub const DEFAULT: &[&str] = &[
@@ -16,6 +18,8 @@ pub const DEFAULT: &[&str] = &[
     "canonicalize",
     // While weights are still integers.
     "integers",
+    // Only when asked for.
+    "contract",
     // Before rules look at constants: shape arithmetic and weight preparation of the exporter end here.
     "fold-constants",
     // Algebra on whole operators, while composites are still whole.
@@ -44,6 +48,8 @@ pub struct PassRun {
     pub exactness: Exactness,
     /// Nodes before and after.
     pub nodes: [usize; 2],
+    /// What it says of its run, for people.
+    pub detail: String,
     /// Wall clock; for people, never written into outputs.
     pub time: Duration,
 }
@@ -55,6 +61,10 @@ pub struct Report {
     pub runs: Vec<PassRun>,
     /// Chances not taken.
     pub missed: Vec<Missed>,
+    /// The regions of the e-graph stage, where [`PassOptions::record`] asks for them.
+    pub solved: Vec<Solved>,
+    /// What came of validating them, where [`PassOptions::validate`] asks for it.
+    pub validated: Vec<Validation>,
 }
 
 /// Called with the graph after each pass.
@@ -93,13 +103,16 @@ impl Runner<'_> {
                 verify_graph(graph).map_err(|violations| PassError::Broken { pass: pass.name(), violations })?;
             }
             let nodes = [before, graph.order().len()];
-            report.runs.push(PassRun { name: pass.name(), changed, exactness: pass.exactness(), nodes, time });
+            let (name, exactness, detail) = (pass.name(), pass.exactness(), std::mem::take(&mut cx.detail));
+            report.runs.push(PassRun { name, changed, exactness, nodes, detail, time });
             dump(pass.name(), graph);
             if self.stop_after == Some(pass.name()) {
                 break;
             }
         }
         report.missed = cx.missed;
+        report.solved = cx.solved;
+        report.validated = cx.validated;
         Ok(report)
     }
 }

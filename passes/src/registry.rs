@@ -1,12 +1,13 @@
 //! All passes by name.
 
 use crate::pass::{Pass, PassError};
-use crate::{canonicalize, dead, decompose, fold, fuse, integers, layout, saturate, schedule};
+use crate::{canonicalize, contract, dead, decompose, fold, fuse, integers, layout, saturate, schedule};
 
 /// Every pass, in the order of the pipeline.
 pub const PASSES: &[&dyn Pass] = &[
     &canonicalize::Canonicalize,
     &integers::Integers,
+    &contract::ChangeContract,
     &fold::FoldConstants,
     &saturate::Saturate,
     &decompose::Decompose,

@@ -1,22 +1,25 @@
 //! The e-graph stage: regions of the graph, rules until nothing changes, the cheapest form back.
 
-use adze_ir::egraph::{Built, Goal, Region, Rule, RuleStats, extract, saturate};
-use adze_ir::exact::{Exactness, NORM_LINEAR};
-use adze_ir::graph::{Graph, NodeId, ValueId};
-use adze_ir::ops::Op;
-use cranelift_entity::SecondaryMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::pass::{Changed, Pass, PassCx, PassError};
-use crate::rules;
+use adze_ir::egraph::{
+    Built, Choice, EGraph, Form, Goal, Read, Recipe, Region, Rule, RuleStats, extract, gap, saturate,
+};
+use adze_ir::exact::{Exactness, NORM_LINEAR};
+use adze_ir::graph::{Graph, ValueId};
+use adze_ir::ops::Op;
+
+use crate::greedy;
+use crate::pass::{Changed, Optimizer, Pass, PassCx, PassError};
+use crate::regions::{Part, regions};
+use crate::rules::{self, merge, stack};
+use crate::solved;
+use crate::validate::{Pair, validate};
 
 /// See [`Pass::docs`].
 pub struct Saturate;
 
 const NAME: &str = "saturate";
-/// Nodes of a region, constants not counted.
-const REGION_NODES: usize = 240;
-/// How far a cut may move to find a good place.
-const CUT_SLACK: usize = 80;
 
 impl Pass for Saturate {
     fn name(&self) -> &'static str {
@@ -25,8 +28,8 @@ impl Pass for Saturate {
 
     fn docs(&self) -> &'static str {
         "Cuts the graph into regions, adds every equal form that the rules know to an e-graph per region, and takes the \
-         cheapest one, shared parts counted once. Limits are in iterations and e-nodes, never in time. A region whose \
-         rules disagree stays as it was."
+         cheapest one, shared parts counted once. A region of a form that was solved before takes its solution. Limits \
+         are in iterations and e-nodes, never in time. A region whose rules disagree stays as it was."
     }
 
     fn exactness(&self) -> Exactness {
@@ -34,7 +37,10 @@ impl Pass for Saturate {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        rewrite_all(graph, cx, NAME, &rules::rules())
+        match cx.options.optimizer {
+            Optimizer::Canonical => rewrite_all(graph, cx, NAME, &rules::canonical()),
+            Optimizer::Joint | Optimizer::Greedy => rewrite_all(graph, cx, NAME, &rules::rules()),
+        }
     }
 }
 
@@ -50,6 +56,59 @@ pub(crate) fn rewrite_all(
         // Rules reason about plain types; layouts are assigned later.
         return Ok(Changed::No);
     }
+    if cx.options.optimizer == Optimizer::Greedy {
+        return greedy::rewrite(graph, cx, pass, &rules::in_order(pass));
+    }
+    let validates = cx.options.validate;
+    let (mut out, mut built) = start(graph);
+    let rules: Vec<&'static Rule> =
+        rules.iter().copied().filter(|rule| cx.options.without != Some(rule.name)).collect();
+    let rules = &rules[..];
+    let mut solver = Solver { cx, pass, rules, solved: BTreeMap::new(), counts: Counts::default() };
+    let mut changed = Changed::No;
+    for part in regions(graph) {
+        let solution = solver.solve(graph, &part, &mut out, &mut built)?;
+        let validated = if validates && !solution.stats.applied.is_empty() {
+            let (nodes, outputs) = (&part.nodes[..], &part.outputs[..]);
+            // What is no rule groups operators of one kind: sums in another order.
+            let rule = |name: &String| rules.iter().find(|rule| rule.name == name);
+            let bound = |name| rule(name).map_or(Exactness::Norm(NORM_LINEAR), |rule| rule.exactness);
+            let bounds: Vec<Exactness> = solution.stats.applied.keys().map(bound).collect();
+            let pair = Pair { pass, before: graph, nodes, outputs, after: &out, built: &built, bounds: &bounds };
+            Some(validate(&pair).map_err(|what| PassError::Rule { pass, what })?)
+        } else {
+            None
+        };
+        let node = *part.nodes.first().expect("regions have nodes");
+        let mut missed = Vec::new();
+        if let Some(what) = &solution.bug {
+            if cfg!(debug_assertions) {
+                return Err(PassError::Rule { pass, what: what.clone() });
+            }
+            missed.push(format!("region left as it was: {what}"));
+        }
+        // A choice is made here, whether a rule applied or not.
+        let chooses = part.nodes.iter().any(|&id| matches!(graph.node(id).op, Op::Choice(_)));
+        if chooses || !solution.stats.applied.is_empty() {
+            changed = Changed::Yes;
+        }
+        if !solution.stats.saturated {
+            missed.push(format!("rewriting stopped at a limit with {} e-nodes", solution.stats.nodes));
+        }
+        solver.cx.validated.extend(validated);
+        missed.into_iter().for_each(|reason| solver.cx.missed(graph, node, reason));
+    }
+    let detail = solver.counts.to_string();
+    cx.detail = detail;
+    finish(graph, &mut out, &built);
+    if changed == Changed::Yes {
+        *graph = out;
+    }
+    Ok(changed)
+}
+
+/// A graph with the inputs and constants of another one.
+pub(crate) fn start(graph: &Graph) -> (Graph, Built) {
     let mut out = Graph::new(graph.name.clone());
     out.dims = graph.dims.clone();
     out.states = graph.states.clone();
@@ -61,34 +120,15 @@ pub(crate) fn rewrite_all(
         built.values[input] = Some(new);
     }
     keep_constants(graph, &mut out, &mut built);
-    let mut changed = Changed::No;
-    for part in regions(graph) {
-        let (report, bug) = rewrite(graph, &part, &mut out, &mut built, cx, (pass, rules))?;
-        if let Some(what) = bug {
-            if cfg!(debug_assertions) {
-                return Err(PassError::Rule { pass, what });
-            }
-            let node = *part.nodes.first().expect("regions have nodes");
-            cx.missed(graph, node, format!("region left as it was: {what}"));
-        }
-        // A choice is made here, whether a rule applied or not.
-        let chooses = part.nodes.iter().any(|&id| matches!(graph.node(id).op, Op::Choice(_)));
-        if chooses || !report.applied.is_empty() {
-            changed = Changed::Yes;
-        }
-        if !report.saturated {
-            let node = *part.nodes.first().expect("regions have nodes");
-            cx.missed(graph, node, format!("rewriting stopped at a limit with {} e-nodes", report.nodes));
-        }
-    }
+    (out, built)
+}
+
+/// Hands the outputs on, once every region is there.
+pub(crate) fn finish(graph: &Graph, out: &mut Graph, built: &Built) {
     for output in graph.outputs() {
         out.add_output(output.name.clone(), built.values[output.value].expect("every region emits its outputs"));
     }
     out.remove_dead();
-    if changed == Changed::Yes {
-        *graph = out;
-    }
-    Ok(changed)
 }
 
 /// Constants keep their names and places in front.
@@ -106,103 +146,136 @@ fn keep_constants(graph: &Graph, out: &mut Graph, built: &mut Built) {
     }
 }
 
-/// A stretch of the order and those of its values that are used elsewhere.
-pub(crate) struct Part {
-    pub nodes: Vec<NodeId>,
-    pub outputs: Vec<ValueId>,
-}
-
-type Rewritten = (RuleStats, Option<String>);
-
-fn rewrite(
-    graph: &Graph,
-    part: &Part,
-    out: &mut Graph,
-    built: &mut Built,
-    cx: &PassCx<'_>,
-    (pass, rules): (&'static str, &[&'static Rule]),
-) -> Result<Rewritten, PassError> {
-    let (options, costs) = (cx.options, cx.costs);
-    let broken = |error: adze_ir::egraph::RegionError| PassError::Rule { pass, what: error.to_string() };
-    let source = || Region::new(graph, &part.nodes, &part.outputs, out.consts.clone());
-    let goal = Goal { costs, error_weight: options.error_weight };
-    let mut region = source();
-    let limit = options.growth_limit.saturating_mul(part.nodes.len()).max(1000);
-    let egraph = std::mem::take(&mut region.egraph);
-    let (egraph, stats) = saturate(egraph, rules, options.iterations, limit);
-    region.egraph = egraph;
-    let bug = region.egraph.analysis.bugs.first().map(|bug| format!("rule `{}` {}", bug.rule, bug.what));
-    if bug.is_none()
-        && let Some(choice) = extract(&region.egraph, region.root(), &goal)
-    {
-        region.emit(&choice, out, built).map_err(broken)?;
-        return Ok((stats, None));
-    }
-    let bug = bug.or_else(|| Some("the choice has a cycle".to_owned()));
-    let region = source();
-    let choice = extract(&region.egraph, region.root(), &goal);
-    let choice = choice.ok_or_else(|| PassError::Rule { pass, what: "a source region has a cycle".into() })?;
-    region.emit(&choice, out, built).map_err(broken)?;
-    Ok((RuleStats::default(), bug))
-}
-
-/// Cuts the order where few values cross and no rule would look across.
-pub(crate) fn regions(graph: &Graph) -> Vec<Part> {
-    let nodes: Vec<NodeId> =
-        graph.nodes().filter(|(_, n)| !matches!(n.op, Op::Constant(_))).map(|(id, _)| id).collect();
-    let mut last_use: SecondaryMap<ValueId, usize> = SecondaryMap::new();
-    for (at, &id) in nodes.iter().enumerate() {
-        graph.node(id).inputs.iter().flatten().for_each(|&v| last_use[v] = at);
-    }
-    graph.outputs().iter().for_each(|o| last_use[o.value] = usize::MAX);
-    let crossing = crossing(graph, &nodes, &last_use);
-    let mut parts = Vec::new();
-    let mut start = 0;
-    while start < nodes.len() {
-        let end = if nodes.len() - start <= REGION_NODES + CUT_SLACK {
-            nodes.len()
-        } else {
-            (start + REGION_NODES - CUT_SLACK..=start + REGION_NODES)
-                .min_by_key(|&at| (cut_cost(graph, nodes[at]), crossing[at], usize::MAX - at))
-                .unwrap_or(nodes.len())
-        };
-        let results = nodes[start..end].iter().flat_map(|&id| graph.node(id).outputs.iter().copied());
-        let outputs = results.filter(|&v| last_use[v] >= end).collect();
-        parts.push(Part { nodes: nodes[start..end].to_vec(), outputs });
-        start = end;
-    }
-    parts
-}
-
-/// Values alive just before each node of the list.
-fn crossing(graph: &Graph, nodes: &[NodeId], last_use: &SecondaryMap<ValueId, usize>) -> Vec<usize> {
-    let mut ends: std::collections::BTreeMap<usize, usize> = std::collections::BTreeMap::new();
-    let mut alive = 0;
-    let mut crossing = Vec::with_capacity(nodes.len());
-    for (at, &id) in nodes.iter().enumerate() {
-        crossing.push(alive);
-        for &value in &graph.node(id).outputs {
-            if last_use[value] > at {
-                *ends.entry(last_use[value]).or_default() += 1;
-                alive += 1;
+/// Of each region of a graph with other forms, the weight that extraction finds and the least one there is; `None` where `steps`
+/// do not suffice to prove it. For measuring extraction.
+pub fn gaps(graph: &Graph, cx: &PassCx<'_>, steps: usize) -> Vec<Option<(u64, u64)>> {
+    let goal = Goal { costs: cx.costs, error_weight: cx.options.error_weight };
+    let mut seen = BTreeSet::new();
+    let mut gaps = Vec::new();
+    for part in regions(graph) {
+        let mut region = Region::new(graph, &part.nodes, &part.outputs);
+        if seen.insert(region.form().clone()) {
+            let egraph = std::mem::take(&mut region.egraph);
+            let (egraph, stats) = saturate(egraph, &rules::rules(), cx.options.iterations, usize::MAX);
+            if !stats.applied.is_empty() {
+                gaps.push(gap(&egraph, region.root(), &goal, steps));
             }
         }
-        alive -= ends.remove(&at).unwrap_or(0);
     }
-    crossing
+    gaps
 }
 
-/// 0 before an operator that starts a pattern and reads no result of one that would move into it.
-fn cut_cost(graph: &Graph, id: NodeId) -> u8 {
-    let node = graph.node(id);
-    let starts = matches!(node.op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_) | Op::Reduce(_) | Op::MaxPool(_));
-    let is_moved = |op: &Op| matches!(op, Op::Pad(_) | Op::Transpose(_) | Op::Dequantize(_));
-    let moves = |v: &ValueId| graph.producer(*v).is_some_and(|(_, n)| is_moved(&n.op));
-    if !starts {
-        2
-    } else if node.inputs.iter().flatten().any(moves) {
-        1
-    } else {
-        0
+/// What became of a region.
+struct Solution {
+    recipe: Recipe,
+    stats: RuleStats,
+    /// Why it was left as it was.
+    bug: Option<String>,
+}
+
+/// For people.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    regions: usize,
+    repeated: usize,
+    nodes: usize,
+    iterations: usize,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Counts { regions, repeated, nodes, iterations } = self;
+        write!(f, "{regions} regions, {repeated} of them as before; {nodes} e-nodes, {iterations} iterations at most")
+    }
+}
+
+/// Solutions by the form of the region, each with what rules read of its constants.
+type Solved = BTreeMap<Form, Vec<(Vec<Read>, Solution)>>;
+
+struct Solver<'a, 'c> {
+    cx: &'a mut PassCx<'c>,
+    pass: &'static str,
+    rules: &'a [&'static Rule],
+    solved: Solved,
+    counts: Counts,
+}
+
+impl Solver<'_, '_> {
+    /// Solves a region, or takes the solution of an equal one, and adds its nodes.
+    fn solve(
+        &mut self,
+        graph: &Graph,
+        part: &Part,
+        out: &mut Graph,
+        built: &mut Built,
+    ) -> Result<&Solution, PassError> {
+        let mut region = Region::new(graph, &part.nodes, &part.outputs);
+        let known = self.solved.get(region.form());
+        // A region that is kept for readers is solved by itself.
+        let known = known.filter(|_| !self.cx.options.record);
+        let same = known.and_then(|list| list.iter().position(|(reads, _)| region.answers(reads)));
+        self.counts.regions += 1;
+        let at = match same {
+            Some(at) => {
+                self.counts.repeated += 1;
+                at
+            }
+            None => {
+                let solution = self.fresh(graph, &mut region)?;
+                self.counts.nodes += solution.stats.nodes;
+                self.counts.iterations = self.counts.iterations.max(solution.stats.iterations);
+                let list = self.solved.entry(region.form().clone()).or_default();
+                list.push((region.reads(), solution));
+                list.len() - 1
+            }
+        };
+        let solution = &self.solved[region.form()][at].1;
+        let broken = |error: adze_ir::egraph::RegionError| PassError::Rule { pass: self.pass, what: error.to_string() };
+        solution.recipe.emit(region.part(), out, built).map_err(broken)?;
+        Ok(solution)
+    }
+
+    fn fresh(&mut self, graph: &Graph, region: &mut Region<'_>) -> Result<Solution, PassError> {
+        let options = self.cx.options;
+        let source = region.egraph.clone();
+        let limit = options.growth_limit.saturating_mul(region.len()).max(1000);
+        region.egraph.analysis.log = options.record.then(Vec::new);
+        let offered = self.offer(&mut region.egraph);
+        let (egraph, mut stats) = saturate(std::mem::take(&mut region.egraph), self.rules, options.iterations, limit);
+        region.egraph = egraph;
+        stats.applied.extend(offered);
+        let bug = region.egraph.analysis.bugs.first().map(|bug| format!("rule `{}` {}", bug.rule, bug.what));
+        if bug.is_none()
+            && let Some(choice) = self.extract(&region.egraph, region)
+        {
+            let recipe = region.recipe(&choice);
+            if options.record {
+                let goal = Goal { costs: self.cx.costs, error_weight: options.error_weight };
+                let solved = solved::Solved::new((graph, self.pass), region, &source, &goal, (choice, stats.clone()));
+                self.cx.solved.push(solved);
+            }
+            return Ok(Solution { recipe, stats, bug: None });
+        }
+        let bug = bug.or_else(|| Some("the choice has a cycle".to_owned()));
+        region.egraph = source;
+        let choice = self.extract(&region.egraph, region);
+        let choice =
+            choice.ok_or_else(|| PassError::Rule { pass: self.pass, what: "a source region has a cycle".into() })?;
+        Ok(Solution { recipe: region.recipe(&choice), stats: RuleStats::default(), bug })
+    }
+
+    /// Adds groups of operators as one; how many of each kind.
+    fn offer(&self, egraph: &mut EGraph) -> BTreeMap<String, usize> {
+        let offers = self.pass == NAME && self.cx.options.optimizer == Optimizer::Joint;
+        if !offers {
+            return BTreeMap::new();
+        }
+        let offered = [(merge::NAME, merge::offer(egraph, self.cx.costs)), (stack::NAME, stack::offer(egraph))];
+        offered.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
+    }
+
+    fn extract(&self, egraph: &EGraph, region: &Region<'_>) -> Option<Choice> {
+        let goal = Goal { costs: self.cx.costs, error_weight: self.cx.options.error_weight };
+        extract(egraph, region.root(), &goal)
     }
 }

@@ -14,7 +14,7 @@ use adze_targets::cpu::kernel::{
     Access, BinOp, Cmp, Cond, Cvt, Elem, Kernel, KernelBuilder, Param, Type, UnOp, Value, text, verify,
 };
 use adze_targets::cpu::object::ObjectBuilder;
-use adze_targets::cpu::{CodegenError, Machine};
+use adze_targets::cpu::{Arch, CodegenError, Machine};
 use proptest::prelude::*;
 
 const ELEMS: [(Elem, DType); 6] = [
@@ -76,6 +76,10 @@ impl Generator {
         let index = ELEMS.iter().position(|(e, _)| *e == ty.elem).expect("number");
         let offset = self.rng.i64(0..COUNT - i64::from(ty.lanes));
         let param = self.inputs[index];
+        if ty.lanes > 1 && self.rng.u8(..4) == 0 {
+            let count = self.rng.u16(1..ty.lanes);
+            return self.keep(|g| g.b.load_first_as(param, offset, ty, count));
+        }
         self.keep(|g| g.b.load(param, offset, ty.lanes))
     }
 
@@ -249,8 +253,10 @@ impl Generator {
             let ty = self.b.ty(value);
             let index = ELEMS.iter().position(|(e, _)| *e == ty.elem).expect("number");
             if self.written[index] + i64::from(ty.lanes) <= COUNT {
-                self.b.store(self.outputs[index], self.written[index], value);
-                self.written[index] += i64::from(ty.lanes);
+                let some = ty.lanes > 1 && self.rng.u8(..4) == 0;
+                let count = if some { self.rng.u16(1..ty.lanes) } else { ty.lanes };
+                self.b.store_first(self.outputs[index], self.written[index], value, count);
+                self.written[index] += i64::from(count);
             }
         }
     }
@@ -420,6 +426,77 @@ fn check_on(
     let Some((status, after)) = qemu::run(machine, register_bits, &code, &before, &[], RANGE) else { return Ok(()) };
     prop_assert_eq!(status, 0, "{}", text::print(&kernel));
     compare(machine, &kernel, &before, &after)
+}
+
+/// Operands in memory that are not aligned, of comparisons too.
+#[test]
+fn loads_need_no_alignment() {
+    for (elem, dtype) in ELEMS {
+        let mut b = KernelBuilder::new("unaligned");
+        let (x, y) = (b.param("x", dtype, Access::In), b.param("y", dtype, Access::Out));
+        let lanes = (16 / elem.bytes()) as u16;
+        let (first, second) = (b.load(x, 0, lanes), b.load(x, 1, lanes));
+        let less = b.cmp(Cmp::Lt, first, second);
+        let (zero, one) = (b.zero(Type::vec(elem, lanes)), b.number(1.0, Type::vec(elem, lanes)));
+        let chosen = b.select(less, one, zero);
+        b.store(y, 1, chosen);
+        let kernel = b.finish();
+        let mut memory = [vec![0u8; 64], vec![0u8; 64]];
+        memory[0][elem.bytes() as usize..][..2].copy_from_slice(&[1, 1]);
+        for machine in Machine::runnable() {
+            let mut object = ObjectBuilder::new(&machine).unwrap();
+            object.add_kernel(&kernel).unwrap();
+            let loaded = Loaded::new(&object.finish().unwrap()).unwrap();
+            let mut buffers: Vec<Buffer> = memory.iter().map(|m| Buffer::from_bytes(m)).collect();
+            assert_eq!(loaded.call_kernel("unaligned", &mut buffers, &[], 0, 1).unwrap(), 0);
+            let mut wanted = memory.clone();
+            let mut slices: Vec<&mut [u8]> = wanted.iter_mut().map(Vec::as_mut_slice).collect();
+            assert_eq!(interp::run(&kernel, &mut slices, &[], (0, 1), Options::default()), Ok(0));
+            assert_eq!(buffers[1].as_ref(), wanted[1], "{} {elem}", machine.name);
+        }
+    }
+}
+
+/// What lies behind the first lanes is neither read nor written: there is no memory.
+#[test]
+fn first_lanes_end_with_the_page() {
+    let machines = ["x86_64-v2", "x86_64-v3", "x86_64-v4", "aarch64", "riscv64gcv", "riscv64gcv_zvl256b"];
+    for machine in machines.map(|name| Machine::from_name(name).unwrap()) {
+        if machine.arch == Arch::X86_64 && !Machine::runnable().contains(&machine) {
+            continue;
+        }
+        for ((elem, dtype), input_last) in ELEMS.into_iter().flat_map(|elem| [(elem, false), (elem, true)]) {
+            let lanes = 64 / elem.bytes() as u16;
+            let counts = if machine.arch == Arch::X86_64 { 1..lanes } else { lanes / 2 - 1..lanes / 2 + 2 };
+            for count in counts {
+                first_lanes_end(&machine, (elem, dtype), (lanes, count), input_last);
+            }
+        }
+    }
+}
+
+fn first_lanes_end(machine: &Machine, (elem, dtype): (Elem, DType), (lanes, count): (u16, u16), input_last: bool) {
+    let mut b = KernelBuilder::new("first");
+    let declare = |b: &mut KernelBuilder, input: bool| match input {
+        true => b.param("x", dtype, Access::In),
+        false => b.param("y", dtype, Access::Out),
+    };
+    let params = [!input_last, input_last].map(|input| declare(&mut b, input));
+    let (x, y) = if input_last { (params[1], params[0]) } else { (params[0], params[1]) };
+    let value = b.load_first_as(x, 0, Type::vec(elem, lanes), count);
+    let doubled = b.add(value, value);
+    b.store_first(y, 0, doubled, count);
+    let kernel = b.finish();
+    let bytes = usize::from(count) * elem.bytes() as usize;
+    let memory = [vec![1u8; bytes], vec![1u8; bytes]];
+    let code = Emitter::new(machine).unwrap().compile(&kernel).unwrap();
+    let Some((status, after)) = qemu::run(machine, 8 * machine.vector_bytes, &code, &memory, &[], (0, 1)) else {
+        return;
+    };
+    let mut wanted = memory.clone();
+    let mut slices: Vec<&mut [u8]> = wanted.iter_mut().map(Vec::as_mut_slice).collect();
+    assert_eq!(interp::run(&kernel, &mut slices, &[], (0, 1), Options::default()), Ok(0));
+    assert_eq!((status, after.as_slice()), (0, wanted.as_slice()), "{}: {count} of {elem}x{lanes}", machine.name);
 }
 
 proptest! {

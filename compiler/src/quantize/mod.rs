@@ -33,6 +33,7 @@ use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::ops::Op;
 use adze_ir::propose::PlainMachine;
 use adze_ir::types::DType;
+use adze_passes::pass::PassOptions;
 
 use crate::build::BuildOptions;
 use crate::error::Error;
@@ -153,7 +154,7 @@ const PREPARE: &[&str] = &["canonicalize", "fold-constants", "saturate", "fold-c
 pub fn prepare(graph: &Graph) -> Result<Graph, Error> {
     let mut graph = graph.clone();
     for pass in PREPARE {
-        graph = run_pass(&graph, pass, &PlainMachine, &mut Trace::default())?;
+        graph = run_pass(&graph, pass, &PassOptions::default(), &PlainMachine, &mut Trace::default())?;
     }
     Ok(name_values(graph.compact()))
 }

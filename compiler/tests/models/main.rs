@@ -6,9 +6,12 @@
 mod c99;
 mod cross;
 mod dynamic;
+mod explain;
 mod leaves;
 mod memory;
+mod npu;
 mod recorded;
 mod replay;
+mod rules;
 mod seeded;
 mod shared;

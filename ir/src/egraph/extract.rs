@@ -9,15 +9,17 @@ use std::collections::BTreeMap;
 
 use egg::Id;
 
+use super::exact::cheapest;
 use super::rule::operands;
 use super::search::{as_tree, improve};
 use super::{EGraph, ENode};
+use crate::fusion;
 use crate::ops::Op;
 use crate::propose::{Cost, CostModel, OpFacts};
 use crate::types::TensorType;
 
 /// Weight of an operator that the machine has no schedule for: taken only where there is nothing else.
-const UNSUPPORTED: u64 = 1 << 40;
+pub(super) const UNSUPPORTED: u64 = 1 << 40;
 
 /// One e-node per class that the root needs.
 #[derive(Clone, Debug, Default)]
@@ -36,32 +38,64 @@ pub struct Goal<'a> {
     pub error_weight: f64,
 }
 
+/// E-graphs with up to so many open classes are searched to the end.
+const EXACT_CLASSES: usize = 16;
+/// Steps of that search.
+const EXACT_STEPS: usize = 1 << 16;
+
 /// The cheapest way found to compute `root`; `None` when there is none without a cycle.
 pub fn extract(egraph: &EGraph, root: Id, goal: &Goal<'_>) -> Option<Choice> {
+    let (table, root, mut found) = search(egraph, root, goal)?;
+    if table.open() <= EXACT_CLASSES {
+        found = cheapest(&table, root, found, EXACT_STEPS).0;
+    }
+    Some(table.choice(&found))
+}
+
+/// The weight that [`extract`] finds and that of the cheapest choice, which takes exponential time; `None` where `steps` do not
+/// suffice. For measuring the one by the other.
+pub fn gap(egraph: &EGraph, root: Id, goal: &Goal<'_>, steps: usize) -> Option<(u64, u64)> {
+    let usual = extract(egraph, root, goal)?;
+    let (table, root, found) = search(egraph, root, goal)?;
+    let (best, proved) = cheapest(&table, root, found, steps);
+    proved.then_some((usual.weight, best.weight))
+}
+
+/// A good choice, without proof.
+fn search(egraph: &EGraph, root: Id, goal: &Goal<'_>) -> Option<(Table, usize, Found)> {
     let mut table = Table::new(egraph, goal);
     let root = table.class(egraph.find(root));
     table.solve(root);
-    let first: Vec<Option<usize>> = table.best.iter().map(|best| best.as_ref().map(|b| b.way)).collect();
+    let first: Vec<Option<usize>> = (0..table.range.len()).map(|class| table.first(class)).collect();
     // Greedy choices can form a cycle; those of the tree cannot, but count what is shared again at every use.
     let starts = [table.walk(root, &first), as_tree(&table, root)];
     let found = starts.into_iter().flatten().map(|start| improve(&table, root, start));
     let found = found.reduce(|a, b| if b.weight < a.weight { b } else { a })?;
-    let mut choice = Choice { nodes: BTreeMap::new(), weight: found.weight };
-    for &class in &found.classes {
-        let way = &table.ways[found.chosen[class]?];
-        choice.nodes.insert(table.ids[class], way.node.clone());
-    }
-    Some(choice)
+    Some((table, root, found))
 }
 
 /// One way to compute a class: an e-node, or one alternative of a choice.
 pub(super) struct Way {
     /// What the choice records.
-    node: ENode,
+    pub node: ENode,
     /// Classes it needs.
     pub children: Vec<usize>,
-    /// Weight of its own.
+    /// Weight of its own, as far as it can be told without the rest of a choice.
     pub weight: u64,
+    /// Weight where it is computed by a kernel of its own.
+    alone: u64,
+    /// Weight where it is computed in the kernel of one of `hosts`.
+    fused: u64,
+    /// Operands whose kernel it could be part of.
+    hosts: Vec<usize>,
+    /// Whether others can be part of its kernel.
+    anchor: bool,
+}
+
+impl Way {
+    fn new(node: ENode, children: Vec<usize>, weight: u64) -> Self {
+        Self { node, children, weight, alone: weight, fused: weight, hosts: Vec::new(), anchor: false }
+    }
 }
 
 struct Best {
@@ -72,15 +106,16 @@ struct Best {
 
 /// The e-graph as numbers: classes and ways in a fixed order.
 pub(super) struct Table {
-    ids: Vec<Id>,
+    pub ids: Vec<Id>,
     index: BTreeMap<Id, usize>,
     /// Those of one class next to each other.
     pub ways: Vec<Way>,
     /// Of each class.
     pub range: Vec<(usize, usize)>,
     /// Evaluated at compile time: only the value is stored.
-    fixed: Vec<bool>,
-    parents: Vec<Vec<usize>>,
+    pub fixed: Vec<bool>,
+    /// Classes with a way that reads it.
+    pub parents: Vec<Vec<usize>>,
     best: Vec<Option<Best>>,
 }
 
@@ -96,7 +131,7 @@ pub(super) struct Found {
 }
 
 impl Table {
-    fn new(egraph: &EGraph, goal: &Goal<'_>) -> Self {
+    pub fn new(egraph: &EGraph, goal: &Goal<'_>) -> Self {
         let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
         ids.sort_unstable();
         let index: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(at, &id)| (id, at)).collect();
@@ -118,13 +153,47 @@ impl Table {
                 }
             }
         }
+        // Until a choice says what else reads a value, what only one class reads at all is fused.
+        let anchors: Vec<bool> =
+            range.iter().map(|&(start, end)| ways[start..end].iter().any(|w: &Way| w.anchor)).collect();
+        for way in &mut ways {
+            if way.hosts.iter().any(|&host| anchors[host] && parents[host].len() == 1) {
+                way.weight = way.fused;
+            }
+        }
         let fixed = ids.iter().map(|&id| egraph[id].data.fixed).collect();
         let best = ids.iter().map(|_| None).collect();
         Self { ids, index, ways, range, fixed, parents, best }
     }
 
-    fn class(&self, id: Id) -> usize {
+    pub fn class(&self, id: Id) -> usize {
         self.index[&id]
+    }
+
+    fn choice(&self, found: &Found) -> Choice {
+        let taken = |&class: &usize| Some((self.ids[class], self.ways[found.chosen[class]?].node.clone()));
+        Choice { nodes: found.classes.iter().filter_map(taken).collect(), weight: found.weight }
+    }
+
+    /// The way that greedy choice takes for a class.
+    pub fn first(&self, class: usize) -> Option<usize> {
+        self.best[class].as_ref().map(|best| best.way)
+    }
+
+    /// The ways of a class.
+    pub fn ways_of(&self, class: usize) -> std::ops::Range<usize> {
+        let (start, end) = self.range[class];
+        start..end
+    }
+
+    /// The least that a way can weigh.
+    pub fn least(&self, way: usize) -> u64 {
+        self.ways[way].alone.min(self.ways[way].fused)
+    }
+
+    /// Classes with a choice that is not about constants.
+    fn open(&self) -> usize {
+        (0..self.range.len()).filter(|&class| !self.fixed[class] && self.ways_of(class).len() > 1).count()
     }
 
     /// Place of each class below `root` in post-order; edges back into the path are skipped.
@@ -241,19 +310,28 @@ impl Table {
         Some(found)
     }
 
-    /// Every way once; of what is evaluated at compile time only what is read at run time.
+    /// Every way once; of what is evaluated at compile time only what is read at run time; elementwise operators as part of
+    /// the kernel that makes their operand, where nothing else reads that.
     fn true_weight(&self, found: &Found) -> u64 {
-        let mut stored = vec![false; found.chosen.len()];
+        let mut readers = vec![0u32; found.chosen.len()];
         let mut sum = 0u64;
-        // Users come later.
-        for &class in found.classes.iter().rev() {
-            let Some(at) = found.chosen[class] else { continue };
-            if !self.fixed[class] || stored[class] {
-                sum = sum.saturating_add(self.ways[at].weight);
+        let anchor = |host: usize| found.chosen[host].is_some_and(|at| self.ways[at].anchor);
+        let chosen = || found.classes.iter().filter_map(|&class| Some((class, &self.ways[found.chosen[class]?])));
+        for (_, way) in chosen().filter(|(class, _)| !self.fixed[*class]) {
+            let mut seen: Vec<usize> = Vec::with_capacity(way.children.len());
+            for &child in &way.children {
+                if !seen.contains(&child) {
+                    seen.push(child);
+                    readers[child] += 1;
+                }
             }
-            if !self.fixed[class] {
-                self.ways[at].children.iter().for_each(|&child| stored[child] = true);
+        }
+        for (class, way) in chosen() {
+            if self.fixed[class] && readers[class] == 0 {
+                continue;
             }
+            let fused = way.hosts.iter().any(|&host| readers[host] == 1 && anchor(host));
+            sum = sum.saturating_add(if fused { way.fused } else { way.alone });
         }
         sum
     }
@@ -273,30 +351,46 @@ fn add_ways(
         for (at, (&child, error)) in node.children[1..].iter().zip(&choice.errors).enumerate() {
             let weight = (error.get() * goal.error_weight).round() as u64;
             let alternative = u32::try_from(at).expect("few alternatives");
-            ways.push(Way { node: ENode::pick(alternative, child), children: vec![place(&child)], weight });
+            ways.push(Way::new(ENode::pick(alternative, child), vec![place(&child)], weight));
         }
         return;
     }
-    let weight = weight(egraph, class, node, goal.costs);
-    ways.push(Way { node: node.clone(), children: node.children.iter().map(place).collect(), weight });
+    let mut way = Way::new(node.clone(), node.children.iter().map(place).collect(), 0);
+    let (alone, fused) = weights(egraph, class, node, goal.costs);
+    (way.weight, way.alone, way.fused) = (alone, alone, fused);
+    if let Some(op) = op_of(egraph, node)
+        && !egraph[class].data.fixed
+    {
+        way.anchor = fusion::is_anchor(op);
+        if fused < alone {
+            let shape = egraph[class].data.ty().map(|ty| &ty.shape);
+            let hosts = operands(node).iter().filter(|&&id| {
+                let facts = &egraph[id].data;
+                !facts.fixed && facts.ty().map(|ty| &ty.shape) == shape
+            });
+            way.hosts = hosts.map(place).collect();
+        }
+    }
+    ways.push(way);
 }
 
-/// Weight of one e-node alone.
-fn weight(egraph: &EGraph, class: Id, node: &ENode, costs: &dyn CostModel) -> u64 {
+/// Weight of one e-node in a kernel of its own, and in that of an operand.
+fn weights(egraph: &EGraph, class: Id, node: &ENode, costs: &dyn CostModel) -> (u64, u64) {
     let facts = &egraph[class].data;
-    let rodata = || {
-        let bytes = facts.types.iter().map(|ty| u64::try_from(ty.max_bytes(&egraph.analysis.dims)).unwrap_or(u64::MAX));
-        Cost { rodata: bytes.fold(0, u64::saturating_add), ..Cost::default() }.weight()
-    };
     if facts.fixed {
-        return rodata();
+        let bytes = facts.types.iter().map(|ty| u64::try_from(ty.max_bytes(&egraph.analysis.dims)).unwrap_or(u64::MAX));
+        let rodata = Cost { rodata: bytes.fold(0, u64::saturating_add), ..Cost::default() }.weight();
+        return (rodata, rodata);
     }
-    let Some(op) = op_of(egraph, node) else { return 0 };
+    let Some(op) = op_of(egraph, node) else { return (0, 0) };
     let inputs: Vec<Option<&TensorType>> = operands(node).iter().map(|&id| egraph[id].data.ty()).collect();
     let fixed: Vec<bool> = operands(node).iter().map(|&id| egraph[id].data.fixed).collect();
-    let facts = OpFacts { inputs: &inputs, fixed: &fixed, outputs: &facts.types, dims: &egraph.analysis.dims };
+    let asked = OpFacts { inputs: &inputs, fixed: &fixed, outputs: &facts.types, dims: &egraph.analysis.dims };
     // One more than the model says: of two free forms the one with fewer nodes.
-    costs.cost(op, &facts).map_or(UNSUPPORTED, Cost::weight).saturating_add(1)
+    let weight = |cost: Option<Cost>| cost.map_or(UNSUPPORTED, Cost::weight).saturating_add(1);
+    let alone = weight(costs.cost(op, &asked));
+    let joins = facts.ty().is_some_and(|ty| fusion::is_epilogue(op, &inputs, ty));
+    (alone, if joins { weight(costs.epilogue(op, &asked)) } else { alone })
 }
 
 /// The operator of an e-node.

@@ -1,9 +1,12 @@
 //! What is known about an e-class: egg's analysis.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use egg::{Analysis, DidMerge, Id};
 
+use super::log::Step;
+use super::reads::{Read, Reads};
 use super::{EGraph, ENode};
 use crate::extent::Dims;
 use crate::graph::{ConstEntry, ConstTable};
@@ -49,22 +52,29 @@ pub struct Known {
     ops: Vec<Op>,
     op_ids: BTreeMap<Op, u32>,
     made: BTreeMap<(TensorType, Vec<u8>), ConstId>,
-    /// Constants of the graph and those that rules made.
-    pub consts: ConstTable,
+    /// Constants of the region and those that rules made.
+    consts: ConstTable,
+    /// How many are the region's.
+    given: usize,
+    pub(super) reads: RefCell<Reads>,
     /// Types of values from outside.
     pub inputs: BTreeMap<u32, TensorType>,
     /// Ranges of the named dimensions.
     pub dims: Dims,
     /// The rule being applied.
     pub(super) rule: &'static str,
+    /// What rules did; `None` where nobody asks.
+    pub log: Option<Vec<Step>>,
+    /// What the rule being applied added.
+    pub(super) adding: Vec<(Id, ENode)>,
     /// What went wrong; a region with one falls back to its source.
     pub bugs: Vec<RuleBug>,
 }
 
 impl Known {
-    /// Tables over these constants.
-    pub fn new(consts: ConstTable, dims: Dims) -> Self {
-        Self { consts, dims, ..Self::default() }
+    /// Empty tables over named dimensions of these ranges.
+    pub fn new(dims: Dims) -> Self {
+        Self { dims, ..Self::default() }
     }
 
     /// The number of an operator with its attributes.
@@ -81,6 +91,47 @@ impl Known {
     /// The operator of that number.
     pub fn op(&self, id: u32) -> &Op {
         &self.ops[id as usize]
+    }
+
+    /// Adds a constant of the region.
+    pub(super) fn give(&mut self, entry: ConstEntry) -> ConstId {
+        self.given += 1;
+        self.consts.push(entry)
+    }
+
+    /// A constant for those who print: no rule learns anything of it.
+    pub fn constant_entry(&self, id: ConstId) -> Option<&ConstEntry> {
+        self.consts.get(id)
+    }
+
+    /// The bytes of a constant, where they are at hand. What rules look at here, two regions must have in common to be solved
+    /// together: [`ask`](super::ask) asks for less.
+    pub fn data(&self, id: ConstId) -> Option<&Tensor> {
+        let data = self.peek(id)?;
+        // Others were made by rules from what they read.
+        if self.is_given(id) {
+            self.reads.borrow_mut().bytes(id);
+        }
+        Some(data)
+    }
+
+    /// The same without a note: what is made of it must be noted.
+    pub(super) fn peek(&self, id: ConstId) -> Option<&Tensor> {
+        self.consts.get(id)?.data()
+    }
+
+    /// Whether a constant is one of the region.
+    pub(super) fn is_given(&self, id: ConstId) -> bool {
+        (id.as_u32() as usize) < self.given
+    }
+
+    pub(super) fn reads(&self) -> Vec<Read> {
+        self.reads.borrow().list(|id| self.consts[id].digest())
+    }
+
+    /// A constant that a rule made.
+    pub(super) fn made(&self, id: ConstId) -> Tensor {
+        self.consts[id].data().expect("rules make constants of bytes").clone()
     }
 
     /// A constant of these bytes.

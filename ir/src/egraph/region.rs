@@ -1,27 +1,27 @@
-//! From a stretch of a graph to an e-graph, and from a choice back to nodes.
+//! From a stretch of a graph to an e-graph, and from a choice to a recipe for the nodes that take its place.
+//!
+//! A recipe speaks of the stretch's operands and constants by their places, so it fits every stretch of the same form: blocks
+//! that a network repeats are solved once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use cranelift_entity::SecondaryMap;
 use egg::Id;
 
 use super::extract::op_of;
+use super::reads::Read;
+use super::recipe::{Part, Recipe, Source};
 use super::{Choice, EGraph, ENode, Known};
-use crate::graph::{ConstTable, Graph, NodeId, ValueDef, ValueId};
-use crate::loc::Loc;
-use crate::ops::{ConstId, Constant, Op, TypeError};
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::ops::{ConstId, Constant, Op};
+use crate::types::TensorType;
 
-/// Carriers per source node that a rewrite replaced: more say nothing new.
-const MAX_CARRIERS: usize = 4;
-
-/// A choice that does not give a graph: a bug of ours.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{op}`: {error}")]
-pub struct RegionError {
-    /// The operator.
-    pub op: String,
-    /// What its type rule says.
-    pub error: TypeError,
+/// A stretch without names, ids and bytes. Stretches of one form have one solution as far as rules do not look at bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Form {
+    nodes: Vec<(Op, Vec<Source>)>,
+    inputs: Vec<TensorType>,
+    consts: Vec<TensorType>,
+    outputs: Vec<Source>,
 }
 
 /// A stretch of a graph in topological order as an e-graph. Values from outside are inputs; all results that are used
@@ -29,32 +29,36 @@ pub struct RegionError {
 pub struct Region<'a> {
     graph: &'a Graph,
     nodes: &'a [NodeId],
-    /// The e-graph; its constants are those of the graph first.
+    /// The e-graph. Its inputs and constants are numbered by their first use.
     pub egraph: EGraph,
-    classes: BTreeMap<ValueId, Id>,
+    form: Form,
+    inputs: Vec<ValueId>,
+    consts: Vec<ConstId>,
+    /// What a value is to the recipe, and its class.
+    known: BTreeMap<ValueId, (Source, Id)>,
     root: Id,
 }
 
-/// What has been built of the new graph.
-#[derive(Default)]
-pub struct Built {
-    /// Values of the old graph in the new one.
-    pub values: SecondaryMap<ValueId, Option<ValueId>>,
-    /// Constants in the new graph.
-    pub constants: BTreeMap<ConstId, ValueId>,
-}
-
 impl<'a> Region<'a> {
-    /// The nodes of `graph` in a stretch of its order, of which `outputs` are used elsewhere. `consts` begins with the
-    /// graph's own constants.
-    pub fn new(graph: &'a Graph, nodes: &'a [NodeId], outputs: &[ValueId], consts: ConstTable) -> Self {
-        let egraph = EGraph::new(Known::new(consts, graph.dims.clone()));
-        let mut region = Self { graph, nodes, egraph, classes: BTreeMap::new(), root: Id::from(0) };
+    /// The nodes of `graph` in a stretch of its order, of which `outputs` are used elsewhere.
+    pub fn new(graph: &'a Graph, nodes: &'a [NodeId], outputs: &[ValueId]) -> Self {
+        let egraph = EGraph::new(Known::new(graph.dims.clone()));
+        let mut region = Self {
+            graph,
+            nodes,
+            egraph,
+            form: Form::default(),
+            inputs: Vec::new(),
+            consts: Vec::new(),
+            known: BTreeMap::new(),
+            root: Id::from(0),
+        };
         for &id in nodes {
             region.add_node(id);
         }
-        let outputs: Vec<Id> = outputs.iter().map(|&v| region.value(v)).collect();
-        region.root = region.egraph.add(ENode::tuple(outputs));
+        let (outputs, classes): (Vec<Source>, Vec<Id>) = outputs.iter().map(|&v| region.value(v)).unzip();
+        region.form.outputs = outputs;
+        region.root = region.egraph.add(ENode::tuple(classes));
         region.egraph.rebuild();
         region
     }
@@ -64,208 +68,200 @@ impl<'a> Region<'a> {
         self.root
     }
 
+    /// Its nodes, constants not counted.
+    pub fn len(&self) -> usize {
+        self.form.nodes.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.form.nodes.is_empty()
+    }
+
+    /// The form of the stretch.
+    pub fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// The values from outside, by the payload of their `@input`.
+    pub fn inputs(&self) -> &[ValueId] {
+        &self.inputs
+    }
+
+    /// The class of a value that the stretch computes or reads.
+    pub fn class(&self, value: ValueId) -> Option<Id> {
+        self.known.get(&value).map(|(_, class)| self.egraph.find(*class))
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> &[NodeId] {
+        self.nodes
+    }
+
+    /// The values that the stretch computes and reads, with their classes.
+    pub fn values(&self) -> impl Iterator<Item = (ValueId, Id)> {
+        self.known.iter().map(|(&value, (_, class))| (value, self.egraph.find(*class)))
+    }
+
+    /// The e-node of a node of the stretch; `None` for a constant.
+    pub fn source(&self, id: NodeId) -> Option<&ENode> {
+        let (_, class) = self.known.get(self.graph.node(id).outputs.first()?)?;
+        let node = self.egraph.id_to_node(*class);
+        // Results of an operator with several are read off it.
+        Some(if node.is("@get") { self.egraph.id_to_node(node.children[0]) } else { node }).filter(|node| node.is_op())
+    }
+
     fn add_node(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         if matches!(node.op, Op::Constant(_)) {
             return;
         }
         let given = node.inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        let operands: Vec<Id> = node.inputs[..given]
+        let (sources, operands): (Vec<Source>, Vec<Id>) = node.inputs[..given]
             .iter()
             .map(|input| match input {
                 Some(value) => self.value(*value),
-                None => self.egraph.add(ENode::none()),
+                None => (Source::Absent, self.egraph.add(ENode::none())),
             })
-            .collect();
+            .unzip();
+        let serial = u32::try_from(self.form.nodes.len()).expect("regions are small");
+        self.form.nodes.push((node.op.clone(), sources));
         let attr = self.egraph.analysis.intern(&node.op);
         let attr = self.egraph.add(ENode::attr(attr));
         let class = self.egraph.add(ENode::op(&node.op, attr, &operands));
-        if let [value] = node.outputs[..] {
-            self.classes.insert(value, class);
-            return;
-        }
+        let single = node.outputs.len() == 1;
         for (index, &value) in node.outputs.iter().enumerate() {
             let index = u32::try_from(index).expect("few results");
-            let get = self.egraph.add(ENode::get(index, class));
-            self.classes.insert(value, get);
+            let class = if single { class } else { self.egraph.add(ENode::get(index, class)) };
+            self.known.insert(value, (Source::Step(serial, index), class));
         }
     }
 
-    /// The class of a value; one from outside becomes an input.
-    fn value(&mut self, value: ValueId) -> Id {
-        if let Some(&class) = self.classes.get(&value) {
-            return class;
+    /// What a value is, and its class; one from outside becomes an input.
+    fn value(&mut self, value: ValueId) -> (Source, Id) {
+        if let Some(&known) = self.known.get(&value) {
+            return known;
         }
-        let leaf = match self.graph.producer(value).map(|(_, node)| &node.op) {
-            Some(Op::Constant(Constant { id })) => ENode::constant(id.as_u32()),
-            _ => {
-                self.egraph.analysis.inputs.insert(value.as_u32(), self.graph.ty(value).clone());
-                ENode::input(value.as_u32())
+        let constant = self.graph.producer(value).and_then(|(_, node)| match &node.op {
+            Op::Constant(Constant { id }) => Some(*id),
+            _ => None,
+        });
+        let known = match constant {
+            // Two nodes may hold one constant.
+            Some(id) => {
+                let at = self.consts.iter().position(|known| *known == id).unwrap_or_else(|| {
+                    let entry = &self.graph.consts[id];
+                    self.form.consts.push(entry.ty());
+                    self.egraph.analysis.give(entry.clone());
+                    self.consts.push(id);
+                    self.consts.len() - 1
+                });
+                let at = u32::try_from(at).expect("regions are small");
+                (Source::Const(at), self.egraph.add(ENode::constant(at)))
+            }
+            None => {
+                let at = u32::try_from(self.inputs.len()).expect("regions are small");
+                let ty = self.graph.ty(value).clone();
+                self.form.inputs.push(ty.clone());
+                self.egraph.analysis.inputs.insert(at, ty);
+                self.inputs.push(value);
+                (Source::Input(at), self.egraph.add(ENode::input(at)))
             }
         };
-        let class = self.egraph.add(leaf);
-        self.classes.insert(value, class);
-        class
+        self.known.insert(value, known);
+        known
     }
 
-    /// Adds the chosen nodes to a graph, in the order of the source where there is one. Every source node's names end up on
-    /// the node that gives its value, or on those that use it in its place.
-    ///
-    /// # Errors
-    /// [`RegionError`] when a chosen node does not type-check: a bug of ours.
-    pub fn emit(&self, choice: &Choice, out: &mut Graph, built: &mut Built) -> Result<(), RegionError> {
-        out.consts = self.egraph.analysis.consts.clone();
-        let first = out.order().len();
-        let mut emitter = Emitter { region: self, choice, out, built, classes: BTreeMap::new() };
-        for &id in self.nodes {
-            for &value in &self.graph.node(id).outputs {
-                let Some(&class) = self.classes.get(&value) else { continue };
-                let class = self.egraph.find(class);
-                if choice.nodes.contains_key(&class) {
-                    emitter.class(class)?;
-                }
+    /// The stretch and what it reads, for [`Recipe::emit`].
+    pub fn part(&self) -> Part<'_> {
+        Part { graph: self.graph, nodes: self.nodes, inputs: &self.inputs, consts: &self.consts }
+    }
+
+    /// What rules have asked about the bytes of constants so far.
+    pub fn reads(&self) -> Vec<Read> {
+        self.egraph.analysis.reads()
+    }
+
+    /// Whether the bytes of this stretch's constants give the same answers.
+    pub fn answers(&self, reads: &[Read]) -> bool {
+        let entry = |id: ConstId| self.graph.consts.get(*self.consts.get(id.as_u32() as usize)?);
+        reads.iter().all(|read| read.holds(&entry))
+    }
+
+    /// The chosen nodes as a recipe, in the order of the source where there is one.
+    pub fn recipe(&self, choice: &Choice) -> Recipe {
+        let mut writer = Writer { region: self, choice, recipe: Recipe::default(), classes: BTreeMap::new() };
+        let results = || self.nodes.iter().flat_map(|&id| &self.graph.node(id).outputs);
+        for class in results().filter_map(|&value| self.class(value)) {
+            if choice.nodes.contains_key(&class) {
+                writer.class(class);
             }
         }
-        let classes = emitter.classes;
-        self.name(out, built, &classes);
-        self.locate(out, &classes, first);
-        Ok(())
-    }
-
-    /// Hands names of values on.
-    fn name(&self, out: &mut Graph, built: &mut Built, classes: &BTreeMap<Id, Vec<ValueId>>) {
-        for &id in self.nodes {
-            for &value in &self.graph.node(id).outputs {
-                let Some(&class) = self.classes.get(&value) else { continue };
-                let Some([new]) = classes.get(&self.egraph.find(class)).map(Vec::as_slice) else { continue };
-                built.values[value] = Some(*new);
-                if out.value(*new).name.is_none() {
-                    out.set_name(*new, self.graph.value(value).name.clone());
-                }
-            }
-        }
-    }
-
-    /// Hands names of nodes on.
-    fn locate(&self, out: &mut Graph, classes: &BTreeMap<Id, Vec<ValueId>>, first: usize) {
-        let fresh: BTreeSet<NodeId> = out.order()[first..].iter().copied().collect();
-        let node_of = |out: &Graph, class: Id| match out.value(*classes.get(&class)?.first()?).def {
-            ValueDef::Result(node, _) if fresh.contains(&node) => Some(node),
+        let Writer { mut recipe, classes, .. } = writer;
+        let stands = |&value: &ValueId| match classes.get(&self.class(value)?)?[..] {
+            [source] => Some(source),
             _ => None,
         };
-        let mut carriers: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
-        for &id in self.nodes.iter().rev() {
-            let node = self.graph.node(id);
-            let own: BTreeSet<NodeId> =
-                node.outputs.iter().filter_map(|v| node_of(out, self.egraph.find(*self.classes.get(v)?))).collect();
-            // Users come later, so they have handed down theirs already.
-            let mut set = carriers.remove(&id).unwrap_or_default();
-            if !own.is_empty() {
-                set = own;
-            }
-            for producer in node.inputs.iter().flatten().filter_map(|&v| self.graph.producer(v)).map(|(p, _)| p) {
-                let entry = carriers.entry(producer).or_default();
-                entry.extend(&set);
-                while entry.len() > MAX_CARRIERS {
-                    entry.pop_last();
-                }
-            }
-            carriers.insert(id, set);
-        }
-        for &id in self.nodes {
-            for &carrier in carriers.get(&id).into_iter().flatten() {
-                if !matches!(self.graph.node(id).op, Op::Constant(_)) {
-                    out.add_loc(carrier, &self.graph.node(id).loc);
-                }
-            }
-        }
-        self.locate_rest(out, &fresh);
-    }
-
-    /// Nodes that stand for no source node alone take the names of their first user.
-    fn locate_rest(&self, out: &mut Graph, fresh: &BTreeSet<NodeId>) {
-        let mut user_loc: BTreeMap<NodeId, Loc> = BTreeMap::new();
-        let order: Vec<NodeId> = out.order().iter().rev().take(fresh.len()).copied().collect();
-        for id in order {
-            if out.node(id).loc.is_empty()
-                && let Some(loc) = user_loc.remove(&id)
-            {
-                out.add_loc(id, &loc);
-            }
-            let node = out.node(id);
-            for producer in node.inputs.iter().flatten().filter_map(|&v| out.producer(v)).map(|(p, _)| p) {
-                user_loc.insert(producer, node.loc.clone());
-            }
-        }
+        recipe.results = results().map(stands).collect();
+        recipe
     }
 }
 
-struct Emitter<'a, 'r> {
+struct Writer<'a, 'r> {
     region: &'a Region<'r>,
     choice: &'a Choice,
-    out: &'a mut Graph,
-    built: &'a mut Built,
-    classes: BTreeMap<Id, Vec<ValueId>>,
+    recipe: Recipe,
+    /// The results of what is written.
+    classes: BTreeMap<Id, Vec<Source>>,
 }
 
-impl Emitter<'_, '_> {
-    /// Adds what a class needs, operands first. An explicit stack: regions can be deep.
-    fn class(&mut self, class: Id) -> Result<(), RegionError> {
+impl Writer<'_, '_> {
+    /// Writes what a class needs, operands first. An explicit stack: regions can be deep.
+    fn class(&mut self, class: Id) {
         let mut stack = vec![class];
         while let Some(&top) = stack.last() {
-            if self.classes.contains_key(&top) {
-                stack.pop();
-                continue;
-            }
-            let Some(node) = self.choice.nodes.get(&top) else {
+            let Some(node) = self.choice.nodes.get(&top).filter(|_| !self.classes.contains_key(&top)) else {
                 stack.pop();
                 continue;
             };
-            let egraph = &self.region.egraph;
-            let children = node.children.iter().map(|&c| egraph.find(c));
+            let children = node.children.iter().map(|&c| self.region.egraph.find(c));
             let missing: Vec<Id> =
                 children.filter(|c| !self.classes.contains_key(c) && self.choice.nodes.contains_key(c)).collect();
             if missing.is_empty() {
-                let node = node.clone();
-                let values = self.node(&node)?;
-                self.classes.insert(top, values);
+                let results = self.node(top, node);
+                self.classes.insert(top, results);
                 stack.pop();
             } else {
                 stack.extend(missing.into_iter().rev());
             }
         }
-        Ok(())
     }
 
-    fn node(&mut self, node: &ENode) -> Result<Vec<ValueId>, RegionError> {
+    fn node(&mut self, class: Id, node: &ENode) -> Vec<Source> {
         let egraph = &self.region.egraph;
+        let results = |id: Id| self.classes.get(&egraph.find(id)).cloned().unwrap_or_default();
         match node.kind.name() {
-            "@attr" | "@none" | "@tuple" => Ok(Vec::new()),
-            "@const" => Ok(vec![self.constant(ConstId::from_u32(node.payload))]),
-            "@input" => Ok(self.built.values[ValueId::from_u32(node.payload)].into_iter().collect()),
+            "@attr" | "@none" | "@tuple" => Vec::new(),
+            "@const" => vec![self.constant(node.payload)],
+            "@input" => vec![Source::Input(node.payload)],
             // A choice that is made leaves nothing behind.
-            "@pick" => Ok(self.classes.get(&egraph.find(node.children[0])).cloned().unwrap_or_default()),
-            "@get" => {
-                let results = self.classes.get(&egraph.find(node.children[0])).cloned().unwrap_or_default();
-                Ok(results.get(node.payload as usize).copied().into_iter().collect())
-            }
+            "@pick" => results(node.children[0]),
+            "@get" => results(node.children[0]).get(node.payload as usize).copied().into_iter().collect(),
             _ => {
-                let Some(op) = op_of(egraph, node).cloned() else { return Ok(Vec::new()) };
-                let operand = |id: &Id| self.classes.get(&egraph.find(*id)).and_then(|v| v.first().copied());
-                let inputs: Vec<Option<ValueId>> = node.children[1..].iter().map(operand).collect();
-                let name = op.to_string();
-                self.out.add(op, &inputs, Loc::default()).map_err(|error| RegionError { op: name, error })
+                let Some(op) = op_of(egraph, node).cloned() else { return Vec::new() };
+                let operand = |id: &Id| results(*id).first().copied().unwrap_or(Source::Absent);
+                let inputs = node.children[1..].iter().map(operand).collect();
+                self.recipe.push(op, inputs, egraph[class].data.types.len())
             }
         }
     }
 
-    /// A constant, once in the whole graph, with the names of its source.
-    fn constant(&mut self, id: ConstId) -> ValueId {
-        if let Some(&value) = self.built.constants.get(&id) {
-            return value;
+    /// A constant of the stretch, or one that a rule made.
+    fn constant(&mut self, at: u32) -> Source {
+        if (at as usize) < self.region.consts.len() {
+            return Source::Const(at);
         }
-        let value = self.out.add_const(id, Loc::default());
-        self.built.constants.insert(id, value);
-        value
+        let made = self.region.egraph.analysis.made(ConstId::from_u32(at));
+        self.recipe.constant(made)
     }
 }

@@ -6,6 +6,8 @@ use egg::{
     Applier, Id, Language, Pattern, PatternAst, Rewrite, Runner, SimpleScheduler, StopReason, Subst, Symbol, Var,
 };
 
+use super::log::{Step, bindings};
+use super::reads::{Test, ask};
 use super::{EGraph, ENode, Known};
 use crate::exact::Exactness;
 use crate::ops::{Choice, Op, OpAttrs};
@@ -13,6 +15,7 @@ use crate::tensor::Tensor;
 use crate::types::TensorType;
 
 /// A rewrite rule.
+#[derive(Debug)]
 pub struct Rule {
     /// Unique name, kebab-case.
     pub name: &'static str,
@@ -33,7 +36,7 @@ pub struct Rule {
 }
 
 /// A named condition of a rule.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Condition {
     /// What must hold.
     pub name: &'static str,
@@ -79,10 +82,20 @@ impl<'a> Match<'a> {
         self.egraph[self.id(name)].data.fixed
     }
 
-    /// The bytes of a constant.
+    /// Whether a value is a constant and not only computed from some.
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.egraph[self.id(name)].data.constant.is_some()
+    }
+
+    /// The bytes of a constant. To ask one thing about a vector, [`Match::ask`] lets regions with other bytes share the answer.
     pub fn data(&self, name: &str) -> Option<&'a Tensor> {
-        let id = self.egraph[self.id(name)].data.constant?;
-        self.egraph.analysis.consts.get(id)?.data()
+        self.egraph.analysis.data(self.egraph[self.id(name)].data.constant?)
+    }
+
+    /// Whether something holds for the bytes of a small value that is computed from constants, and a number; `None` when it is
+    /// none.
+    pub fn ask(&self, name: &str, test: Test, number: f64) -> Option<bool> {
+        ask(self.egraph, self.id(name), test, number)
     }
 }
 
@@ -93,16 +106,30 @@ pub fn add_op(egraph: &mut EGraph, op: impl Into<Op>, operands: &[Id]) -> Option
     op.infer(&types).ok()?;
     let attr = egraph.analysis.intern(&op);
     let attr = egraph.add(ENode::attr(attr));
-    Some(egraph.add(ENode::op(&op, attr, operands)))
+    Some(add(egraph, ENode::op(&op, attr, operands)))
 }
 
 /// Adds a constant.
 pub fn add_const(egraph: &mut EGraph, tensor: Tensor) -> Id {
     let id = egraph.analysis.constant(tensor);
-    egraph.add(ENode::constant(id.as_u32()))
+    add(egraph, ENode::constant(id.as_u32()))
 }
 
-struct RuleApplier(&'static Rule);
+/// Adds an e-node, noting it for the log.
+fn add(egraph: &mut EGraph, node: ENode) -> Id {
+    let id = egraph.add(node.clone());
+    if egraph.analysis.log.is_some() {
+        egraph.analysis.adding.push((id, node));
+    }
+    id
+}
+
+struct RuleApplier {
+    rule: &'static Rule,
+    /// Which of its left sides.
+    left: usize,
+    pattern: PatternAst<ENode>,
+}
 
 impl Applier<ENode, Known> for RuleApplier {
     fn apply_one(
@@ -113,27 +140,44 @@ impl Applier<ENode, Known> for RuleApplier {
         _: Option<&PatternAst<ENode>>,
         name: Symbol,
     ) -> Vec<Id> {
-        egraph.analysis.rule = self.0.name;
+        egraph.analysis.rule = self.rule.name;
         let holds = {
             let matched = Match { egraph, subst };
-            self.0.conditions.iter().all(|c| (c.holds)(&matched))
+            self.rule.conditions.iter().all(|c| (c.holds)(&matched))
         };
         if !holds {
             return Vec::new();
         }
-        let Some(made) = (self.0.make)(egraph, subst) else { return Vec::new() };
+        egraph.analysis.adding.clear();
+        let Some(made) = (self.rule.make)(egraph, subst) else { return Vec::new() };
         let (from, to) = (&egraph[class].data, &egraph[made].data);
         if from.types != to.types {
             let what = format!("makes {:?} of {:?}", to.types, from.types);
-            egraph.analysis.bugs.push(super::RuleBug { rule: self.0.name, what });
+            egraph.analysis.bugs.push(super::RuleBug { rule: self.rule.name, what });
             return Vec::new();
         }
         if joins_alternatives(egraph, class, made) {
             let what = "unites a choice with an alternative".to_owned();
-            egraph.analysis.bugs.push(super::RuleBug { rule: self.0.name, what });
+            egraph.analysis.bugs.push(super::RuleBug { rule: self.rule.name, what });
             return Vec::new();
         }
-        if egraph.union_trusted(class, made, name) { vec![class] } else { Vec::new() }
+        let known = egraph.analysis.bugs.len();
+        if !egraph.union_trusted(class, made, name) {
+            return Vec::new();
+        }
+        if egraph.analysis.bugs.len() == known {
+            self.log(egraph, class, made, subst);
+        }
+        vec![class]
+    }
+}
+
+impl RuleApplier {
+    fn log(&self, egraph: &mut EGraph, class: Id, made: Id, subst: &Subst) {
+        let Some(log) = &mut egraph.analysis.log else { return };
+        let added = std::mem::take(&mut egraph.analysis.adding);
+        let bindings = bindings(&self.pattern, subst);
+        log.push(Step { rule: self.rule, left: self.left, class, bindings, added, made });
     }
 }
 
@@ -192,7 +236,8 @@ pub fn saturate(egraph: EGraph, rules: &[&'static Rule], iterations: usize, node
 fn rewrites(rule: &'static Rule) -> Vec<Rewrite<ENode, Known>> {
     let build = |(index, left): (usize, &&str)| {
         let pattern: Pattern<ENode> = left.parse().expect("left sides are patterns");
-        Rewrite::new(format!("{}/{index}", rule.name), pattern, RuleApplier(rule)).expect("no variables on the right")
+        let applier = RuleApplier { rule, left: index, pattern: pattern.ast.clone() };
+        Rewrite::new(format!("{}/{index}", rule.name), pattern, applier).expect("no variables on the right")
     };
     rule.left.iter().enumerate().map(build).collect()
 }

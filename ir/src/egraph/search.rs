@@ -6,7 +6,7 @@
 use super::extract::{Found, Table};
 
 /// Ways that completions may look at, over all steps: bounds the time on large regions, the same on every machine.
-const LIMIT: usize = 4_000_000;
+pub(super) const LIMIT: usize = 4_000_000;
 
 /// The choice of least weight when every use counts anew. It has no cycle, whatever the e-graph has.
 pub(super) fn as_tree(table: &Table, root: usize) -> Option<Found> {
@@ -41,12 +41,42 @@ fn step(table: &Table, root: usize, found: &Found, left: &mut usize) -> Option<F
 }
 
 /// The choice with another way of a class.
-fn complete(table: &Table, found: &Found, class: usize, way: usize, left: &mut usize) -> Option<Vec<Option<usize>>> {
+pub(super) fn complete(
+    table: &Table,
+    found: &Found,
+    class: usize,
+    way: usize,
+    left: &mut usize,
+) -> Option<Vec<Option<usize>>> {
     let mut chosen = found.chosen.clone();
     chosen[class] = Some(way);
     let missing = |c: &usize| chosen[*c].is_none();
     let wanted: Vec<usize> = table.ways[way].children.iter().copied().filter(missing).collect();
-    settle(table, chosen, &wanted, left)
+    let mut chosen = settle(table, chosen, &wanted, left)?;
+    follow(table, found, class, &mut chosen, left)?;
+    Some(chosen)
+}
+
+/// Lets other classes use what a step brought in, where that makes them cheaper by themselves: several operators that one
+/// larger one replaces pay together or not at all.
+fn follow(table: &Table, found: &Found, class: usize, chosen: &mut [Option<usize>], left: &mut usize) -> Option<()> {
+    let fresh: Vec<usize> = (0..chosen.len()).filter(|&c| chosen[c].is_some() && found.chosen[c].is_none()).collect();
+    for &new in &fresh {
+        for &user in table.parents[new].iter().filter(|&&user| user != class) {
+            let Some(now) = found.chosen[user] else { continue };
+            let (start, end) = table.range[user];
+            *left = left.checked_sub(end - start)?;
+            let uses = |at: &usize| {
+                let children = &table.ways[*at].children;
+                children.contains(&new) && children.iter().all(|&child| chosen[child].is_some())
+            };
+            let cheapest = (start..end).filter(uses).min_by_key(|&at| table.ways[at].weight);
+            if let Some(at) = cheapest.filter(|&at| table.ways[at].weight < table.ways[now].weight) {
+                chosen[user] = Some(at);
+            }
+        }
+    }
+    Some(())
 }
 
 /// Chooses for the classes that are wanted and for all that they need.

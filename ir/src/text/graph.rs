@@ -21,7 +21,7 @@ use std::fmt;
 use super::common::{parse_float, parse_loc, parse_op_attrs, parse_schedule, parse_type, print_op, print_schedule};
 use super::lex::{Cursor, Parsed, Token};
 use crate::extent::DimRange;
-use crate::graph::{Append, ConstEntry, Graph, State, ValueId};
+use crate::graph::{Append, ConstEntry, Graph, Node, State, ValueId};
 use crate::loc::Loc;
 use crate::minifloat::Minifloat;
 use crate::ops::Op;
@@ -50,28 +50,11 @@ pub fn print_graph(graph: &Graph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  input %{} {name:?} : {}", number(&mut numbers, input), value.ty)?;
     }
     for (_, node) in graph.nodes() {
-        let operands: Vec<String> = node
-            .inputs
-            .iter()
-            .map(|v| v.map_or_else(|| "_".to_owned(), |v| numbers.get(&v).map_or("%?".to_owned(), |n| format!("%{n}"))))
-            .collect();
+        for &output in &node.outputs {
+            number(&mut numbers, output);
+        }
         f.write_str("  ")?;
-        for (index, &output) in node.outputs.iter().enumerate() {
-            write!(f, "{}%{}", if index == 0 { "" } else { ", " }, number(&mut numbers, output))?;
-        }
-        f.write_str(" = ")?;
-        match &node.op {
-            Op::Constant(constant) => print_const(f, &graph.consts[constant.id])?,
-            op => print_op(f, op, &operands)?,
-        }
-        for (index, &output) in node.outputs.iter().enumerate() {
-            write!(f, "{}{}", if index == 0 { " : " } else { ", " }, graph.ty(output))?;
-        }
-        print_names(f, graph, &node.outputs)?;
-        print_schedule(f, node.schedule.as_ref())?;
-        if !node.loc.is_empty() {
-            write!(f, " {}", node.loc)?;
-        }
+        print_node(graph, node, &numbers, f)?;
         f.write_str("\n")?;
     }
     for output in graph.outputs() {
@@ -83,6 +66,32 @@ pub fn print_graph(graph: &Graph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\n")?;
     }
     f.write_str("}\n")
+}
+
+/// The line of a node, its values by number: `%4 = add %3, %2 : f32[1,seq,4] loc("Add_1")`.
+///
+/// # Errors
+/// Those of the formatter.
+pub fn print_node(
+    graph: &Graph,
+    node: &Node,
+    numbers: &BTreeMap<ValueId, usize>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let name = |v: &ValueId| numbers.get(v).map_or("%?".to_owned(), |n| format!("%{n}"));
+    let operands: Vec<String> = node.inputs.iter().map(|v| v.as_ref().map_or_else(|| "_".to_owned(), name)).collect();
+    let results: Vec<String> = node.outputs.iter().map(name).collect();
+    write!(f, "{} = ", results.join(", "))?;
+    match &node.op {
+        Op::Constant(constant) => print_const(f, &graph.consts[constant.id])?,
+        op => print_op(f, op, &operands)?,
+    }
+    for (index, &output) in node.outputs.iter().enumerate() {
+        write!(f, "{}{}", if index == 0 { " : " } else { ", " }, graph.ty(output))?;
+    }
+    print_names(f, graph, &node.outputs)?;
+    print_schedule(f, node.schedule.as_ref())?;
+    if node.loc.is_empty() { Ok(()) } else { write!(f, " {}", node.loc) }
 }
 
 /// `state 0 -> 1 append(axis=1, cap=32)`.
@@ -128,10 +137,22 @@ fn print_names(f: &mut fmt::Formatter<'_>, graph: &Graph, outputs: &[ValueId]) -
     f.write_str(")")
 }
 
-fn print_const(f: &mut fmt::Formatter<'_>, entry: &ConstEntry) -> fmt::Result {
+/// `const "" [0.5]`, or `weight "w" "0123..ef"` for more elements than fit a line.
+///
+/// # Errors
+/// Those of the formatter.
+pub fn print_const(f: &mut fmt::Formatter<'_>, entry: &ConstEntry) -> fmt::Result {
     match entry.data().filter(|data| data.elems() <= INLINE_ELEMS).and_then(inline_values) {
         Some(values) => write!(f, "const {:?} [{}]", &*entry.name, values.join(", ")),
         None => write!(f, "weight {:?} {:?}", &*entry.name, entry.digest().to_string()),
+    }
+}
+
+/// A constant for readers: its elements where they are few, otherwise its name.
+pub fn brief_const(entry: &ConstEntry) -> String {
+    match entry.data().filter(|data| data.elems() <= INLINE_ELEMS).and_then(inline_values) {
+        Some(values) => format!("const {:?} [{}]", &*entry.name, values.join(", ")),
+        None => format!("weight {:?}", &*entry.name),
     }
 }
 
@@ -277,7 +298,11 @@ pub fn parse_state(cursor: &mut Cursor) -> Parsed<State> {
     Ok(State { input, output, append })
 }
 
-fn percent(cursor: &mut Cursor) -> Parsed<String> {
+/// `%3`, without its sign.
+///
+/// # Errors
+/// [`super::ParseError`] for anything else.
+pub fn percent(cursor: &mut Cursor) -> Parsed<String> {
     match cursor.peek().clone() {
         Token::Percent(number) => {
             cursor.bump();
@@ -387,7 +412,11 @@ fn parse_result_names(cursor: &mut Cursor, graph: &mut Graph, outputs: &[ValueId
     Ok(())
 }
 
-fn parse_const(cursor: &mut Cursor, word: &str) -> Parsed<ConstEntry> {
+/// What [`print_const`] writes, its first word having been read, and its type.
+///
+/// # Errors
+/// [`super::ParseError`] for another form.
+pub fn parse_const(cursor: &mut Cursor, word: &str) -> Parsed<ConstEntry> {
     let name = cursor.string("the constant's name")?;
     let start = cursor.pos();
     let digest = if word == "weight" { Some(cursor.string("its digest in quotes")?) } else { None };

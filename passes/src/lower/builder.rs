@@ -175,6 +175,9 @@ impl<'a> Lowering<'a> {
         }
         let Some(offsets) = concat_offsets(self.graph, node).filter(|_| self.options.concat_in_place) else { return };
         let result = node.outputs[0];
+        if self.order.apart.contains(&result) {
+            return;
+        }
         let free = |me: &Self, v: ValueId| me.wishes[v].is_none() && me.is_made(v);
         let parts: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
         if !parts.iter().any(|&v| free(self, v)) {

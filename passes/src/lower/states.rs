@@ -25,6 +25,8 @@ pub(super) enum StatePlan {
 pub(super) struct Order {
     pub(super) nodes: Vec<NodeId>,
     pub(super) states: Vec<StatePlan>,
+    /// Results of concatenations whose parts are not made in place: what makes them reads what the result overwrites.
+    pub(super) apart: BTreeSet<ValueId>,
     pub(super) notes: Vec<String>,
 }
 
@@ -35,14 +37,23 @@ pub(super) struct Order {
 pub(super) fn plan_states(graph: &Graph) -> Result<Order, LowerError> {
     let mut edges: BTreeSet<(NodeId, NodeId)> = BTreeSet::new();
     let mut nodes = graph.order().to_vec();
-    let (mut states, mut notes) = (Vec::new(), Vec::new());
+    let (mut states, mut apart, mut notes) = (Vec::new(), BTreeSet::new(), Vec::new());
     for state in &graph.states {
         if let Some(append) = state.append {
             check_append(graph, state, append)?;
             states.push(StatePlan::Appended(append));
             continue;
         }
-        let plan = try_direct(graph, state, &mut edges, &mut nodes);
+        let mut plan = try_direct(graph, state, &apart, &mut edges, &mut nodes);
+        let output = graph.outputs()[state.output].value;
+        if plan == StatePlan::Copied && graph.producer(output).is_some_and(|(_, n)| matches!(n.op, Op::Concat(_))) {
+            // Its parts are copied to their places then, which costs no more than copying all of it.
+            apart.insert(output);
+            plan = try_direct(graph, state, &apart, &mut edges, &mut nodes);
+            if plan == StatePlan::Copied {
+                apart.remove(&output);
+            }
+        }
         if plan == StatePlan::Copied {
             let output = &graph.outputs()[state.output];
             let loc = graph.producer(output.value).map(|(_, node)| node.loc.to_string()).unwrap_or_default();
@@ -53,7 +64,7 @@ pub(super) fn plan_states(graph: &Graph) -> Result<Order, LowerError> {
         }
         states.push(plan);
     }
-    Ok(Order { nodes, states, notes })
+    Ok(Order { nodes, states, apart, notes })
 }
 
 fn check_append(graph: &Graph, state: &State, append: Append) -> Result<(), LowerError> {
@@ -92,6 +103,7 @@ fn check_append(graph: &Graph, state: &State, append: Append) -> Result<(), Lowe
 fn try_direct(
     graph: &Graph,
     state: &State,
+    apart: &BTreeSet<ValueId>,
     edges: &mut BTreeSet<(NodeId, NodeId)>,
     nodes: &mut Vec<NodeId>,
 ) -> StatePlan {
@@ -99,7 +111,7 @@ fn try_direct(
     if input == output {
         return StatePlan::Direct;
     }
-    let Some(writers) = writers(graph, output) else { return StatePlan::Copied };
+    let Some(writers) = writers(graph, output, apart) else { return StatePlan::Copied };
     let readers = readers(graph, input);
     // A view of the old state that leaves as an output would change under the caller's eyes.
     let escapes = graph.outputs().iter().any(|o| o.value != output && readers.values.contains(&o.value));
@@ -130,7 +142,7 @@ fn writes_over(graph: &Graph, node: NodeId, output: ValueId, readers: &Readers) 
 }
 
 /// The nodes that write the bytes of a value, if lowering makes it where it is told to.
-fn writers(graph: &Graph, value: ValueId) -> Option<BTreeSet<NodeId>> {
+fn writers(graph: &Graph, value: ValueId, apart: &BTreeSet<ValueId>) -> Option<BTreeSet<NodeId>> {
     let mut found = BTreeSet::new();
     let mut work = vec![value];
     while let Some(value) = work.pop() {
@@ -142,7 +154,7 @@ fn writers(graph: &Graph, value: ValueId) -> Option<BTreeSet<NodeId>> {
         found.insert(id);
         if alias_offsets(graph, node).is_some() {
             work.extend(node.inputs.iter().flatten().take(1));
-        } else if concat_offsets(graph, node).is_some() {
+        } else if !apart.contains(&value) && concat_offsets(graph, node).is_some() {
             for &part in node.inputs.iter().flatten() {
                 let made = graph.producer(part).is_some_and(|(_, n)| !matches!(n.op, Op::Constant(_)));
                 if made {

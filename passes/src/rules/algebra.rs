@@ -4,6 +4,7 @@ use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_op};
 use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{BinaryFn, Op, Reduce, ReduceFn, UnaryFn};
+use adze_ir::tensor::Tensor;
 use egg::{Id, Subst};
 
 use super::support::{all_normal, binary, broadcasts_to, float, id, numbers, op, scalar, ty};
@@ -142,6 +143,22 @@ pub(super) const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "mean-of-squares",
+        left: &["(reduce ?r (mul ?m ?x ?x))"],
+        right: "(mul (reduce{sum_square} ?x) 1/n)",
+        conditions: &[Condition { name: "a mean of a known number of floats", holds: counted_mean }],
+        exactness: Exactness::Norm(NORM_LINEAR),
+        sound: "the definition, without rounding the squares",
+        helps: "the squares are never stored",
+        make: |g, s| {
+            let (Op::Reduce(reduce), x) = (op(g, s, "r"), id(g, s, "x")) else { return None };
+            let share = 1.0 / count(&reduce, &ty(g, x)?.shape)? as f64;
+            let sum = add_op(g, Reduce { function: ReduceFn::SumSquare, ..reduce }, &[x])?;
+            let share = scalar(g, x, share)?;
+            binary(g, BinaryFn::Mul, sum, share)
+        },
+    },
+    Rule {
         name: "reduce-of-reduce",
         left: &["(reduce ?r (reduce ?q ?x))"],
         right: "(reduce{axes of both} ?x)",
@@ -204,9 +221,12 @@ fn finite_sum(m: &Match<'_>) -> bool {
 }
 
 fn reciprocal_normal(m: &Match<'_>) -> bool {
-    let (Some(values), Some(ty)) = (numbers(m, "c"), m.ty("c")) else { return false };
-    let reciprocals: Vec<f64> = values.iter().map(|v| 1.0 / v).collect();
-    ty.dtype.is_float() && all_normal(ty.dtype, &values) && all_normal(ty.dtype, &reciprocals)
+    let normal = |data: &Tensor, _: f64| {
+        let values = data.to_f64();
+        let reciprocals: Vec<f64> = values.iter().map(|v| 1.0 / v).collect();
+        all_normal(data.dtype(), &values) && all_normal(data.dtype(), &reciprocals)
+    };
+    float(m, "c") && m.ask("c", normal, 0.0) == Some(true)
 }
 
 fn smaller_factor(m: &Match<'_>) -> bool {
@@ -233,6 +253,11 @@ fn not_negative(egraph: &EGraph, id: Id) -> bool {
 /// The product of the extents along the axes that are reduced.
 fn count(reduce: &Reduce, shape: &[Extent]) -> Option<i64> {
     Extent::product(reduce.axes.iter().map(|&axis| &shape[axis])).as_const()
+}
+
+fn counted_mean(m: &Match<'_>) -> bool {
+    let (Op::Reduce(reduce), Some(x)) = (m.op("r"), m.ty("x")) else { return false };
+    reduces(m, "r", ReduceFn::Mean) && float(m, "x") && count(reduce, &x.shape).is_some_and(|n| n > 0)
 }
 
 fn divides_by_count(m: &Match<'_>) -> bool {

@@ -5,6 +5,7 @@ use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_op};
 use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{BinaryFn, Gemm, Op, Unary, UnaryFn};
+use adze_ir::tensor::Tensor;
 use egg::{Id, Subst};
 
 use super::support::{along_axis, binary, find, finite, float, id, op, reshape, scalar, vector};
@@ -101,12 +102,13 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn bn_finite(m: &Match<'_>) -> bool {
-    ["scale", "bias", "mean", "var"].iter().all(|name| m.data(name).is_some() && finite(m, name))
+    ["scale", "bias", "mean", "var"].iter().all(|name| m.is_constant(name) && finite(m, name))
 }
 
 fn bn_positive(m: &Match<'_>) -> bool {
     let Op::BatchNorm(op) = m.op("n") else { return false };
-    m.data("var").is_some_and(|var| var.to_f64().iter().all(|v| v + op.epsilon.get() > 0.0))
+    let positive = |var: &Tensor, epsilon: f64| var.to_f64().iter().all(|v| v + epsilon > 0.0);
+    m.ask("var", positive, op.epsilon.get()) == Some(true)
 }
 
 fn fixed_or_absent(m: &Match<'_>, name: &str) -> bool {

@@ -5,6 +5,7 @@ mod algebra;
 mod attention;
 mod conv;
 mod linear;
+pub(crate) mod merge;
 mod movement;
 mod norm;
 mod operand;
@@ -13,6 +14,7 @@ mod pool;
 mod quantized;
 mod reshape;
 mod slice;
+pub(crate) mod stack;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -113,9 +115,22 @@ pub fn integer_rules() -> Vec<&'static Rule> {
     of_pass("integers")
 }
 
+/// What takes batch normalisation, scales and biases into weights: a compiler without an e-graph does that too.
+const CANONICAL: [&str; 5] =
+    ["batch-norm-as-scale-and-bias", "bias-into-conv", "bias-into-gemm", "scale-into-conv", "scale-into-matmul"];
+
+/// The rules that [`Optimizer::Canonical`](crate::pass::Optimizer::Canonical) runs.
+pub(crate) fn canonical() -> Vec<&'static Rule> {
+    rules().into_iter().filter(|rule| CANONICAL.contains(&rule.name)).collect()
+}
+
+/// The rules of a pass in the order they are documented.
+pub(crate) fn in_order(pass: &str) -> Vec<&'static Rule> {
+    FAMILIES.iter().filter(|family| family.pass == pass).flat_map(|family| family.rules).collect()
+}
+
 fn of_pass(pass: &str) -> Vec<&'static Rule> {
-    let mut rules: Vec<&'static Rule> =
-        FAMILIES.iter().filter(|family| family.pass == pass).flat_map(|family| family.rules).collect();
+    let mut rules = in_order(pass);
     rules.sort_by_key(|rule| rule.name);
     rules
 }

@@ -1,17 +1,13 @@
 //! What rules have in common: readings of matches, small builders.
 
 use adze_ir::attrs::F64;
+pub(super) use adze_ir::egraph::value;
 use adze_ir::egraph::{EGraph, Match, add_const, add_op};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{Binary, BinaryFn, Op, Reshape, Transpose};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 use egg::{Id, Subst};
-
-/// Constants whose values conditions read: vectors, not weights.
-const READ_BYTES: i64 = 1 << 18;
-/// Operators between a value that conditions read and its constants.
-const READ_DEPTH: usize = 8;
 
 /// Adds a binary operator.
 pub(super) fn binary(egraph: &mut EGraph, function: BinaryFn, a: Id, b: Id) -> Option<Id> {
@@ -47,30 +43,6 @@ pub(super) fn find(egraph: &EGraph, subst: &Subst, name: &str) -> Option<Id> {
     Match { egraph, subst }.find(name)
 }
 
-/// The value of a class that is computed from constants, when it and all that it is computed from is small.
-pub(super) fn value(egraph: &EGraph, id: Id) -> Option<Tensor> {
-    evaluate(egraph, id, READ_DEPTH)
-}
-
-fn evaluate(egraph: &EGraph, id: Id, depth: usize) -> Option<Tensor> {
-    let facts = &egraph[id].data;
-    let bytes = facts.ty()?.bytes().as_const()?;
-    if !facts.fixed || bytes > READ_BYTES {
-        return None;
-    }
-    if let Some(constant) = facts.constant {
-        return egraph.analysis.consts.get(constant)?.data().cloned();
-    }
-    let depth = depth.checked_sub(1)?;
-    egraph[id].nodes.iter().find_map(|node| {
-        let op = egraph.analysis.op(egraph[*node.children.first()?].data.attr?);
-        let operands: Option<Vec<Tensor>> = node.children[1..].iter().map(|&c| evaluate(egraph, c, depth)).collect();
-        let operands = operands?;
-        let operands: Vec<Option<&Tensor>> = operands.iter().map(Some).collect();
-        op.eval(&operands, &|_| None).ok()?.pop()
-    })
-}
-
 /// The elements of a small value that is computed from constants.
 pub(super) fn numbers(m: &Match<'_>, name: &str) -> Option<Vec<f64>> {
     Some(value(m.egraph, m.id(name))?.to_f64())
@@ -81,9 +53,13 @@ pub(super) fn number(m: &Match<'_>, name: &str) -> Option<f64> {
     if !float(m, name) {
         return None;
     }
-    let values = numbers(m, name)?;
-    let first = *values.first()?;
-    values.iter().all(|v| *v == first).then_some(first)
+    let alike = |data: &Tensor, _: f64| {
+        let values = data.to_f64();
+        values.first().is_some_and(|first| values.iter().all(|v| v == first))
+    };
+    // Vectors that differ in this only need not be the same.
+    m.ask(name, alike, 0.0).filter(|alike| *alike)?;
+    numbers(m, name)?.first().copied()
 }
 
 /// Whether a constant is this one number, in the dtype's precision.
@@ -100,7 +76,7 @@ pub(super) fn near(found: F64, wanted: f64) -> bool {
 
 /// Whether all elements of a small value that is computed from constants are finite.
 pub(super) fn finite(m: &Match<'_>, name: &str) -> bool {
-    numbers(m, name).is_some_and(|values| values.iter().all(|v| v.is_finite()))
+    m.ask(name, |data, _| data.to_f64().iter().all(|v| v.is_finite()), 0.0) == Some(true)
 }
 
 /// Whether all numbers are normal in a dtype: neither zero nor so small or large that digits are lost.

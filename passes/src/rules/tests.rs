@@ -15,7 +15,7 @@ use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 use egg::{Id, Pattern, Searcher};
 
-use super::{FAMILIES, integer_rules, of_pass, rules};
+use super::{FAMILIES, integer_rules, merge, of_pass, rules};
 use cases::{Case, Expect, cases};
 
 mod cases;
@@ -63,7 +63,7 @@ fn node_value(
     Ok(match node.kind.name() {
         "@attr" | "@tuple" => None,
         "@none" => Some(Vec::new()),
-        "@const" => egraph.analysis.consts[ConstId::from_u32(node.payload)].data().map(|data| vec![data.clone()]),
+        "@const" => egraph.analysis.data(ConstId::from_u32(node.payload)).map(|data| vec![data.clone()]),
         "@input" => inputs.get(&node.payload).map(|value| vec![value.clone()]),
         "@get" => of(&node.children[0]).and_then(|v| v.get(node.payload as usize).cloned()).map(|v| vec![v]),
         _ => {
@@ -104,7 +104,10 @@ fn disagreement(egraph: &EGraph, inputs: &BTreeMap<u32, Tensor>, exactness: Exac
 /// Random operands. Special numbers are for rules that are exact.
 fn inputs(graph: &Graph, special: bool, random: &mut fastrand::Rng) -> BTreeMap<u32, Tensor> {
     let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, f64::from(f32::MIN_POSITIVE)];
-    let mut tensor = |value: &ValueId| {
+    let nodes: Vec<_> = graph.order().to_vec();
+    let outputs: Vec<ValueId> = graph.outputs().iter().map(|o| o.value).collect();
+    let region = Region::new(graph, &nodes, &outputs);
+    let mut tensor = |(at, value): (u32, &ValueId)| {
         let ty = graph.ty(*value);
         let shape = ty.fixed_shape().unwrap();
         let count = 0..shape.iter().product::<usize>();
@@ -113,21 +116,24 @@ fn inputs(graph: &Graph, special: bool, random: &mut fastrand::Rng) -> BTreeMap<
             let narrow = ty.dtype.bits() <= 8;
             let range = if narrow { i32::try_from(lo).unwrap()..=i32::try_from(hi).unwrap() } else { -2..=5 };
             let values = count.map(|_| i128::from(random.i32(range.clone())));
-            return (value.as_u32(), Tensor::from_ints(ty.dtype, &shape, &values.collect::<Vec<_>>()));
+            return (at, Tensor::from_ints(ty.dtype, &shape, &values.collect::<Vec<_>>()));
         }
         let mut number =
             || if special && random.u8(..4) == 0 { odd[random.usize(..odd.len())] } else { random.f64() * 8.0 - 4.0 };
         let values: Vec<f64> = count.map(|_| number()).collect();
-        (value.as_u32(), Tensor::from_f64(ty.dtype, &shape, &values))
+        (at, Tensor::from_f64(ty.dtype, &shape, &values))
     };
-    graph.inputs().iter().map(&mut tensor).collect()
+    (0..).zip(region.inputs()).map(&mut tensor).collect()
 }
 
 fn saturated(graph: &Graph, rules: &[&'static Rule]) -> (EGraph, RuleStats, usize) {
     let nodes: Vec<_> = graph.order().to_vec();
     let outputs: Vec<ValueId> = graph.outputs().iter().map(|o| o.value).collect();
-    let mut region = Region::new(graph, &nodes, &outputs, graph.consts.clone());
+    let mut region = Region::new(graph, &nodes, &outputs);
     let source = region.egraph.total_size();
+    if rules.len() > 1 {
+        merge::offer(&mut region.egraph, &PlainMachine);
+    }
     let (egraph, stats) = saturate(std::mem::take(&mut region.egraph), rules, 8, 10_000);
     (egraph, stats, source)
 }

@@ -191,6 +191,13 @@ pub fn layers() -> Vec<Layer> {
         matmul(128, 64, 128, true).dynamic(),
         matmul(128, 128, 64, false).dynamic(),
         matmul(1, 64, 128, true).dynamic(),
+        // Columns and channels that fill no vector.
+        matmul(128, 64, 10, false),
+        matmul(128, 64, 10, false).dynamic(),
+        matmul(49, 32, 23, false).dynamic(),
+        conv("depthwise", [18, 18, 28], 3, 1, 18),
+        conv("depthwise", [30, 30, 28], 3, 1, 30),
+        conv("project", [96, 14, 28], 1, 1, 1),
     ]
 }
 

@@ -1,11 +1,22 @@
 //! Sophgo BM1684X: a neural processor of 64 lanes with a compute unit and a copy engine, each fed by a stream of commands.
 //!
+//! ```text
+//! Graph → steps on buffers (lower) → places, order, waits (plan) → commands (isa) → streams, .bmodel (program, bmodel)
+//! ```
+//!
 //! [`isa`] has the commands as data, bytes and text; [`operands`] says what each reads and writes; [`sim`] runs decoded
-//! streams. See `docs/targets/bm1684x.md`.
+//! streams and [`hazard`] proves that no two commands race; [`cost`] estimates cycles. See `docs/targets/bm1684x.md`.
 
 pub mod bmodel;
+pub mod cost;
+pub mod hazard;
 pub mod isa;
+pub mod lower;
 pub mod machine;
 pub mod operands;
+pub mod plan;
+pub mod program;
 pub mod sim;
 pub mod view;
+
+pub use program::{CompileError, Program, RunError};

@@ -214,6 +214,15 @@ const CPUS: &[(&str, &str)] = &[
 ];
 
 impl Machine {
+    /// Whether an instruction reads or writes only the first lanes of a vector, of words at least.
+    pub fn has_masks(&self) -> bool {
+        match self.arch {
+            Arch::X86_64 => self.vector_bytes > 16,
+            Arch::Riscv64 => self.vector_bytes > 0,
+            Arch::Aarch64 | Arch::C99 => false,
+        }
+    }
+
     /// Names that [`Machine::from_name`] accepts, without aliases.
     pub const NAMES: &'static [&'static str] = &[
         "x86_64-v2",

@@ -147,8 +147,8 @@ impl Draft {
 
 impl Propose for CpuModel {
     fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
-        if matches!(op, Op::Constant(_) | Op::Reshape(_)) {
-            // Data, and another name for data.
+        if matches!(op, Op::Constant(_)) || names_bytes(op, facts) {
+            // Data, and other names for data.
             return vec![Proposal::default()];
         }
         let given = |(index, ty): (usize, &Option<&TensorType>)| ty.map(|ty| (ty.clone(), facts.is_fixed(index)));
@@ -200,6 +200,33 @@ fn operands(op: &Op, facts: &OpFacts<'_>) -> Option<(Vec<Option<Operand>>, Vec<O
     Some((inputs?, outputs?))
 }
 
+/// Whether results are pieces of the operand as it lies, so that lowering gives them no kernel. Images are not counted: they
+/// will lie channels last around convolutions.
+fn names_bytes(op: &Op, facts: &OpFacts<'_>) -> bool {
+    if matches!(op, Op::Reshape(_)) {
+        return true;
+    }
+    let Some(Some(source)) = facts.inputs.first() else { return false };
+    let plain = source.layout.is_plain() && facts.outputs.iter().all(|ty| ty.layout.is_plain());
+    if !plain || source.dtype.bits() < 8 {
+        return false;
+    }
+    let matters = |axis: &usize| source.shape[*axis] != Extent::ONE;
+    let outermost = |axis: usize| source.rank() <= 3 && !(0..axis).any(|before| matters(&before));
+    match op {
+        Op::Transpose(op) => op.perm.iter().copied().filter(matters).is_sorted(),
+        Op::Split(op) => outermost(op.axis),
+        Op::Slice(op) => {
+            let [result] = facts.outputs else { return false };
+            let mut cut = op.axes.iter().filter(|&&axis| result.shape[axis] != source.shape[axis]);
+            op.steps.iter().all(|&step| step == 1)
+                && cut.next().is_none_or(|&axis| outermost(axis))
+                && cut.next().is_none()
+        }
+        _ => false,
+    }
+}
+
 /// Fewer channels are read where they lie, as layouts are assigned.
 const MIN_CHANNELS: i64 = 8;
 
@@ -224,7 +251,7 @@ fn operand(ty: &TensorType, layout: Option<Layout>, fixed: bool) -> Option<Opera
 
 #[cfg(test)]
 mod tests {
-    use adze_ir::ops::{Conv, ConvTranspose, MatMul, Softmax, Unary, UnaryFn};
+    use adze_ir::ops::{Conv, ConvTranspose, MatMul, Slice, Softmax, Transpose, Unary, UnaryFn};
     use adze_ir::propose::CostModel;
     use adze_ir::types::DType;
 
@@ -288,6 +315,22 @@ mod tests {
             assert!(model.cost(op, facts).is_some(), "a constant kernel");
             assert_eq!(model.propose(op, &OpFacts { fixed: &[], ..*facts }), Vec::new(), "a computed one");
         });
+    }
+
+    #[test]
+    fn pieces_of_rows_are_free() {
+        let slice = |axis: usize, step: i64| Slice {
+            axes: vec![axis],
+            starts: vec![Extent::from(1)],
+            sizes: vec![Extent::from(2)],
+            steps: vec![step],
+        };
+        let x: [&[usize]; 1] = [&[1, 8, 6]];
+        assert_eq!(cycles("x86_64-v3", slice(1, 1), &x), 0);
+        assert!(cycles("x86_64-v3", slice(1, 2), &x) > 0);
+        assert!(cycles("x86_64-v3", slice(2, 1), &x) > 0);
+        assert_eq!(cycles("x86_64-v3", Transpose { perm: vec![1, 0, 2] }, &x), 0);
+        assert!(cycles("x86_64-v3", Transpose { perm: vec![0, 2, 1] }, &x) > 0);
     }
 
     fn matmul() -> MatMul {

@@ -84,6 +84,9 @@ impl Counter<'_> {
             match stmt {
                 Stmt::Let { result, op } => work.add(self.op(*result, op), 1),
                 Stmt::Store { value, .. } => work.moved_bytes += u64::from(self.kernel.values[*value].bits() / 8),
+                Stmt::StoreFirst { count, value, .. } => {
+                    work.moved_bytes += u64::from(u32::from(*count) * self.kernel.values[*value].elem.bytes());
+                }
                 Stmt::Bind { sym, value } => self.bind(sym, *value),
                 Stmt::For(f) => work.add(self.for_loop(f), 1),
                 Stmt::If { cond, then, other, .. } => work.add(self.branch(cond, then, other), 1),
@@ -165,6 +168,10 @@ impl Counter<'_> {
         let count = match op {
             Op::Load(_) => {
                 work.moved_bytes = u64::from(ty.bits() / 8);
+                0
+            }
+            Op::LoadFirst(_, first) => {
+                work.moved_bytes = u64::from(u32::from(*first) * ty.elem.bytes());
                 0
             }
             Op::Fma(..) | Op::MulAdd(..) => 2 * lanes,
@@ -255,6 +262,9 @@ impl Spans<'_> {
                     self.access(addr, self.counter.kernel.values[*result].lanes);
                 }
                 Stmt::Store { addr, value } => self.access(addr, self.counter.kernel.values[*value].lanes),
+                Stmt::Let { op: Op::LoadFirst(addr, count), .. } | Stmt::StoreFirst { addr, count, .. } => {
+                    self.access(addr, *count);
+                }
                 Stmt::Bind { sym, value } => self.counter.bind(sym, *value),
                 Stmt::For(f) => self.for_loop(f),
                 Stmt::If { cond, then, other, .. } => {

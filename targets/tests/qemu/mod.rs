@@ -1,7 +1,8 @@
-//! Runs kernels under user-mode qemu: a static ELF file of our own, without libc or linker.
+//! Runs kernels under user-mode qemu, those of this machine without it: a static ELF file of our own, without libc or linker.
 //!
 //! The file holds a start stub (assembled by hand below), a table of calls, and the code, pointers, dimensions and memory of
-//! each. The stub makes the calls in order, writes all memory to standard output and exits with the low byte of all statuses.
+//! each. The stub makes the calls in order, writes all memory to standard output and exits with the low byte of all statuses. All
+//! memory ends with a page, behind which there is nothing.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -14,11 +15,15 @@ use adze_targets::cpu::emit::KernelCode;
 use adze_targets::cpu::{Arch, Machine};
 
 const BASE: u64 = 0x40_0000;
+const PAGE: u64 = 0x1000;
 /// ELF header and one program header.
 const HEADERS: usize = 64 + 56;
 
 /// The emulator of a machine; `None` when it is not installed, which CI does not accept.
 fn emulator(machine: &Machine, register_bits: u32) -> Option<Command> {
+    if machine.arch == Arch::X86_64 {
+        return Some(Command::new("env"));
+    }
     let (program, cpu) = match (machine.arch, machine.vector_bytes) {
         // No more than the machine says: the first one has no dot products at all.
         (Arch::Aarch64, _) if machine.has_mixed_dot => ("qemu-aarch64", "max".to_owned()),
@@ -51,9 +56,25 @@ pub struct Call<'a> {
 const WORDS: usize = 5;
 
 /// The stub; its literals (table of calls, their number, memory, its length) follow at offset `0x80`.
-fn stub(arch: Arch) -> Vec<u32> {
+fn stub(arch: Arch) -> Vec<u8> {
     const LITERALS: u32 = 0x80;
-    match arch {
+    let words = match arch {
+        Arch::X86_64 => {
+            return vec![
+                0x4c, 0x8d, 0x25, 0x79, 0, 0, 0, 0x49, 0x8b, 0x1c, 0x24, // lea r12, [rip + 0x79]; mov rbx, [r12]
+                0x49, 0x8b, 0x6c, 0x24, 8, 0x45, 0x31, 0xed, // mov rbp, [r12 + 8]; xor r13d, r13d
+                0x48, 0x83, 0xe4, 0xf0, 0x48, 0x8b, 0x3b, // and rsp, -16; mov rdi, [rbx]
+                0x48, 0x8b, 0x73, 8, 0x48, 0x8b, 0x53, 16, // mov rsi, [rbx + 8]; mov rdx, [rbx + 16]
+                0x48, 0x8b, 0x4b, 24, 0xff, 0x53, 32, // mov rcx, [rbx + 24]; call [rbx + 32]
+                0x49, 0x09, 0xc5, 0x48, 0x83, 0xc3, 40, // or r13, rax; add rbx, 40
+                0x48, 0xff, 0xcd, 0x75, 0xe2, // dec rbp; jne -30
+                0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0, // mov eax, 1 (write); mov edi, 1
+                0x49, 0x8b, 0x74, 0x24, 16, 0x49, 0x8b, 0x54, 0x24,
+                24, // mov rsi, [r12 + 16]; mov rdx, [r12 + 24]
+                0x0f, 0x05, 0x44, 0x89, 0xef, 0xb8, 60, 0, 0, 0, 0x0f,
+                0x05, // syscall; mov edi, r13d; mov eax, 60; syscall
+            ];
+        }
         Arch::Aarch64 => {
             let load = |register: u32, literal: u32, at: u32| {
                 0x5800_0000 | ((LITERALS + 8 * literal - 4 * at) / 4) << 5 | register
@@ -80,7 +101,8 @@ fn stub(arch: Arch) -> Vec<u32> {
             words.extend([0x0009_8513, 0x05d0_0893, 0x0000_0073]); // mv a0, s3; li a7, 93; ecall
             words
         }
-    }
+    };
+    words.into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
 /// A file that grows; places are addresses.
@@ -122,8 +144,8 @@ fn image(machine: &Machine, calls: &[Call<'_>]) -> Vec<u8> {
         .collect();
     let words = |call: &Call<'_>| call.memory.len() + call.dims.len();
     let words: usize = calls.iter().map(words).sum::<usize>() + calls.len() * WORDS;
-    // The memory follows two rows of words, each of which may be filled up.
-    let memory_at = (image.align() + 8 * words as u64).next_multiple_of(64);
+    let length = calls.iter().flat_map(|call| call.memory).map(Vec::len).sum::<usize>() as u64;
+    let memory_at = (image.align() + 8 * words as u64 + length).next_multiple_of(PAGE) - length;
     let (mut at, mut pointers) = (memory_at, Vec::new());
     for part in calls.iter().flat_map(|call| call.memory) {
         pointers.push(at);
@@ -142,24 +164,25 @@ fn image(machine: &Machine, calls: &[Call<'_>]) -> Vec<u8> {
     let table_at = first + 8 * lists.len() as u64;
     lists.extend(table);
     assert_eq!(image.words(&lists), first);
-    assert_eq!(image.align(), memory_at);
+    image.0.resize(usize::try_from(memory_at - BASE).unwrap(), 0);
     for part in calls.iter().flat_map(|call| call.memory) {
         image.0.extend_from_slice(part);
     }
-    let length = image.end() - memory_at;
     let literals = [table_at, calls.len() as u64, memory_at, length];
     for (i, literal) in literals.iter().enumerate() {
         image.put(stub_at - BASE + 0x80 + 8 * i as u64, &literal.to_le_bytes());
     }
-    for (i, word) in stub(machine.arch).iter().enumerate() {
-        image.put(stub_at - BASE + 4 * i as u64, &word.to_le_bytes());
-    }
+    image.put(stub_at - BASE, &stub(machine.arch));
     headers(machine, &mut image, stub_at);
     image.0
 }
 
 fn headers(machine: &Machine, image: &mut Image, entry: u64) {
-    let (machine_id, flags) = if machine.arch == Arch::Aarch64 { (183u16, 0u32) } else { (243, 5) };
+    let (machine_id, flags) = match machine.arch {
+        Arch::Aarch64 => (183u16, 0u32),
+        Arch::X86_64 => (62, 0),
+        _ => (243, 5),
+    };
     image.put(0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
     image.put(16, &2u16.to_le_bytes());
     image.put(18, &machine_id.to_le_bytes());

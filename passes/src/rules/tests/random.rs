@@ -20,7 +20,7 @@ const GRAPHS: usize = 300;
 /// Operators of each.
 const STEPS: usize = 10;
 /// E-nodes that rules may make of one, on the average of all graphs.
-const GROWTH: f64 = 6.0;
+const GROWTH: f64 = 2.0;
 
 struct Builder<'a> {
     graph: Graph,

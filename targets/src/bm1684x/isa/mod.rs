@@ -1,7 +1,7 @@
 //! Commands of the BM1684X: typed, as bytes, and as text.
 //!
 //! A command is its ID, the ID of the other engine's command that it waits for, and a body of one of the forms of
-//! [`forms`]. [`Command::encode`] writes bits by the form's table; [`decode`] finds the form from the bytes alone and refuses
+//! `forms`. [`Command::encode`] writes bits by the form's table; [`decode()`] finds the form from the bytes alone and refuses
 //! every bit that the form does not name, so that what it gives encodes to the same bytes.
 
 mod decode;

@@ -75,13 +75,13 @@ impl Live {
                         self.values.insert(v);
                     });
                     match op {
-                        Op::Load(addr) => self.addr(addr),
+                        Op::Load(addr) | Op::LoadFirst(addr, _) => self.addr(addr),
                         Op::Extent(extent) => self.extent(extent),
                         _ => {}
                     }
                 }
                 Stmt::Let { .. } => {}
-                Stmt::Store { addr, value } => {
+                Stmt::Store { addr, value } | Stmt::StoreFirst { addr, value, .. } => {
                     self.values.insert(*value);
                     self.addr(addr);
                 }
@@ -232,6 +232,12 @@ impl Printer<'_> {
                 let (element, lanes) = (self.element(addr, lane), lanes(ty));
                 let value = self.at(*value, "l");
                 self.line(&format!("{lanes}adze_st_{}({element}, {value});", ty.elem));
+            }
+            Stmt::StoreFirst { addr, count, value } => {
+                let ty = self.kernel.values[*value].with_lanes(*count);
+                let element = self.element(addr, Some("l"));
+                let value = self.at(*value, "l");
+                self.line(&format!("LANES({count}) adze_st_{}({element}, {value});", ty.elem));
             }
             Stmt::Bind { sym, value } if !self.live.bound.contains(&(*value, sym.clone())) => {}
             Stmt::Bind { sym, value } => {
@@ -428,6 +434,9 @@ impl Printer<'_> {
         let of = |v: &Value| self.kernel.values[*v].elem;
         match op {
             Op::Load(addr) => format!("adze_ld_{elem}({})", self.element(addr, (!ty.is_scalar()).then_some(i))),
+            Op::LoadFirst(addr, count) => {
+                format!("{i} < {count} ? adze_ld_{elem}({}) : 0", self.element(addr, Some(i)))
+            }
             Op::Un(op, a) => ops::un(*op, elem, &at(a)),
             Op::Bin(op, a, b) => ops::bin(*op, elem, &at(a), &at(b)),
             Op::Shift(op, a, by) => ops::shift(*op, elem, &at(a), &self.at(*by, "0")),

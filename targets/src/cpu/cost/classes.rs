@@ -87,6 +87,11 @@ pub(super) fn classify(op: &Op, ty: Type, of: &dyn Fn(Value) -> Type, machine: &
         Op::Splat(_) if ty.lanes == 1 || riscv || by_lane => {}
         Op::Splat(_) => ops.add(Class::Shuffle, 1.0),
         Op::Load(_) => ops.add(Class::Load, count),
+        Op::LoadFirst(_, first) => {
+            let pieces = if machine.has_masks() { 1.0 } else { f64::from(first.count_ones()) };
+            ops.add(Class::Load, pieces.max(parts(ty.with_lanes(*first), machine)));
+            ops.add(Class::Shuffle, pieces - 1.0);
+        }
         Op::Un(UnOp::Sqrt, _) => ops.add(Class::Divide, 1.5 * count),
         Op::Un(..) => ops.add(class, count),
         Op::Bin(BinOp::Div | BinOp::DivS | BinOp::DivU | BinOp::RemS | BinOp::RemU, ..) => {
@@ -149,6 +154,13 @@ pub(super) fn latency(op: &Op, ty: Type, machine: &Machine) -> f64 {
     match op {
         Op::Const(_) | Op::Extent(_) | Op::Cvt(Cvt::Bits, _) => 0.0,
         Op::Load(_) => 5.0,
+        Op::LoadFirst(..) => {
+            if machine.has_masks() {
+                6.0
+            } else {
+                9.0
+            }
+        }
         Op::Fma(..) | Op::MulAdd(..) => 4.0,
         Op::Bin(BinOp::Div, ..) | Op::Un(UnOp::Sqrt, _) => 12.0,
         Op::Bin(BinOp::DivS | BinOp::DivU | BinOp::RemS | BinOp::RemU, ..) => 20.0,

@@ -100,6 +100,13 @@ impl Reducer<'_> {
                     node.ops.add(Class::Store, parts(ty, self.machine));
                     self.access(addr, ty.lanes.into(), true, &mut node);
                 }
+                Stmt::StoreFirst { addr, count, value } => {
+                    let ty = self.kernel.values[*value];
+                    let pieces = if self.machine.has_masks() { 1.0 } else { f64::from(count.count_ones()) };
+                    node.ops.add(Class::Store, pieces.max(parts(ty.with_lanes(*count), self.machine)));
+                    node.ops.add(Class::Shuffle, pieces - 1.0);
+                    self.access(addr, (*count).into(), true, &mut node);
+                }
                 Stmt::Bind { sym, value } => {
                     node.children.push(Child::Bind(sym.clone(), self.extents.get(value).cloned()));
                 }
@@ -155,6 +162,7 @@ impl Reducer<'_> {
                 self.access(addr, ty.lanes.into(), false, node);
                 self.loaded.insert(result);
             }
+            Op::LoadFirst(addr, count) => self.access(addr, (*count).into(), false, node),
             _ => {}
         }
         // A word from memory in every lane is one load where we emit the code.

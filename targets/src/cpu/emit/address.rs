@@ -358,9 +358,9 @@ impl<'a> Needs<'a> {
     fn block(&mut self, block: &Block) {
         for stmt in &block.stmts {
             match stmt {
-                Stmt::Let { op: Op::Load(addr), .. } | Stmt::Store { addr, .. } => {
-                    self.pointer(addr.param, &addr.offset)
-                }
+                Stmt::Let { op: Op::Load(addr) | Op::LoadFirst(addr, _), .. }
+                | Stmt::Store { addr, .. }
+                | Stmt::StoreFirst { addr, .. } => self.pointer(addr.param, &addr.offset),
                 Stmt::Let { op: Op::Extent(extent), .. } => self.extents.push(extent.clone()),
                 Stmt::Prefetch { addr } => self.pointer(addr.param, &addr.offset),
                 Stmt::Let { .. } | Stmt::Bind { .. } => {}

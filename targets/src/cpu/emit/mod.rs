@@ -80,6 +80,12 @@ pub fn can_flush(machine: &Machine) -> bool {
     matches!(machine.arch, Arch::X86_64 | Arch::Aarch64)
 }
 
+/// The error of an emitter that knows whole vectors only and was given some lanes of one.
+fn unsplit(kernel: &Kernel) -> CodegenError {
+    let problem = "some lanes of a vector, which are split before".into();
+    CodegenError::Malformed { kernel: kernel.name.clone(), problem }
+}
+
 /// Emits kernels for one machine.
 pub struct Emitter {
     machine: Machine,

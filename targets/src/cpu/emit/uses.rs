@@ -33,7 +33,9 @@ impl Uses {
         for stmt in stmts {
             match stmt {
                 Stmt::Let { op, .. } => op.for_each_operand(|v| self.left[v] += 1),
-                Stmt::Store { value, .. } | Stmt::Bind { value, .. } => self.left[*value] += 1,
+                Stmt::Store { value, .. } | Stmt::StoreFirst { value, .. } | Stmt::Bind { value, .. } => {
+                    self.left[*value] += 1;
+                }
                 Stmt::For(f) => {
                     f.inits.iter().chain(&f.body.yields).for_each(|&v| self.left[v] += 1);
                     self.count(&f.body.stmts);
@@ -78,7 +80,7 @@ impl Uses {
                         _ => {}
                     }
                 }
-                Stmt::Store { .. } => since = at + 1,
+                Stmt::Store { .. } | Stmt::StoreFirst { .. } => since = at + 1,
                 Stmt::For(f) => {
                     since = at + 1;
                     self.find_deferred(&f.body.stmts);
@@ -103,7 +105,9 @@ impl Uses {
                     Op::Cvt(Cvt::Bits, a) => self.plain[*a] |= self.plain[*result],
                     op => op.for_each_operand(|v| self.plain[v] = true),
                 },
-                Stmt::Store { value, .. } | Stmt::Bind { value, .. } => self.plain[*value] = true,
+                Stmt::Store { value, .. } | Stmt::StoreFirst { value, .. } | Stmt::Bind { value, .. } => {
+                    self.plain[*value] = true;
+                }
                 Stmt::For(f) => {
                     f.inits.iter().chain(&f.body.yields).for_each(|&v| self.plain[v] = true);
                     self.find_plain(&f.body.stmts);

@@ -228,6 +228,18 @@ impl KernelBuilder {
         self.from_memory(raw, dtype, ty.elem)
     }
 
+    /// [`KernelBuilder::load_as`] of the first `count` lanes; the others are what zeros convert to.
+    pub fn load_first_as(&mut self, param: Param, offset: impl Into<Extent>, ty: Type, count: u16) -> Value {
+        if count == ty.lanes {
+            return self.load_as(param, offset, ty);
+        }
+        let dtype = self.dtype(param);
+        let elem = Elem::of_memory(dtype).unwrap_or(Elem::I8);
+        let addr = Addr { param, offset: offset.into() };
+        let raw = self.op(Type::vec(elem, ty.lanes), Op::LoadFirst(addr, count));
+        self.from_memory(raw, dtype, ty.elem)
+    }
+
     /// Reads one element into every lane of `ty`, converted as by [`KernelBuilder::load_as`]: after it is repeated, since
     /// machines repeat from memory for nothing and convert vectors.
     pub fn splat_as(&mut self, param: Param, offset: impl Into<Extent>, ty: Type) -> Value {
@@ -243,6 +255,16 @@ impl KernelBuilder {
         let dtype = self.dtype(param);
         let raw = self.to_memory(value, dtype);
         self.store(param, offset, raw);
+    }
+
+    /// Writes the first `count` lanes of a value that is in the memory form of the parameter.
+    pub fn store_first(&mut self, param: Param, offset: impl Into<Extent>, value: Value, count: u16) {
+        let addr = Addr { param, offset: offset.into() };
+        if count == self.ty(value).lanes {
+            self.stmt(Stmt::Store { addr, value });
+        } else {
+            self.stmt(Stmt::StoreFirst { addr, count, value });
+        }
     }
 
     /// A value in the memory form of `dtype`, converted to `elem`.

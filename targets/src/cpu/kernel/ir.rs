@@ -155,6 +155,15 @@ pub enum Stmt {
         /// What; its element is the memory form of the parameter's dtype.
         value: Value,
     },
+    /// Writes only the first lanes of `value`; nothing beyond them is touched.
+    StoreFirst {
+        /// Where.
+        addr: Addr,
+        /// How many lanes: at least one, fewer than the value has.
+        count: u16,
+        /// What; its element is the memory form of the parameter's dtype.
+        value: Value,
+    },
     /// Makes a scalar `i64` a symbol of extents (such as a loaded gather index).
     Bind {
         /// The symbol.
@@ -346,6 +355,8 @@ pub enum Op {
     Splat(Value),
     /// Reads consecutive elements.
     Load(Addr),
+    /// Reads only so many first lanes, at least one and fewer than there are; the others are zero. Nothing beyond is touched.
+    LoadFirst(Addr, u16),
     /// Lane by lane.
     Un(UnOp, Value),
     /// Lane by lane.
@@ -389,7 +400,7 @@ impl Op {
     /// Calls `f` on every operand.
     pub fn for_each_operand(&self, mut f: impl FnMut(Value)) {
         match self {
-            Op::Const(_) | Op::Extent(_) | Op::Load(_) => {}
+            Op::Const(_) | Op::Extent(_) | Op::Load(_) | Op::LoadFirst(..) => {}
             Op::Splat(a) | Op::Un(_, a) | Op::Cvt(_, a) | Op::Reduce(_, a) | Op::Extract(a, _) => f(*a),
             Op::Bin(_, a, b) | Op::Shift(_, a, b) | Op::Cmp(_, a, b) | Op::Insert(a, _, b) | Op::Shuffle(a, b, _) => {
                 f(*a);

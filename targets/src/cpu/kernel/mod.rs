@@ -8,6 +8,7 @@
 //! See [`ir`] for the meaning of every statement and operation and [`build`] for the way to write kernels.
 
 pub mod build;
+pub(in crate::cpu) mod first;
 pub mod interp;
 pub mod ir;
 pub mod math;

@@ -64,6 +64,11 @@ fn need(holds: bool, problem: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(problem()) }
 }
 
+/// Whether so many lanes are some of a vector's and not all.
+fn first(ty: Type, count: u16) -> Check {
+    need(count > 0 && count < ty.lanes, || format!("the first {count} lanes of `{ty}`"))
+}
+
 impl Verifier<'_> {
     fn report(&mut self, stmt: Option<&Stmt>, result: Check) {
         if let Err(problem) = result {
@@ -139,6 +144,10 @@ impl Verifier<'_> {
             }
             Stmt::Store { addr, value } => {
                 let check = self.store(addr, *value);
+                self.report(Some(stmt), check);
+            }
+            Stmt::StoreFirst { addr, count, value } => {
+                let check = self.store(addr, *value).and_then(|()| first(self.kernel.values[*value], *count));
                 self.report(Some(stmt), check);
             }
             Stmt::Bind { sym, value } => {
@@ -241,6 +250,11 @@ impl Verifier<'_> {
             Op::Load(addr) => {
                 let decl = self.addr(addr)?;
                 need(memory_elem(decl.dtype) == elem, || format!("`{ty}` from `{}`", decl.dtype))
+            }
+            Op::LoadFirst(addr, count) => {
+                let decl = self.addr(addr)?;
+                need(memory_elem(decl.dtype) == elem, || format!("`{ty}` from `{}`", decl.dtype))?;
+                first(ty, *count)
             }
             Op::Un(op, a) => {
                 self.same(&[*a], ty)?;

@@ -139,7 +139,8 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
         let mr = if registers > 16 { 4 } else { 2 };
         return vec![Blocking { lanes, ..block(mr, small(&shape.cols, 4), 1) }];
     }
-    let narrow = shape.right == Right::Strided && shape.cols.as_const().is_some_and(|n| n < i64::from(lanes));
+    let few = shape.cols.as_const().is_some_and(|n| n < i64::from(lanes));
+    let narrow = shape.right == Right::Strided && few && !cx.machine.has_masks();
     let lanes = if narrow { 1 } else { lanes };
     let wanted = shape.cols.as_const().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(1));
     let wanted = wanted.div_ceil(usize::from(lanes)).max(1);

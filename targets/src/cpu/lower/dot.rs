@@ -12,6 +12,7 @@
 //! vectors of [`super::slide`], operands and weights converted from bytes as they are read.
 
 use adze_ir::extent::Extent;
+use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
@@ -26,7 +27,7 @@ use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
 use super::pack::{Source, offsets, pack_rows};
 use super::pool::{Parts, slide};
 use super::product::{Product, RIGHT, Right};
-use super::requantize::Requantized;
+use super::requantize::{Requantized, has_code};
 use super::slide::{Finish, Step};
 use super::window::{self, Geometry};
 use crate::cpu::kernel::Elem;
@@ -120,8 +121,8 @@ impl<'a> Known<'a> {
             (None, _) => LeftZero::Known(0),
         };
         let (mut bias, mut stored) = (None, None);
-        if form.quantized {
-            let Some(requantized) = requantized(columns, [1, 4, 6, 7].map(optional)) else { return Ok(None) };
+        if let Some(contract) = form.contract {
+            let Some(requantized) = requantized(contract, columns, [1, 4, 6, 7].map(optional)) else { return Ok(None) };
             stored = Some(requantized);
             if let Some(given) = optional(8) {
                 let Some(given) = &given.constant else { return Ok(None) };
@@ -502,7 +503,11 @@ fn shifted(tensor: &Tensor, zeros: &[i128], axis: usize) -> Option<Vec<i8>> {
 
 /// The requantization with these scales of both operands, scale and zero point of the result; nothing when one is not
 /// known, or lies along something else than the columns.
-fn requantized(columns: usize, parameters: [Option<&Operand>; 4]) -> Option<Requantized> {
+pub(super) fn requantized(
+    contract: Requantize,
+    columns: usize,
+    parameters: [Option<&Operand>; 4],
+) -> Option<Requantized> {
     let values = |index: usize| -> Option<Vec<f32>> {
         let tensor = parameters[index]?.constant.as_ref()?;
         Some(tensor.to_f64().into_iter().map(|v| v as f32).collect())
@@ -514,9 +519,12 @@ fn requantized(columns: usize, parameters: [Option<&Operand>; 4]) -> Option<Requ
     if w.len() != 1 && w.len() != columns {
         return None;
     }
-    let scales = w.into_iter().map(|w| x * w / y).collect();
+    let scales: Vec<f32> = w.into_iter().map(|w| x * w / y).collect();
+    if !scales.iter().all(|&scale| has_code(contract, scale)) {
+        return None;
+    }
     let zero = (first(zero.constant.as_ref()?), zero.dtype);
-    Some(Requantized { scales, bias: None, zero: zero.0, dtype: zero.1, largest: f64::INFINITY })
+    Some(Requantized { contract, scales, bias: None, zero: zero.0, dtype: zero.1, largest: f64::INFINITY })
 }
 
 /// Weights along their sum: number and elements from one to the next, per axis.

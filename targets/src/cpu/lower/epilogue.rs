@@ -2,7 +2,6 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::ops::{BodyRef, Op};
-use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::conv::Phase;
@@ -22,8 +21,8 @@ pub(super) struct Epilogue<'a> {
     /// Streams that the steps read and their strides, one per axis of the result.
     pub streams: Vec<(Stream, Vec<Extent>)>,
     dtypes: Vec<DType>,
-    /// What comes first: the streams of the scales and of the bias, and how sums are stored.
-    stored: Option<(usize, Option<usize>, Requantized)>,
+    /// What comes first: the streams of the parameters, and how sums are stored.
+    stored: Option<(Vec<usize>, Requantized)>,
     /// Bytes that are narrowed at once.
     together: u16,
     /// Dtype of the anchor's result and of the last step's.
@@ -78,19 +77,17 @@ impl<'a> Epilogue<'a> {
         stored: &Requantized,
     ) -> Result<Self, Unsupported> {
         let mut epilogue = Self::of(leaf, anchor, stored.dtype, y)?;
-        let mut parameter = |leaf: &mut Leaf<'_>, transform: &str, data: Tensor| {
+        let mut parameters = Vec::new();
+        for (transform, data) in stored.parameters() {
             let mut strides = vec![Extent::ZERO; y.rank()];
             if data.elems() > 1 {
                 strides[axis] = Extent::ONE;
             }
             epilogue.dtypes.push(data.dtype());
+            parameters.push(epilogue.streams.len());
             epilogue.streams.push((leaf.packed(PackedWeight { transform: transform.into(), data }), strides));
-            epilogue.streams.len() - 1
-        };
-        let scales = parameter(leaf, "requantize_scales", Tensor::from_f32(&[stored.scales.len()], &stored.scales));
-        let bias = stored.bias.as_ref();
-        let bias = bias.map(|bias| parameter(leaf, "bias_f32", Tensor::from_f32(&[bias.len()], bias)));
-        epilogue.stored = Some((scales, bias, stored.clone()));
+        }
+        epilogue.stored = Some((parameters, stored.clone()));
         Ok(epilogue)
     }
 
@@ -146,9 +143,9 @@ impl<'a> Epilogue<'a> {
     pub fn apply(&self, b: &mut KernelBuilder, value: Value, operands: &[Lane]) -> Result<Value, Unsupported> {
         let value = match &self.stored {
             None => value,
-            Some((scales, bias, stored)) => {
-                let bias = bias.map(|bias| operands[bias].value);
-                stored.emit(b, value, operands[*scales].value, bias, self.saturates().is_some())
+            Some((parameters, stored)) => {
+                let parameters: Vec<Value> = parameters.iter().map(|&stream| operands[stream].value).collect();
+                stored.emit(b, value, &parameters, self.saturates().is_some())
             }
         };
         let ty = b.ty(value);

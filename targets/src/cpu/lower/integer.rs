@@ -6,13 +6,14 @@
 use adze_ir::extent::Extent;
 use adze_ir::ops::{ConvInteger, Op, QLinearConv};
 use adze_ir::quant::Requantize;
+use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::dot;
+use super::dot::{self, requantized};
 use super::epilogue::Epilogue;
-use super::leaf::{Anchor, Leaf, input, output, unsupported};
-use super::operand::{LeafCx, Lowered, Operand, Unsupported};
-use super::requantize::{Zero, saturate};
+use super::leaf::{Anchor, Leaf, Stream, input, output, unsupported};
+use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
+use super::requantize::{Requantized, Zero, saturate};
 use super::walk::{Source, each, fold, inside};
 use crate::cpu::kernel::{Elem, KernelBuilder, Type, Value};
 
@@ -23,7 +24,15 @@ use crate::cpu::kernel::{Elem, KernelBuilder, Type, Value};
 pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let form = IntegerSum::of(&anchor)?;
-    let lowered = match (dot::lower(cx, &anchor, &form)?, &form.window) {
+    let fast = dot::lower(cx, &anchor, &form)?;
+    for index in form.operands {
+        let dtype = input(cx, anchor.need(index)?)?.dtype;
+        if fast.is_none() && dtype.bits() < 8 {
+            let accepted = "constant weights with constant scales along channels or columns, or bytes";
+            return Err(unsupported(format!("a sum of {dtype}"), accepted));
+        }
+    }
+    let lowered = match (fast, &form.window) {
         (Some(lowered), _) => lowered,
         (None, Some(window)) => convolution(cx, &anchor, &form, window)?,
         (None, None) => product(cx, &anchor, &form)?,
@@ -37,8 +46,8 @@ pub(super) struct IntegerSum<'a> {
     pub operands: [usize; 2],
     /// Their zero points.
     pub zeros: [usize; 2],
-    /// Whether the sum is requantized: with the scale in operand 6, the zero point in 7 and the bias in 8.
-    pub quantized: bool,
+    /// How the sum is requantized, if it is: with the scale in operand 6, the zero point in 7 and the bias in 8.
+    pub contract: Option<Requantize>,
     /// How the window of a convolution moves.
     pub window: Option<Window<'a>>,
 }
@@ -52,50 +61,92 @@ impl<'a> IntegerSum<'a> {
             Op::QLinearConv(op) => (Some(op.contract), Some(Window::of_quantized(op))),
             op => return Err(unsupported(format!("`{op}`"), "an integer product or convolution")),
         };
-        if let Some(other) = contract.filter(|c| *c != Requantize::F32Rne) {
-            return Err(unsupported(format!("requantize contract {other}"), Requantize::F32Rne.to_string()));
-        }
-        let quantized = contract.is_some();
-        let (operands, zeros) = if quantized { ([0, 3], [2, 5]) } else { ([0, 1], [2, 3]) };
-        Ok(Self { operands, zeros, quantized, window })
+        let (operands, zeros) = if contract.is_some() { ([0, 3], [2, 5]) } else { ([0, 1], [2, 3]) };
+        Ok(Self { operands, zeros, contract, window })
     }
 
     /// Dtype of the sum or of what it is stored as.
     pub fn dtype(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>) -> Result<DType, Unsupported> {
-        if self.quantized { Ok(input(cx, anchor.need(7)?)?.dtype) } else { Ok(DType::I32) }
+        if self.contract.is_some() { Ok(input(cx, anchor.need(7)?)?.dtype) } else { Ok(DType::I32) }
     }
+}
+
+/// How a sum becomes a stored integer.
+enum Store<'a> {
+    /// It stays as it is.
+    Sum,
+    /// By `f32_rne`, with scales of the operands, and scale and zero point of the result, whatever they are.
+    Scaled([Source<'a>; 4]),
+    /// By a contract with parameters that are known.
+    Known(Requantized, Vec<Stream>),
 }
 
 /// How a sum becomes the result.
 struct Finish<'a> {
-    /// Scales of the operands, and scale and zero point of the result.
-    quantized: Option<[Source<'a>; 4]>,
+    store: Store<'a>,
     dtype: DType,
     epilogue: Epilogue<'a>,
 }
 
 impl<'a> Finish<'a> {
-    fn of(leaf: &mut Leaf<'a>, anchor: &Anchor<'a>, form: &IntegerSum<'_>) -> Result<Self, Unsupported> {
+    fn of(
+        leaf: &mut Leaf<'a>,
+        anchor: &Anchor<'a>,
+        form: &IntegerSum<'_>,
+        columns: &Extent,
+    ) -> Result<Self, Unsupported> {
         let dtype = form.dtype(leaf.cx, anchor)?;
-        let mut source = |index: usize| Source::input(leaf, anchor.need(index)?);
-        let quantized = if form.quantized { Some([source(1)?, source(4)?, source(6)?, source(7)?]) } else { None };
+        let store = match form.contract {
+            None => Store::Sum,
+            Some(Requantize::F32Rne) => {
+                let mut source = |index: usize| Source::input(leaf, anchor.need(index)?);
+                Store::Scaled([source(1)?, source(4)?, source(6)?, source(7)?])
+            }
+            Some(contract) => {
+                let operands = [1, 4, 6, 7].map(|i| anchor.position(i).and_then(|at| leaf.cx.inputs[at].as_ref()));
+                let columns = columns.as_const().and_then(|columns| usize::try_from(columns).ok());
+                let stored = columns.and_then(|columns| requantized(contract, columns, operands)).ok_or_else(|| {
+                    let accepted =
+                        "constant scales, one or one per column, whose product is below 2^30 (1 with mulshift_tflite)";
+                    unsupported(format!("requantize contract {contract} of other scales"), accepted)
+                })?;
+                let pack = |(name, data): (&str, Tensor)| leaf.packed(PackedWeight { transform: name.into(), data });
+                let streams = stored.parameters().into_iter().map(pack).collect();
+                Store::Known(stored, streams)
+            }
+        };
         let y = output(leaf.cx, 0)?;
-        Ok(Self { quantized, dtype, epilogue: Epilogue::of(leaf, anchor, dtype, y)? })
+        Ok(Self { store, dtype, epilogue: Epilogue::of(leaf, anchor, dtype, y)? })
     }
 
-    /// The result for a sum; `at` are the places of its scales, `index` is that of the result.
-    fn emit(&self, b: &mut KernelBuilder, sum: Value, at: [Extent; 2], index: &[Extent]) -> Result<Value, Unsupported> {
+    /// The result for a sum; `at` are the places of its scales, `column` is its column or channel, `index` is that of the result.
+    fn emit(
+        &self,
+        b: &mut KernelBuilder,
+        sum: Value,
+        (at, column): ([Extent; 2], &Extent),
+        index: &[Extent],
+    ) -> Result<Value, Unsupported> {
         let mut value = sum;
-        if let Some([left, right, scale, zero]) = &self.quantized {
-            let [left_at, right_at] = at;
-            let (left, right) = (left.load(b, left_at, Elem::F32), right.load(b, right_at, Elem::F32));
-            let of_sum = b.mul(left, right);
-            let of_result = scale.load(b, scale.stream.base.clone(), Elem::F32);
-            let factor = b.div(of_sum, of_result);
-            let zero = zero.load(b, zero.stream.base.clone(), Elem::I32);
-            let real = b.convert(sum, true, Elem::F32);
-            let scaled = b.mul(real, factor);
-            value = saturate(b, scaled, Zero::Computed(zero), self.dtype.int_range().unwrap_or((0, 0)));
+        match &self.store {
+            Store::Sum => {}
+            Store::Scaled([left, right, scale, zero]) => {
+                let [left_at, right_at] = at;
+                let (left, right) = (left.load(b, left_at, Elem::F32), right.load(b, right_at, Elem::F32));
+                let of_sum = b.mul(left, right);
+                let of_result = scale.load(b, scale.stream.base.clone(), Elem::F32);
+                let factor = b.div(of_sum, of_result);
+                let zero = zero.load(b, zero.stream.base.clone(), Elem::I32);
+                let real = b.convert(sum, true, Elem::F32);
+                let scaled = b.mul(real, factor);
+                value = saturate(b, scaled, Zero::Computed(zero), self.dtype.int_range().unwrap_or((0, 0)));
+            }
+            Store::Known(stored, streams) => {
+                let step = if stored.scales.len() > 1 { column.clone() } else { Extent::ZERO };
+                let load = |stream: &Stream| b.load(stream.param, stream.base.clone() + step.clone(), 1);
+                let parameters: Vec<Value> = streams.iter().map(load).collect();
+                value = stored.emit(b, sum, &parameters, false);
+            }
         }
         let place = |stream: usize| {
             let (stream, strides) = &self.epilogue.streams[stream];
@@ -161,8 +212,9 @@ fn product<'a>(cx: &'a LeafCx<'a>, anchor: &Anchor<'a>, form: &IntegerSum<'_>) -
     let [a, b] = form.operands;
     let sides = [Source::input(&mut leaf, anchor.need(a)?)?, Source::input(&mut leaf, anchor.need(b)?)?];
     let zeros = [optional(&mut leaf, anchor, form.zeros[0])?, optional(&mut leaf, anchor, form.zeros[1])?];
-    let bias = if form.quantized { optional(&mut leaf, anchor, 8)? } else { None };
-    let finish = Finish::of(&mut leaf, anchor, form)?;
+    let bias = if form.contract.is_some() { optional(&mut leaf, anchor, 8)? } else { None };
+    let columns = y.operand.shape.last().cloned().unwrap_or(Extent::ONE);
+    let finish = Finish::of(&mut leaf, anchor, form, &columns)?;
     let rank = y.operand.rank();
     let vectors = [sides[0].operand.rank() == 1, sides[1].operand.rank() == 1];
     let of = |s: &Source<'_>, second: bool| Matrix::of_parameter(s.operand, second, vectors, rank);
@@ -188,11 +240,11 @@ fn product<'a>(cx: &'a LeafCx<'a>, anchor: &Anchor<'a>, form: &IntegerSum<'_>) -
             let term = b.mul(factors[0], factors[1]);
             vec![b.add(accs[0], term)]
         })[0];
-        let places = match &finish.quantized {
-            None => [Extent::ZERO, Extent::ZERO],
-            Some([left, right, ..]) => [left.by(&of(left, false), index), right.by(&of(right, true), index)],
+        let places = match &finish.store {
+            Store::Scaled([left, right, ..]) => [left.by(&of(left, false), index), right.by(&of(right, true), index)],
+            _ => [Extent::ZERO, Extent::ZERO],
         };
-        match finish.emit(b, sum, places, index) {
+        match finish.emit(b, sum, (places, index.last().unwrap_or(&Extent::ZERO)), index) {
             Ok(value) => y.store(b, y.at(index), value),
             Err(error) => result = Err(error),
         }
@@ -240,8 +292,8 @@ fn convolution<'a>(
     let [x, w] = form.operands;
     let (x, w) = (Source::input(&mut leaf, anchor.need(x)?)?, Source::input(&mut leaf, anchor.need(w)?)?);
     let (x_zero, w_zero) = (optional(&mut leaf, anchor, form.zeros[0])?, optional(&mut leaf, anchor, form.zeros[1])?);
-    let bias = if form.quantized { optional(&mut leaf, anchor, 8)? } else { None };
-    let finish = Finish::of(&mut leaf, anchor, form)?;
+    let bias = if form.contract.is_some() { optional(&mut leaf, anchor, 8)? } else { None };
+    let finish = Finish::of(&mut leaf, anchor, form, &w.operand.shape[0])?;
     let per_channel = |s: &Source<'_>, channel: &Extent| match s.operand.shape.as_slice() {
         [extent] if *extent != Extent::ONE => s.at(std::slice::from_ref(channel)),
         _ => s.stream.base.clone(),
@@ -272,11 +324,11 @@ fn convolution<'a>(
                 b.add(accs[0], term)
             })]
         })[0];
-        let places = match &finish.quantized {
-            None => [Extent::ZERO, Extent::ZERO],
-            Some([left, right, ..]) => [per_channel(left, &Extent::ZERO), per_channel(right, channel)],
+        let places = match &finish.store {
+            Store::Scaled([left, right, ..]) => [per_channel(left, &Extent::ZERO), per_channel(right, channel)],
+            _ => [Extent::ZERO, Extent::ZERO],
         };
-        match finish.emit(b, sum, places, index) {
+        match finish.emit(b, sum, (places, channel), index) {
             Ok(value) => y.store(b, y.at(index), value),
             Err(error) => result = Err(error),
         }

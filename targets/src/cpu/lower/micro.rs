@@ -307,7 +307,7 @@ pub(super) fn load_lanes(
         return b.load_as(stream.param, at, ty);
     }
     if *stride == Extent::ONE {
-        return load_part(b, stream, &at, (lanes, valid), elem);
+        return b.load_first_as(stream.param, at, ty, valid);
     }
     let mut vector = b.zero(ty);
     for lane in 0..valid {
@@ -316,33 +316,6 @@ pub(super) fn load_lanes(
         vector = b.insert(vector, lane, scalar);
     }
     vector
-}
-
-/// Reads the first `valid` of `lanes` neighbours: halves that are there, joined; what is missing holds anything.
-fn load_part(b: &mut KernelBuilder, stream: &Stream, at: &Extent, (lanes, valid): (u16, u16), elem: Elem) -> Value {
-    let ty = Type::vec(elem, lanes);
-    if valid == lanes {
-        return b.load_as(stream.param, at.clone(), ty);
-    }
-    let half = lanes / 2;
-    let low = load_part(b, stream, at, (half, valid.min(half)), elem);
-    if half == 1 {
-        return b.splat(low, 2);
-    }
-    if valid <= half {
-        return b.shuffle(low, low, (0..half).chain(0..half).collect());
-    }
-    let high = load_part(b, stream, &(at.clone() + i64::from(half).into()), (half, valid - half), elem);
-    b.shuffle(low, high, (0..lanes).collect())
-}
-
-/// The powers of two that make up `valid` lanes, largest first, each with its first lane.
-pub(super) fn pieces(valid: u16) -> impl Iterator<Item = (u16, u16)> {
-    let mut from = 0;
-    (0..16).rev().map(|bit| 1u16 << bit).filter(move |size| valid & size != 0).map(move |size| {
-        from += size;
-        (from - size, size)
-    })
 }
 
 /// Emits the sum for one block. `a` and `bb` are the offsets of its first row and column, `inits` one value per row and

@@ -124,6 +124,8 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         windows,
         first_spatial,
         step,
+        // AVX2 does so with words only.
+        masks: leaf.cx.machine.has_masks() && (leaf.cx.machine.vector_bytes != 32 || x.dtype.bits() >= 32),
         zero: zero.filter(|zero| *zero != 0),
         finish,
         epilogue,

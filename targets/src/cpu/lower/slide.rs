@@ -11,7 +11,7 @@ use super::leaf::{Axis, Leaf, Stream, decode};
 use super::micro::{load_lanes, multiply_add};
 use super::operand::{Lowered, Unsupported};
 use super::product::{EXTRA, LEFT, RESULT, RIGHT, START};
-use super::store::store_saturated;
+use super::store::{store_first, store_saturated};
 use super::window::Window;
 use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value, math};
 
@@ -71,6 +71,8 @@ pub(super) struct Slide<'a> {
     pub first_spatial: usize,
     /// What is done with elements.
     pub step: Step,
+    /// Whether some channels of a vector are read and written like all.
+    pub masks: bool,
     /// Subtracted from every element of the input.
     pub zero: Option<i64>,
     /// What is done with the result.
@@ -99,6 +101,8 @@ struct Block {
     rows: usize,
     vecs: usize,
     lanes: u16,
+    /// Lanes that are channels; fewer than all in a block of one vector only.
+    valid: u16,
 }
 
 /// Where a block is: offsets of all streams, outer indices, first row, and how its windows lie.
@@ -166,18 +170,23 @@ impl Slide<'_> {
         let mut blocks = Vec::new();
         let vecs = (self.registers / (rows + held_weights(&self.step, &self.windows))).min(4);
         if rows < 4 && self.lanes > 1 && vecs > 1 {
-            blocks.push(Block { rows, vecs, lanes: self.lanes });
+            blocks.push(Block { rows, vecs, lanes: self.lanes, valid: self.lanes });
         }
         let mut lanes = self.lanes;
+        if let Some(rest) = self.masked_rest() {
+            blocks.push(Block { rows, vecs: 1, lanes, valid: lanes });
+            blocks.push(Block { rows, vecs: 1, lanes, valid: rest });
+            lanes = 1;
+        }
         while lanes > 1 {
-            blocks.push(Block { rows, vecs: 1, lanes });
+            blocks.push(Block { rows, vecs: 1, lanes, valid: lanes });
             // Down to four; a number of channels known at run time only gets whole vectors, then single ones.
             lanes = if lanes > 4 && extent.as_const().is_some() { lanes / 2 } else { 1 };
         }
-        blocks.push(Block { rows, vecs: 1, lanes: 1 });
+        blocks.push(Block { rows, vecs: 1, lanes: 1, valid: 1 });
         let mut lo = Extent::ZERO;
         for block in blocks {
-            let step = block.vecs as i64 * i64::from(block.lanes);
+            let step = block.vecs as i64 * i64::from(block.valid);
             let hi = lo.clone() + (extent.clone() - lo.clone()).floordiv(&step.into()) * step.into();
             if lo == hi {
                 continue;
@@ -191,6 +200,12 @@ impl Slide<'_> {
             lo = hi;
         }
         result
+    }
+
+    /// The channels of the last vector, where a masked access takes fewer than all lanes.
+    fn masked_rest(&self) -> Option<u16> {
+        let rest = self.channels.extent.as_const()? % i64::from(self.lanes);
+        (self.masks && rest > 0).then(|| u16::try_from(rest).unwrap_or(1))
     }
 
     fn block(
@@ -216,7 +231,7 @@ impl Slide<'_> {
                 (_, Some(start)) => {
                     let stride = &self.channels.strides[START];
                     let at = at[START].clone() + vec_offset(block, vec, stride);
-                    load_lanes(b, start, at, stride, (block.lanes, block.lanes), self.elem)
+                    load_lanes(b, start, at, stride, (block.lanes, block.valid), self.elem)
                 }
                 _ => b.zero(ty),
             })
@@ -360,7 +375,7 @@ impl Slide<'_> {
         let stride = &self.channels.strides[RIGHT];
         let load = |b: &mut KernelBuilder, vec| {
             let at = at.clone() + vec_offset(block, vec, stride);
-            load_lanes(b, stream, at, stride, (block.lanes, block.lanes), self.elem)
+            load_lanes(b, stream, at, stride, (block.lanes, block.valid), self.elem)
         };
         (0..block.vecs).map(|vec| load(b, vec)).collect()
     }
@@ -368,7 +383,7 @@ impl Slide<'_> {
     fn element(&self, b: &mut KernelBuilder, block: Block, vec: usize, at: &Extent) -> Value {
         let stride = &self.channels.strides[LEFT];
         let at = at.clone() + vec_offset(block, vec, stride);
-        let element = load_lanes(b, &self.x, at, stride, (block.lanes, block.lanes), self.elem);
+        let element = load_lanes(b, &self.x, at, stride, (block.lanes, block.valid), self.elem);
         let Some(zero) = self.zero else { return element };
         let zero = b.number(zero as f64, b.ty(element));
         b.sub(element, zero)
@@ -443,7 +458,8 @@ impl Slide<'_> {
         place: &Place<'_>,
         values: Vec<Value>,
     ) -> Result<(), Unsupported> {
-        let lanes = (block.lanes, block.lanes);
+        let lanes = (block.lanes, block.valid);
+        let whole = block.valid == block.lanes;
         let mut saturated = Vec::new();
         for (index, mut value) in values.into_iter().enumerate() {
             let (row, vec) = (index / block.vecs, index % block.vecs);
@@ -457,6 +473,10 @@ impl Slide<'_> {
                 value = self.epilogue.apply(b, value, &operands)?;
             }
             match self.epilogue.saturates() {
+                saturates if !whole => {
+                    let count = (block.valid, saturates.is_some());
+                    store_first(b, self.y.param, at(RESULT).0, value, count);
+                }
                 Some(_) => saturated.push((at(RESULT).0, value)),
                 None => b.store_as(self.y.param, at(RESULT).0, value),
             }

@@ -5,7 +5,8 @@ use adze_ir::extent::Extent;
 use adze_ir::types::DType;
 
 use super::leaf::Stream;
-use super::micro::{Block, pieces, vec_step};
+use super::micro::{Block, vec_step};
+use crate::cpu::kernel::first::pieces;
 use crate::cpu::kernel::{Cvt, Elem, KernelBuilder, Param, Value};
 use crate::cpu::machine::{Arch, Machine};
 
@@ -63,6 +64,19 @@ pub(super) fn store_saturated(b: &mut KernelBuilder, param: Param, bytes: u16, v
             }
         }
     }
+}
+
+/// Stores the first lanes, saturated where that is asked for.
+pub(super) fn store_first(
+    b: &mut KernelBuilder,
+    param: Param,
+    at: Extent,
+    value: Value,
+    (count, saturates): (u16, bool),
+) {
+    let dtype = b.dtype(param);
+    let raw = if saturates { saturated(b, dtype, value) } else { b.to_memory(value, dtype) };
+    b.store_first(param, at, raw, count);
 }
 
 /// A power of two of vectors side by side.
@@ -134,13 +148,7 @@ fn store_lanes(b: &mut KernelBuilder, block: Block, target: &Target<'_>, at: (us
         return;
     }
     if target.col_stride == Extent::ONE {
-        for (from, count) in pieces(valid) {
-            let piece = match count {
-                1 => b.extract(value, from),
-                _ => b.shuffle(value, value, (from..from + count).collect()),
-            };
-            put(b, target, offset.clone() + i64::from(from).into(), piece);
-        }
+        store_first(b, target.stream.param, offset, value, (valid, target.saturates.is_some()));
         return;
     }
     for lane in 0..valid {

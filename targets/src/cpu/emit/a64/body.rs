@@ -290,6 +290,7 @@ impl<'a> Body<'a> {
                 let value = self.val(*value);
                 self.store(&value, mem);
             }
+            Stmt::StoreFirst { .. } => return Err(super::super::unsplit(self.kernel)),
             Stmt::Bind { sym, value } => {
                 let value = self.val(*value);
                 let scalar = self.gp(&value.parts[0], Elem::I64);
@@ -468,6 +469,7 @@ impl<'a> Body<'a> {
                 let a = self.val(*a);
                 self.splat(ty, &a.parts[0], self.uses.is_factor(result))
             }
+            Op::LoadFirst(..) => return Err(super::super::unsplit(self.kernel)),
             Op::Load(addr) => {
                 let mem = self.mem(addr)?;
                 self.load(ty, mem, self.uses.deferred[result])

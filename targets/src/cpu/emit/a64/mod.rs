@@ -29,6 +29,7 @@ use adze_ir::extent::Extent;
 use super::KernelCode;
 use super::alloc::{Info, Reg};
 use super::registers::{self, Frame, Registers, Stats};
+use crate::cpu::kernel::first;
 use crate::cpu::kernel::ir::Kernel;
 use crate::cpu::machine::{Arch, CodegenError, Machine};
 use inst::{Class, Inst};
@@ -108,7 +109,8 @@ pub fn compile(kernel: &Kernel, cpu: Cpu) -> Result<KernelCode, CodegenError> {
 pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stats), CodegenError> {
     let unsupported =
         |op: &str| CodegenError::Unsupported { kernel: kernel.name.clone(), op: op.into(), machine: "AArch64".into() };
-    let mut selected = body::select(kernel, cpu)?;
+    let whole = first::split(kernel, |_, _| false);
+    let mut selected = body::select(&whole, cpu)?;
     if cpu.narrow_loads {
         schedule::split_loads(&mut selected);
     }

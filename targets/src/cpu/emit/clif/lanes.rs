@@ -6,6 +6,7 @@ use cranelift_codegen::ir::{self as clif, ConstantData, Endianness, InstBuilder,
 use super::{Body, Val};
 use crate::cpu::kernel::ir::{BinOp, Cmp};
 use crate::cpu::kernel::types::{Elem, Type};
+use crate::cpu::machine::Arch;
 
 /// How a type lies in registers.
 ///
@@ -161,8 +162,14 @@ impl Body<'_, '_> {
             return Val { ty, parts: vec![self.cast(shape.part, vector)] };
         }
         let bytes = shape.part.bytes() as i32;
+        // Cranelift 0.135 makes operands of comparisons of SSE, which have to be aligned, of loads that are not: not of bytes.
+        let sse = self.machine.arch == Arch::X86_64 && ty.elem.is_float() && shape.lanes > 1;
+        let read = if sse { types::I8X16 } else { shape.part };
         let parts = (0..shape.count)
-            .map(|i| self.b.ins().load(shape.part, flags, base, disp.wrapping_add(i as i32 * bytes)))
+            .map(|i| {
+                let value = self.b.ins().load(read, flags, base, disp.wrapping_add(i as i32 * bytes));
+                self.cast(shape.part, value)
+            })
             .collect();
         Val { ty, parts }
     }

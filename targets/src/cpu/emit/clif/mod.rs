@@ -21,6 +21,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 use super::KernelCode;
 use super::address::{self, Reach, Scalars, Scopes};
+use crate::cpu::kernel::first;
 use crate::cpu::kernel::ir::{Block, Cond, For, HI, Kernel, LO, Op, Stmt, Value};
 use crate::cpu::kernel::types::Type;
 use crate::cpu::machine::{CodegenError, Machine};
@@ -59,7 +60,8 @@ impl Emitter {
         let mut func =
             clif::Function::with_name_signature(clif::UserFuncName::user(0, 0), Self::signature(&self.machine));
         let mut builder = FunctionBuilder::new(&mut func, &mut self.frontend);
-        let result = Body::new(kernel, &self.machine, &mut builder).emit();
+        let kernel = first::split(kernel, |_, _| false);
+        let result = Body::new(&kernel, &self.machine, &mut builder).emit();
         if let Err(error) = result {
             // A half-built function must not be finalized; a fresh context replaces the used one.
             self.frontend = FunctionBuilderContext::new();
@@ -177,6 +179,7 @@ impl<'a, 'b> Body<'a, 'b> {
                 let value = self.val(*value);
                 self.store(&value, base, disp);
             }
+            Stmt::StoreFirst { .. } => return Err(super::unsplit(self.kernel)),
             Stmt::Bind { sym, value } => {
                 let scalar = self.values[*value][0];
                 self.scopes.define(sym.clone(), scalar);
@@ -301,6 +304,7 @@ impl<'a, 'b> Body<'a, 'b> {
                 let scalar = self.values[*a][0];
                 self.splat(ty, scalar)
             }
+            Op::LoadFirst(..) => return Err(super::unsplit(self.kernel)),
             Op::Load(addr) => {
                 let (base, disp) = self.scopes.address(&mut Ins(self.b), addr)?;
                 self.load(ty, base, disp)

@@ -185,6 +185,11 @@ impl<'a> Body<'a> {
                 let value = self.take(*value);
                 self.store(&value, mem)?;
             }
+            Stmt::StoreFirst { addr, count, value } => {
+                let mem = self.mem(addr)?;
+                let value = self.take(*value);
+                self.store_first(&value, mem, *count)?;
+            }
             Stmt::Bind { sym, value } => {
                 let value = self.take(*value);
                 let scalar = self.gp(&value.parts[0]);
@@ -409,6 +414,10 @@ impl<'a> Body<'a> {
                     }
                     None => self.load(ty, mem),
                 }
+            }
+            Op::LoadFirst(addr, count) => {
+                let mem = self.mem(addr)?;
+                self.load_first(ty, mem, *count)?
             }
             Op::Un(op, a) => {
                 let a = self.take(*a);

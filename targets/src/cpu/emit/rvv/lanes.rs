@@ -80,14 +80,57 @@ impl Body<'_> {
 
     /// A part from an address.
     pub fn load_part(&mut self, ty: Type, address: Arg) -> Reg {
+        self.load_part_of(ty, self.shape(ty).lanes, address)
+    }
+
+    /// So many first lanes of a part.
+    fn load_part_of(&mut self, ty: Type, lanes: u16, address: Arg) -> Reg {
         let code = match ty.elem.bytes() {
             1 => Code::Vle8,
             2 => Code::Vle16,
             4 => Code::Vle32,
             _ => Code::Vle64,
         };
-        let demand = Demand::Memory { bytes: ty.elem.bytes() as u8, lanes: self.shape(ty).lanes };
+        let demand = Demand::Memory { bytes: ty.elem.bytes() as u8, lanes };
         self.vector_op(code, &[address], 0, demand)
+    }
+
+    /// Lanes of each part that are among the first `count`, and its address.
+    fn parts_of_first(&mut self, ty: Type, mem: Mem, count: u16) -> Vec<(u16, Arg)> {
+        let shape = self.shape(ty);
+        let bytes = i64::from(u32::from(shape.lanes) * ty.elem.bytes());
+        (0..shape.count as u16)
+            .map(|part| (count.saturating_sub(part * shape.lanes).min(shape.lanes), i64::from(part)))
+            .filter(|(lanes, _)| *lanes > 0)
+            .map(|(lanes, part)| (lanes, self.code.far(mem.base, i64::from(mem.disp) + part * bytes)))
+            .collect()
+    }
+
+    /// Some first lanes, and zeros.
+    pub fn load_first(&mut self, ty: Type, mem: Mem, count: u16) -> Result<Vec<Part>, CodegenError> {
+        let shape = self.shape(ty);
+        let zeros = self.constant(ty, &[0]);
+        let mut parts = Vec::with_capacity(shape.count);
+        for (lanes, address) in self.parts_of_first(ty, mem, count) {
+            let whole = self.load_part_of(ty, lanes, address);
+            parts.push(match lanes == shape.lanes {
+                true => Part::Reg(whole),
+                false => self.merge(&Part::Mask((1 << lanes) - 1), ty, &Part::Reg(whole), &zeros[0])?,
+            });
+        }
+        parts.resize(shape.count, zeros[0].clone());
+        Ok(parts)
+    }
+
+    /// Writes some first lanes.
+    pub fn store_first(&mut self, value: &Val, mem: Mem, count: u16) -> Result<(), CodegenError> {
+        let (ty, code) = (value.ty, store_code(value.ty.elem));
+        for (part, (lanes, address)) in value.parts.iter().zip(self.parts_of_first(ty, mem, count)) {
+            let reg = Arg::Reg(self.reg(part, ty)?);
+            let demand = Demand::Memory { bytes: ty.elem.bytes() as u8, lanes };
+            self.code.vector(code, &[reg, address], 0, demand);
+        }
+        Ok(())
     }
 
     pub fn store(&mut self, value: &Val, mem: Mem) -> Result<(), CodegenError> {

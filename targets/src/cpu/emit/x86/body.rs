@@ -1,5 +1,7 @@
 //! Statements: loops, branches, memory; what every operation needs to get at its operands.
 
+use std::collections::BTreeMap;
+
 use adze_ir::extent::Extent;
 use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 use iced_x86::Code;
@@ -70,6 +72,8 @@ pub(super) struct Body<'a> {
     home: SecondaryMap<Value, u32>,
     block: u32,
     blocks: u32,
+    /// Mask registers of the first lanes that some access is of; they are set on entry.
+    pub first_lanes: BTreeMap<u16, Reg>,
 }
 
 /// Instructions so far.
@@ -141,10 +145,13 @@ pub(super) fn select(kernel: &Kernel, cpu: Cpu) -> Result<Selected, CodegenError
         home: SecondaryMap::new(),
         block: 0,
         blocks: 0,
+        first_lanes: BTreeMap::new(),
     };
     body.entry()?;
+    let entered = body.code.insts.len();
     body.stmts(&kernel.body)?;
     body.code.push(Inst::Return(0));
+    body.set_first_lanes(entered);
     let Code_ { insts, regs, labels, pool, .. } = body.code;
     Ok(Selected { code: insts, regs, labels: labels as usize, pool })
 }
@@ -210,6 +217,11 @@ impl<'a> Body<'a> {
                 let mem = self.mem(addr)?;
                 let value = self.take(*value);
                 self.store(&value, mem)?;
+            }
+            Stmt::StoreFirst { addr, count, value } => {
+                let mem = self.mem(addr)?;
+                let value = self.take(*value);
+                self.store_first(&value, mem, *count);
             }
             Stmt::Bind { sym, value } => {
                 let value = self.take(*value);
@@ -433,6 +445,10 @@ impl<'a> Body<'a> {
             Op::Load(addr) => {
                 let mem = self.mem(addr)?;
                 self.load(ty, mem, self.uses.deferred[result])?
+            }
+            Op::LoadFirst(addr, count) => {
+                let mem = self.mem(addr)?;
+                self.load_first(ty, mem, *count)
             }
             Op::Un(op, a) => {
                 let a = self.take(*a);

@@ -11,7 +11,7 @@ use crate::cpu::kernel::ir::BinOp;
 use crate::cpu::kernel::types::{Elem, Type};
 use crate::cpu::machine::CodegenError;
 
-fn moved(mem: Mem, bytes: u32) -> Mem {
+pub(super) fn moved(mem: Mem, bytes: u32) -> Mem {
     Mem { disp: mem.disp.wrapping_add(bytes as i32), ..mem }
 }
 
@@ -136,20 +136,25 @@ impl Body<'_> {
         let shape = self.shape(ty);
         for (i, part) in value.parts.iter().enumerate() {
             let reg = self.reg(part, ty);
-            let to = Operand::Mem(moved(mem, i as u32 * shape.width.bytes()));
-            let (code, imm) = match ty.bits() {
-                16 => (self.by_encoding(Code::VEX_Vpextrw_r32m16_xmm_imm8, Code::EVEX_Vpextrw_r32m16_xmm_imm8), true),
-                32 => (self.by_encoding(Code::VEX_Vmovd_rm32_xmm, Code::EVEX_Vmovd_rm32_xmm), false),
-                64 => (self.by_encoding(Code::VEX_Vmovq_xmmm64_xmm, Code::EVEX_Vmovq_xmmm64_xmm), false),
-                _ => (self.pick(&table::MOVUPS_STORE, shape.width), false),
-            };
-            let mut operands = vec![to, Operand::Reg(reg, shape.width)];
-            if imm {
-                operands.push(Operand::Imm8(0));
-            }
-            self.code.effect(code, operands);
+            self.store_part(ty, reg, moved(mem, i as u32 * shape.width.bytes()));
         }
         Ok(())
+    }
+
+    /// Stores a register of a vector of that type.
+    pub fn store_part(&mut self, ty: Type, reg: Reg, mem: Mem) {
+        let width = self.shape(ty).width;
+        let (code, imm) = match ty.bits() {
+            16 => (self.by_encoding(Code::VEX_Vpextrw_r32m16_xmm_imm8, Code::EVEX_Vpextrw_r32m16_xmm_imm8), true),
+            32 => (self.by_encoding(Code::VEX_Vmovd_rm32_xmm, Code::EVEX_Vmovd_rm32_xmm), false),
+            64 => (self.by_encoding(Code::VEX_Vmovq_xmmm64_xmm, Code::EVEX_Vmovq_xmmm64_xmm), false),
+            _ => (self.pick(&table::MOVUPS_STORE, width), false),
+        };
+        let mut operands = vec![Operand::Mem(mem), Operand::Reg(reg, width)];
+        if imm {
+            operands.push(Operand::Imm8(0));
+        }
+        self.code.effect(code, operands);
     }
 
     pub fn splat(&mut self, ty: Type, a: &Part, deferred: bool) -> Result<Vec<Part>, CodegenError> {

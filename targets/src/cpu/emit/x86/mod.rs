@@ -12,6 +12,7 @@ mod arith;
 mod body;
 mod convert;
 mod encode;
+mod first;
 mod inst;
 mod lanes;
 mod scalar;
@@ -24,6 +25,7 @@ use super::KernelCode;
 use super::alloc::{Info, Reg};
 use super::registers::{self, Frame, Registers, Stats};
 use crate::cpu::kernel::ir::Kernel;
+use crate::cpu::kernel::{first as some, types::Type};
 use crate::cpu::machine::{Arch, CodegenError, Machine};
 use inst::{Base, Class, Inst, Mem, Op, Operand, Width};
 
@@ -109,7 +111,10 @@ pub fn compile(kernel: &Kernel, cpu: Cpu) -> Result<KernelCode, CodegenError> {
 /// Those of [`compile`].
 pub fn compile_with_stats(kernel: &Kernel, cpu: Cpu) -> Result<(KernelCode, Stats), CodegenError> {
     let failed = |problem: String| CodegenError::Generator { function: kernel.name.clone(), problem };
-    let mut selected = body::select(kernel, cpu)?;
+    // AVX2 has instructions for words, but its stores of some lanes are slow on many CPUs.
+    let native = |ty: Type, store: bool| ty.bits() >= 128 && (cpu.evex || (!store && ty.elem.bits() >= 32));
+    let split = some::split(kernel, native);
+    let mut selected = body::select(&split, cpu)?;
     let divides = selected.code.iter().any(|(inst, _)| matches!(inst, Inst::Div { .. }));
     let mut frame = Frame::new(if divides { encode::DIV_BYTES } else { 0 });
     let Some(regs) = frame.give_out(&cpu, &mut selected) else {

@@ -529,6 +529,30 @@ codes! {
     MOVUPS_STORE 0: VEX_Vmovups_xmmm128_xmm VEX_Vmovups_ymmm256_ymm,
         EVEX_Vmovups_xmmm128_k1z_xmm EVEX_Vmovups_ymmm256_k1z_ymm
         EVEX_Vmovups_zmmm512_k1z_zmm;
+    MOVUPD 0: VEX_Vmovupd_xmm_xmmm128 VEX_Vmovupd_ymm_ymmm256,
+        EVEX_Vmovupd_xmm_k1z_xmmm128 EVEX_Vmovupd_ymm_k1z_ymmm256
+        EVEX_Vmovupd_zmm_k1z_zmmm512;
+    MOVUPD_STORE 0: VEX_Vmovupd_xmmm128_xmm VEX_Vmovupd_ymmm256_ymm,
+        EVEX_Vmovupd_xmmm128_k1z_xmm EVEX_Vmovupd_ymmm256_k1z_ymm
+        EVEX_Vmovupd_zmmm512_k1z_zmm;
+    MOVDQU8 0: INVALID INVALID,
+        EVEX_Vmovdqu8_xmm_k1z_xmmm128 EVEX_Vmovdqu8_ymm_k1z_ymmm256
+        EVEX_Vmovdqu8_zmm_k1z_zmmm512;
+    MOVDQU8_STORE 0: INVALID INVALID,
+        EVEX_Vmovdqu8_xmmm128_k1z_xmm EVEX_Vmovdqu8_ymmm256_k1z_ymm
+        EVEX_Vmovdqu8_zmmm512_k1z_zmm;
+    MOVDQU16 0: INVALID INVALID,
+        EVEX_Vmovdqu16_xmm_k1z_xmmm128 EVEX_Vmovdqu16_ymm_k1z_ymmm256
+        EVEX_Vmovdqu16_zmm_k1z_zmmm512;
+    MOVDQU16_STORE 0: INVALID INVALID,
+        EVEX_Vmovdqu16_xmmm128_k1z_xmm EVEX_Vmovdqu16_ymmm256_k1z_ymm
+        EVEX_Vmovdqu16_zmmm512_k1z_zmm;
+    MASKMOVPS 0: VEX_Vmaskmovps_xmm_xmm_m128 VEX_Vmaskmovps_ymm_ymm_m256,
+        INVALID INVALID
+        INVALID;
+    MASKMOVPD 0: VEX_Vmaskmovpd_xmm_xmm_m128 VEX_Vmaskmovpd_ymm_ymm_m256,
+        INVALID INVALID
+        INVALID;
     BLENDVPS 0: VEX_Vblendvps_xmm_xmm_xmmm128_xmm VEX_Vblendvps_ymm_ymm_ymmm256_ymm,
         INVALID INVALID
         INVALID;

@@ -148,6 +148,13 @@ impl Machine<'_, '_> {
                 let start = self.bounds(stmt, addr, data.len())?;
                 self.memory[addr.param.as_u32() as usize][start..start + data.len()].copy_from_slice(&data);
             }
+            Stmt::StoreFirst { addr, count, value } => {
+                let (count, bytes) = (usize::from(*count), self.ty(*value).elem.bytes() as usize);
+                let lanes = self.get(*value).iter().take(count);
+                let data: Vec<u8> = lanes.flat_map(|lane| lane.to_le_bytes()[..bytes].to_vec()).collect();
+                let start = self.bounds(stmt, addr, data.len())?;
+                self.memory[addr.param.as_u32() as usize][start..start + data.len()].copy_from_slice(&data);
+            }
             Stmt::Bind { sym, value } => {
                 let value = self.get(*value)[0] as i64;
                 self.symbols.push((sym.clone(), value));
@@ -240,6 +247,12 @@ impl Machine<'_, '_> {
                 let start = self.bounds(stmt, addr, lanes * bytes)?;
                 let memory = &self.memory[addr.param.as_u32() as usize][start..start + lanes * bytes];
                 memory.chunks_exact(bytes).map(read).collect()
+            }
+            Op::LoadFirst(addr, count) => {
+                let (count, bytes) = (usize::from(*count), ty.elem.bytes() as usize);
+                let start = self.bounds(stmt, addr, count * bytes)?;
+                let memory = &self.memory[addr.param.as_u32() as usize][start..start + count * bytes];
+                memory.chunks_exact(bytes).map(read).chain(std::iter::repeat(0)).take(lanes).collect()
             }
             Op::Un(op, a) => self.get(*a).iter().map(|&x| scalar::un(*op, ty.elem, x)).collect(),
             Op::Bin(op, a, b) => self.zip(*a, *b, |x, y| scalar::bin(*op, ty.elem, x, y)),

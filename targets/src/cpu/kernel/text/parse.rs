@@ -87,6 +87,13 @@ impl Parser {
                 c.expect(',')?;
                 Ok(Stmt::Store { addr, value: value(c)? })
             }
+            "store_first" => {
+                let addr = self.addr(c)?;
+                c.expect(',')?;
+                let count = lanes(c)?;
+                c.expect(',')?;
+                Ok(Stmt::StoreFirst { addr, count, value: value(c)? })
+            }
             "bind" => {
                 let sym = c.word("a symbol")?.into();
                 c.expect('=')?;
@@ -211,6 +218,11 @@ impl Parser {
             ("extent", "") => Op::Extent(parse_extent(c)?),
             ("splat", "") => Op::Splat(value(c)?),
             ("load", "") => Op::Load(self.addr(c)?),
+            ("load_first", "") => {
+                let addr = self.addr(c)?;
+                c.expect(',')?;
+                Op::LoadFirst(addr, lanes(c)?)
+            }
             ("fma" | "muladd" | "select" | "dot4_s" | "dot4_u", "") => {
                 let [x, y, z] = operands(c)?;
                 match head {
@@ -292,6 +304,11 @@ fn dim(c: &mut Cursor) -> Parsed<DimDecl> {
         Ok(slot) => Ok(DimDecl { name, slot }),
         Err(_) => c.error(pos, slot.to_string(), "a slot below 2^32"),
     }
+}
+
+fn lanes(c: &mut Cursor) -> Parsed<u16> {
+    let (pos, count) = (c.pos(), c.int("a number of lanes")?);
+    u16::try_from(count).or_else(|_| c.error(pos, count.to_string(), "a number of lanes"))
 }
 
 fn value(c: &mut Cursor) -> Parsed<Value> {

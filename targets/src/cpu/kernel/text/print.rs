@@ -103,6 +103,9 @@ impl Printer<'_> {
                 self.line(&text);
             }
             Stmt::Store { addr, value } => self.line(&format!("store {}, {value}", self.addr(addr))),
+            Stmt::StoreFirst { addr, count, value } => {
+                self.line(&format!("store_first {}, {count}, {value}", self.addr(addr)));
+            }
             Stmt::Bind { sym, value } => self.line(&format!("bind {sym} = {value}")),
             Stmt::For(f) => self.for_loop(f),
             Stmt::If { cond, then, other, results } => {
@@ -137,6 +140,7 @@ impl Printer<'_> {
             Op::Extent(extent) => format!("extent {extent}"),
             Op::Splat(a) => format!("splat {a}"),
             Op::Load(addr) => format!("load {}", self.addr(addr)),
+            Op::LoadFirst(addr, count) => format!("load_first {}, {count}", self.addr(addr)),
             Op::Un(op, a) => format!("{op} {a}"),
             Op::Bin(op, a, b) => format!("{op} {a}, {b}"),
             Op::Shift(op, a, by) => format!("{op} {a}, {by}"),

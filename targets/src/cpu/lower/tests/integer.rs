@@ -29,9 +29,10 @@ pub(super) fn scale(value: f32) -> Option<Given> {
 }
 
 /// Scales per channel whose sums of `terms` products fill the bytes of the result without all of them saturating.
-fn scales(rng: &mut fastrand::Rng, channels: usize, terms: usize) -> Option<Given> {
-    // Sometimes so large that nearly all do.
-    let size = if rng.u8(..8) == 0 { 5e4 } else { 0.02 / (terms as f32).sqrt() };
+fn scales(rng: &mut fastrand::Rng, contract: Requantize, channels: usize, terms: usize) -> Option<Given> {
+    // Sometimes so large that nearly all do, where there is code for that.
+    let size =
+        if rng.u8(..8) == 0 && contract != Requantize::MulshiftTflite { 5e4 } else { 0.02 / (terms as f32).sqrt() };
     let values: Vec<f32> = (0..channels).map(|_| size * (0.5 + rng.f32())).collect();
     Some(Given::constant(Tensor::from_f32(&[channels], &values)))
 }
@@ -58,6 +59,14 @@ fn formats(flags: u32) -> ([DType; 3], [i128; 2]) {
     (dtypes, [zero(dtypes[0], flags >> 2), zero(dtypes[2], flags >> 4)])
 }
 
+fn contract(flags: u32) -> Requantize {
+    match flags >> 10 {
+        1 => Requantize::MulshiftHalfUp,
+        2 => Requantize::MulshiftTflite,
+        _ => Requantize::F32Rne,
+    }
+}
+
 struct Conv {
     channels: (usize, usize),
     group: usize,
@@ -79,14 +88,14 @@ fn conv(rng: &mut fastrand::Rng, conv: &Conv, flags: u32) -> Case {
         pads: vec![conv.pads, 0, conv.pads, conv.pads],
         dilations: vec![conv.dilation as i64; 2],
         group: conv.group as i64,
-        contract: Requantize::F32Rne,
+        contract: contract(flags),
     };
     let inputs = vec![
         Some(Given::plain(bytes(rng, x_dtype, &image)).last()),
         scale(0.5),
         number(x_dtype, x_zero),
         Some(Given::constant(w)),
-        scales(rng, co, ci / conv.group * conv.kernel.0 * conv.kernel.1),
+        scales(rng, contract(flags), co, ci / conv.group * conv.kernel.0 * conv.kernel.1),
         number(w_dtype, 0),
         scale(0.7),
         number(y_dtype, y_zero),
@@ -129,7 +138,7 @@ fn kernel_of(case: &Case) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn dense_convolutions_agree(seed: u64, ci in 1usize..11, co in 2usize..24, kh in 1usize..4, kw in 1usize..4, stride in 1usize..3, dilation in 1usize..3, grouped: bool, flags in 0u32..1024) {
+    fn dense_convolutions_agree(seed: u64, ci in 1usize..11, co in 2usize..24, kh in 1usize..4, kw in 1usize..4, stride in 1usize..3, dilation in 1usize..3, grouped: bool, flags in 0u32..3072) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let group = if grouped { 2 } else { 1 };
         let shape = Conv { channels: (ci * group, co * group), group, kernel: (kh, kw), strides: stride, dilation, pads: 0 };
@@ -139,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn depthwise_convolutions_agree(seed: u64, c in 2usize..40, k in 1usize..4, stride in 1usize..3, pads in 0i64..2, flags in 0u32..1024) {
+    fn depthwise_convolutions_agree(seed: u64, c in 2usize..40, k in 1usize..4, stride in 1usize..3, pads in 0i64..2, flags in 0u32..3072) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let shape = Conv { channels: (c, c), group: c, kernel: (k, k), strides: stride, dilation: 1, pads };
         let case = without_bias(conv(&mut rng, &shape, flags));
@@ -148,13 +157,13 @@ proptest! {
     }
 
     #[test]
-    fn products_agree(seed: u64, m in 1usize..9, n in 1usize..40, k in 1usize..23, batch in 1usize..3, flags in 0u32..1024) {
+    fn products_agree(seed: u64, m in 1usize..9, n in 1usize..40, k in 1usize..23, batch in 1usize..3, flags in 0u32..3072) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let ([x_dtype, w_dtype, y_dtype], [x_zero, y_zero]) = formats(flags);
-        let op = QLinearMatMul { contract: Requantize::F32Rne };
+        let op = QLinearMatMul { contract: contract(flags) };
         let inputs = vec![
             Some(Given::plain(bytes(&mut rng, x_dtype, &[batch, m, k]))), scale(0.5), number(x_dtype, x_zero),
-            Some(Given::constant(bytes(&mut rng, w_dtype, &[k, n]))), scales(&mut rng, n, k), number(w_dtype, 0),
+            Some(Given::constant(bytes(&mut rng, w_dtype, &[k, n]))), scales(&mut rng, contract(flags), n, k), number(w_dtype, 0),
             scale(0.7), number(y_dtype, y_zero),
             if flags & 64 == 0 { bias(&mut rng, n) } else { None },
         ];
@@ -246,7 +255,7 @@ fn sums_of_bytes_on_every_machine() {
         ];
         Case::new(op, inputs).check_everywhere(64.0);
     }
-    for flags in [0, 1, 2 + 4, 3 + 16, 128 + 1, 256, 256 + 1 + 16, 512] {
+    for flags in [0, 1, 2 + 4, 3 + 16, 128 + 1, 256, 256 + 1 + 16, 512, 1024 + 2, 2048 + 1] {
         let dense = Conv { channels: (7, 18), group: 1, kernel: (3, 2), strides: 1, dilation: 1, pads: 0 };
         conv(&mut rng, &dense, flags).check_everywhere(0.0);
         let depthwise = Conv { channels: (13, 13), group: 13, kernel: (3, 3), strides: 2, dilation: 1, pads: 1 };

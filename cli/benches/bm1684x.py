@@ -1,0 +1,152 @@
+"""ResNet-18 and MobileNetV2 as 8-bit networks on the BM1684X: estimated cycles beside the vendor compiler's.
+
+    python3 cli/benches/bm1684x.py target/release/adze [FOLDER]
+
+Weights are random, activations symmetric (u8 behind a ReLU, i8 elsewhere, zero point 0), weights per channel; batch 1, 224 x 224.
+The vendor's figures are those that its compiler's profile gives for the same networks with the same kind of numbers, from the
+vendor's estimator at 1 GHz; ours come from the formulas in `targets/src/bm1684x/cost.rs` that were fitted to that estimator.
+Needs `onnx` and `numpy`. Writes the models to FOLDER (default: a temporary one).
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+VENDOR = {"resnet18": 283_222, "mobilenet_v2": 161_336}
+
+
+class Net:
+    """A network in QDQ form; a value is a name with its scale and whether it is unsigned."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.nodes, self.constants, self.count = [], [], 0
+
+    def name(self, stem):
+        self.count += 1
+        return f"{stem}_{self.count}"
+
+    def constant(self, array):
+        name = self.name("c")
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def node(self, kind, inputs, **attributes):
+        result = self.name(kind.lower())
+        self.nodes.append(helper.make_node(kind, inputs, [result], name=result, **attributes))
+        return result
+
+    def real(self, value):
+        name, scale, unsigned = value
+        zero = self.constant(np.array(0, np.uint8 if unsigned else np.int8))
+        return self.node("DequantizeLinear", [name, self.constant(np.float32(scale)), zero])
+
+    def stored(self, name, scale, unsigned):
+        zero = self.constant(np.array(0, np.uint8 if unsigned else np.int8))
+        return self.node("QuantizeLinear", [name, self.constant(np.float32(scale)), zero]), scale, unsigned
+
+    def layer(self, x, channels, kernel, stride=1, group=1, relu=True, features=None):
+        """A convolution, or with `features` a matrix product, with its bias and ReLU."""
+        inputs = features if features else self.channels[x[0]]
+        shape = (channels, inputs // group, kernel, kernel)
+        weights = self.random.integers(-127, 128, shape).astype(np.int8)
+        scales = (0.01 + 0.01 * self.random.random(channels)).astype(np.float32)
+        bias = self.random.integers(-5000, 5000, channels).astype(np.int32)
+        zeros = self.constant(np.zeros(channels, np.int8))
+        bias_scales = self.constant((np.float32(x[1]) * scales).astype(np.float32))
+        bias_zeros = self.constant(np.zeros(channels, np.int32))
+        if features:
+            weights = weights.reshape(channels, inputs)
+        w = self.node("DequantizeLinear", [self.constant(weights), self.constant(scales), zeros], axis=0)
+        b = self.node("DequantizeLinear", [self.constant(bias), bias_scales, bias_zeros], axis=0)
+        if features:
+            y = self.node("Gemm", [self.real(x), w, b], transB=1)
+        else:
+            pads = [kernel // 2] * 4
+            y = self.node("Conv", [self.real(x), w, b], strides=[stride] * 2, pads=pads, group=group)
+        if relu:
+            y = self.node("Relu", [y])
+        spread = 0.02 * np.sqrt(weights[0].size) * 60 * x[1]
+        value = self.stored(y, np.float32(spread / 40), relu)
+        self.channels[value[0]] = channels
+        return value
+
+    def add(self, a, b, relu):
+        y = self.node("Add", [self.real(a), self.real(b)])
+        if relu:
+            y = self.node("Relu", [y])
+        # A power of two, so that the quotient by it is exact and the sum the model's for every pair of bytes.
+        value = self.stored(y, np.float32(2 ** np.ceil(np.log2(1.2 * max(a[1], b[1])))), relu)
+        self.channels[value[0]] = self.channels[a[0]]
+        return value
+
+    def finish(self, x, features):
+        y = self.stored(self.node("GlobalAveragePool", [self.real(x)]), x[1], x[2])
+        flat = (self.node("Flatten", [y[0]]), y[1], y[2])
+        return self.layer(flat, 1000, 1, relu=False, features=features)[0]
+
+
+def resnet18(net, x):
+    x = net.layer(x, 64, 7, 2)
+    channels = net.channels[x[0]]
+    pooled = net.node("MaxPool", [net.real(x)], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    x = net.stored(pooled, x[1], x[2])
+    net.channels[x[0]] = channels
+    for width, first in [(64, 1), (128, 2), (256, 2), (512, 2)]:
+        for stride in (first, 1):
+            y = net.layer(net.layer(x, width, 3, stride), width, 3, relu=False)
+            short = x if stride == 1 and net.channels[x[0]] == width else net.layer(x, width, 1, stride, relu=False)
+            x = net.add(short, y, True)
+    return net.finish(x, 512)
+
+
+def mobilenet_v2(net, x):
+    x = net.layer(x, 32, 3, 2)
+    blocks = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    for expand, width, repeat, first in blocks:
+        for index in range(repeat):
+            stride = first if index == 0 else 1
+            channels = net.channels[x[0]]
+            wide = channels * expand
+            y = net.layer(x, wide, 1) if expand != 1 else x
+            y = net.layer(net.layer(y, wide, 3, stride, group=wide), width, 1, relu=False)
+            x = net.add(x, y, False) if stride == 1 and channels == width else y
+    return net.finish(net.layer(x, 1280, 1), 1280)
+
+
+def build(name, folder):
+    net = Net(18)
+    net.channels = {"x": 3}
+    output = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2}[name](net, ("x", 0.02, False))
+    x = helper.make_tensor_value_info("x", TensorProto.INT8, [1, 3, 224, 224])
+    y = helper.make_tensor_value_info(output, TensorProto.INT8, [1, 1000])
+    graph = helper.make_graph(net.nodes, name, [x], [y], net.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    path = folder / f"{name}.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    adze = sys.argv[1]
+    folder = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, vendor in VENDOR.items():
+        path = build(name, folder)
+        command = [adze, "compile", path, "--target", "bm1684x", "-o", path.with_suffix(".bmodel"), "-v"]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        print(text, end="")
+        cycles = int(re.search(r"(\d+) estimated cycles", text)[1])
+        print(f"{name}: {cycles} cycles, vendor's compiler {vendor}: {100 * (cycles / vendor - 1):+.1f} %")
+
+
+main()

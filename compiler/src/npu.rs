@@ -1,0 +1,139 @@
+//! Networks for neural processors: the passes that they want, and the package.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use adze_ir::graph::Graph;
+use adze_ir::propose::PlainMachine;
+use adze_ir::tensor::Tensor;
+use adze_passes::pass::PassOptions;
+use adze_targets::bm1684x::program::OpenError;
+use adze_targets::bm1684x::{CompileError, Program, RunError};
+
+use crate::error::Error;
+use crate::stage::{Trace, run_pass};
+
+/// The target's name.
+pub const BM1684X: &str = "bm1684x";
+
+/// Passes before lowering: integer operators, constants evaluated, nothing that a CPU's kernels want. `integers` runs twice: a
+/// `quantize` that only the first run moves up can end another operator.
+const PASSES: &[&str] = &["canonicalize", "integers", "integers", "fold-constants", "canonicalize", "dead-code"];
+
+/// Compiles a graph for the BM1684X.
+///
+/// # Errors
+/// [`Error::Unsupported`] names the node, what was found and what would be accepted.
+pub fn compile(graph: &Graph) -> Result<Program, Error> {
+    let mut trace = Trace::default();
+    let mut graph = graph.clone();
+    for pass in PASSES {
+        graph = run_pass(&graph, pass, &PassOptions::default(), &PlainMachine, &mut trace)?;
+    }
+    Program::compile(&graph.compact()).map_err(|error| match error {
+        CompileError::Unsupported(unsupported) => Error::Unsupported(unsupported.to_string()),
+        CompileError::Bug(what) => Error::Bug(what),
+    })
+}
+
+/// The bytes of a program's package.
+///
+/// # Errors
+/// [`Error::Bug`].
+pub fn package(program: &Program) -> Result<Vec<u8>, Error> {
+    program.to_bmodel().map_err(|error| Error::Bug(error.to_string()))
+}
+
+/// Reads a package.
+///
+/// # Errors
+/// [`Error::Read`] and [`Error::Options`] for what is none.
+pub fn open(path: &Path) -> Result<Program, Error> {
+    let file = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Program::from_bmodel(&file).map_err(|error: OpenError| match error {
+        OpenError::Decode { .. } => Error::Unsupported(format!("`{}`: {error}", path.display())),
+        error => Error::Values(format!("`{}`: {error}", path.display())),
+    })
+}
+
+/// Runs a program on the simulator of adze.
+///
+/// # Errors
+/// [`Error::Options`] for inputs that it does not have, [`Error::Bug`] for commands that the simulator refuses.
+pub fn run(program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    program.run(inputs).map_err(|error| match error {
+        RunError::Input { .. } => Error::Options(error.to_string()),
+        RunError::Memory(_) => Error::Unsupported(error.to_string()),
+        error => Error::Bug(error.to_string()),
+    })
+}
+
+/// The script that runs a package in the vendor's runtime.
+const RUN_BMODEL: &str = include_str!("npu/run_bmodel.py");
+
+/// Where the vendor's libraries are: `$ADZE_TPU_MLIR`, then the cache of `.ci/run`.
+///
+/// # Errors
+/// [`Error::Options`] says where it was looked for.
+pub fn vendor_libraries() -> Result<PathBuf, Error> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = variable("ADZE_CACHE").or_else(|| Some(variable("HOME")?.join(".cache/adze")));
+    let cached = cache.map(|cache| cache.join("tpu_mlir/wheel/tpu_mlir/lib"));
+    let found = variable("ADZE_TPU_MLIR").or(cached).filter(|folder| folder.join("libbmrt.so.1.0").exists());
+    found.ok_or_else(|| {
+        Error::Options(
+            "the vendor's simulator: found none, accepted: ADZE_TPU_MLIR set to `tpu_mlir/lib` of the unpacked PyPI wheel \
+             `tpu_mlir` 1.30.2 (x86-64 Linux)"
+                .into(),
+        )
+    })
+}
+
+/// Runs a program in the vendor's runtime on the vendor's simulator, in a child process.
+///
+/// # Errors
+/// [`Error::Options`] without the vendor's libraries, [`Error::Link`] when the runtime refuses the program.
+pub fn run_vendor(program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    let libraries = vendor_libraries()?;
+    let folder = std::env::temp_dir().join(format!("adze-vendor-{}", std::process::id()));
+    let result = run_vendor_in(&folder, &libraries, program, inputs);
+    // What is left of a failed run is of no use to anyone.
+    let _ = std::fs::remove_dir_all(&folder);
+    result
+}
+
+fn run_vendor_in(folder: &Path, libraries: &Path, program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    let write = |name: &str, bytes: &[u8]| -> Result<PathBuf, Error> {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
+        Ok(path)
+    };
+    std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+    let mut command = Command::new("python3");
+    command.arg(write("run_bmodel.py", RUN_BMODEL.as_bytes())?).arg(libraries);
+    command.arg(write("model.bmodel", &package(program)?)?).arg(&program.name).current_dir(folder);
+    for (index, tensor) in inputs.iter().enumerate() {
+        let name = format!("in{index}.bin");
+        write(&name, tensor.bytes())?;
+        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        command.arg(format!("{name}:{shape}"));
+    }
+    command.arg("--");
+    let size = |port: &adze_targets::bm1684x::program::Port| port.dtype.bytes_for(port.shape.iter().product());
+    for (index, port) in program.outputs.iter().enumerate() {
+        command.arg(format!("out{index}.bin:{}", size(port)));
+    }
+    let output = command.output().map_err(|error| Error::Link(format!("cannot start `python3`: {error}")))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).lines().rev().take(8).map(str::to_owned).collect::<Vec<_>>();
+        let said = said.into_iter().rev().collect::<Vec<_>>().join("\n");
+        return Err(Error::Link(format!("the vendor's runtime refuses the model ({}):\n{said}", output.status)));
+    }
+    let read = |(index, port): (usize, &adze_targets::bm1684x::program::Port)| {
+        let path = folder.join(format!("out{index}.bin"));
+        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+        Tensor::new(port.dtype, port.shape.clone(), bytes).map_err(|error| Error::Link(error.to_string()))
+    };
+    program.outputs.iter().enumerate().map(read).collect()
+}

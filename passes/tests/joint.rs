@@ -1,0 +1,79 @@
+//! Graphs on which every order of always applying or never applying the rules loses: choosing among all forms together wins.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use adze_ir::eval::eval_graph;
+use adze_ir::exact::{Exactness, NORM_TRANSCENDENTAL};
+use adze_ir::graph::Graph;
+use adze_ir::ops::Op;
+use adze_ir::propose::{CostModel, OpFacts, PlainMachine};
+use adze_ir::tensor::Tensor;
+use adze_ir::text::parse_graph;
+use adze_ir::types::{DType, TensorType};
+use adze_passes::pass::{Optimizer, PassOptions};
+use adze_passes::pipeline::{DEFAULT, Runner};
+
+/// Parses; `random` is a constant of small numbers.
+fn parse(text: &str) -> Graph {
+    let line = |line: &str| {
+        let Some((left, ty)) = line.split_once("= random ") else { return format!("{line}\n") };
+        let dims = ty.trim_end_matches(']').split_once('[').unwrap().1;
+        let count: usize = dims.split(',').map(|dim| dim.parse::<usize>().unwrap()).product();
+        let values: Vec<String> = (0..count).map(|i| format!("{:?}", ((i * 37 % 64) as f64 - 31.5) / 256.0)).collect();
+        format!("{left}= const \"\" [{}] : {ty}\n", values.join(", "))
+    };
+    parse_graph(&text.lines().map(line).collect::<String>()).unwrap()
+}
+
+fn optimised(source: &Graph, optimizer: Optimizer) -> Graph {
+    let (options, mut graph) = (PassOptions { optimizer, ..PassOptions::default() }, source.clone());
+    let runner = Runner { options: &options, costs: &PlainMachine, verify: true, stop_after: None };
+    runner.run(&mut graph, DEFAULT, &mut |_, _| {}).unwrap();
+    graph
+}
+
+/// Weight of all kernels.
+fn weight(graph: &Graph) -> u64 {
+    let nodes = graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Constant(_)));
+    let cost = |node: &adze_ir::graph::Node| {
+        let outputs: Vec<TensorType> = node.outputs.iter().map(|&v| graph.ty(v).clone()).collect();
+        let ask = |facts: &OpFacts<'_>| PlainMachine.cost(&node.op, facts).unwrap().weight();
+        OpFacts::in_graph(graph, &node.inputs, &outputs, ask)
+    };
+    nodes.map(|(_, node)| cost(node)).sum()
+}
+
+fn inputs(graph: &Graph) -> Vec<Tensor> {
+    let tensor = |&value: &adze_ir::graph::ValueId| {
+        let shape = graph.ty(value).fixed_shape().unwrap();
+        let values: Vec<f64> =
+            (0..shape.iter().product::<usize>()).map(|i| (i * 29 % 101) as f64 / 25.0 - 2.0).collect();
+        Tensor::from_f64(DType::F32, &shape, &values)
+    };
+    graph.inputs().iter().map(tensor).collect()
+}
+
+#[test]
+fn joint_choice_wins_where_every_order_loses() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/joint");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 3);
+    for path in paths {
+        let source = parse(&std::fs::read_to_string(&path).unwrap());
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let inputs = inputs(&source);
+        let expected = eval_graph(&source, &inputs).unwrap();
+        let weigh = |optimizer: Optimizer| {
+            let graph = optimised(&source, optimizer);
+            let found = eval_graph(&graph, &inputs).unwrap();
+            let near = |(f, e): (&Tensor, &Tensor)| Exactness::Norm(NORM_TRANSCENDENTAL).holds(f, e, 256, 8.0);
+            assert!(found.iter().zip(&expected).all(near), "{name}: {optimizer:?} computes something else\n{graph}");
+            weight(&graph)
+        };
+        let [joint, greedy, never] = [Optimizer::Joint, Optimizer::Greedy, Optimizer::Canonical].map(weigh);
+        println!("{name}: joint {joint}, greedy {greedy}, canonical {never}");
+        assert!(joint < greedy && joint < never, "{name}: joint {joint}, greedy {greedy}, canonical {never}");
+    }
+}

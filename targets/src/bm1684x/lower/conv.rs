@@ -1,0 +1,476 @@
+//! Quantized convolutions and matrix products.
+
+use adze_ir::graph::Node;
+use adze_ir::ops::{QLinearConv, QLinearMatMul};
+use adze_ir::quant::Requantize;
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+
+use super::super::isa::{Conv, Pool, Prec};
+use super::super::machine::{CONV_CHANNELS, LANES, MAX_EXTENT, MAX_WINDOW};
+use super::build::{Home, Image, Place};
+use super::commands::{Constants, Scales, table_rows};
+use super::requant::{Contract, Way, byte_range, choose};
+use super::{Lowering, Refusal, refuse};
+
+/// Quantization parameters of an operator with one scale per result channel, as its operands 1 to 8 give them.
+struct Parameters {
+    x_zero: i64,
+    /// `[oc][..]`, row-major.
+    weights: Tensor,
+    /// Per result channel.
+    w_zero: Vec<i64>,
+    /// Of the sums over that of the result, per channel.
+    scales: Vec<f32>,
+    zero: i64,
+    signed: bool,
+    bias: Vec<i64>,
+}
+
+/// Geometry of a convolution.
+struct Window {
+    strides: [u32; 2],
+    pads: [u32; 4],
+    dilations: [u32; 2],
+    group: i64,
+}
+
+impl Window {
+    /// The geometry, if the chip has it.
+    fn of(conv: &QLinearConv) -> Result<Self, Refusal> {
+        let fit = |name: &'static str, values: &[i64], least: i64| -> Result<Vec<u32>, Refusal> {
+            let ok = values.iter().all(|v| (least..=MAX_WINDOW.into()).contains(v));
+            let accepted = format!("{least} to {MAX_WINDOW}");
+            if ok {
+                Ok(values.iter().map(|&v| v as u32).collect())
+            } else {
+                refuse(format!("{name} {values:?}"), accepted)
+            }
+        };
+        let rank = |name: &'static str, values: Vec<u32>| {
+            <[u32; 2]>::try_from(values).or_else(|v| refuse(format!("{name} along {} axes", v.len()), "two axes"))
+        };
+        let pads = fit("pads", &conv.pads, 0)?;
+        let pads =
+            <[u32; 4]>::try_from(pads).or_else(|v| refuse(format!("pads of {} sides", v.len()), "four sides"))?;
+        Ok(Self {
+            strides: rank("strides", fit("strides", &conv.strides, 1)?)?,
+            pads,
+            dilations: rank("dilations", fit("dilations", &conv.dilations, 1)?)?,
+            group: conv.group,
+        })
+    }
+}
+
+impl Lowering<'_> {
+    /// Lowers a quantized convolution.
+    pub(super) fn qlinear_conv(&mut self, node: &Node, conv: &QLinearConv) -> Result<Home, Refusal> {
+        let window = Window::of(conv)?;
+        let x = self.input(node, 0)?;
+        let weights = self.constant(node, 3)?.clone();
+        let parameters = self.parameters(node, weights)?;
+        let [oc, ic, kh, kw] = super::extents(parameters.weights.shape())?;
+        let groups = u32::try_from(window.group).unwrap_or(0);
+        let shape = self.shape(node.outputs[0])?;
+        match (groups, ic) {
+            (1, _) => self.convolution(x, shape, &window, [kh, kw], &parameters, conv.contract),
+            (group, 1) if group == x.shape[1] && oc == group => {
+                self.depthwise(x, shape, &window, [kh, kw], &parameters, conv.contract)
+            }
+            _ => refuse(
+                format!("{groups} groups of {ic} channels"),
+                "1 group, or as many as channels, with one result each",
+            ),
+        }
+    }
+
+    /// Lowers a quantized matrix product with constant weights: a convolution of 1 by 1 with rows as N.
+    pub(super) fn qlinear_matmul(&mut self, node: &Node, op: &QLinearMatMul) -> Result<Home, Refusal> {
+        let x = self.input(node, 0)?;
+        let weights = self.constant(node, 3)?;
+        let [k, n] = match *weights.shape() {
+            [k, n] => [k, n],
+            _ => return refuse(format!("weights of rank {}", weights.shape().len()), "rank 2"),
+        };
+        let values = weights.to_ints();
+        let turned: Vec<i128> = (0..n).flat_map(|o| values.iter().skip(o).step_by(n).copied()).collect();
+        let turned = Tensor::from_ints(weights.dtype(), &[n, k, 1, 1], &turned);
+        let parameters = self.parameters(node, turned)?;
+        let window = Window { strides: [1, 1], pads: [0; 4], dilations: [1, 1], group: 1 };
+        let shape = self.shape(node.outputs[0])?;
+        self.convolution(x, shape, &window, [1, 1], &parameters, op.contract)
+    }
+
+    /// Reads the parameters; `weights` have result channels first.
+    fn parameters(&self, node: &Node, weights: Tensor) -> Result<Parameters, Refusal> {
+        let channels = weights.shape()[0];
+        let one = |index: usize| -> Result<f32, Refusal> {
+            let tensor = self.constant(node, index)?;
+            match *tensor.to_f64() {
+                [value] => Ok(value as f32),
+                ref many => refuse(format!("{} values in operand {index}", many.len()), "one"),
+            }
+        };
+        let each = |values: Vec<f64>, index: usize| match values.len() {
+            1 => Ok(vec![values[0]; channels]),
+            n if n == channels => Ok(values),
+            n => refuse(format!("{n} values in operand {index}"), format!("1 or {channels}")),
+        };
+        let (x_scale, y_scale) = (one(1)?, one(6)?);
+        let w_scale = each(self.constant(node, 4)?.to_f64(), 4)?;
+        let w_zero = each(self.constant(node, 5)?.to_f64(), 5)?;
+        let zero = self.constant(node, 7)?;
+        let bias = match node.inputs.get(8).copied().flatten() {
+            Some(_) => self.constant(node, 8)?.to_i64(),
+            None => vec![0; channels],
+        };
+        Ok(Parameters {
+            x_zero: one(2)? as i64,
+            w_zero: w_zero.into_iter().map(|v| v as i64).collect(),
+            scales: w_scale.into_iter().map(|w| x_scale * w as f32 / y_scale).collect(),
+            zero: zero.to_i64()[0],
+            signed: zero.dtype() == DType::I8,
+            bias,
+            weights,
+        })
+    }
+
+    fn convolution(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        parameters: &Parameters,
+        contract: Requantize,
+    ) -> Result<Home, Refusal> {
+        let weights = Weights::of(parameters)?;
+        let contracts = weights.contracts(parameters, x.signed, contract);
+        let way = self.way(&contracts)?;
+        if let Some(gather) = Gather::best(x.shape, shape, window, kernel) {
+            let x = self.gather(x, shape, window, kernel, &gather, parameters.x_zero);
+            let weights = gather.weights(&weights, kernel);
+            let window = gather.rest(window);
+            let kernel = [1, gather.taps];
+            return Ok(self.products(x, shape, &window, kernel, parameters, &weights, &contracts, &way));
+        }
+        Ok(self.products(x, shape, window, kernel, parameters, &weights, &contracts, &way))
+    }
+
+    /// Does the first part of a [`Gather`].
+    fn gather(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        gather: &Gather,
+        zero: i64,
+    ) -> Home {
+        let taps = kernel[0] * gather.columns;
+        let spread = self.draft.spread(x, taps);
+        let channels = spread.shape[1];
+        let one = |tap: u32| (0..taps).map(|at| u8::from(at == tap)).collect();
+        let rows: Vec<Vec<u8>> = (0..channels).map(|channel| one(channel % taps)).collect();
+        let mut image = Image::new(channels);
+        let at = image.section(&rows, taps as usize, 1);
+        let constants = self.draft.constants(&image);
+        let result = self.draft.tensor(Prec::Int8, x.signed, [shape[0], channels, shape[2], gather.width]);
+        let [up, lf, dn, _] = window.pads;
+        let first = Window {
+            strides: [window.strides[0], gather.stride],
+            pads: [up, lf, dn, gather.right],
+            dilations: window.dilations,
+            group: 1,
+        };
+        let pool = Pool {
+            // The result is unsigned with the ReLU, which does nothing to what is.
+            eu: if x.signed { 0 } else { 2 },
+            res0_prec: Prec::Int8.code(),
+            opd1_sign: 1,
+            opd2_sign: 1,
+            opd2_const: 1,
+            ..depthwise(spread, result.shape, &first, [kernel[0], gather.columns], zero)
+        };
+        let places = vec![
+            ("opd0_addr", Place::Local(spread.buffer, 0)),
+            ("opd1_addr", Place::Local(constants, at)),
+            ("res0_addr", Place::Local(result.buffer, 0)),
+        ];
+        self.draft.push(pool, places);
+        result
+    }
+
+    /// The command of a convolution and what makes bytes of its sums.
+    #[expect(clippy::too_many_arguments, reason = "operands, geometry and numbers of one convolution")]
+    fn products(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        parameters: &Parameters,
+        weights: &Weights,
+        contracts: &[Contract],
+        way: &Way,
+    ) -> Home {
+        let mut image = Image::new(shape[1]);
+        let table = image.section(&table_rows(way), 64, 64);
+        let bias = biases(&mut image, contracts, way);
+        let rows = packed(&weights.values, x.shape[1], kernel);
+        let pitch = rows.first().map_or(0, Vec::len);
+        let at = image.section(&rows, pitch, 64);
+        let constants = self.draft.constants(&image);
+        let place = |offset| Place::Local(constants, offset);
+        let sums = self.draft.tensor(Prec::Int32, true, shape);
+        let [up, lf, dn, rt] = window.pads;
+        let conv = Conv {
+            opd0_sign: x.signed.into(),
+            opd1_sign: weights.signed.into(),
+            res0_prec: Prec::Int32.code(),
+            opd2_const: 1,
+            opd3_const: 1,
+            opd3_addr: parameters.x_zero as u32 & 0xff,
+            opd0_up_pad: up,
+            opd0_dn_pad: dn,
+            opd0_lf_pad: lf,
+            opd0_rt_pad: rt,
+            res_op_y_str: window.strides[0],
+            res_op_x_str: window.strides[1],
+            opd1_y_ins0: window.dilations[0] - 1,
+            opd1_x_ins0: window.dilations[1] - 1,
+            res0_n: shape[0],
+            res0_c: shape[1],
+            res0_h: shape[2],
+            res0_w: shape[3],
+            opd0_c: x.shape[1],
+            opd0_h: x.shape[2],
+            opd0_w: x.shape[3],
+            opd1_h: kernel[0],
+            opd1_w: kernel[1],
+            ..Conv::default()
+        };
+        let places = vec![
+            ("opd0_addr", Place::Local(x.buffer, 0)),
+            ("opd1_addr", place(at)),
+            ("res0_addr", Place::Local(sums.buffer, 0)),
+        ];
+        self.draft.push(conv, places);
+        let constants = Constants { table: Scales::Table(place(table)), bias: bias.map(place) };
+        self.draft.requantize(sums, way, constants, parameters.zero, parameters.signed)
+    }
+
+    fn depthwise(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        parameters: &Parameters,
+        contract: Requantize,
+    ) -> Result<Home, Refusal> {
+        let weights = Weights::of(parameters)?;
+        // The bias is an operand of the command here, so the sums have it already.
+        let mut contracts = weights.contracts(parameters, x.signed, contract);
+        let bias: Vec<i64> = contracts.iter().map(|c| c.bias).collect();
+        for contract in &mut contracts {
+            let (lo, hi) = contract.sums;
+            contract.sums = (lo + contract.bias, hi + contract.bias);
+            contract.bias = 0;
+        }
+        let way = self.way(&contracts)?;
+        let mut image = Image::new(shape[1]);
+        let table = image.section(&table_rows(&way), 64, 64);
+        let words: Vec<Vec<u8>> = bias.iter().map(|&b| (b as i32).to_le_bytes().to_vec()).collect();
+        let bias = image.section(&words, 4, 4);
+        let taps = (kernel[0] * kernel[1]) as usize;
+        let rows: Vec<Vec<u8>> = weights.values.iter().map(|row| row.iter().map(|&w| w as u8).collect()).collect();
+        let at = image.section(&rows, taps, 1);
+        let constants = self.draft.constants(&image);
+        let place = |offset| Place::Local(constants, offset);
+        let sums = self.draft.tensor(Prec::Int32, true, shape);
+        let pool = Pool {
+            opd1_sign: weights.signed.into(),
+            opd2_sign: 1,
+            res0_prec: Prec::Int32.code(),
+            ..depthwise(x, shape, window, kernel, parameters.x_zero)
+        };
+        let places = vec![
+            ("opd0_addr", Place::Local(x.buffer, 0)),
+            ("opd1_addr", place(at)),
+            ("opd2_addr", place(bias)),
+            ("res0_addr", Place::Local(sums.buffer, 0)),
+        ];
+        self.draft.push(pool, places);
+        let constants = Constants { table: Scales::Table(place(table)), bias: None };
+        Ok(self.draft.requantize(sums, &way, constants, parameters.zero, parameters.signed))
+    }
+
+    /// The commands for a requantization.
+    pub(super) fn way(&self, contracts: &[Contract]) -> Result<Way, Refusal> {
+        let found = || {
+            let first = contracts.first().map_or_else(String::new, |c| format!("{} by {}", c.contract, c.scale));
+            format!("a requantization that the chip cannot do exactly ({first})")
+        };
+        choose(contracts).map_or_else(|| refuse(found(), "`f32_rne`, or another that its integer form equals"), Ok)
+    }
+}
+
+/// The geometry of a depthwise convolution.
+fn depthwise(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2], zero: i64) -> Pool {
+    let [up, lf, dn, rt] = window.pads;
+    Pool {
+        opd0_sign: x.signed.into(),
+        opd3_const: 1,
+        opd3_addr: zero as u32 & 0xff,
+        opd0_up_pad: up,
+        opd0_dn_pad: dn,
+        opd0_lf_pad: lf,
+        opd0_rt_pad: rt,
+        res_op_y_str: window.strides[0],
+        res_op_x_str: window.strides[1],
+        opd1_y_ins0: window.dilations[0] - 1,
+        opd1_x_ins0: window.dilations[1] - 1,
+        res0_n: shape[0],
+        res0_c: shape[1],
+        res0_h: shape[2],
+        res0_w: shape[3],
+        opd0_h: x.shape[2],
+        opd0_w: x.shape[3],
+        opd1_h: kernel[0],
+        opd1_w: kernel[1],
+        ..Pool::default()
+    }
+}
+
+/// A convolution of few channels in two parts, where most of the 64 products per cycle would be idle. Each channel is copied to
+/// as many lanes as the kernel has rows, times `columns`; a depthwise convolution with a single 1 per lane takes what one row
+/// and one of the first columns of the kernel see; a convolution of height 1 sums that over the other columns.
+struct Gather {
+    /// Columns of the kernel that get lanes of their own.
+    columns: u32,
+    /// Columns that the second part has: every `columns`-th of the kernel.
+    taps: u32,
+    /// Stride along W of the first part; the second has the rest.
+    stride: u32,
+    /// Width of what is in between.
+    width: u32,
+    /// Pad on the right of the first part.
+    right: u32,
+}
+
+impl Gather {
+    /// The one with the fewest cycles, by the formulas of `cost`; none where the convolution as it is takes fewer.
+    fn best(x: [u32; 4], shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> Option<Gather> {
+        let plane = |h: u32, w: u32| u64::from(h) * u64::from(w);
+        let product = u64::from(shape[1].div_ceil(LANES)) * plane(shape[2], shape[3]).div_ceil(4);
+        let taps = u64::from(kernel[0]) * u64::from(kernel[1]);
+        let direct = product * taps * u64::from(x[1].div_ceil(CONV_CHANNELS));
+        let cycles = |gather: &Gather| {
+            let slow = if window.strides[0] > 1 && gather.stride > 1 { 3 } else { 1 };
+            let select = u64::from(kernel[0] * gather.columns) * slow * plane(shape[2], gather.width).div_ceil(64);
+            u64::from(x[1]) * plane(x[2], x[3]).div_ceil(64) + select + product * u64::from(gather.taps)
+        };
+        let lanes = |columns: u32| x[1].saturating_mul(kernel[0]).saturating_mul(columns);
+        let ways = (1..=kernel[1]).filter(|&columns| taps > 1 && lanes(columns) <= LANES);
+        let ways = ways.filter_map(|columns| Gather::of(x, shape, window, kernel, columns));
+        ways.min_by_key(cycles).filter(|gather| cycles(gather) < direct)
+    }
+
+    /// The one with so many columns, if its pads and dilations are ones that commands have.
+    fn of(x: [u32; 4], shape: [u32; 4], window: &Window, kernel: [u32; 2], columns: u32) -> Option<Gather> {
+        let ([_, dilation], [_, left, _, right]) = (window.dilations, window.pads);
+        if columns == kernel[1] {
+            return Some(Gather { columns, taps: 1, stride: window.strides[1], width: shape[3], right });
+        }
+        let taps = kernel[1].div_ceil(columns);
+        let width = (shape[3] - 1) * window.strides[1] + (taps - 1) * columns * dilation + 1;
+        let right = (width + (columns - 1) * dilation).checked_sub(x[3] + left)?;
+        let fits = right <= MAX_WINDOW && columns * dilation <= MAX_WINDOW && width <= MAX_EXTENT;
+        fits.then_some(Gather { columns, taps, stride: 1, width, right })
+    }
+
+    /// Geometry of the second part.
+    fn rest(&self, window: &Window) -> Window {
+        let (stride, dilation) = match self.taps {
+            1 => (1, 1),
+            _ => (window.strides[1], window.dilations[1] * self.columns),
+        };
+        Window { strides: [1, stride], pads: [0; 4], dilations: [1, dilation], group: 1 }
+    }
+
+    /// Weights of the second part: `[oc][ic · kh · columns][1][taps]`, zero where the kernel has no such column.
+    fn weights(&self, weights: &Weights, kernel: [u32; 2]) -> Weights {
+        let (kw, columns, taps) = (kernel[1] as usize, self.columns as usize, self.taps as usize);
+        let line = |line: &[i64]| -> Vec<i64> {
+            let at = (0..columns).flat_map(|column| (0..taps).map(move |tap| column + tap * columns));
+            at.map(|at| line.get(at).copied().unwrap_or(0)).collect()
+        };
+        let values = weights.values.iter().map(|row| row.chunks(kw).flat_map(line).collect()).collect();
+        Weights { values, signed: weights.signed }
+    }
+}
+
+/// Appends the bias of every channel where the way wants it.
+fn biases(image: &mut Image, contracts: &[Contract], way: &Way) -> Option<u32> {
+    if !way.adds_bias() || contracts.iter().all(|c| c.bias == 0) {
+        return None;
+    }
+    let words: Vec<Vec<u8>> = contracts.iter().map(|c| (c.bias as i32).to_le_bytes().to_vec()).collect();
+    Some(image.section(&words, 4, 4))
+}
+
+/// Weights of every result channel without zero points.
+struct Weights {
+    values: Vec<Vec<i64>>,
+    signed: bool,
+}
+
+impl Weights {
+    /// Weights less their zero points, if they have 8 bits then.
+    fn of(parameters: &Parameters) -> Result<Self, Refusal> {
+        let stored = parameters.weights.to_i64();
+        let row = stored.len() / parameters.w_zero.len().max(1);
+        let rows = stored.chunks(row.max(1)).zip(&parameters.w_zero);
+        let values: Vec<Vec<i64>> = rows.map(|(row, zero)| row.iter().map(|w| w - zero).collect()).collect();
+        let all = |(lo, hi): (i64, i64)| values.iter().flatten().all(|w| (lo..=hi).contains(w));
+        let signed = all(byte_range(true));
+        if !signed && !all(byte_range(false)) {
+            return refuse("weights that leave 8 bits without their zero points", "-128 to 127, or 0 to 255");
+        }
+        Ok(Self { values, signed })
+    }
+
+    /// What sums of every channel are to become. The zero point of the input is in the bias; padding is that zero point.
+    fn contracts(&self, parameters: &Parameters, x_signed: bool, contract: Requantize) -> Vec<Contract> {
+        let (lo, hi) = byte_range(x_signed);
+        let one = |(channel, row): (usize, &Vec<i64>)| {
+            let end =
+                |at_plus: i64, at_minus: i64| row.iter().map(|&w| w * if w > 0 { at_plus } else { at_minus }).sum();
+            Contract {
+                contract,
+                scale: parameters.scales[channel],
+                bias: parameters.bias[channel] - parameters.x_zero * row.iter().sum::<i64>(),
+                zero: parameters.zero,
+                range: byte_range(parameters.signed),
+                sums: (end(lo, hi), end(hi, lo)),
+            }
+        };
+        self.values.iter().enumerate().map(one).collect()
+    }
+}
+
+/// Weights `[oc][ic][kh][kw]` as `[oc][ic / 64][kh][kw][64]`, missing channels zero.
+fn packed(rows: &[Vec<i64>], ic: u32, kernel: [u32; 2]) -> Vec<Vec<u8>> {
+    let (group, taps) = (CONV_CHANNELS as usize, (kernel[0] * kernel[1]) as usize);
+    let groups = (ic as usize).div_ceil(group);
+    let pack = |row: &Vec<i64>| {
+        let mut bytes = vec![0; groups * taps * group];
+        for (index, &weight) in row.iter().enumerate() {
+            let (channel, tap) = (index / taps, index % taps);
+            bytes[(channel / group * taps + tap) * group + channel % group] = weight as u8;
+        }
+        bytes
+    };
+    rows.iter().map(pack).collect()
+}

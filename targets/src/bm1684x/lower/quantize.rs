@@ -1,0 +1,412 @@
+//! What stands between integers: a `quantize` with the float operators in front of it.
+//!
+//! Elementwise operators on one tensor of bytes are a table of 256 entries, which the reference evaluation itself fills in.
+//! Two tensors have 65,536 pairs: of the ways in which the chip's floats add scaled values, the one is taken that gives the result
+//! of the reference evaluation for every one of them. The model rounds a quotient twice, which can put single pairs on a tie that
+//! no such way has: then the best one is taken, each such pair is one unit off, and a note says how many there are. Averages are sums of integers with one rounding, ties to even: the mean itself, where the
+//! model adds up rounded floats. So they differ by at most one unit, and only where the mean is within rounding of a tie.
+
+use std::collections::BTreeSet;
+
+use adze_ir::graph::{Node, NodeId, ValueId};
+use adze_ir::ops::{BinaryFn, Op, Quantize, ReduceFn};
+use adze_ir::quant::Requantize;
+use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
+
+use super::super::isa::{Lookup, Prec, Requant};
+use super::build::{Home, Place};
+use super::commands::{Constants, Scales, command_words};
+use super::requant::{Contract, byte_range, neighbours};
+use super::{Lowering, Refusal, refuse, window};
+
+/// Float operators between integers.
+struct Cone {
+    /// The operators, in order.
+    nodes: Vec<NodeId>,
+    /// The integers they start from.
+    leaves: Vec<ValueId>,
+}
+
+/// A scale and zero point that are the same for the whole tensor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Affine {
+    pub(super) scale: f32,
+    pub(super) zero: i64,
+}
+
+/// Operators that compute each element from those at its position.
+fn is_elementwise(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Clip(_)
+            | Op::LeakyRelu(_)
+            | Op::Elu(_)
+            | Op::Celu(_)
+            | Op::Selu(_)
+            | Op::HardSigmoid(_)
+            | Op::Gelu(_)
+            | Op::Swish(_)
+            | Op::ThresholdedRelu(_)
+            | Op::Shrink(_)
+            | Op::Dequantize(_)
+            | Op::Quantize(_)
+    )
+}
+
+impl Lowering<'_> {
+    /// Lowers a `quantize` and what is in front of it.
+    pub(super) fn quantize(&mut self, node: &Node, op: &Quantize) -> Result<Home, Refusal> {
+        let to = self.affine(node)?;
+        let producer = node.inputs[0].and_then(|value| self.graph.producer(value)).map(|(_, node)| node.clone());
+        if let Some(anchor) = producer {
+            match &anchor.op {
+                Op::AveragePool(pool) if pool.pads.iter().chain(&pool.ceil_pads).all(|&p| p == 0) => {
+                    let [kernel, strides] = [&pool.kernel, &pool.strides].map(|v| <[i64; 2]>::try_from(v.as_slice()));
+                    let (Ok(kernel), Ok(strides)) = (kernel, strides) else {
+                        return refuse(format!("an average over {} axes", pool.kernel.len()), "2");
+                    };
+                    return self.average(node, &anchor, kernel, strides, to, op.to);
+                }
+                Op::Reduce(mean) if mean.function == ReduceFn::Mean && mean.axes == [2, 3] => {
+                    let value = anchor.inputs[0].expect("a reduction has an operand");
+                    let [_, _, h, w] = self.shape(value)?.map(i64::from);
+                    return self.average(node, &anchor, [h, w], [1, 1], to, op.to);
+                }
+                Op::Softmax(softmax) => return self.softmax(node, &anchor, softmax.axis, to, op.to),
+                _ => {}
+            }
+        }
+        let cone = self.cone(node)?;
+        match cone.leaves[..] {
+            [leaf] => self.table(node, &cone, leaf),
+            [a, b] => self.sum(node, &cone, [a, b], to, op.to),
+            _ => refuse(format!("{} tensors of integers", cone.leaves.len()), "one or two"),
+        }
+    }
+
+    /// Scale and zero point of a `quantize` or `dequantize`.
+    pub(super) fn affine(&self, node: &Node) -> Result<Affine, Refusal> {
+        let scale = self.constant(node, 1)?.to_f64();
+        let zero = match node.inputs.get(2).copied().flatten() {
+            Some(_) => self.constant(node, 2)?.to_i64(),
+            None => vec![0],
+        };
+        match (&scale[..], &zero[..]) {
+            (&[scale], &[zero]) => Ok(Affine { scale: scale as f32, zero }),
+            _ => refuse("a scale per channel between integers", "a scale per tensor"),
+        }
+    }
+
+    /// The integers behind a value of floats, if a `dequantize` gives it.
+    pub(super) fn dequantized(&self, value: Option<ValueId>) -> Result<(ValueId, Affine), Refusal> {
+        let producer = value.and_then(|value| self.graph.producer(value)).map(|(_, node)| node);
+        match producer {
+            Some(node) if matches!(node.op, Op::Dequantize(_)) => {
+                let x = node.inputs[0].expect("a dequantize has an operand");
+                Ok((x, self.affine(node)?))
+            }
+            Some(node) => refuse(format!("floats of a `{}`", node.op.name()), "those of a `dequantize`"),
+            None => refuse("floats from outside", "those of a `dequantize`"),
+        }
+    }
+
+    /// An average over windows without pads.
+    fn average(
+        &mut self,
+        node: &Node,
+        anchor: &Node,
+        kernel: [i64; 2],
+        strides: [i64; 2],
+        to: Affine,
+        dtype: DType,
+    ) -> Result<Home, Refusal> {
+        let (value, from) = self.dequantized(anchor.inputs[0])?;
+        let x = self.home(value)?;
+        let shape = self.shape(node.outputs[0])?;
+        let count = kernel[0] * kernel[1];
+        // One window needs no stride, and a command's are short.
+        let strides = if shape[2] * shape[3] == 1 { [1, 1] } else { strides.map(|s| s as u32) };
+        if strides.iter().any(|s| !(1..=15).contains(s)) {
+            return refuse(format!("strides {strides:?}"), "1 to 15");
+        }
+        let kernel = kernel.map(|k| k as u32);
+        let signed = dtype == DType::I8;
+        let (lo, hi) = byte_range(x.signed);
+        let contract = Contract {
+            contract: Requantize::F32Rne,
+            scale: (f64::from(from.scale) / (count as f64 * f64::from(to.scale))) as f32,
+            bias: -count * from.zero,
+            zero: to.zero,
+            range: byte_range(signed),
+            sums: (lo * count, hi * count),
+        };
+        let way = self.way(std::slice::from_ref(&contract))?;
+        let sums = self.draft.tensor(Prec::Int32, true, shape);
+        let mut pool = window(x, sums, kernel, strides);
+        (pool.eu, pool.opd1_const, pool.opd1_addr) = (1, 1, 1);
+        let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(sums.buffer, 0))];
+        self.draft.push(pool, places);
+        if way.adds_bias() && contract.bias != 0 {
+            self.draft.with_constant(2, sums, Prec::Int32, contract.bias as u32, sums);
+        }
+        let constants = Constants { table: Scales::Words(command_words(&way)), bias: None };
+        Ok(self.draft.requantize(sums, &way, constants, to.zero, signed))
+    }
+
+    /// The elementwise operators in front of a `quantize`, down to integers.
+    fn cone(&self, node: &Node) -> Result<Cone, Refusal> {
+        let mut nodes = BTreeSet::new();
+        let mut leaves = Vec::new();
+        let mut open: Vec<ValueId> = node.inputs.first().copied().flatten().into_iter().collect();
+        while let Some(value) = open.pop() {
+            let Some((id, node)) = self.graph.producer(value) else {
+                let found = format!(
+                    "`{}` of {}",
+                    self.graph.value(value).name.as_deref().unwrap_or("input"),
+                    self.graph.ty(value).dtype
+                );
+                return refuse(found, "inputs of i8 or u8 (quantize outside of the model)");
+            };
+            if matches!(node.op, Op::Constant(_)) {
+                continue;
+            }
+            if !is_elementwise(&node.op) {
+                return refuse(format!("floats of a `{}`", node.op.name()), "elementwise operators, averages, softmax");
+            }
+            nodes.insert(id);
+            let operands = node.inputs.iter().flatten().copied();
+            match (&node.op, node.inputs[0]) {
+                (Op::Dequantize(_), Some(x)) if self.graph.constant(x).is_none() => {
+                    self.affine(node)?;
+                    if !leaves.contains(&x) {
+                        leaves.push(x);
+                    }
+                }
+                _ => open.extend(operands),
+            }
+        }
+        let order = self.graph.order().iter().copied().filter(|id| nodes.contains(id));
+        let shape = self.graph.ty(node.outputs[0]).fixed_shape();
+        if leaves.iter().any(|&leaf| self.graph.ty(leaf).fixed_shape() != shape) {
+            return refuse("operands of different shapes", "operands of the shape of the result");
+        }
+        leaves.sort();
+        Ok(Cone { nodes: order.collect(), leaves })
+    }
+
+    /// The results of a cone and its `quantize` for all values of its leaves: the first leaf's bytes run fastest.
+    fn results(&self, node: &Node, cone: &Cone) -> Result<Vec<i64>, Refusal> {
+        let count = 1 << (8 * cone.leaves.len());
+        let mut values: std::collections::BTreeMap<ValueId, Tensor> = std::collections::BTreeMap::new();
+        for (index, &leaf) in cone.leaves.iter().enumerate() {
+            super::byte_type(self.graph.ty(leaf))?;
+            let bytes = (0..count).map(|at: usize| (at >> (8 * index)) as u8).collect();
+            let tensor = Tensor::new(self.graph.ty(leaf).dtype, vec![count], bytes);
+            values.insert(leaf, tensor.or_else(|error| refuse(error.to_string(), "bytes"))?);
+        }
+        let nodes = cone.nodes.iter().map(|&id| self.graph.node(id));
+        for node in nodes.chain([node]) {
+            let constant = |value: ValueId| self.graph.constant(value).and_then(|entry| entry.data());
+            let operands: Vec<Option<&Tensor>> =
+                node.inputs.iter().map(|v| v.and_then(|v| values.get(&v).or_else(|| constant(v)))).collect();
+            let spread = operands.iter().flatten().any(|t| t.elems() != 1 && t.elems() != count);
+            if spread {
+                return refuse("a constant per channel between integers", "one per tensor");
+            }
+            let results = node.op.eval(&operands, &|_| None);
+            let mut results = results.or_else(|error| refuse(error.to_string(), "operators that can be evaluated"))?;
+            values.insert(node.outputs[0], results.swap_remove(0));
+        }
+        Ok(values.get(&node.outputs[0]).map_or_else(Vec::new, Tensor::to_i64))
+    }
+
+    /// A table of 256 entries.
+    fn table(&mut self, node: &Node, cone: &Cone, leaf: ValueId) -> Result<Home, Refusal> {
+        let results = self.results(node, cone)?;
+        let x = self.home(leaf)?;
+        let (prec, signed) = super::byte_type(self.graph.ty(node.outputs[0]))?;
+        let bytes: Vec<u8> = results.iter().map(|&v| v as u8).collect();
+        if bytes.iter().enumerate().all(|(at, &byte)| at == usize::from(byte)) {
+            return Ok(Home { signed, ..x });
+        }
+        let result = self.draft.tensor(prec, signed, x.shape);
+        self.lookup(x, prec, &bytes, result);
+        Ok(result)
+    }
+
+    /// Looks bytes up in a table.
+    pub(super) fn lookup(&mut self, index: Home, prec: Prec, table: &[u8], result: Home) {
+        let entries = table.len() as u32 / prec.bytes();
+        let buffer = self.draft.table(prec, table);
+        let [n, c, h, w] = index.shape;
+        let lookup = Lookup {
+            eu: 5,
+            opd0_str: 4,
+            res0_n: n,
+            res0_c: c,
+            res0_h: 1,
+            res0_w: h * w,
+            opd0_h: 1,
+            opd0_w: entries,
+            opd1_c: c,
+            opd1_w: h * w,
+            res0_prec: prec.code(),
+            opd0_prec: prec.code(),
+            opd1_prec: index.prec.code(),
+            ..Lookup::default()
+        };
+        let places = vec![
+            ("res0_addr", Place::Local(result.buffer, 0)),
+            ("opd0_addr", Place::Local(buffer, 0)),
+            ("opd1_addr", Place::Local(index.buffer, 0)),
+        ];
+        self.draft.push(lookup, places);
+    }
+
+    /// A sum or difference of two tensors, each with its scale.
+    fn sum(
+        &mut self,
+        node: &Node,
+        cone: &Cone,
+        leaves: [ValueId; 2],
+        to: Affine,
+        dtype: DType,
+    ) -> Result<Home, Refusal> {
+        let expected = self.results(node, cone)?;
+        let accepted = "sums of two tensors that the chip's floats give within one unit";
+        let scales = self.terms(cone, leaves);
+        let Some([a, b]) = scales else { return refuse("operators on two tensors of integers", accepted) };
+        let signs = leaves.map(|leaf| self.graph.ty(leaf).dtype == DType::I8);
+        let range = byte_range(dtype == DType::I8);
+        let read = |byte: usize, signed: bool| if signed { i64::from(byte as u8 as i8) } else { byte as i64 };
+        // Pairs with another result than the model's; nothing when there are too many, or one is further away than a unit.
+        let wrong = |form: &SumForm| -> Option<usize> {
+            let mut count = 0;
+            for (at, &value) in expected.iter().enumerate() {
+                let [x, y] = [read(at & 0xff, signs[0]), read(at >> 8, signs[1])];
+                let distance = ((form.apply(x, y) + to.zero).clamp(range.0, range.1) - value).abs();
+                count += usize::from(distance != 0);
+                if distance > 1 || count > MAX_WRONG_PAIRS {
+                    return None;
+                }
+            }
+            Some(count)
+        };
+        let mut best: Option<(usize, SumForm)> = None;
+        for form in sum_forms([a, b], to.scale) {
+            let Some(count) = wrong(&form) else { continue };
+            if best.as_ref().is_none_or(|(least, _)| count < *least) {
+                best = Some((count, form));
+            }
+            if count == 0 {
+                break;
+            }
+        }
+        let Some((count, form)) = best else { return refuse("operators on two tensors of integers", accepted) };
+        if count != 0 {
+            let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            self.draft.notes.push(format!("{names}: a sum differs from the model's by 1 for {count} of 65536 pairs"));
+        }
+        let homes = [self.home(leaves[0])?, self.home(leaves[1])?];
+        let floats = [0, 1].map(|side| self.dequantize(homes[side], form.terms[side]));
+        self.draft.binary(2, floats[0], floats[1], floats[0]);
+        if let Some(factor) = form.factor {
+            self.draft.with_constant(0, floats[0], Prec::Fp32, factor.to_bits(), floats[0]);
+        }
+        let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, homes[0].shape);
+        if to.zero == 0 {
+            self.draft.convert(floats[0], result);
+        } else {
+            let wide = self.draft.tensor(Prec::Int16, true, homes[0].shape);
+            self.draft.convert(floats[0], wide);
+            self.draft.add_zero(wide, to.zero, result);
+        }
+        Ok(result)
+    }
+
+    /// Scale (negative where it is subtracted) and zero point of both leaves in a sum or difference.
+    fn terms(&self, cone: &Cone, leaves: [ValueId; 2]) -> Option<[Affine; 2]> {
+        let nodes = cone.nodes.iter().map(|&id| self.graph.node(id));
+        let of = |leaf: ValueId| {
+            let reads = |node: &&Node| matches!(node.op, Op::Dequantize(_)) && node.inputs[0] == Some(leaf);
+            let node = nodes.clone().find(reads)?;
+            Some((node.outputs[0], self.affine(node).ok()?))
+        };
+        let [(a, mut a_by), (b, mut b_by)] = [of(leaves[0])?, of(leaves[1])?];
+        let adds =
+            |node: &&Node| matches!(&node.op, Op::Binary(op) if matches!(op.function, BinaryFn::Add | BinaryFn::Sub));
+        let node = nodes.clone().find(adds)?;
+        let operands = [node.inputs[0]?, node.inputs[1]?];
+        if operands != [a, b] && operands != [b, a] {
+            return None;
+        }
+        if matches!(&node.op, Op::Binary(op) if op.function == BinaryFn::Sub) {
+            let second = if operands[1] == b { &mut b_by } else { &mut a_by };
+            second.scale = -second.scale;
+        }
+        Some([a_by, b_by])
+    }
+
+    /// `(x - zero) · scale` as floats.
+    fn dequantize(&mut self, x: Home, by: Affine) -> Home {
+        let result = self.draft.tensor(Prec::Fp32, true, x.shape);
+        let [n, c, h, w] = x.shape;
+        let rq = Requant {
+            eu: 3,
+            opd0_sign: x.signed.into(),
+            opd2_sign: 1,
+            res0_prec: Prec::Fp32.code(),
+            opd1_const: 1,
+            opd0_prec: x.prec.code(),
+            res0_n: n,
+            res0_c: c,
+            res0_h: h,
+            res0_w: w,
+            opd1_addr: u32::from(by.zero as u16),
+            opd2_addr: by.scale.to_bits(),
+            ..Requant::default()
+        };
+        self.draft
+            .push(rq, vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(result.buffer, 0))]);
+        result
+    }
+}
+
+/// Forms that are near a sum of two scaled values over a scale: with that scale in the terms, then as a factor. Quotients that
+/// round to a tie want a neighbour.
+fn sum_forms(terms: [Affine; 2], scale: f32) -> impl Iterator<Item = SumForm> {
+    let near = |by: Affine| -> Vec<Affine> {
+        neighbours(by.scale / scale, SUM_NEIGHBOURS).map(|scale| Affine { scale, ..by }).collect()
+    };
+    let [first, second] = terms.map(near);
+    let folded = first.into_iter().flat_map(move |a| {
+        let seconds = second.clone();
+        seconds.into_iter().map(move |b| SumForm { terms: [a, b], factor: None })
+    });
+    let scaled = neighbours(1.0 / scale, SUM_NEIGHBOURS).map(move |factor| SumForm { terms, factor: Some(factor) });
+    folded.chain(scaled)
+}
+
+/// Most pairs of bytes for which a sum may differ from the model's, by one: 0.1 %.
+const MAX_WRONG_PAIRS: usize = 64;
+/// Neighbours that are tried on each side of a scale.
+const SUM_NEIGHBOURS: i32 = 4;
+
+/// `round(factor · ((x - zero) · scale + (y - zero) · scale))` in floats, ties to even.
+struct SumForm {
+    terms: [Affine; 2],
+    factor: Option<f32>,
+}
+
+impl SumForm {
+    /// The rounded sum, saturated at 16 bits.
+    fn apply(&self, x: i64, y: i64) -> i64 {
+        let term = |value: i64, by: Affine| (value - by.zero) as f32 * by.scale;
+        let sum = term(x, self.terms[0]) + term(y, self.terms[1]);
+        let scaled = self.factor.map_or(sum, |factor| sum * factor);
+        (scaled.round_ties_even() as i64).clamp(-32768, 32767)
+    }
+}

@@ -1,0 +1,281 @@
+//! Places, order and dependencies: from steps to two streams.
+//!
+//! Steps keep their order but for loads of constants, which move up by some number of steps so that they run beside what comes
+//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order. Then a
+//! command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
+//! so that whatever else went wrong, the streams do what the steps in order do.
+
+use std::sync::Arc;
+
+use super::cost;
+use super::isa::{Body, Command, DmaEnd, Engine, ID_LIMIT, TiuEnd};
+use super::lower::Unsupported;
+use super::lower::build::{BufferId, Draft, Piece, Place, Step};
+use super::machine::{DDR_ALIGN, DDR_BASE, LANE_BYTES, LOCAL_BASE, UNIT_BYTES};
+use super::operands::{Operand, operands};
+use super::view::Fault;
+
+/// How many steps before their first use constants are loaded; all before the first step that waits for an input is the last.
+const WINDOWS: [usize; 7] = [usize::MAX, 64, 32, 16, 8, 4, 0];
+
+/// What is wrong with a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Local memory does not suffice.
+    #[error(transparent)]
+    Memory(#[from] Unsupported),
+    /// A command of ours breaks a rule.
+    #[error("`{command}`: {fault}")]
+    Command {
+        /// The command.
+        command: Box<Command>,
+        /// The rule.
+        fault: Fault,
+    },
+    /// More commands than IDs.
+    #[error("{0} commands for an engine, accepted: less than 2^20")]
+    Length(usize),
+}
+
+/// Where pieces of DDR memory are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ddr {
+    /// First byte of every input, as addresses.
+    pub inputs: Vec<u64>,
+    /// The same of outputs.
+    pub outputs: Vec<u64>,
+    /// First address of inputs and outputs, and bytes of them.
+    pub context: [u64; 2],
+}
+
+impl Ddr {
+    /// Places inputs and outputs of so many bytes behind the coefficients.
+    pub fn new(coefficients: usize, inputs: &[u64], outputs: &[u64]) -> Self {
+        let mut top = DDR_BASE + (coefficients as u64).next_multiple_of(DDR_ALIGN);
+        let start = top;
+        let mut place = |bytes: &[u64]| -> Vec<u64> {
+            let one = |&bytes: &u64| {
+                let at = top;
+                top += bytes.next_multiple_of(DDR_ALIGN);
+                at
+            };
+            bytes.iter().map(one).collect()
+        };
+        let (inputs, outputs) = (place(inputs), place(outputs));
+        Self { inputs, outputs, context: [start, top - start] }
+    }
+
+    fn address(&self, piece: Piece, offset: u64) -> u64 {
+        let start = match piece {
+            Piece::Coefficients => DDR_BASE,
+            Piece::Input(index) => self.inputs.get(index).copied().unwrap_or(0),
+            Piece::Output(index) => self.outputs.get(index).copied().unwrap_or(0),
+        };
+        start + offset
+    }
+}
+
+/// Two streams and what their commands are for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Streams {
+    /// Commands of the compute unit, its end included.
+    pub tiu: Vec<Command>,
+    /// Commands of the copy engine, its end included.
+    pub gdma: Vec<Command>,
+    /// Source nodes of every command of the compute unit but the end.
+    pub tiu_names: Vec<Vec<Arc<str>>>,
+    /// Source nodes of every command of the copy engine but the end.
+    pub gdma_names: Vec<Vec<Arc<str>>>,
+    /// Most bytes of a lane in use at once.
+    pub peak_bytes: u32,
+}
+
+/// Makes the streams that take the fewest cycles by the cost model.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan(draft: &Draft, ddr: &Ddr) -> Result<Streams, PlanError> {
+    let mut best: Option<(u64, Streams)> = None;
+    let mut refused = None;
+    for window in WINDOWS {
+        let order = order(&draft.steps, window);
+        let alive = lifetimes(&order, draft.buffers.len());
+        let (places, peak) = match allocate(&draft.buffers, &alive) {
+            Ok(found) => found,
+            Err(at) => {
+                refused = Some(too_big(&order, &draft.buffers, &alive, at));
+                continue;
+            }
+        };
+        let streams = emit(&order, &places, ddr, peak)?;
+        let cycles = cost::total(&streams.tiu, &streams.gdma);
+        if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
+            best = Some((cycles, streams));
+        }
+    }
+    match (best, refused) {
+        (Some((_, streams)), _) => Ok(streams),
+        (None, Some(refused)) => Err(refused.into()),
+        (None, None) => Ok(Streams::default()),
+    }
+}
+
+/// The steps with loads of constants up to `window` steps before their first use, but behind the loads of inputs.
+fn order(steps: &[Step], window: usize) -> Vec<&Step> {
+    let (constants, others): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| step.constant);
+    let first_use = |buffer: BufferId| {
+        let uses =
+            |step: &&Step| step.places.iter().any(|(_, place)| matches!(place, Place::Local(b, _) if *b == buffer));
+        others.iter().position(uses).unwrap_or(others.len())
+    };
+    let loads = others.iter().take_while(|step| step.body.form().engine == Engine::Gdma).count();
+    let mut at: Vec<(usize, &Step)> = constants
+        .iter()
+        .map(|step| {
+            let target = step.places.iter().find_map(|(name, place)| match place {
+                Place::Local(buffer, _) if *name == "dst" => Some(*buffer),
+                _ => None,
+            });
+            let first = target.map_or(0, first_use);
+            (first.saturating_sub(window).max(loads).min(first), *step)
+        })
+        .collect();
+    // Stable: those that go to one place keep the order of their uses.
+    at.sort_by_key(|(position, _)| *position);
+    let mut order = Vec::with_capacity(steps.len());
+    let mut at = at.into_iter().peekable();
+    for (position, step) in others.iter().enumerate() {
+        while let Some((_, constant)) = at.next_if(|(before, _)| *before <= position) {
+            order.push(constant);
+        }
+        order.push(step);
+    }
+    order.extend(at.map(|(_, constant)| constant));
+    order
+}
+
+/// First and last step of every buffer.
+fn lifetimes(order: &[&Step], buffers: usize) -> Vec<Option<(usize, usize)>> {
+    let mut alive: Vec<Option<(usize, usize)>> = vec![None; buffers];
+    for (position, step) in order.iter().enumerate() {
+        for (_, place) in &step.places {
+            if let Place::Local(buffer, _) = place {
+                let (first, _) = alive[buffer.0].unwrap_or((position, position));
+                alive[buffer.0] = Some((first, position));
+            }
+        }
+    }
+    alive
+}
+
+/// Offsets in a lane, largest buffers first, each at the lowest place that is free while it is alive. Fails with a step at
+/// which memory does not suffice.
+fn allocate(buffers: &[u32], alive: &[Option<(usize, usize)>]) -> Result<(Vec<u32>, u32), usize> {
+    let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| alive[index].is_some()).collect();
+    order.sort_by_key(|&index| (std::cmp::Reverse(buffers[index]), index));
+    let mut places = vec![0; buffers.len()];
+    let mut placed: Vec<usize> = Vec::new();
+    let mut peak = 0;
+    for index in order {
+        let Some((first, last)) = alive[index] else { continue };
+        let beside = |&other: &usize| alive[other].is_some_and(|(a, b)| a <= last && first <= b);
+        let mut taken: Vec<(u32, u32)> =
+            placed.iter().copied().filter(|o| beside(o)).map(|o| (places[o], places[o] + buffers[o])).collect();
+        taken.sort_unstable();
+        let size = buffers[index];
+        let mut at = 0u32;
+        for (from, to) in taken {
+            if at.saturating_add(size) <= from {
+                break;
+            }
+            at = at.max(to.next_multiple_of(UNIT_BYTES));
+        }
+        let end = at.checked_add(size).filter(|&end| end <= LANE_BYTES).ok_or(first)?;
+        places[index] = at;
+        peak = peak.max(end);
+        placed.push(index);
+    }
+    Ok((places, peak))
+}
+
+/// Says what is alive where memory does not suffice.
+fn too_big(order: &[&Step], buffers: &[u32], alive: &[Option<(usize, usize)>], at: usize) -> Unsupported {
+    let there = |(index, life): (usize, &Option<(usize, usize)>)| {
+        life.filter(|(first, last)| (*first..=*last).contains(&at)).map(|_| u64::from(buffers[index]))
+    };
+    let bytes: u64 = alive.iter().enumerate().filter_map(there).sum();
+    let names = order.get(at).map(|step| step.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>());
+    Unsupported {
+        place: format!("node {}", names.unwrap_or_default().join(", ")),
+        found: format!("{bytes} bytes per lane in use at once"),
+        accepted: format!("{LANE_BYTES}, or gaps between buffers that fit"),
+    }
+}
+
+/// A body with its addresses.
+fn placed(step: &Step, places: &[u32], ddr: &Ddr) -> Body {
+    let form = step.body.form();
+    let mut values = step.body.values();
+    let mut set = |name: &str, value: u64| {
+        if let Some(index) = form.fields.iter().position(|field| field.name == name) {
+            values[index] = value as u32;
+        }
+    };
+    for (name, place) in &step.places {
+        let address = match place {
+            Place::Local(buffer, offset) if form.engine == Engine::Gdma => {
+                LOCAL_BASE + u64::from(places[buffer.0] + offset)
+            }
+            Place::Local(buffer, offset) => u64::from(places[buffer.0] + offset),
+            Place::Ddr(piece, offset) => ddr.address(*piece, *offset),
+        };
+        if form.engine == Engine::Gdma {
+            set(&format!("{name}_addr_lo"), address & 0xffff_ffff);
+            set(&format!("{name}_addr_hi"), address >> 32);
+        } else {
+            set(name, address);
+        }
+    }
+    Body::from_values(form, &values).expect("a value for every field")
+}
+
+/// Whether two commands share a byte that one of them writes.
+fn conflict(a: &[Operand], b: &[Operand]) -> bool {
+    a.iter().any(|x| b.iter().any(|y| (x.written || y.written) && x.view.overlaps(&y.view)))
+}
+
+fn emit(order: &[&Step], places: &[u32], ddr: &Ddr, peak_bytes: u32) -> Result<Streams, PlanError> {
+    let mut streams = Streams { peak_bytes, ..Streams::default() };
+    let mut done: [Vec<Vec<Operand>>; 2] = [Vec::new(), Vec::new()];
+    let mut known = [0usize; 2];
+    for step in order {
+        let body = placed(step, places, ddr);
+        let engine = usize::from(step.body.form().engine == Engine::Gdma);
+        let id = done[engine].len() + 1;
+        let mut command = Command { id: id as u32, dep: 0, body };
+        let operands = operands(&command.body)
+            .map_err(|fault| PlanError::Command { command: Box::new(command.clone()), fault })?;
+        let others = &done[1 - engine][known[engine]..];
+        if let Some(last) = others.iter().rposition(|other| conflict(&operands, other)) {
+            known[engine] += last + 1;
+            command.dep = known[engine] as u32;
+        }
+        done[engine].push(operands);
+        let names = step.loc.names().to_vec();
+        let (commands, all_names) = if engine == 0 {
+            (&mut streams.tiu, &mut streams.tiu_names)
+        } else {
+            (&mut streams.gdma, &mut streams.gdma_names)
+        };
+        commands.push(command);
+        all_names.push(names);
+    }
+    let longest = streams.tiu.len().max(streams.gdma.len()) + 1;
+    if longest >= ID_LIMIT as usize {
+        return Err(PlanError::Length(longest));
+    }
+    let end = |commands: &[Command]| commands.len() as u32 + 1;
+    streams.tiu.push(Command { id: end(&streams.tiu), dep: 0, body: TiuEnd { eu: 31 }.into() });
+    streams.gdma.push(Command { id: end(&streams.gdma), dep: 0, body: DmaEnd::default().into() });
+    Ok(streams)
+}

@@ -1,0 +1,260 @@
+//! Random networks of bytes on the BM1684X: compiled, through the package and back, run on the simulator, equal to the
+//! interpreter; and streams whose waits were tampered with are found out.
+
+use adze_ir::eval::eval_graph;
+use adze_ir::graph::{ConstEntry, Graph, ValueId};
+use adze_ir::loc::Loc;
+use adze_ir::ops::{
+    Binary, BinaryFn, Clip, Dequantize, MaxPool, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Reshape, Unary,
+    UnaryFn,
+};
+use adze_ir::quant::Requantize;
+use adze_ir::tensor::Tensor;
+use adze_ir::types::{DType, TensorType};
+use adze_targets::bm1684x::Program;
+use adze_targets::bm1684x::hazard::{Hazard, check};
+use fastrand::Rng;
+
+/// A network in the making; all tensors are of one type of bytes.
+struct Net<'a> {
+    rng: &'a mut Rng,
+    graph: Graph,
+    dtype: DType,
+    count: usize,
+}
+
+impl Net<'_> {
+    fn loc(&mut self) -> Loc {
+        self.count += 1;
+        Loc::named(format!("node{}", self.count))
+    }
+
+    fn constant(&mut self, tensor: Tensor) -> ValueId {
+        let id = self.graph.consts.push(ConstEntry::new("", tensor));
+        self.graph.add_const(id, Loc::default())
+    }
+
+    fn scale(&mut self, low: f32, high: f32) -> ValueId {
+        let value = low + self.rng.f32() * (high - low);
+        // Powers of two have ties.
+        let value = if self.rng.u32(..3) == 0 { 2f32.powf(value.log2().round()) } else { value };
+        self.constant(Tensor::from_f32(&[], &[value]))
+    }
+
+    fn zero(&mut self) -> ValueId {
+        let (lo, hi) = self.dtype.int_range().expect("bytes");
+        let value = if self.rng.bool() { lo.max(0) } else { lo + self.rng.i128(0..=hi - lo) };
+        self.constant(Tensor::from_ints(self.dtype, &[], &[value]))
+    }
+
+    fn shape(&self, value: ValueId) -> Vec<usize> {
+        self.graph.ty(value).fixed_shape().expect("fixed")
+    }
+
+    fn weights(&mut self, shape: &[usize]) -> ValueId {
+        let count = shape.iter().product();
+        let values: Vec<i128> = (0..count).map(|_| self.rng.i128(-127..=127)).collect();
+        self.constant(Tensor::from_ints(DType::I8, shape, &values))
+    }
+
+    /// Operands of a product behind the first one: scales and zero points, weights, bias.
+    fn product(&mut self, x: ValueId, weights: ValueId, channels: usize, sum: usize) -> Vec<Option<ValueId>> {
+        let (x_scale, x_zero) = (self.scale(0.01, 0.1), self.zero());
+        let typical = (sum as f32).sqrt();
+        let w_scales: Vec<f32> = (0..channels).map(|_| 0.001 + self.rng.f32() * 0.02).collect();
+        let w_scale = self.constant(Tensor::from_f32(&[channels], &w_scales));
+        let w_zero = self.constant(Tensor::zeros(DType::I8, &[channels]));
+        let y_scale = self.scale(0.01 * typical, 0.1 * typical);
+        let y_zero = self.zero();
+        let bias: Vec<i128> = (0..channels).map(|_| self.rng.i128(-20_000..20_000)).collect();
+        let bias = self.rng.bool().then(|| self.constant(Tensor::from_ints(DType::I32, &[channels], &bias)));
+        let operands = [x, x_scale, x_zero, weights, w_scale, w_zero, y_scale, y_zero].map(Some);
+        operands.into_iter().chain(bias.map(Some)).collect()
+    }
+
+    fn conv(&mut self, x: ValueId, depthwise: bool) -> ValueId {
+        let [_, c, h, w] = self.shape(x)[..] else { return x };
+        let (kh, kw) = (self.rng.usize(1..=3.min(h)), self.rng.usize(1..=5.min(w)));
+        let out = if depthwise { c } else { self.rng.usize(1..90) };
+        let weights = self.weights(&[out, if depthwise { 1 } else { c }, kh, kw]);
+        let sum = kh * kw * if depthwise { 1 } else { c };
+        let operands = self.product(x, weights, out, sum);
+        let small = |rng: &mut Rng, most: i64| rng.i64(0..=most);
+        let op = QLinearConv {
+            strides: (0..2).map(|_| 1 + small(self.rng, 1)).collect(),
+            pads: (0..4).map(|_| small(self.rng, 2)).collect(),
+            dilations: [(kh, h), (kw, w)].map(|(k, d)| if 2 * k <= d { self.rng.i64(1..=2) } else { 1 }).to_vec(),
+            group: if depthwise { c as i64 } else { 1 },
+            contract: Requantize::F32Rne,
+        };
+        let loc = self.loc();
+        self.graph.add(op, &operands, loc).expect("well typed")[0]
+    }
+
+    fn elementwise(&mut self, x: ValueId, y: Option<ValueId>) -> ValueId {
+        let loc = self.loc();
+        let float = |net: &mut Self, x: ValueId| {
+            let (scale, zero) = (net.scale(0.01, 0.1), net.zero());
+            net.graph.add1(Dequantize { axis: 0, block: 0 }, &[x, scale, zero], loc.clone()).expect("well typed")
+        };
+        let mut value = float(self, x);
+        if let Some(y) = y {
+            let other = float(self, y);
+            let function = if self.rng.bool() { BinaryFn::Add } else { BinaryFn::Sub };
+            value = self.graph.add1(Binary { function }, &[value, other], loc.clone()).expect("well typed");
+        } else {
+            let function = [UnaryFn::Sigmoid, UnaryFn::Relu, UnaryFn::HardSwish][self.rng.usize(..3)];
+            value = self.graph.add1(Unary { function }, &[value], loc.clone()).expect("well typed");
+        }
+        let (scale, zero) = (self.scale(0.02, 0.1), self.zero());
+        let op = Quantize { axis: 0, block: 0, to: self.dtype };
+        self.graph.add1(op, &[value, scale, zero], loc).expect("well typed")
+    }
+
+    fn step(&mut self, x: ValueId) -> ValueId {
+        let loc = self.loc();
+        match self.rng.u32(..9) {
+            0..=2 => self.conv(x, false),
+            3 => self.conv(x, true),
+            4 => self.elementwise(x, None),
+            5 => {
+                let [_, c, _, _] = self.shape(x)[..] else { return x };
+                let weights = self.weights(&[c, c, 1, 1]);
+                let operands = self.product(x, weights, c, c);
+                let pads = vec![0; 4];
+                let op = QLinearConv {
+                    strides: vec![1; 2],
+                    pads,
+                    dilations: vec![1; 2],
+                    group: 1,
+                    contract: Requantize::F32Rne,
+                };
+                let y = self.graph.add(op, &operands, loc).expect("well typed")[0];
+                self.elementwise(x, Some(y))
+            }
+            6 => {
+                let (lo, _) = self.dtype.int_range().expect("bytes");
+                let op = Clip { min: Some((lo as f64 + 20.0).into()), max: Some((lo as f64 + 200.0).into()) };
+                self.graph.add1(op, &[x], loc).expect("well typed")
+            }
+            7 => {
+                let (top, right) = (self.rng.i64(0..3), self.rng.i64(0..3));
+                let op = Pad {
+                    mode: PadMode::Constant,
+                    before: [0, 0, top, 1].map(Into::into).to_vec(),
+                    after: [0, 0, 0, right].map(Into::into).to_vec(),
+                };
+                let value = self.zero();
+                self.graph.add1(op, &[x, value], loc).expect("well typed")
+            }
+            _ => {
+                let [_, _, h, w] = self.shape(x)[..] else { return x };
+                if h < 2 || w < 2 {
+                    return x;
+                }
+                let op =
+                    MaxPool { kernel: vec![2, 2], strides: vec![2, 1], pads: vec![1, 0, 1, 1], dilations: vec![1, 1] };
+                self.graph.add1(op, &[x], loc).expect("well typed")
+            }
+        }
+    }
+
+    /// The classifier's end: everything flattened, a matrix product.
+    fn finish(&mut self, x: ValueId) {
+        let shape = self.shape(x);
+        let features = shape[1..].iter().product::<usize>();
+        let mut x = x;
+        if features < 800 && self.rng.bool() {
+            let loc = self.loc();
+            let flat = [shape[0], features].map(|d| (d as i64).into()).to_vec();
+            x = self.graph.add1(Reshape { shape: flat }, &[x], loc).expect("well typed");
+            let weights = self.weights(&[features, 10]);
+            let operands = self.product(x, weights, 10, features);
+            let loc = self.loc();
+            let op = QLinearMatMul { contract: Requantize::F32Rne };
+            x = self.graph.add(op, &operands, loc).expect("well typed")[0];
+        }
+        self.graph.add_output("y", x);
+    }
+}
+
+fn network(rng: &mut Rng) -> (Graph, Tensor) {
+    let dtype = if rng.bool() { DType::I8 } else { DType::U8 };
+    let shape = [rng.usize(1..3), rng.usize(1..80), rng.usize(1..9), rng.usize(1..12)];
+    let bytes = (0..shape.iter().product()).map(|_| rng.u8(..)).collect();
+    let input = Tensor::new(dtype, shape.to_vec(), bytes).expect("as many bytes");
+    let steps = rng.usize(1..6);
+    let mut net = Net { rng, graph: Graph::new("net"), dtype, count: 0 };
+    let mut x = net.graph.add_input("x", TensorType::fixed(dtype, &shape));
+    for _ in 0..steps {
+        x = net.step(x);
+    }
+    net.finish(x);
+    (net.graph, input)
+}
+
+#[test]
+fn networks_equal_the_interpreter() {
+    let mut rng = Rng::with_seed(31);
+    let (mut compiled, mut refused) = (0, 0);
+    while compiled < 120 {
+        let (graph, input) = network(&mut rng);
+        let inputs = [input];
+        let program = match Program::compile(&graph) {
+            Ok(program) => program,
+            Err(error) => {
+                // Sums with ties may have no form.
+                assert!(error.to_string().contains("accepted on bm1684x: sums"), "{error}\n{graph}");
+                refused += 1;
+                assert!(refused < 60, "too many refusals: {error}");
+                continue;
+            }
+        };
+        if !program.notes.is_empty() {
+            refused += 1;
+            continue;
+        }
+        compiled += 1;
+        let expected = eval_graph(&graph, &inputs).expect("evaluates");
+        assert_eq!(program.run(&inputs), Ok(expected.clone()), "{graph}");
+        let file = program.to_bmodel().expect("encodes");
+        let opened = Program::from_bmodel(&file).expect("reads what it wrote");
+        assert_eq!(opened.run(&inputs), Ok(expected));
+        assert_eq!(opened.to_bmodel().as_ref(), Ok(&file), "the package is stable");
+    }
+    println!("{compiled} networks, {refused} without an exact form");
+}
+
+/// Each wait is there for a hazard: without it the checker finds a race.
+#[test]
+fn every_wait_is_needed() {
+    let mut rng = Rng::with_seed(32);
+    let mut waits = 0;
+    for _ in 0..30 {
+        let (graph, _) = network(&mut rng);
+        let Ok(program) = Program::compile(&graph) else { continue };
+        let (tiu, gdma) = (&program.streams.tiu, &program.streams.gdma);
+        assert_eq!(check(tiu, gdma), Ok(()));
+        for (index, _) in tiu.iter().enumerate().filter(|(_, command)| command.dep != 0) {
+            let mut without = tiu.clone();
+            without[index].dep = 0;
+            assert!(matches!(check(&without, gdma), Err(Hazard::Race { .. })), "compute command {index}");
+            waits += 1;
+        }
+        for (index, _) in gdma.iter().enumerate().filter(|(_, command)| command.dep != 0) {
+            let mut without = gdma.clone();
+            without[index].dep = 0;
+            assert!(matches!(check(tiu, &without), Err(Hazard::Race { .. })), "copy command {index}");
+            waits += 1;
+        }
+        if tiu.iter().all(|command| command.dep == 0) {
+            continue; // nothing is computed, so that nothing can wait in a circle
+        }
+        let mut circle = gdma.clone();
+        circle[0].dep = tiu.len() as u32;
+        assert!(matches!(check(tiu, &circle), Err(Hazard::Circle { .. })));
+        circle[0].dep += 1;
+        assert!(matches!(check(tiu, &circle), Err(Hazard::Id(_))));
+    }
+    assert!(waits > 50, "{waits} waits");
+}
