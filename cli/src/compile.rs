@@ -302,9 +302,11 @@ fn compile_npu(args: &CompileArgs) -> Result<(), Failure> {
         let stages = "stages: found --stop-after, accepted for a neural processor: none (`adze disasm` lists commands)";
         return Err(Error::Options(stages.into()).into());
     };
-    let refused = args.emit != Emit::Object || args.validate;
-    if refused || !args.build.cpu.is_empty() || !args.model.states.is_empty() {
-        let accepted = "--emit, --cpu, --state, --validate: accepted for a neural processor: none of them";
+    let refused = args.emit != Emit::Object || args.validate || args.times || args.depfile.is_some();
+    let build = &args.build;
+    if refused || !build.cpu.is_empty() || build.contract.is_some() || !args.model.states.is_empty() {
+        let accepted = "--emit, --cpu, --contract, --depfile, --state, --times, --validate: accepted for a neural processor: \
+                        none of them";
         return Err(Error::Options(accepted.into()).into());
     }
     let mut loaded = load(&args.model.model, &args.model.import_options())?;

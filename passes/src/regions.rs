@@ -220,6 +220,29 @@ mod tests {
         }
     }
 
+    /// A rule that would fold one term into another looks at terms: regions that differ in them only are solved together.
+    #[test]
+    fn blocks_that_differ_in_terms_are_solved_once() {
+        let mut text = String::from("graph @g { input %0 \"x\" : f32[1,2,3,3]\n");
+        let (mut x, mut next) = (0, 1);
+        for block in 0..60 {
+            let [w, term, conv, biased, sum, end] = std::array::from_fn(|at| next + at);
+            let number = 0.25 + f64::from(block) / 64.0;
+            text += &format!(
+                "%{w} = const \"\" [{number:?}, 1.0, 0.5, 0.5] : f32[2,2,1,1]\n\
+                 %{term} = const \"\" [{number:?}, 0.0] : f32[2,1,1]\n\
+                 %{conv} = conv %{x}, %{w} {{strides=[1,1], pads=[0,0,0,0], dilations=[1,1], group=1}} : f32[1,2,3,3]\n\
+                 %{biased} = add %{conv}, %{term} : f32[1,2,3,3]\n\
+                 %{sum} = add %{biased}, %{x} : f32[1,2,3,3]\n\
+                 %{end} = relu %{sum} : f32[1,2,3,3]\n"
+            );
+            (x, next) = (end, end + 1);
+        }
+        let source = parse_graph(&format!("{text} output \"y\" = %{x} }}")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let (_, detail) = saturated(&source);
+        assert!(detail.starts_with("6 regions, 5 of them as before"), "{detail}");
+    }
+
     #[test]
     fn a_constant_that_rules_see_otherwise_is_solved_anew() {
         // Both odd regions give the same answers.

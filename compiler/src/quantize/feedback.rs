@@ -227,7 +227,7 @@ mod tests {
             let fed = total(&rows, &round_feedback(&rows, &moments, scales.clone(), (dtype, block), None), &moments);
             assert!(fed < 0.5 * nearest, "{dtype} {block}: {fed} and {nearest}");
             let learned = total(&rows, &round_feedback(&rows, &moments, scales, (dtype, block), Some(&[])), &moments);
-            assert!(learned < fed, "{dtype} {block}: {learned} and {fed}");
+            assert!(learned < 0.95 * fed, "{dtype} {block}: {learned} and {fed}");
         }
     }
 

@@ -5,6 +5,7 @@ use adze_ir::exact::{Exactness, NORM_LINEAR};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{BinaryFn, Op, Reduce, ReduceFn, UnaryFn};
 use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
 use egg::{Id, Subst};
 
 use super::support::{all_normal, binary, broadcasts_to, float, id, numbers, op, scalar, ty};
@@ -198,24 +199,45 @@ fn no_larger(m: &Match<'_>, a: &str, b: &str) -> bool {
     broadcasts_to(&a.shape, &b.shape) || broadcasts_to(&b.shape, &a.shape)
 }
 
-/// Smallest and largest magnitude of a constant.
-fn magnitudes(m: &Match<'_>, name: &str) -> Option<[f64; 2]> {
-    let values = numbers(m, name)?;
-    let of = |start: f64, pick: fn(f64, f64) -> f64| values.iter().map(|v| v.abs()).fold(start, pick);
-    Some([of(f64::INFINITY, f64::min), of(0.0, f64::max)])
+/// Smallest and largest magnitude of two constants. Nothing is read where only one is constant: regions that differ in what was
+/// read are not solved together.
+fn magnitudes(m: &Match<'_>) -> Option<[[f64; 2]; 2]> {
+    if !m.fixed("a") || !m.fixed("b") {
+        return None;
+    }
+    let of = |name: &str| {
+        let values = numbers(m, name)?;
+        let of = |start: f64, pick: fn(f64, f64) -> f64| values.iter().map(|v| v.abs()).fold(start, pick);
+        Some([of(f64::INFINITY, f64::min), of(0.0, f64::max)])
+    };
+    Some([of("a")?, of("b")?])
+}
+
+/// Whether magnitudes are so moderate that products and sums of two such numbers are normal, too; from 0 on where `zeros` may be.
+/// It asks for less than the numbers: regions that differ in them are solved together.
+fn moderate(m: &Match<'_>, name: &str, zeros: bool) -> bool {
+    let within = |data: &Tensor, least: f64| {
+        let power = if data.dtype() == DType::F16 { 7 } else { 63 };
+        let range = least * 2f64.powi(-power)..=2f64.powi(power);
+        let values = data.to_f64();
+        !values.is_empty() && values.iter().all(|v| range.contains(&v.abs()))
+    };
+    m.ask(name, within, if zeros { 0.0 } else { 1.0 }) == Some(true)
 }
 
 fn normal_product(m: &Match<'_>) -> bool {
-    let (Some([a, most]), Some([b, at_most]), Some(ty)) = (magnitudes(m, "a"), magnitudes(m, "b"), m.ty("a")) else {
-        return false;
-    };
+    if moderate(m, "a", false) && moderate(m, "b", false) {
+        return true;
+    }
+    let (Some([[a, most], [b, at_most]]), Some(ty)) = (magnitudes(m), m.ty("a")) else { return false };
     all_normal(ty.dtype, &[a * b, most * at_most])
 }
 
 fn finite_sum(m: &Match<'_>) -> bool {
-    let (Some([_, a]), Some([_, b]), Some(ty)) = (magnitudes(m, "a"), magnitudes(m, "b"), m.ty("a")) else {
-        return false;
-    };
+    if moderate(m, "a", true) && moderate(m, "b", true) {
+        return true;
+    }
+    let (Some([[_, a], [_, b]]), Some(ty)) = (magnitudes(m), m.ty("a")) else { return false };
     // One more than the sum: zeros are no reason to refuse.
     all_normal(ty.dtype, &[a + b + 1.0])
 }

@@ -6,7 +6,7 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{Attention, BinaryFn, Expand, Op, RotaryEmbedding, UnaryFn};
 use egg::{Id, Subst};
 
-use super::support::{find, id, number, op, reshape, transpose, ty, value};
+use super::support::{find, id, number, op, op_of, reshape, transpose, ty, value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -119,7 +119,7 @@ fn bound(egraph: &EGraph, id: Id, depth: usize) -> Option<f64> {
         return Some((low.unsigned_abs().max(high.unsigned_abs())) as f64);
     }
     let found = egraph[id].nodes.iter().find_map(|node| {
-        let op = egraph.analysis.op(egraph[*node.children.first()?].data.attr?);
+        let op = op_of(egraph, node)?;
         let of = |at: usize| bound(egraph, *node.children.get(at + 1)?, depth);
         match op {
             Op::Cast(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Expand(_) | Op::Slice(_) | Op::Gather(_) => of(0),
@@ -155,7 +155,7 @@ fn repeats_heads(m: &Match<'_>) -> bool {
 /// The only operand of an operator in a class that `accept` takes.
 fn operand_of(egraph: &EGraph, class: Id, accept: impl Fn(&Op) -> bool) -> Option<Id> {
     egraph[class].nodes.iter().find_map(|node| {
-        let op = egraph.analysis.op(egraph[*node.children.first()?].data.attr?);
+        let op = op_of(egraph, node)?;
         node.children.get(1).copied().filter(|_| accept(op))
     })
 }

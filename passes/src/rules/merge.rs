@@ -12,7 +12,7 @@ use adze_ir::propose::{CostModel, OpFacts};
 use adze_ir::types::TensorType;
 use egg::Id;
 
-use super::support::ty;
+use super::support::{give_results, op_of, sorted_classes, ty};
 
 /// What the log calls it.
 pub(crate) const NAME: &str = "parallel-products";
@@ -38,9 +38,7 @@ struct Part {
 /// Offers every group that could pay; how many there are.
 pub(crate) fn offer(egraph: &mut EGraph, costs: &dyn CostModel) -> usize {
     let mut groups: BTreeMap<Key, Vec<Part>> = BTreeMap::new();
-    let mut classes: Vec<Id> = egraph.classes().map(|class| class.id).collect();
-    classes.sort_unstable();
-    for class in classes {
+    for class in sorted_classes(egraph) {
         for node in &egraph[class].nodes {
             let found = product(egraph, class, node).or_else(|| biased(egraph, class, node));
             if let Some((key, part)) = found.filter(|_| !read_elementwise(egraph, class)) {
@@ -67,12 +65,6 @@ fn axes(op: &Op, rank: usize) -> Option<(usize, usize)> {
         Op::Gemm(op) => Some((usize::from(!op.trans_b), rank.checked_sub(1)?)),
         _ => None,
     }
-}
-
-/// The operator of an e-node.
-fn op_of<'a>(egraph: &'a EGraph, node: &ENode) -> Option<&'a Op> {
-    let attr = node.children.first().filter(|_| node.is_op())?;
-    Some(egraph.analysis.op(egraph[*attr].data.attr?))
 }
 
 /// A convolution or product with constant weights.
@@ -176,9 +168,6 @@ fn merge(egraph: &mut EGraph, (x, op, _, bias, own): &Key, parts: &[Part]) -> Op
     }
     let sizes = parts.iter().map(|part| part.outputs.clone()).collect();
     let split = add_op(egraph, Split { axis: to, sizes }, &[whole])?;
-    for (index, part) in parts.iter().enumerate() {
-        let one = egraph.add(ENode::get(u32::try_from(index).ok()?, split));
-        egraph.union_trusted(part.class, one, NAME);
-    }
+    give_results(egraph, split, parts.iter().map(|part| part.class), NAME);
     Some(())
 }

@@ -6,11 +6,9 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{Concat, LogSoftmax, Op, Pad, Reduce, Slice, Softmax};
 use egg::{Id, Subst};
 
-use super::support::{binary, find, id, inverse, moves_units, op, padded, reshape, solid, transpose, ty};
-
-macro_rules! through_unary {
-    ($($op:literal),*) => { &[$(concat!("(", $op, " ?a (transpose ?p ?x))")),*] };
-}
+use super::support::{
+    binary, each_unary, find, id, inverse, moves_units, op, padded, reshape, solid, through, transpose, ty,
+};
 
 macro_rules! through_binary {
     ($($op:literal),*) => { &[$(concat!("(", $op, " ?a (transpose ?p ?x) (transpose ?p ?y))")),*] };
@@ -38,29 +36,13 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "transpose-after-unary",
-        left: through_unary!(
-            "relu",
-            "sigmoid",
-            "tanh",
-            "neg",
-            "abs",
-            "exp",
-            "sqrt",
-            "erf",
-            "hard_swish",
-            "clip",
-            "leaky_relu",
-            "elu",
-            "hard_sigmoid",
-            "gelu",
-            "swish"
-        ),
+        left: each_unary!("(", " ?a (transpose ?p ?x))"),
         right: "(transpose ?p (f ?a ?x))",
         conditions: &[],
         exactness: Exactness::Exact,
         sound: "an elementwise function does not see positions",
         helps: "transposes meet and cancel",
-        make: make_after_unary,
+        make: |g, s| through(g, s, "a", "p"),
     },
     Rule {
         name: "transpose-after-binary",
@@ -175,13 +157,6 @@ fn make_composed(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     };
     let x = id(egraph, subst, "x");
     transpose(egraph, x, outer.perm.iter().map(|&axis| inner.perm[axis]).collect())
-}
-
-fn make_after_unary(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
-    let (function, perm) = (op(egraph, subst, "a"), op(egraph, subst, "p"));
-    let x = id(egraph, subst, "x");
-    let made = add_op(egraph, function, &[x])?;
-    add_op(egraph, perm, &[made])
 }
 
 fn make_after_binary(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {

@@ -6,11 +6,9 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{DepthToSpace, Op, Pad, SpaceToDepth};
 use egg::{Id, Subst};
 
-use super::support::{binary, broadcasts_to, find, id, moves_units, op, padded, reshape, solid, ty};
-
-macro_rules! through_unary {
-    ($($op:literal),*) => { &[$(concat!("(", $op, " ?a (reshape ?r ?x))")),*] };
-}
+use super::support::{
+    binary, broadcasts_to, each_unary, find, id, moves_units, op, padded, reshape, solid, through, ty,
+};
 
 macro_rules! through_binary {
     ($($op:literal),*) => { &[$(concat!("(", $op, " ?a (reshape ?r ?x) ?c)")),*] };
@@ -32,34 +30,13 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "reshape-after-unary",
-        left: through_unary!(
-            "relu",
-            "sigmoid",
-            "tanh",
-            "neg",
-            "abs",
-            "exp",
-            "log",
-            "sqrt",
-            "erf",
-            "hard_swish",
-            "clip",
-            "leaky_relu",
-            "elu",
-            "hard_sigmoid",
-            "gelu",
-            "swish"
-        ),
+        left: each_unary!("(", " ?a (reshape ?r ?x))", "log"),
         right: "(reshape ?r (f ?a ?x))",
         conditions: &[],
         exactness: Exactness::Exact,
         sound: "an elementwise function does not see shapes",
         helps: "the function meets the operator before the reshape and joins it",
-        make: |g, s| {
-            let (function, to, x) = (op(g, s, "a"), op(g, s, "r"), id(g, s, "x"));
-            let made = add_op(g, function, &[x])?;
-            add_op(g, to, &[made])
-        },
+        make: |g, s| through(g, s, "a", "r"),
     },
     Rule {
         name: "reshape-after-binary",

@@ -7,11 +7,7 @@ use adze_ir::ops::{Concat, Op, Slice};
 use adze_ir::types::DType;
 use egg::{Id, Subst};
 
-use super::support::{binary, broadcasts_to, find, id, op, reshape, ty, value};
-
-macro_rules! after_unary {
-    ($($op:literal),*) => { &[$(concat!("(slice ?s (", $op, " ?a ?x))")),*] };
-}
+use super::support::{binary, broadcasts_to, each_unary, find, id, op, reshape, through, ty, value};
 
 macro_rules! of_expanded {
     ($($op:literal),*) => {
@@ -95,34 +91,13 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "slice-before-unary",
-        left: after_unary!(
-            "relu",
-            "sigmoid",
-            "tanh",
-            "neg",
-            "abs",
-            "exp",
-            "log",
-            "sqrt",
-            "erf",
-            "hard_swish",
-            "clip",
-            "leaky_relu",
-            "elu",
-            "hard_sigmoid",
-            "gelu",
-            "swish"
-        ),
+        left: each_unary!("(slice ?s (", " ?a ?x))", "log"),
         right: "(f ?a (slice ?s ?x))",
         conditions: &[],
         exactness: Exactness::Exact,
         sound: "an elementwise function does not see positions",
         helps: "nothing is computed that is thrown away",
-        make: |g, s| {
-            let (slice, function, x) = (op(g, s, "s"), op(g, s, "a"), id(g, s, "x"));
-            let made = add_op(g, slice, &[x])?;
-            add_op(g, function, &[made])
-        },
+        make: |g, s| through(g, s, "s", "a"),
     },
     Rule {
         name: "slice-before-pool",
@@ -135,11 +110,7 @@ pub(super) const RULES: &[Rule] = &[
         exactness: Exactness::Exact,
         sound: "a pool treats every channel of every image by itself",
         helps: "channels that are thrown away are not pooled",
-        make: |g, s| {
-            let (slice, pool, x) = (op(g, s, "s"), op(g, s, "a"), id(g, s, "x"));
-            let made = add_op(g, slice, &[x])?;
-            add_op(g, pool, &[made])
-        },
+        make: |g, s| through(g, s, "s", "a"),
     },
     Rule {
         name: "slice-before-reshape",

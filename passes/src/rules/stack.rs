@@ -11,6 +11,8 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{Concat, Op, Split};
 use egg::Id;
 
+use super::support::{give_results, op_of, sorted_classes};
+
 /// What the log calls it.
 pub(crate) const NAME: &str = "stacked-products";
 /// Operators of one group.
@@ -22,9 +24,7 @@ type Key = (Op, Id, Option<Id>, Vec<Extent>);
 /// Offers every group; how many there are.
 pub(crate) fn offer(egraph: &mut EGraph) -> usize {
     let mut groups: BTreeMap<Key, Vec<(Id, Id)>> = BTreeMap::new();
-    let mut classes: Vec<Id> = egraph.classes().map(|class| class.id).collect();
-    classes.sort_unstable();
-    for class in classes {
+    for class in sorted_classes(egraph) {
         for node in &egraph[class].nodes {
             if let Some((key, x)) = product(egraph, node) {
                 let parts = groups.entry(key).or_default();
@@ -48,8 +48,7 @@ pub(crate) fn offer(egraph: &mut EGraph) -> usize {
 
 /// The key of a product with constant weights, and its operand.
 fn product(egraph: &EGraph, node: &ENode) -> Option<(Key, Id)> {
-    let attr = node.children.first().filter(|_| node.is_op())?;
-    let op = egraph.analysis.op(egraph[*attr].data.attr?);
+    let op = op_of(egraph, node)?;
     let fits = match op {
         Op::MatMul(op) => !op.trans_a,
         Op::Gemm(op) => !op.trans_a,
@@ -95,10 +94,7 @@ fn stack(egraph: &mut EGraph, (op, weights, bias, _): &Key, parts: &[(Id, Id)]) 
     let operands: Vec<Id> = [all, *weights].into_iter().chain(*bias).collect();
     let whole = add_op(egraph, op.clone(), &operands)?;
     let split = add_op(egraph, Split { axis, sizes }, &[whole])?;
-    for (index, (_, class)) in parts.iter().enumerate() {
-        let one = egraph.add(ENode::get(u32::try_from(index).ok()?, split));
-        egraph.union_trusted(*class, one, NAME);
-    }
+    give_results(egraph, split, parts.iter().map(|(_, class)| *class), NAME);
     Some(())
 }
 

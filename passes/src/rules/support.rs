@@ -2,12 +2,52 @@
 
 use adze_ir::attrs::F64;
 pub(super) use adze_ir::egraph::value;
-use adze_ir::egraph::{EGraph, Match, add_const, add_op};
+use adze_ir::egraph::{EGraph, ENode, Match, add_const, add_op};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{Binary, BinaryFn, Op, Reshape, Transpose};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 use egg::{Id, Subst};
+
+/// Patterns of what stands around `(f ?a ..)` for every elementwise function that rules move other operators through.
+macro_rules! each_unary {
+    ($before:literal, $after:literal $(, $more:literal)*) => {
+        each_unary!(
+            @ $before, $after, "relu", "sigmoid", "tanh", "neg", "abs", "exp", "sqrt", "erf", "hard_swish", "clip",
+            "leaky_relu", "elu", "hard_sigmoid", "gelu", "swish" $(, $more)*
+        )
+    };
+    (@ $before:literal, $after:literal, $($function:literal),*) => { &[$(concat!($before, $function, $after)),*] };
+}
+pub(super) use each_unary;
+
+/// The operator of an e-node.
+pub(super) fn op_of<'a>(egraph: &'a EGraph, node: &ENode) -> Option<&'a Op> {
+    let attr = node.children.first().filter(|_| node.is_op())?;
+    Some(egraph.analysis.op(egraph[*attr].data.attr?))
+}
+
+/// `?x` through the operators of two variables, the first one first.
+pub(super) fn through(egraph: &mut EGraph, subst: &Subst, first: &str, then: &str) -> Option<Id> {
+    let (first, then, x) = (op(egraph, subst, first), op(egraph, subst, then), id(egraph, subst, "x"));
+    let made = add_op(egraph, first, &[x])?;
+    add_op(egraph, then, &[made])
+}
+
+/// All classes, in order.
+pub(super) fn sorted_classes(egraph: &EGraph) -> Vec<Id> {
+    let mut classes: Vec<Id> = egraph.classes().map(|class| class.id).collect();
+    classes.sort_unstable();
+    classes
+}
+
+/// Puts the results of an operator with several into these classes, one each.
+pub(super) fn give_results(egraph: &mut EGraph, op: Id, classes: impl Iterator<Item = Id>, name: &'static str) {
+    for (index, class) in (0..).zip(classes) {
+        let one = egraph.add(ENode::get(index, op));
+        egraph.union_trusted(class, one, name);
+    }
+}
 
 /// Adds a binary operator.
 pub(super) fn binary(egraph: &mut EGraph, function: BinaryFn, a: Id, b: Id) -> Option<Id> {

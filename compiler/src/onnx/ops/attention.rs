@@ -74,10 +74,7 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     };
     let scale = match cx.attrs.float("scale")? {
         Some(scale) => f64::from(scale),
-        None => {
-            let head = fixed_dim(&q.ty, 3)?;
-            1.0 / f64::from(u32::try_from(head.max(1)).unwrap_or(u32::MAX)).sqrt()
-        }
+        None => usual_scale(&q)?,
     };
     let softcap = cx.f64("softcap", 0.0)?;
     let causal = cx.attrs.flag("is_causal", false)?;
@@ -102,6 +99,12 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     };
     let result = if joined { join_heads(cx, &result)? } else { result };
     Ok([result, k, v].into_iter().chain(scores).collect())
+}
+
+/// The factor of scores of `[b, h, s, d]` queries where none is stated: `1 / sqrt(d)`.
+pub(super) fn usual_scale(q: &Value) -> Result<f64, Fault> {
+    let head = fixed_dim(&q.ty, 3)?;
+    Ok(1.0 / f64::from(u32::try_from(head.max(1)).unwrap_or(u32::MAX)).sqrt())
 }
 
 /// A window's reach to one side; `None` where it is unlimited.

@@ -151,11 +151,8 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let blocks = k.div_ceil(block);
     // The last block is filled up.
     let stored = blocks * block;
-    let constant = |cx: &NodeCx<'_, '_>, index: usize| {
-        cx.opt_tensor(index)?.ok_or_else(|| Fault::model(format!("input {index} left out"), "a constant"))
-    };
     let weights = constant(cx, 1)?;
-    let weights = repacked(cx, &weights, dtype, &[n, stored])?;
+    let weights = repacked(cx, 1, &weights, dtype, &[n, stored])?;
     let scales = constant(cx, 2)?;
     if scales.elems() != n * blocks {
         return Err(Fault::model(format!("{} scales", scales.elems()), format!("{}", n * blocks)));
@@ -218,23 +215,22 @@ fn gather_block_quantized(cx: &mut NodeCx<'_, '_>) -> Outputs {
     Ok(vec![cx.gather(&real, &indices, gather_axis)?])
 }
 
+/// An operand that must be a constant.
+fn constant(cx: &NodeCx<'_, '_>, index: usize) -> Result<Tensor, Fault> {
+    cx.opt_tensor(index)?.ok_or_else(|| Fault::model(format!("input {index} left out"), "a constant"))
+}
+
 /// A constant of bytes as the numbers that are packed in them along the last axis.
 fn unpacked(cx: &NodeCx<'_, '_>, index: usize, dtype: DType) -> Result<Value, Fault> {
-    let packed = cx.opt_tensor(index)?.ok_or_else(|| Fault::model(format!("input {index} left out"), "a constant"))?;
-    let wrong = || Fault::model(format!("packed numbers {}", packed.ty()), format!("{dtype} in bytes of u8"));
+    let packed = constant(cx, index)?;
     let mut shape = packed.shape().to_vec();
-    match shape.last_mut() {
-        Some(last) if packed.dtype() == DType::U8 => *last *= per_byte(dtype),
-        _ => return Err(wrong()),
-    }
-    let name = cx.node.input.get(index).map_or("", String::as_str);
-    let tensor = Tensor::new(dtype, shape, packed.bytes().to_vec()).map_err(|_| wrong())?;
-    Ok(Value::tensor(tensor, name, cx.loc.clone()))
+    shape.iter_mut().last().into_iter().for_each(|last| *last *= per_byte(dtype));
+    repacked(cx, index, &packed, dtype, &shape)
 }
 
 /// Zero points of bytes, one for each of these scales.
 fn unpacked_zeros(cx: &NodeCx<'_, '_>, dtype: DType, scales: &Value) -> Result<Value, Fault> {
-    let packed = cx.opt_tensor(3)?.ok_or_else(|| Fault::model("input 3 left out", "a constant"))?;
+    let packed = constant(cx, 3)?;
     let shape =
         scales.ty.fixed_shape().ok_or_else(|| Fault::unsupported(format!("scales {}", scales.ty), "a constant"))?;
     let columns = shape.last().copied().unwrap_or(1);
@@ -255,13 +251,13 @@ fn per_byte(dtype: DType) -> usize {
     }
 }
 
-/// The same bytes under another dtype and shape.
-fn repacked(cx: &NodeCx<'_, '_>, tensor: &Tensor, dtype: DType, shape: &[usize]) -> Result<Value, Fault> {
-    let wrong = || Fault::model(format!("packed weights {}", tensor.ty()), format!("{dtype}{shape:?} in bytes"));
+/// The bytes of an operand under another dtype and shape.
+fn repacked(cx: &NodeCx<'_, '_>, index: usize, tensor: &Tensor, dtype: DType, shape: &[usize]) -> Result<Value, Fault> {
+    let wrong = || Fault::model(format!("packed numbers {}", tensor.ty()), format!("{dtype}{shape:?} in bytes"));
     if tensor.dtype() != DType::U8 {
         return Err(wrong());
     }
-    let name = cx.node.input.get(1).map_or("", String::as_str);
+    let name = cx.node.input.get(index).map_or("", String::as_str);
     let tensor = Tensor::new(dtype, shape.to_vec(), tensor.bytes().to_vec()).map_err(|_| wrong())?;
     Ok(Value::tensor(tensor, name, cx.loc.clone()))
 }

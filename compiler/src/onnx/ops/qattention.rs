@@ -8,7 +8,7 @@ use super::super::error::Fault;
 use super::super::node::{NodeCx, Outputs, fixed_dim};
 use super::super::value::Value;
 use super::Row;
-use super::attention::join_heads;
+use super::attention::{join_heads, usual_scale};
 use super::contrib::{scalar, zero_point};
 use super::elementwise::cast_to;
 use super::linear::operands;
@@ -40,10 +40,9 @@ fn qattention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     if causal && past != Extent::ZERO {
         return Err(Fault::unsupported("attribute `unidirectional` = 1 with a past", "one of them"));
     }
-    let head = fixed_dim(&q.ty, 3)?;
     let scale = match cx.attrs.float("scale")? {
         Some(scale) if scale != 0.0 => f64::from(scale),
-        _ => 1.0 / f64::from(u32::try_from(head.max(1)).unwrap_or(u32::MAX)).sqrt(),
+        _ => usual_scale(&q)?,
     };
     let mask = mask(cx, &q, &k)?;
     let op = Attention { scale: scale.into(), causal, softcap: 0.0.into() };
@@ -63,11 +62,11 @@ fn heads(cx: &mut NodeCx<'_, '_>) -> Result<[Value; 3], Fault> {
     let zeros = [x_zero.as_ref(), w_zero.as_ref()];
     let mut product = scaled_product(cx, [&x, &w], [&x_scale, &w_scale], zeros, Some(&bias))?;
     let product = product.pop().ok_or_else(|| Fault::bug("a product without a result"))?;
-    let [batch, length, width] =
+    let [batch, length, _] =
         product.ty.shape.clone().try_into().map_err(|_| Fault::model(format!("operand {}", x.ty), "rank 3"))?;
-    let found = width.as_const().unwrap_or(0);
+    let width = fixed_dim(&product.ty, 2)?;
     let count = match cx.attrs.int("num_heads")? {
-        Some(count @ 1..=65_536) if found % (3 * count) == 0 => count,
+        Some(count @ 1..=65_536) if width % (3 * count) == 0 => count,
         other => {
             return Err(Fault::model(
                 format!("`num_heads` = {other:?} of {width} columns"),
@@ -75,7 +74,7 @@ fn heads(cx: &mut NodeCx<'_, '_>) -> Result<[Value; 3], Fault> {
             ));
         }
     };
-    let shape = vec![batch, length, 3.into(), count.into(), (found / (3 * count)).into()];
+    let shape = vec![batch, length, 3.into(), count.into(), (width / (3 * count)).into()];
     let split = cx.reshape(&product, shape)?;
     let split = cx.transpose(&split, &[2, 0, 3, 1, 4])?;
     Ok([cx.element(&split, 0, 0)?, cx.element(&split, 0, 1)?, cx.element(&split, 0, 2)?])

@@ -11,7 +11,7 @@ use super::super::machine::{CONV_CHANNELS, LANES, MAX_EXTENT, MAX_WINDOW};
 use super::build::{Home, Image, Place};
 use super::commands::{Constants, Scales, table_rows};
 use super::requant::{Contract, Way, byte_range, choose};
-use super::{Lowering, Refusal, refuse};
+use super::{Lowering, Refusal, pool, refuse};
 
 /// Quantization parameters of an operator with one scale per result channel, as its operands 1 to 8 give them.
 struct Parameters {
@@ -186,11 +186,10 @@ impl Lowering<'_> {
         let pool = Pool {
             // The result is unsigned with the ReLU, which does nothing to what is.
             eu: if x.signed { 0 } else { 2 },
-            res0_prec: Prec::Int8.code(),
             opd1_sign: 1,
             opd2_sign: 1,
             opd2_const: 1,
-            ..depthwise(spread, result.shape, &first, [kernel[0], gather.columns], zero)
+            ..depthwise(spread, result, &first, [kernel[0], gather.columns], zero)
         };
         let places = vec![
             ("opd0_addr", Place::Local(spread.buffer, 0)),
@@ -292,8 +291,7 @@ impl Lowering<'_> {
         let pool = Pool {
             opd1_sign: weights.signed.into(),
             opd2_sign: 1,
-            res0_prec: Prec::Int32.code(),
-            ..depthwise(x, shape, window, kernel, parameters.x_zero)
+            ..depthwise(x, sums, window, kernel, parameters.x_zero)
         };
         let places = vec![
             ("opd0_addr", Place::Local(x.buffer, 0)),
@@ -317,29 +315,17 @@ impl Lowering<'_> {
 }
 
 /// The geometry of a depthwise convolution.
-fn depthwise(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2], zero: i64) -> Pool {
+fn depthwise(x: Home, result: Home, window: &Window, kernel: [u32; 2], zero: i64) -> Pool {
     let [up, lf, dn, rt] = window.pads;
     Pool {
-        opd0_sign: x.signed.into(),
-        opd3_const: 1,
         opd3_addr: zero as u32 & 0xff,
         opd0_up_pad: up,
         opd0_dn_pad: dn,
         opd0_lf_pad: lf,
         opd0_rt_pad: rt,
-        res_op_y_str: window.strides[0],
-        res_op_x_str: window.strides[1],
         opd1_y_ins0: window.dilations[0] - 1,
         opd1_x_ins0: window.dilations[1] - 1,
-        res0_n: shape[0],
-        res0_c: shape[1],
-        res0_h: shape[2],
-        res0_w: shape[3],
-        opd0_h: x.shape[2],
-        opd0_w: x.shape[3],
-        opd1_h: kernel[0],
-        opd1_w: kernel[1],
-        ..Pool::default()
+        ..pool(x, result, kernel, window.strides)
     }
 }
 

@@ -289,7 +289,7 @@ impl Lowering<'_> {
             opd0_dn_pad: *dn as u32,
             opd0_lf_pad: *lf as u32,
             opd0_rt_pad: *rt as u32,
-            ..window(x, result, [*kh as u32, *kw as u32], [*sh as u32, *sw as u32])
+            ..pool(x, result, [*kh as u32, *kw as u32], [*sh as u32, *sw as u32])
         };
         let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(result.buffer, 0))];
         self.draft.push(pool, places);
@@ -298,7 +298,7 @@ impl Lowering<'_> {
 }
 
 /// What pools have in common; pads of a constant.
-fn window(x: Home, result: Home, kernel: [u32; 2], strides: [u32; 2]) -> Pool {
+fn pool(x: Home, result: Home, kernel: [u32; 2], strides: [u32; 2]) -> Pool {
     Pool {
         opd0_sign: x.signed.into(),
         opd0_prec: x.prec.code(),

@@ -12,13 +12,14 @@ use adze_ir::graph::{Node, NodeId, ValueId};
 use adze_ir::ops::{BinaryFn, Op, Quantize, ReduceFn};
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
+use adze_ir::tile;
 use adze_ir::types::DType;
 
 use super::super::isa::{Lookup, Prec, Requant};
 use super::build::{Home, Place};
 use super::commands::{Constants, Scales, command_words};
 use super::requant::{Contract, byte_range, neighbours};
-use super::{Lowering, Refusal, refuse, window};
+use super::{Lowering, Refusal, pool, refuse};
 
 /// Float operators between integers.
 struct Cone {
@@ -35,25 +36,10 @@ pub(super) struct Affine {
     pub(super) zero: i64,
 }
 
-/// Operators that compute each element from those at its position.
+/// Operators that compute each element from those at its position, and how it is stored.
 fn is_elementwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Clip(_)
-            | Op::LeakyRelu(_)
-            | Op::Elu(_)
-            | Op::Celu(_)
-            | Op::Selu(_)
-            | Op::HardSigmoid(_)
-            | Op::Gelu(_)
-            | Op::Swish(_)
-            | Op::ThresholdedRelu(_)
-            | Op::Shrink(_)
-            | Op::Dequantize(_)
-            | Op::Quantize(_)
-    )
+    let other = matches!(op, Op::PRelu(_) | Op::Where(_) | Op::Fused(_));
+    (tile::is_elementwise(op) && !other) || matches!(op, Op::Dequantize(_) | Op::Quantize(_))
 }
 
 impl Lowering<'_> {
@@ -145,7 +131,7 @@ impl Lowering<'_> {
         };
         let way = self.way(std::slice::from_ref(&contract))?;
         let sums = self.draft.tensor(Prec::Int32, true, shape);
-        let mut pool = window(x, sums, kernel, strides);
+        let mut pool = pool(x, sums, kernel, strides);
         (pool.eu, pool.opd1_const, pool.opd1_addr) = (1, 1, 1);
         let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(sums.buffer, 0))];
         self.draft.push(pool, places);

@@ -11,7 +11,7 @@ use adze_ir::types::DType;
 use super::super::isa::Prec;
 use super::build::{Home, Place};
 use super::quantize::Affine;
-use super::{Lowering, Refusal, refuse, window};
+use super::{Lowering, Refusal, pool, refuse};
 
 /// Most classes: with more the table's start is too far off for the fixed number of Newton's steps.
 const MAX_CLASSES: u32 = 128;
@@ -58,7 +58,7 @@ impl Lowering<'_> {
     fn exponentials(&mut self, row: Home, scale: f32) -> [Home; 2] {
         let [n, _, _, classes] = row.shape;
         let largest = self.draft.tensor(Prec::Int8, row.signed, [n, 1, 1, 1]);
-        let mut pool = window(row, largest, [1, classes], [1, 1]);
+        let mut pool = pool(row, largest, [1, classes], [1, 1]);
         pool.eu = 4;
         let places = vec![("opd0_addr", Place::Local(row.buffer, 0)), ("res0_addr", Place::Local(largest.buffer, 0))];
         self.draft.push(pool, places);

@@ -19,6 +19,32 @@ struct Axis {
     stride: u32,
 }
 
+/// Both axes of a convolution or pool: their forms name the same fields.
+macro_rules! axes {
+    ($form:expr) => {
+        [
+            Axis {
+                size: $form.opd0_h,
+                inserted: $form.opd0_y_ins0,
+                before: $form.opd0_up_pad,
+                after: $form.opd0_dn_pad,
+                kernel: $form.opd1_h,
+                dilation: $form.opd1_y_ins0 + 1,
+                stride: $form.res_op_y_str,
+            },
+            Axis {
+                size: $form.opd0_w,
+                inserted: $form.opd0_x_ins0,
+                before: $form.opd0_lf_pad,
+                after: $form.opd0_rt_pad,
+                kernel: $form.opd1_w,
+                dilation: $form.opd1_x_ins0 + 1,
+                stride: $form.res_op_x_str,
+            },
+        ]
+    };
+}
+
 /// What stands at a position of the padded axis.
 #[derive(Clone, Copy)]
 enum Tap {
@@ -97,24 +123,7 @@ fn operand<'a>(operands: &'a [Operand], name: &'static str) -> Result<&'a View, 
 /// # Errors
 /// [`Fault`].
 pub fn conv(memory: &mut Memory, conv: &Conv, operands: &[Operand]) -> Result<(), Fault> {
-    let rows = Axis {
-        size: conv.opd0_h,
-        inserted: conv.opd0_y_ins0,
-        before: conv.opd0_up_pad,
-        after: conv.opd0_dn_pad,
-        kernel: conv.opd1_h,
-        dilation: conv.opd1_y_ins0 + 1,
-        stride: conv.res_op_y_str,
-    };
-    let columns = Axis {
-        size: conv.opd0_w,
-        inserted: conv.opd0_x_ins0,
-        before: conv.opd0_lf_pad,
-        after: conv.opd0_rt_pad,
-        kernel: conv.opd1_w,
-        dilation: conv.opd1_x_ins0 + 1,
-        stride: conv.res_op_x_str,
-    };
+    let [rows, columns] = axes!(conv);
     let out = [rows.result()?, columns.result()?];
     rule(out == [conv.res0_h, conv.res0_w], "res0", "has the extents that input, kernel and pads give")?;
     let (input, result) = (operand(operands, "opd0")?, operand(operands, "res0")?);
@@ -186,24 +195,7 @@ fn conv_weights(memory: &Memory, conv: &Conv, operands: &[Operand]) -> Vec<i32> 
 /// # Errors
 /// [`Fault`].
 pub fn pool(memory: &mut Memory, pool: &Pool, operands: &[Operand]) -> Result<(), Fault> {
-    let rows = Axis {
-        size: pool.opd0_h,
-        inserted: pool.opd0_y_ins0,
-        before: pool.opd0_up_pad,
-        after: pool.opd0_dn_pad,
-        kernel: pool.opd1_h,
-        dilation: pool.opd1_y_ins0 + 1,
-        stride: pool.res_op_y_str,
-    };
-    let columns = Axis {
-        size: pool.opd0_w,
-        inserted: pool.opd0_x_ins0,
-        before: pool.opd0_lf_pad,
-        after: pool.opd0_rt_pad,
-        kernel: pool.opd1_w,
-        dilation: pool.opd1_x_ins0 + 1,
-        stride: pool.res_op_x_str,
-    };
+    let [rows, columns] = axes!(pool);
     let out = [rows.result()?, columns.result()?];
     rule(out == [pool.res0_h, pool.res0_w], "res0", "has the extents that input, kernel and pads give")?;
     let (input, result) = (operand(operands, "opd0")?, operand(operands, "res0")?);
