@@ -84,7 +84,7 @@ fn digits_keep_their_accuracy() {
     let before = classes(&float, &test);
     assert_eq!((test.inputs.len(), right(&before)), (719, 713), "as testdata/models/README.md says");
     for (method, least) in
-        [(Method::MinMax, 710), (Method::Percentile(99.9), 710), (Method::Entropy, 705), (Method::Mse, 710)]
+        [(Method::MinMax, 710), (Method::Percentile(99.9), 710), (Method::Entropy, 705), (Method::Best, 710)]
     {
         let found = run(&float, &calib, &Options { method, ..Options::default() }).unwrap();
         let after = classes(&found.graph, &test);

@@ -10,7 +10,7 @@ use adze_ir::types::DType;
 use super::feedback::{aims, round_feedback};
 use super::insert::StoredConst;
 use super::moments::Moments;
-use super::plan::{Plan, Product, root};
+use super::plan::{Plan, Product, point_of};
 use super::ranges::{Params, floats};
 use super::table::Weights;
 use super::weights::{Rows, Scaling, Stored, round_nearest, scales_of};
@@ -99,7 +99,8 @@ impl Maker<'_> {
     }
 
     fn input(&self, product: &Product) -> Option<Params> {
-        product.data(self.graph).and_then(|v| self.points.get(&root(self.graph, v))).copied()
+        let point = point_of(self.graph, self.points, product.data(self.graph)?)?;
+        self.points.get(&point).copied()
     }
 
     fn corrects(&self, product: &Product) -> bool {
