@@ -41,9 +41,15 @@ pub fn calibrate(
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Activation>, Error> {
     let Some(dtype) = options.activations else { return Ok(Vec::new()) };
-    let parts = parts(graph, plan);
     let known = |value: ValueId| options.table.as_ref().and_then(|t| t.activation(&name_of(graph, value)));
-    let all = plan.points.iter().flat_map(|point| std::iter::once(point).chain(parts.get(point).into_iter().flatten()));
+    let mut parts = parts(graph, plan);
+    // What the table states, a point or its parts, is what is rounded.
+    let stated = |parts: &[ValueId]| parts.iter().any(|&part| known(part).is_some());
+    parts.retain(|&point, parts| known(point).is_none() || stated(parts));
+    let all = plan.points.iter().flat_map(|point| {
+        let parts = parts.get(point).map_or(&[][..], Vec::as_slice);
+        (!stated(parts)).then_some(point).into_iter().chain(parts)
+    });
     let open: Vec<ValueId> = all.copied().filter(|&v| known(v).is_none()).collect();
     let seen = observe(graph, &open, samples, options.method != Method::MinMax, build, progress)?;
     let seen: BTreeMap<ValueId, Seen> = open.into_iter().zip(seen).collect();
@@ -81,10 +87,11 @@ fn points_of(
     known: &dyn Fn(ValueId) -> Option<Entry>,
     range: &dyn Fn(ValueId) -> Entry,
 ) -> Vec<ValueId> {
-    let is_apart = |point: ValueId, part: ValueId| {
-        known(part).is_some() || (known(point).is_none() && range(part).1.width() < NARROW * range(point).1.width())
+    let is_narrow = |point: ValueId, part: ValueId| range(part).1.width() < NARROW * range(point).1.width();
+    let is_apart = |point: ValueId, parts: &[ValueId]| {
+        parts.iter().any(|&part| known(part).is_some()) || parts.iter().any(|&part| is_narrow(point, part))
     };
-    let apart = |point: &ValueId| parts.get(point).filter(|parts| parts.iter().any(|&part| is_apart(*point, part)));
+    let apart = |point: &ValueId| parts.get(point).filter(|parts| is_apart(*point, parts));
     plan.points.iter().flat_map(|point| apart(point).cloned().unwrap_or_else(|| vec![*point])).collect()
 }
 
