@@ -1,11 +1,13 @@
 """ResNet-18 and MobileNetV2 as 8-bit networks on the BM1684X: estimated cycles beside the vendor compiler's.
 
-    python3 cli/benches/bm1684x.py target/release/adze [FOLDER]
+    python3 cli/benches/bm1684x.py target/release/adze [FOLDER [TPU_MLIR_LIB]]
 
 Weights are random, activations symmetric (u8 behind a ReLU, i8 elsewhere, zero point 0), weights per channel; batch 1, 224 x 224.
 The vendor's figures are those that its compiler's profile gives for the same networks with the same kind of numbers, from the
-vendor's estimator at 1 GHz; ours come from the formulas in `targets/src/bm1684x/cost.rs` that were fitted to that estimator.
-Needs `onnx` and `numpy`. Writes the models to FOLDER (default: a temporary one).
+vendor's estimator at 1 GHz. Ours come from the formulas in `targets/src/bm1684x/cost.rs` and, where `tpu_mlir/lib` of the
+PyPI wheel is given, from the same estimator: every command of the package is handed to it
+(`targets/tests/bm1684x/estimate.py`), and a command starts, as in its profile, when its engine is free and the command that
+it waits for has ended. Needs `onnx` and `numpy`. Writes the models to FOLDER (default: a temporary one).
 """
 
 import pathlib
@@ -134,6 +136,31 @@ def build(name, folder):
     return path
 
 
+ESTIMATE = pathlib.Path(__file__).parents[2] / "targets/tests/bm1684x/estimate.py"
+
+
+def vendor_cycles(adze, package, library):
+    """Cycles of a package by the vendor's estimator: of both engines together, of each."""
+    listed = subprocess.run([adze, "disasm", package], check=True, capture_output=True, text=True).stdout
+    lines = [line.split(maxsplit=2)[2] for line in listed.splitlines() if line[:1] == " "]
+    ask = subprocess.run(["python3", ESTIMATE, library], input="\n".join(lines) + "\n", capture_output=True, text=True)
+    answers = ask.stdout.split()
+    if len(answers) != len(lines) or "-" in answers:
+        sys.exit(f"the vendor's estimator refuses a command of {package}: {ask.stderr}")
+    streams = [{}, {}]
+    for line, cycles in zip(lines, answers):
+        form, number, *rest = line.split()
+        wait = int(rest[1]) if rest[:1] == ["wait"] else 0
+        streams[form.startswith("dma")][int(number)] = (wait, int(cycles))
+    ends = [[0], [0]]
+    while any(len(ends[e]) <= len(streams[e]) for e in (0, 1)):
+        for e in (0, 1):
+            wait, cycles = streams[e].get(len(ends[e]), (len(streams[1 - e]) + 1, 0))
+            if wait < len(ends[1 - e]):
+                ends[e].append(max(ends[e][-1], ends[1 - e][wait] if wait else 0) + cycles)
+    return max(ends[0][-1], ends[1][-1]), [sum(cycles for _, cycles in stream.values()) for stream in streams]
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
@@ -147,6 +174,10 @@ def main():
         print(text, end="")
         cycles = int(re.search(r"(\d+) estimated cycles", text)[1])
         print(f"{name}: {cycles} cycles, vendor's compiler {vendor}: {100 * (cycles / vendor - 1):+.1f} %")
+        if len(sys.argv) > 3:
+            total, (compute, copies) = vendor_cycles(adze, path.with_suffix(".bmodel"), sys.argv[3])
+            change = f"{100 * (total / vendor - 1):+.1f} %"
+            print(f"{name}: {total} by the vendor's estimator, {change}; compute {compute}, copies {copies}")
 
 
 main()

@@ -9,7 +9,7 @@ DIR holds what shapes.py wrote (default: /var/tmp/adze-shapes, written when it i
   and peak resident memory of the whole command, beside the times that TENSAT and TASO published for their graphs of that name.
   Bounds: 1 s up to 1,000 nodes, 5 s and 1 GB (without weights, which are mapped) for 5,000.
 - With --run: time of a call as ratios, on these graphs and on the shared models ($ADZE_SHARED/models), code by `--optimizer
-  canonical`, `greedy` and `joint` in alternating rounds, the fastest round of each. Bounds: geometric mean of canonical / joint
+  canonical`, `greedy` and `joint` in alternating rounds, the fastest call of each. Bounds: geometric mean of canonical / joint
   at least 1.25, nas_rnn 1.7; of greedy / joint 1.05, and no model under 0.97, which is what rounds differ by.
 """
 
@@ -79,7 +79,7 @@ def bench(args, path, case, mode):
     found = json.loads(done.stdout)["latency_us"]
     # About a quarter of a second a round.
     args.iters[path] = max(5, min(2000, int(0.25e6 / max(found["median"], 1))))
-    return found["p25"]
+    return found["min"]
 
 
 def runs(args, paths):

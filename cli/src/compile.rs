@@ -63,6 +63,8 @@ pub struct CompileArgs {
     emit: Emit,
     #[command(flatten)]
     build: BuildArgs,
+    #[command(flatten)]
+    float: crate::npu::FloatArgs,
     /// Also write a Makefile rule that names every file the package depends on
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
@@ -248,6 +250,7 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     if crate::npu::is_npu(args.build.target.as_deref()) {
         return compile_npu(args);
     }
+    args.float.refuse()?;
     let mut options = args.build.options()?;
     options.passes.validate = args.validate;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
@@ -311,7 +314,7 @@ fn compile_npu(args: &CompileArgs) -> Result<(), Failure> {
     }
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
-    crate::npu::compile(&loaded.graph, file, args.verbose)
+    crate::npu::compile(&loaded.graph, &args.float, file, args.verbose)
 }
 
 /// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.

@@ -16,6 +16,45 @@ use crate::args::ModelArgs;
 use crate::diag::Failure;
 use crate::io::print;
 
+/// A type of 16 bits.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum FloatType {
+    /// IEEE half precision: 11 bits, up to 65,504
+    F16,
+    /// Brain floats: 8 bits, the range of f32
+    Bf16,
+}
+
+/// What floats become on a neural processor.
+#[derive(Args, Debug)]
+pub struct FloatArgs {
+    /// With --target bm1684x: compute the model's floats in this type of 16 bits. Without it, what computes in 32-bit floats is
+    /// refused, but for inputs and outputs of an integer network
+    #[arg(long, value_name = "TYPE", value_enum)]
+    float: Option<FloatType>,
+}
+
+impl FloatArgs {
+    /// The type, if one was given.
+    pub fn float(&self) -> Option<npu::Float> {
+        self.float.map(|float| match float {
+            FloatType::F16 => npu::Float::F16,
+            FloatType::Bf16 => npu::Float::Bf16,
+        })
+    }
+
+    /// Refuses the option for a target that is no neural processor.
+    ///
+    /// # Errors
+    /// [`Error::Options`].
+    pub fn refuse(&self) -> Result<(), Error> {
+        match self.float {
+            Some(_) => Err(Error::Options("--float: accepted with --target bm1684x".into())),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Whether a target's name is that of a neural processor.
 pub fn is_npu(target: Option<&str>) -> bool {
     target == Some(npu::BM1684X)
@@ -25,8 +64,8 @@ pub fn is_npu(target: Option<&str>) -> bool {
 ///
 /// # Errors
 /// What stopped it; nothing is written then.
-pub fn compile(graph: &Graph, file: &Path, verbose: bool) -> Result<(), Failure> {
-    let program = npu::compile(graph)?;
+pub fn compile(graph: &Graph, float: &FloatArgs, file: &Path, verbose: bool) -> Result<(), Failure> {
+    let program = npu::compile(graph, float.float())?;
     let bytes = npu::package(&program)?;
     std::fs::write(file, &bytes).map_err(|source| Error::Write { path: file.to_owned(), source })?;
     if verbose {
@@ -40,8 +79,8 @@ pub fn compile(graph: &Graph, file: &Path, verbose: bool) -> Result<(), Failure>
 ///
 /// # Errors
 /// What compiling or running gives.
-pub fn outputs(graph: &Graph, inputs: &[Tensor], vendor: bool) -> Result<Vec<Tensor>, Error> {
-    let program = npu::compile(graph)?;
+pub fn outputs(graph: &Graph, float: &FloatArgs, inputs: &[Tensor], vendor: bool) -> Result<Vec<Tensor>, Error> {
+    let program = npu::compile(graph, float.float())?;
     if vendor { npu::run_vendor(&program, inputs) } else { npu::run(&program, inputs) }
 }
 
@@ -54,6 +93,8 @@ Examples:
 pub struct DisasmArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    float: FloatArgs,
 }
 
 /// Lists the commands of a program.
@@ -67,7 +108,7 @@ pub fn disasm(args: &DisasmArgs) -> Result<(), Failure> {
     } else {
         let mut loaded = load(path, &args.model.import_options())?;
         supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
-        npu::compile(&loaded.graph)?
+        npu::compile(&loaded.graph, args.float.float())?
     };
     print(&listing(&program));
     Ok(())

@@ -20,5 +20,8 @@ pub fn targets() {
             println!("{:18} --cpu {}", "", cpus.join(", "));
         }
     }
-    println!("{:18} Sophgo BM1684X, 8-bit networks, as a .bmodel (compile, run, disasm)", npu::BM1684X);
+    println!(
+        "{:18} Sophgo BM1684X, 8-bit networks, with --float others too, as a .bmodel (compile, run, disasm)",
+        npu::BM1684X
+    );
 }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adze_ir::graph::Graph;
 use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
-use adze_passes::pass::PassOptions;
+use adze_passes::pass::{Optimizer, PassOptions};
+use adze_targets::bm1684x::isa::Prec;
 use adze_targets::bm1684x::program::OpenError;
 use adze_targets::bm1684x::{CompileError, Program, RunError};
 
@@ -17,20 +19,36 @@ use crate::stage::{Trace, run_pass};
 pub const BM1684X: &str = "bm1684x";
 
 /// Passes before lowering: integer operators, constants evaluated, nothing that a CPU's kernels want. `integers` runs twice: a
-/// `quantize` that only the first run moves up can end another operator.
-const PASSES: &[&str] = &["canonicalize", "integers", "integers", "fold-constants", "canonicalize", "dead-code"];
+/// `quantize` that only the first run moves up can end another operator. Of the rules of `saturate` those are run that take
+/// batch normalisation, scales and biases into weights.
+const PASSES: &[&str] =
+    &["canonicalize", "integers", "integers", "saturate", "fold-constants", "canonicalize", "dead-code"];
 
-/// Compiles a graph for the BM1684X.
+/// What floats become on a neural processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Float {
+    /// Half floats.
+    F16,
+    /// Brain floats.
+    Bf16,
+}
+
+/// Compiles a graph for the BM1684X, with a type of 16 bits for its floats where it has some.
 ///
 /// # Errors
 /// [`Error::Unsupported`] names the node, what was found and what would be accepted.
-pub fn compile(graph: &Graph) -> Result<Program, Error> {
+pub fn compile(graph: &Graph, float: Option<Float>) -> Result<Program, Error> {
     let mut trace = Trace::default();
     let mut graph = graph.clone();
-    for pass in PASSES {
-        graph = run_pass(&graph, pass, &PassOptions::default(), &PlainMachine, &mut trace)?;
+    let options = PassOptions { optimizer: Optimizer::Canonical, ..PassOptions::default() };
+    for pass in PASSES.iter().filter(|pass| **pass != "saturate" || float.is_some()) {
+        graph = run_pass(&graph, pass, &options, &PlainMachine, &mut trace)?;
     }
-    Program::compile(&graph.compact()).map_err(|error| match error {
+    let half = float.map(|float| match float {
+        Float::F16 => Prec::Fp16,
+        Float::Bf16 => Prec::Bf16,
+    });
+    Program::compile(&graph.compact(), half).map_err(|error| match error {
         CompileError::Unsupported(unsupported) => Error::Unsupported(unsupported.to_string()),
         CompileError::Bug(what) => Error::Bug(what),
     })
@@ -95,7 +113,9 @@ pub fn vendor_libraries() -> Result<PathBuf, Error> {
 /// [`Error::Options`] without the vendor's libraries, [`Error::Link`] when the runtime refuses the program.
 pub fn run_vendor(program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
     let libraries = vendor_libraries()?;
-    let folder = std::env::temp_dir().join(format!("adze-vendor-{}", std::process::id()));
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("adze-vendor-{}-{run}", std::process::id()));
     let result = run_vendor_in(&folder, &libraries, program, inputs);
     // What is left of a failed run is of no use to anyone.
     let _ = std::fs::remove_dir_all(&folder);
@@ -112,10 +132,11 @@ fn run_vendor_in(folder: &Path, libraries: &Path, program: &Program, inputs: &[T
     let mut command = Command::new("python3");
     command.arg(write("run_bmodel.py", RUN_BMODEL.as_bytes())?).arg(libraries);
     command.arg(write("model.bmodel", &package(program)?)?).arg(&program.name).current_dir(folder);
-    for (index, tensor) in inputs.iter().enumerate() {
+    for (index, (tensor, port)) in inputs.iter().zip(&program.inputs).enumerate() {
         let name = format!("in{index}.bin");
         write(&name, tensor.bytes())?;
-        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let (_, shape) = port.in_package();
+        let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
         command.arg(format!("{name}:{shape}"));
     }
     command.arg("--");

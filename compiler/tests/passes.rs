@@ -10,9 +10,11 @@ use adze_ir::egraph::{Region, saturate};
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
 use adze_ir::ops::Op;
+use adze_ir::propose::{CostModel, OpFacts, PlainMachine};
+use adze_ir::sample;
 use adze_ir::tensor::Tensor;
-use adze_ir::types::DType;
-use adze_passes::pass::{PassCx, PassOptions};
+use adze_ir::types::{DType, TensorType};
+use adze_passes::pass::{Optimizer, PassCx, PassOptions};
 use adze_passes::pipeline::{DEFAULT, Report, Runner};
 use adze_passes::rules::rules;
 use adze_passes::saturate::gaps;
@@ -136,6 +138,31 @@ fn extraction_is_near_the_optimum_on_shared_models() {
     let mean = sum / f64::from(proved.max(1));
     println!("{proved} regions proved, {open} not; mean gap {:.4} %, worst {:.4} %", 100.0 * mean, 100.0 * worst);
     assert!(proved >= 10 && mean <= 0.01, "mean gap {mean} on {proved} regions");
+}
+
+/// Choosing forms first, by arithmetic and traffic, and their tiles afterwards loses against choosing forms by the tiles that they
+/// have.
+#[test]
+fn forms_are_chosen_by_their_tiles() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/joint/cpu/tiling.graph");
+    let source = sample::graph(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let model = CpuModel::new(Machine::from_name("x86_64-v3").unwrap());
+    let weigh = |optimizer: Optimizer, costs: &dyn CostModel| {
+        let (options, mut graph) = (PassOptions { optimizer, ..PassOptions::default() }, source.clone());
+        let runner = Runner { options: &options, costs, verify: true, stop_after: None };
+        runner.run(&mut graph, DEFAULT, &mut |_, _| {}).unwrap();
+        let nodes = graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Constant(_)));
+        let cost = |node: &adze_ir::graph::Node| {
+            let outputs: Vec<TensorType> = node.outputs.iter().map(|&v| graph.ty(v).clone()).collect();
+            OpFacts::in_graph(&graph, &node.inputs, &outputs, |facts| model.cost(&node.op, facts).unwrap().weight())
+        };
+        nodes.map(|(_, node)| cost(node)).sum::<u64>()
+    };
+    let [joint, greedy, never] =
+        [Optimizer::Joint, Optimizer::Greedy, Optimizer::Canonical].map(|optimizer| weigh(optimizer, &model));
+    let forms_first = weigh(Optimizer::Joint, &PlainMachine);
+    println!("joint {joint}, forms first {forms_first}, greedy {greedy}, canonical {never}");
+    assert!(joint < forms_first && joint < never && joint <= greedy);
 }
 
 /// How much the rules add to the digits models: a rule that starts to multiply forms is seen here.

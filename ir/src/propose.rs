@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::extent::Dims;
 use crate::graph::{Graph, ValueId};
+use crate::layout::same_bytes;
 use crate::ops::{Op, ReduceFn, Unary, UnaryFn};
 use crate::types::TensorType;
 
@@ -172,6 +173,8 @@ pub struct PlainMachine;
 const START_CYCLES: u64 = 200;
 /// Elements or multiply-adds per cycle.
 const PER_CYCLE: u64 = 8;
+/// Products of bytes in the time of one of floats.
+const BYTES_AT_ONCE: u64 = 4;
 
 impl Propose for PlainMachine {
     fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
@@ -180,7 +183,11 @@ impl Propose for PlainMachine {
 }
 
 fn plain_cost(op: &Op, facts: &OpFacts<'_>) -> Cost {
-    if matches!(op, Op::Reshape(_) | Op::Constant(_)) {
+    let renames = |perm: &[usize]| match (facts.inputs, facts.outputs) {
+        ([Some(x)], [y]) => !x.layout.is_plain() && same_bytes(&x.shape, (&x.layout, &y.layout), perm),
+        _ => false,
+    };
+    if matches!(op, Op::Reshape(_) | Op::Constant(_)) || matches!(op, Op::Transpose(by) if renames(&by.perm)) {
         // Aliases and data.
         return Cost::default();
     }
@@ -198,9 +205,14 @@ fn work(op: &Op, inputs: &[Option<&TensorType>], output: Option<&TensorType>, di
         ty.and_then(|ty| ty.shape.get(axis)).map_or(1, |e| u64::try_from(e.upper(dims)).unwrap_or(1))
     };
     let input = |index: usize| inputs.get(index).copied().flatten();
+    let last = |ty: Option<&TensorType>| extent(ty, ty.map_or(0, TensorType::rank).saturating_sub(1));
     let out = elems(output);
     match op {
         Op::Conv(_) => out.saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)),
+        Op::ConvInteger(_) => out.saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)) / BYTES_AT_ONCE,
+        Op::QLinearConv(_) => out.saturating_mul(elems(input(3)) / extent(input(3), 0).max(1)) / BYTES_AT_ONCE,
+        Op::MatMulInteger(_) | Op::QLinearMatMul(_) => out.saturating_mul(last(input(0))) / BYTES_AT_ONCE,
+        Op::MatMulStored(_) => out.saturating_mul(last(input(0))),
         Op::ConvTranspose(_) => elems(input(0)).saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)),
         Op::MatMul(op) => {
             let a = input(0);

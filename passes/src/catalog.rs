@@ -182,6 +182,15 @@ mod tests {
         assert!(found == page(), "refresh with: ADZE_BLESS=1 cargo test -p adze-passes rules_page");
     }
 
+    /// A rule that changes nothing anywhere goes, with its cases.
+    #[test]
+    fn every_rule_is_taken_somewhere() {
+        let counts = parse_counts(COUNTS);
+        let rules = FAMILIES.iter().flat_map(|family| family.rules).map(|rule| rule.name);
+        let idle: Vec<&str> = rules.filter(|name| counts.get(*name).is_none_or(|counts| counts.taken == 0)).collect();
+        assert_eq!(idle, Vec::<&str>::new(), "no graph of the corpus is other than without these");
+    }
+
     #[test]
     fn counts_read_back() {
         let of = |name: &str, fired| (name.to_owned(), Counts { fired, taken: 2, models: 1, won: 77 });

@@ -2,12 +2,12 @@
 //! documented, each wherever it matches, its right side in the place of its left side for good. For measuring what choosing
 //! among all forms together is worth. Groups of operators become one first, always.
 
-use adze_ir::egraph::{Region, RegionError, Rule, apply_everywhere, take_everywhere};
+use adze_ir::egraph::{EGraph, Region, RegionError, Rule, apply_everywhere, take_everywhere};
 use adze_ir::graph::Graph;
 
 use crate::pass::{Changed, PassCx, PassError};
 use crate::regions::regions;
-use crate::rules::stack;
+use crate::rules::{merge, stack};
 use crate::saturate::{finish, start};
 
 /// Most times that one rule is run before the next one: rules that undo each other must end.
@@ -24,11 +24,13 @@ pub(crate) fn rewrite(
 ) -> Result<Changed, PassError> {
     let broken = |error: RegionError| PassError::Rule { pass, what: error.to_string() };
     let mut steps = 0;
-    if pass == "saturate"
-        && let Some(next) = group(graph).map_err(broken)?
-    {
-        *graph = next;
-        steps += 1;
+    let costs = cx.costs;
+    let offers: [&Offer<'_>; 2] = [&|egraph| merge::offer(egraph, costs), &stack::offer];
+    for offer in offers.into_iter().filter(|_| pass == "saturate") {
+        if let Some(next) = group(graph, offer).map_err(broken)? {
+            *graph = next;
+            steps += 1;
+        }
     }
     for _ in 0..SWEEPS {
         let before = steps;
@@ -49,14 +51,17 @@ pub(crate) fn rewrite(
     Ok(if steps == 0 { Changed::No } else { Changed::Yes })
 }
 
-/// The graph with every group of operators as one; `None` where there is none.
-fn group(graph: &Graph) -> Result<Option<Graph>, RegionError> {
+/// Adds groups of operators as one; how many.
+type Offer<'a> = dyn Fn(&mut EGraph) -> usize + 'a;
+
+/// The graph with every group that is offered as one; `None` where there is none.
+fn group(graph: &Graph, offer: &Offer<'_>) -> Result<Option<Graph>, RegionError> {
     let (mut out, mut built) = start(graph);
     let mut any = false;
     for part in regions(graph) {
         let mut region = Region::new(graph, &part.nodes, &part.outputs);
         let source = region.egraph.clone();
-        let offered = stack::offer(&mut region.egraph) > 0;
+        let offered = offer(&mut region.egraph) > 0;
         let taken = take_everywhere(&region.egraph, region.root(), |node| node.is("@get")).filter(|_| offered);
         any |= taken.is_some();
         let choice = taken.or_else(|| {

@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 
 use adze_ir::exact::Exactness;
-use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, NodeId, ValueId};
+use adze_ir::layout::{Habit, habit, same_memory, wants_channels_last};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{Op, Relayout, TypeError};
-use adze_ir::tile::is_elementwise;
-use adze_ir::types::{Layout, TensorType};
+use adze_ir::types::Layout;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
 
@@ -42,46 +41,6 @@ impl Pass for AssignLayouts {
     }
 }
 
-/// Fewer channels than this are read row-major by a convolution: a copy would cost more than it gains.
-const MIN_CHANNELS: i64 = 8;
-
-/// What an operator does about layouts.
-enum Habit {
-    /// Writes channels last, and reads channels last when there are channels enough.
-    Window,
-    /// Writes as it reads.
-    Keeps,
-    /// Reads any layout, writes row-major.
-    Reads,
-    /// Reads and writes row-major.
-    Plain,
-}
-
-fn habit(op: &Op) -> Habit {
-    match op {
-        Op::Fused(fused) => habit(&fused.anchor().op),
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
-        op if is_integer_conv(op) => Habit::Window,
-        op if is_elementwise(op) => Habit::Keeps,
-        Op::Cast(_)
-        | Op::BitCast(_)
-        | Op::IsInf(_)
-        | Op::Quantize(_)
-        | Op::Dequantize(_)
-        | Op::BatchNorm(_)
-        | Op::Concat(_)
-        | Op::Split(_)
-        | Op::Slice(_)
-        | Op::Pad(_)
-        | Op::Resize(_)
-        | Op::Softmax(_)
-        | Op::LogSoftmax(_) => Habit::Keeps,
-        Op::Reduce(reduce) if reduce.keep_dims => Habit::Keeps,
-        Op::Reduce(_) | Op::Transpose(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) | Op::Relayout(_) => Habit::Reads,
-        _ => Habit::Plain,
-    }
-}
-
 /// Assigns layouts and inserts `relayout` nodes.
 ///
 /// # Errors
@@ -95,8 +54,7 @@ pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
         let main = node.inputs.first().copied().flatten();
         match habit(&node.op) {
             Habit::Window => {
-                let sums_bytes = is_integer_conv(&node.op);
-                if let Some(x) = main.filter(|&x| sums_bytes || many_channels(graph.ty(x))) {
+                if let Some(x) = main.filter(|&x| wants_channels_last(&node.op, graph.ty(x))) {
                     let last = Layout::channels_last(rank(x));
                     copies.use_as(graph, id, 0, x, last)?;
                 }
@@ -128,18 +86,6 @@ pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
         found: format!("a cycle through {} nodes", nodes.len()),
         accepted: "a graph without cycles".into(),
     })
-}
-
-/// Convolutions whose kernels sum neighbouring bytes: however few channels there are, they come last.
-fn is_integer_conv(op: &Op) -> bool {
-    match op {
-        Op::Fused(fused) => is_integer_conv(&fused.anchor().op),
-        op => matches!(op, Op::ConvInteger(_) | Op::QLinearConv(_)),
-    }
-}
-
-fn many_channels(ty: &TensorType) -> bool {
-    ty.rank() >= 3 && ty.shape[1].as_const().is_none_or(|c| c >= MIN_CHANNELS)
 }
 
 /// Results get the layout of the largest operand that has one; other operands of full shape follow.
@@ -192,13 +138,6 @@ fn set_layout(graph: &mut Graph, value: ValueId, layout: Layout) {
     let ty = graph.ty(value);
     let layout = if same_memory(ty, &layout, &Layout::PLAIN) { Layout::PLAIN } else { layout };
     graph.set_layout(value, layout);
-}
-
-/// Whether two layouts of a type put every element at the same place.
-fn same_memory(ty: &TensorType, a: &Layout, b: &Layout) -> bool {
-    let (Some(a), Some(b)) = (a.order(ty.rank()), b.order(ty.rank())) else { return false };
-    let matters = |axis: &usize| ty.shape[*axis] != Extent::ONE;
-    a.into_iter().filter(matters).eq(b.into_iter().filter(matters))
 }
 
 /// The copies in other layouts that exist already.

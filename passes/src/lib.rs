@@ -14,6 +14,7 @@ pub mod integers;
 pub mod layout;
 pub mod lower;
 pub mod memory;
+pub mod order;
 pub mod pass;
 pub mod pipeline;
 mod rebuild;

@@ -279,3 +279,37 @@ impl Solver<'_, '_> {
         extract(egraph, region.root(), &goal)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adze_ir::egraph::Match;
+    use adze_ir::text::parse_graph;
+
+    use super::*;
+    use crate::pass::PassOptions;
+
+    /// `x` for `x + |x|`.
+    const WRONG: Rule = Rule {
+        name: "sum-with-magnitude",
+        left: &["(add ?s ?x (abs ?a ?x))"],
+        right: "?x",
+        conditions: &[],
+        exactness: Exactness::Exact,
+        sound: "it is not",
+        helps: "nobody",
+        make: |egraph, subst| Some(Match { egraph, subst }.id("x")),
+    };
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_wrong_rule_is_caught_and_named() {
+        let text = "graph @g { input %0 \"x\" : f32[2,3]\n %1 = abs %0 : f32[2,3]\n %2 = add %0, %1 : f32[2,3]\n output \"y\" = %2 }";
+        let mut graph = parse_graph(text).unwrap();
+        let options = PassOptions::default();
+        let mut rules = rules::rules();
+        rules.push(&WRONG);
+        let found = rewrite_all(&mut graph, &mut PassCx::plain(&options), NAME, &rules);
+        let said = found.map_err(|error| error.to_string());
+        assert!(said.as_ref().is_err_and(|what| what.contains("rule `sum-with-magnitude` unites values")), "{said:?}");
+    }
+}

@@ -13,14 +13,13 @@ use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::Op;
 use adze_ir::propose::{CostModel as _, OpFacts, PlainMachine};
+use adze_ir::sample;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::Spelling as _;
 use adze_ir::types::{DType, TensorType};
 
 /// Work of the largest region that is interpreted, in [`PlainMachine`]'s cycles: about a minute.
 const LIMIT_CYCLES: u64 = 1 << 27;
-/// Value of a named dimension, where its range has it.
-const DIM: i64 = 3;
 
 /// What came of validating a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +80,7 @@ pub(crate) fn validate(pair: &Pair<'_>) -> Result<Validation, String> {
 type Values = BTreeMap<ValueId, Tensor>;
 
 fn run(pair: &Pair<'_>) -> Result<usize, Stop> {
-    let dims = sample(pair.before);
+    let dims = named(pair.before);
     let work = pair.nodes.iter().fold(0u64, |sum, &id| sum.saturating_add(cycles(pair.before, pair.before.node(id))));
     if work > LIMIT_CYCLES {
         return Err(Stop::Skipped(format!("too much to interpret ({work} cycles of a plain machine)")));
@@ -120,11 +119,10 @@ fn run(pair: &Pair<'_>) -> Result<usize, Stop> {
 }
 
 /// A value for every named dimension.
-fn sample(graph: &Graph) -> BTreeMap<Sym, i64> {
+fn named(graph: &Graph) -> BTreeMap<Sym, i64> {
     let mut symbols = BTreeSet::new();
     graph.type_extents().for_each(|extent| extent.symbols(&mut symbols));
-    let value = |sym: &Sym| graph.dims.get(sym).map_or(DIM, |range| DIM.clamp(range.lo, range.hi.max(range.lo)));
-    symbols.into_iter().map(|sym| (sym.clone(), value(&sym))).collect()
+    symbols.into_iter().map(|sym| (sym.clone(), sample::dim(&graph.dims, &sym))).collect()
 }
 
 fn cycles(graph: &Graph, node: &Node) -> u64 {
@@ -141,7 +139,9 @@ fn evaluate_old(pair: &Pair<'_>, dims: &BTreeMap<Sym, i64>, random: &mut fastran
         let node = graph.node(id);
         for &value in node.inputs.iter().flatten() {
             if !values.contains_key(&value) && graph.constant(value).is_none() {
-                values.insert(value, draw(graph.ty(value), dims, random)?);
+                let ty = graph.ty(value);
+                let drawn = sample::draw(ty, &|name| dims.get(name).copied(), random);
+                values.insert(value, drawn.ok_or_else(|| Stop::Skipped(format!("no sample of {ty}")))?);
             }
         }
         let results = evaluate(graph, node, &values, dims).map_err(|why| {
@@ -150,26 +150,6 @@ fn evaluate_old(pair: &Pair<'_>, dims: &BTreeMap<Sym, i64>, random: &mut fastran
         values.extend(node.outputs.iter().copied().zip(results));
     }
     Ok(values)
-}
-
-/// Random values: of both signs and not near zero, so that no difference cancels; integers that index something.
-fn draw(ty: &TensorType, dims: &BTreeMap<Sym, i64>, random: &mut fastrand::Rng) -> Result<Tensor, Stop> {
-    let extent = |e: &adze_ir::extent::Extent| usize::try_from(e.eval(&|name| dims.get(name).copied())?).ok();
-    let shape: Option<Vec<usize>> = ty.shape.iter().map(extent).collect();
-    let shape = shape.ok_or_else(|| Stop::Skipped(format!("no sample of {ty}")))?;
-    let count = shape.iter().product::<usize>();
-    if ty.dtype.is_float() {
-        let number = |_| (0.25 + random.f64()) * if random.bool() { 1.0 } else { -1.0 };
-        return Ok(Tensor::from_f64(ty.dtype, &shape, &(0..count).map(number).collect::<Vec<_>>()));
-    }
-    let range = match ty.dtype {
-        DType::Bool => 0..=1,
-        DType::I8 => -128..=127,
-        DType::U8 => 0..=255,
-        _ => 0..=1,
-    };
-    let numbers: Vec<i128> = (0..count).map(|_| i128::from(random.i32(range.clone()))).collect();
-    Ok(Tensor::from_ints(ty.dtype, &shape, &numbers))
 }
 
 fn evaluate(graph: &Graph, node: &Node, values: &Values, dims: &BTreeMap<Sym, i64>) -> Result<Vec<Tensor>, String> {

@@ -1,18 +1,27 @@
 //! Random networks of bytes on the BM1684X: compiled, through the package and back, run on the simulator, equal to the
-//! interpreter; and streams whose waits were tampered with are found out.
+//! interpreter; and streams whose waits were tampered with are found out. Cycles are held against the vendor's estimator.
+
+#[path = "bm1684x/library.rs"]
+mod library;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
 
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{
-    Binary, BinaryFn, Clip, Dequantize, MaxPool, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Reshape, Unary,
-    UnaryFn,
+    Binary, BinaryFn, Clip, Concat, Dequantize, MaxPool, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Reshape,
+    Slice, Transpose, Unary, UnaryFn,
 };
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 use adze_targets::bm1684x::Program;
+use adze_targets::bm1684x::cost;
 use adze_targets::bm1684x::hazard::{Hazard, check};
+use adze_targets::bm1684x::isa::{Command, Engine};
 use fastrand::Rng;
 
 /// A network in the making; all tensors are of one type of bytes.
@@ -75,16 +84,23 @@ impl Net<'_> {
     fn conv(&mut self, x: ValueId, depthwise: bool) -> ValueId {
         let [_, c, h, w] = self.shape(x)[..] else { return x };
         let (kh, kw) = (self.rng.usize(1..=3.min(h)), self.rng.usize(1..=5.min(w)));
-        let out = if depthwise { c } else { self.rng.usize(1..90) };
-        let weights = self.weights(&[out, if depthwise { 1 } else { c }, kh, kw]);
-        let sum = kh * kw * if depthwise { 1 } else { c };
+        // Depthwise ones, and now and then other groups.
+        let few: Vec<usize> = (1..=c).filter(|groups| c % groups == 0).collect();
+        let groups = match (depthwise, self.rng.u32(..4)) {
+            (true, _) => c,
+            (false, 0) => few[self.rng.usize(..few.len())],
+            _ => 1,
+        };
+        let out = if depthwise { c } else { groups * self.rng.usize(1..=(90 / groups).max(1)) };
+        let weights = self.weights(&[out, c / groups, kh, kw]);
+        let sum = kh * kw * c / groups;
         let operands = self.product(x, weights, out, sum);
         let small = |rng: &mut Rng, most: i64| rng.i64(0..=most);
         let op = QLinearConv {
             strides: (0..2).map(|_| 1 + small(self.rng, 1)).collect(),
             pads: (0..4).map(|_| small(self.rng, 2)).collect(),
             dilations: [(kh, h), (kw, w)].map(|(k, d)| if 2 * k <= d { self.rng.i64(1..=2) } else { 1 }).to_vec(),
-            group: if depthwise { c as i64 } else { 1 },
+            group: groups as i64,
             contract: Requantize::F32Rne,
         };
         let loc = self.loc();
@@ -113,7 +129,7 @@ impl Net<'_> {
 
     fn step(&mut self, x: ValueId) -> ValueId {
         let loc = self.loc();
-        match self.rng.u32(..9) {
+        match self.rng.u32(..12) {
             0..=2 => self.conv(x, false),
             3 => self.conv(x, true),
             4 => self.elementwise(x, None),
@@ -141,11 +157,36 @@ impl Net<'_> {
                 let (top, right) = (self.rng.i64(0..3), self.rng.i64(0..3));
                 let op = Pad {
                     mode: PadMode::Constant,
-                    before: [0, 0, top, 1].map(Into::into).to_vec(),
+                    before: [0, 2 * i64::from(self.rng.bool()), top, 1].map(Into::into).to_vec(),
                     after: [0, 0, 0, right].map(Into::into).to_vec(),
                 };
                 let value = self.zero();
                 self.graph.add1(op, &[x, value], loc).expect("well typed")
+            }
+            8 => {
+                let shape = self.shape(x);
+                let starts: Vec<usize> = shape.iter().map(|&d| self.rng.usize(..d)).collect();
+                let steps = [1, 1, self.rng.usize(1..3), self.rng.usize(1..3)];
+                let most = |axis: usize| (shape[axis] - starts[axis]).div_ceil(steps[axis]);
+                let sizes: Vec<usize> = (0..4).map(|axis| self.rng.usize(1..=most(axis))).collect();
+                let extents = |values: &[usize]| values.iter().map(|&v| (v as i64).into()).collect();
+                let op = Slice {
+                    axes: vec![0, 1, 2, 3],
+                    starts: extents(&starts),
+                    sizes: extents(&sizes),
+                    steps: steps.map(|step| step as i64).to_vec(),
+                };
+                self.graph.add1(op, &[x], loc).expect("well typed")
+            }
+            9 => {
+                let y = self.elementwise(x, None);
+                let axis = self.rng.usize(1..4);
+                self.graph.add1(Concat { axis }, &[x, y], loc).expect("well typed")
+            }
+            10 => {
+                let perms = [[0, 1, 3, 2], [0, 3, 2, 1], [0, 2, 3, 1], [3, 1, 0, 2]];
+                let perm = perms[self.rng.usize(..perms.len())].to_vec();
+                self.graph.add1(Transpose { perm }, &[x], loc).expect("well typed")
             }
             _ => {
                 let [_, _, h, w] = self.shape(x)[..] else { return x };
@@ -179,8 +220,12 @@ impl Net<'_> {
 }
 
 fn network(rng: &mut Rng) -> (Graph, Tensor) {
+    network_of(rng, 9)
+}
+
+fn network_of(rng: &mut Rng, tallest: usize) -> (Graph, Tensor) {
     let dtype = if rng.bool() { DType::I8 } else { DType::U8 };
-    let shape = [rng.usize(1..3), rng.usize(1..80), rng.usize(1..9), rng.usize(1..12)];
+    let shape = [rng.usize(1..3), rng.usize(1..80), rng.usize(1..tallest), rng.usize(1..12)];
     let bytes = (0..shape.iter().product()).map(|_| rng.u8(..)).collect();
     let input = Tensor::new(dtype, shape.to_vec(), bytes).expect("as many bytes");
     let steps = rng.usize(1..6);
@@ -200,7 +245,7 @@ fn networks_equal_the_interpreter() {
     while compiled < 120 {
         let (graph, input) = network(&mut rng);
         let inputs = [input];
-        let program = match Program::compile(&graph) {
+        let program = match Program::compile(&graph, None) {
             Ok(program) => program,
             Err(error) => {
                 // Sums with ties may have no form.
@@ -232,7 +277,7 @@ fn every_wait_is_needed() {
     let mut waits = 0;
     for _ in 0..30 {
         let (graph, _) = network(&mut rng);
-        let Ok(program) = Program::compile(&graph) else { continue };
+        let Ok(program) = Program::compile(&graph, None) else { continue };
         let (tiu, gdma) = (&program.streams.tiu, &program.streams.gdma);
         assert_eq!(check(tiu, gdma), Ok(()));
         for (index, _) in tiu.iter().enumerate().filter(|(_, command)| command.dep != 0) {
@@ -257,4 +302,124 @@ fn every_wait_is_needed() {
         assert!(matches!(check(tiu, &circle), Err(Hazard::Id(_))));
     }
     assert!(waits > 50, "{waits} waits");
+}
+
+/// Cycles of commands by the vendor's estimator; `None` for what its functions do not emit.
+fn vendor_cycles(folder: &Path, commands: &[Command]) -> Vec<Option<u64>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bm1684x/estimate.py");
+    let mut process = Process::new("python3");
+    process.arg(script).arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = process.spawn().expect("python3 starts");
+    let lines: String = commands.iter().map(|command| format!("{command}\n")).collect();
+    let mut requests = child.stdin.take().expect("piped");
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut requests, lines.as_bytes()));
+    let output = child.wait_with_output().expect("the vendor's estimator runs");
+    writer.join().expect("joins").expect("the vendor's estimator reads");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let answers: Vec<_> = String::from_utf8_lossy(&output.stdout).lines().map(|line| line.parse().ok()).collect();
+    assert_eq!(answers.len(), commands.len(), "{}: {said}", output.status);
+    answers
+}
+
+/// The formulas are the vendor's estimator: to the cycle for computing, within a tenth for copies.
+#[test]
+fn cycles_agree_with_the_vendor() {
+    let Some(folder) = library::folder_with("libbackend_bm1684x.so") else { return };
+    let mut rng = Rng::with_seed(33);
+    let mut commands = Vec::new();
+    for _ in 0..60 {
+        let (graph, _) = network(&mut rng);
+        let Ok(program) = Program::compile(&graph, None) else { continue };
+        commands.extend(program.streams.tiu);
+        commands.extend(program.streams.gdma);
+    }
+    let theirs = vendor_cycles(&folder, &commands);
+    let (mut counts, mut wrong) = (BTreeMap::new(), Vec::new());
+    for (command, theirs) in commands.iter().zip(theirs) {
+        let name = command.body.form().name;
+        let Some(theirs) = theirs else { continue };
+        *counts.entry(name).or_insert(0) += 1;
+        let ours = cost::cycles(&command.body);
+        let near = match command.engine() {
+            Engine::Tiu => ours == theirs,
+            Engine::Gdma => ours.abs_diff(theirs) <= 2 + theirs / 10,
+        };
+        if !near {
+            wrong.push(format!("theirs {theirs}, ours {ours}: `{command}`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {counts:?}:\n{}", wrong.len(), wrong.join("\n"));
+    let covered = ["conv", "pool", "ar", "rq", "lookup", "dma"];
+    assert!(covered.iter().all(|form| counts.get(form).is_some_and(|&count| count >= 10)), "{counts:?}");
+}
+
+/// Every node that does not lower is named, with what follows it left out.
+#[test]
+fn all_that_is_unsupported_is_named() {
+    let mut graph = Graph::new("net");
+    let x = graph.add_input("x", TensorType::fixed(DType::I8, &[1, 3, 8, 8]));
+    let pool = |dilation: i64| MaxPool {
+        kernel: vec![2, 2],
+        strides: vec![1, 1],
+        pads: vec![0; 4],
+        dilations: vec![dilation; 2],
+    };
+    let mut add =
+        |op: MaxPool, x: ValueId, name: &str| graph.add1(op, &[x], Loc::named(name.to_owned())).expect("well typed");
+    let first = add(pool(2), x, "first");
+    let follows = add(pool(1), first, "follows");
+    let fine = add(pool(1), x, "fine");
+    let second = add(pool(3), fine, "second");
+    for (name, value) in [("a", follows), ("b", fine), ("c", second)] {
+        graph.add_output(name, value);
+    }
+    let found = Program::compile(&graph, None).expect_err("dilations of pools").to_string();
+    let line = |name: &str, dilation: i64| {
+        format!(
+            "node `{name}` (max_pool): found pads [0, 0, 0, 0], strides [1, 1], dilations [{dilation}, {dilation}], \
+             accepted on bm1684x: pads and strides up to 15, no dilation"
+        )
+    };
+    assert_eq!(found, [line("first", 2), line("second", 3)].join("\n"));
+}
+
+/// In local memory that is too small networks are done in parts, with the same results.
+#[test]
+fn parts_equal_the_interpreter() {
+    let mut rng = Rng::with_seed(34);
+    let (mut cut, mut refused, mut slower) = (0, 0, Vec::new());
+    while cut < 30 {
+        let (graph, input) = network_of(&mut rng, 20);
+        let inputs = [input];
+        let Ok(whole) = Program::compile(&graph, None) else { continue };
+        if !whole.notes.is_empty() {
+            continue;
+        }
+        let limit = 64 * rng.u32(6..50);
+        let program = match Program::compile_within(&graph, None, limit) {
+            Ok(program) => program,
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains(&format!("accepted on bm1684x: {limit} bytes of local memory")), "{text}");
+                refused += 1;
+                assert!(refused <= 40, "{refused} networks were refused, {cut} done in parts");
+                continue;
+            }
+        };
+        assert!(program.streams.peak_bytes <= limit, "{} of {limit} bytes", program.streams.peak_bytes);
+        let expected = eval_graph(&graph, &inputs).expect("evaluates");
+        assert_eq!(
+            program.run(&inputs),
+            Ok(expected),
+            "{limit} bytes per lane of {}\n{graph}",
+            whole.streams.peak_bytes
+        );
+        slower.push(program.cycles() as f64 / whole.cycles() as f64);
+        cut += 1;
+    }
+    slower.sort_by(f64::total_cmp);
+    let [middle, most] = [slower[cut / 2], slower[cut - 1]];
+    println!(
+        "{cut} networks in parts, {refused} refused; {middle:.2} times the cycles in the median, {most:.2} at most"
+    );
 }

@@ -6,6 +6,8 @@
 
 #[path = "bm1684x/generate.rs"]
 mod generate;
+#[path = "bm1684x/library.rs"]
+mod library;
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -19,21 +21,6 @@ use adze_targets::bm1684x::view::{Space, View};
 use fastrand::Rng;
 
 use generate::{Draft, GENERATORS, wanted};
-
-/// Where the vendor's library is.
-fn library() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let cache = std::env::var_os("ADZE_CACHE").map(PathBuf::from).or(home.map(|home| home.join(".cache/adze")));
-    let given = std::env::var_os("ADZE_TPU_MLIR").map(PathBuf::from);
-    let folder = given.or(cache.map(|cache| cache.join("tpu_mlir/wheel/tpu_mlir/lib")))?;
-    let library = folder.join("libcmodel_bm1684x.so");
-    if library.exists() {
-        return Some(library);
-    }
-    assert!(std::env::var_os("ADZE_REQUIRE").is_none(), "ADZE_REQUIRE is set and this is missing: {library:?}");
-    eprintln!("skipped: no `{}` (the PyPI wheel tpu_mlir)", library.display());
-    None
-}
 
 /// The vendor's simulator in a child process.
 struct Vendor {
@@ -155,7 +142,8 @@ impl Pair {
 
 #[test]
 fn commands_agree_with_the_vendor() {
-    let Some(library) = library() else { return };
+    let name = "libcmodel_bm1684x.so";
+    let Some(library) = library::folder_with(name).map(|folder| folder.join(name)) else { return };
     let cases = std::env::var("ADZE_VENDOR_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
     let only = std::env::var("ADZE_VENDOR_FORM").unwrap_or_default();
     let mut rng = Rng::with_seed(1684);

@@ -1,22 +1,27 @@
-//! Networks of bytes on the BM1684X: the simulator against the interpreter, and the vendor's against both.
+//! Networks on the BM1684X: the simulator against the interpreter, and the vendor's against both.
 
 use std::fmt::Write as _;
 
-use adze_compiler::npu;
+use adze_compiler::npu::{self, Float};
 use adze_ir::eval::eval_graph;
 use adze_ir::tensor::Tensor;
 
 use crate::shared::{like, model, skip};
 
 /// Networks that compile.
-const NETWORKS: &[&str] =
-    &["mlperf_ad_autoencoder_int8", "mlperf_kws_dscnn_int8", "mlperf_ic_resnet8_int8", "mlperf_vww_mobilenetv1_int8"];
+const NETWORKS: &[&str] = &[
+    "mlperf_ad_autoencoder_int8",
+    "mlperf_kws_dscnn_int8",
+    "mlperf_ic_resnet8_int8",
+    "mlperf_vww_mobilenetv1_int8",
+    "resnet20_cifar10_qoperator_int8",
+];
 
 /// Largest difference of two tensors, and how many elements differ.
-fn difference(a: &Tensor, b: &Tensor) -> (i64, usize) {
-    let differences = a.to_i64().into_iter().zip(b.to_i64()).map(|(a, b)| (a - b).abs());
-    let differences: Vec<i64> = differences.collect();
-    (differences.iter().copied().max().unwrap_or(0), differences.iter().filter(|&&d| d != 0).count())
+fn difference(a: &Tensor, b: &Tensor) -> (f64, usize) {
+    let differences = a.to_f64().into_iter().zip(b.to_f64()).map(|(a, b)| (a - b).abs());
+    let differences: Vec<f64> = differences.collect();
+    (differences.iter().copied().fold(0.0, f64::max), differences.iter().filter(|&&d| d != 0.0).count())
 }
 
 /// The larger one, with `ADZE_ALL=1`: a minute and a half without optimisation.
@@ -26,18 +31,18 @@ const LARGE: &[&str] = &["mobilenet_v2_int8_qdq"];
 struct Outcome {
     cycles: u64,
     /// To the interpreter, over the recorded case and seeded inputs.
-    interpreted: (i64, usize),
+    interpreted: (f64, usize),
     /// To the recorded output.
-    recorded: (i64, usize),
+    recorded: (f64, usize),
 }
 
 fn outcome(name: &str, vendor: bool) -> Option<Outcome> {
     let model = model(name)?;
     let (recorded, expected) = model.tensors(&model.cases[0]);
     let (graph, recorded) = model.graph_for(&recorded).unwrap();
-    let program = npu::compile(&graph).unwrap();
+    let program = npu::compile(&graph, None).unwrap();
     let seeded = like(&recorded, &mut fastrand::Rng::with_seed(7));
-    let mut outcome = Outcome { cycles: program.cycles(), interpreted: (0, 0), recorded: (0, 0) };
+    let mut outcome = Outcome { cycles: program.cycles(), interpreted: (0.0, 0), recorded: (0.0, 0) };
     for (index, inputs) in [&recorded, &seeded].into_iter().enumerate() {
         let found = npu::run(&program, inputs).unwrap();
         let (most, count) = difference(&found[0], &eval_graph(&graph, inputs).unwrap()[0]);
@@ -73,6 +78,70 @@ fn on_the_bm1684x() {
     });
     for name in LARGE.iter().filter(|_| std::env::var_os("ADZE_ALL").is_some()) {
         let found = outcome(name, vendor).map(|outcome| outcome.interpreted);
-        assert_eq!(found, Some((0, 0)), "{name}");
+        assert_eq!(found, Some((0.0, 0)), "{name}");
     }
+}
+
+/// Networks of floats that compile to 16-bit ones, and the types that are tried.
+const FLOATS: &[(&str, &[Float])] = &[
+    ("mlperf_ic_resnet8_f32", &[Float::F16, Float::Bf16]),
+    ("mlperf_kws_dscnn_f32", &[Float::F16, Float::Bf16]),
+    ("g1_humanoid_policy", &[Float::F16, Float::Bf16]),
+    ("clinc_intent_bert_f32", &[Float::F16, Float::Bf16]),
+];
+
+/// The larger ones, with `ADZE_ALL=1`: minutes without optimisation.
+const LARGE_FLOATS: &[(&str, &[Float])] = &[
+    ("mlperf_ad_autoencoder_f32", &[Float::F16]),
+    ("mlperf_vww_mobilenetv1_f32", &[Float::F16]),
+    ("resnet20_cifar10_f32", &[Float::F16]),
+    ("facemesh_landmark", &[Float::F16]),
+    ("ultraface_rfb320", &[Float::F16]),
+    ("mobilenet_v2_f32", &[Float::F16]),
+];
+
+/// Power of a tensor over that of what differs, in dB: for all outputs, the least.
+fn quality(found: &[Tensor], expected: &[Tensor]) -> f64 {
+    let one = |(found, expected): (&Tensor, &Tensor)| {
+        let (found, expected) = (found.to_f64(), expected.to_f64());
+        let power: f64 = expected.iter().map(|v| v * v).sum();
+        let error: f64 = found.iter().zip(&expected).map(|(a, b)| (a - b) * (a - b)).sum();
+        10.0 * (power / error.max(f64::MIN_POSITIVE)).log10()
+    };
+    found.iter().zip(expected).map(one).fold(f64::INFINITY, f64::min)
+}
+
+/// Networks of floats in types of 16 bits, against their recorded outputs.
+#[test]
+fn floats_on_the_bm1684x() {
+    let vendor = npu::vendor_libraries().is_ok();
+    if !vendor {
+        skip("the vendor's libraries (`ADZE_TPU_MLIR`)");
+    }
+    let large = LARGE_FLOATS.iter().filter(|_| std::env::var_os("ADZE_ALL").is_some());
+    for (name, types) in FLOATS.iter().chain(large) {
+        let Some(model) = model(name) else { return };
+        let (inputs, expected) = model.tensors(&model.cases[0]);
+        let (graph, inputs) = model.graph_for(&inputs).unwrap();
+        for &float in *types {
+            let program = npu::compile(&graph, Some(float)).unwrap();
+            let found = npu::run(&program, &inputs).unwrap();
+            let quality = quality(&found, &expected);
+            println!("{name:<28} {float:?}: {} cycles, {quality:.1} dB", program.cycles());
+            assert!(quality >= 40.0, "{name}, {float:?}: {quality:.1} dB");
+            if vendor {
+                assert_eq!(npu::run_vendor(&program, &inputs).unwrap(), found, "{name}: the vendor's simulator");
+            }
+        }
+    }
+}
+
+/// Without a type for them, floats are refused with what to do about it.
+#[test]
+fn floats_want_a_type() {
+    let Some(model) = model("mlperf_ic_resnet8_f32") else { return };
+    let (inputs, _) = model.tensors(&model.cases[0]);
+    let (graph, _) = model.graph_for(&inputs).unwrap();
+    let refused = npu::compile(&graph, None).unwrap_err().to_string();
+    assert!(refused.contains("--float f16") && refused.contains("a convolution of floats of 32 bits"), "{refused}");
 }

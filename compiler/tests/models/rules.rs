@@ -6,6 +6,8 @@ use std::path::Path;
 use adze_compiler::build::BuildOptions;
 use adze_compiler::explain::counts::count;
 use adze_compiler::stage::{Artifact, Stage, Trace};
+use adze_ir::graph::Graph;
+use adze_ir::sample;
 use adze_passes::catalog::{Counts, print_counts};
 use adze_targets::cpu::Machine;
 
@@ -34,9 +36,28 @@ fn rule_counts() {
             Err(error) => eprintln!("left out: {}: {error}", model.name),
         }
     }
-    let about = format!("{read} of the shared models in the shapes of their first case, estimated cycles of {TARGET}");
+    let patterns = patterns();
+    for (name, graph) in &patterns {
+        count(graph, &options, &mut counts).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let about = format!(
+        "{read} of the shared models in the shapes of their first case and {} graphs of testdata/patterns, estimated cycles of {TARGET}",
+        patterns.len()
+    );
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../passes/src/catalog.tsv");
     std::fs::write(path, print_counts(&about, &counts)).unwrap();
+}
+
+/// What frameworks export and the shared models have none of.
+fn patterns() -> Vec<(String, Graph)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/patterns");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: std::path::PathBuf| {
+        let graph = sample::graph(&std::fs::read_to_string(&path).unwrap());
+        (path.display().to_string(), graph.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    };
+    paths.into_iter().map(read).collect()
 }
 
 /// Every region that rules rewrite computes what it did, on random inputs. Networks of convolutions are left to

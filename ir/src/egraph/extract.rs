@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use egg::Id;
 
 use super::exact::cheapest;
+use super::lie::{Habits, copies, copy_weight};
 use super::rule::operands;
 use super::search::{as_tree, improve};
 use super::{EGraph, ENode};
@@ -90,11 +91,18 @@ pub(super) struct Way {
     hosts: Vec<usize>,
     /// Whether others can be part of its kernel.
     anchor: bool,
+    /// What it does about layouts; `None` for what is no operator or is known when the code is made.
+    pub habits: Option<Habits>,
 }
 
 impl Way {
     fn new(node: ENode, children: Vec<usize>, weight: u64) -> Self {
-        Self { node, children, weight, alone: weight, fused: weight, hosts: Vec::new(), anchor: false }
+        Self { node, children, weight, alone: weight, fused: weight, hosts: Vec::new(), anchor: false, habits: None }
+    }
+
+    /// Weight in a kernel of its own.
+    pub fn alone(&self) -> u64 {
+        self.alone
     }
 }
 
@@ -114,6 +122,8 @@ pub(super) struct Table {
     pub range: Vec<(usize, usize)>,
     /// Evaluated at compile time: only the value is stored.
     pub fixed: Vec<bool>,
+    /// Weight of a copy in another layout, where those differ and anything sets one.
+    pub copy: Vec<Option<u64>>,
     /// Classes with a way that reads it.
     pub parents: Vec<Vec<usize>>,
     best: Vec<Option<Best>>,
@@ -162,8 +172,11 @@ impl Table {
             }
         }
         let fixed = ids.iter().map(|&id| egraph[id].data.fixed).collect();
+        // Without windows everything lies row-major.
+        let windows = ways.iter().any(|way| way.habits.as_ref().is_some_and(Habits::sets));
+        let copy = ids.iter().map(|&id| windows.then(|| copy_weight(egraph, id, goal.costs))?).collect();
         let best = ids.iter().map(|_| None).collect();
-        Self { ids, index, ways, range, fixed, parents, best }
+        Self { ids, index, ways, range, fixed, copy, parents, best }
     }
 
     pub fn class(&self, id: Id) -> usize {
@@ -188,7 +201,8 @@ impl Table {
 
     /// The least that a way can weigh.
     pub fn least(&self, way: usize) -> u64 {
-        self.ways[way].alone.min(self.ways[way].fused)
+        let way = &self.ways[way];
+        if way.habits.as_ref().is_some_and(Habits::may_rename) { 1 } else { way.alone.min(way.fused) }
     }
 
     /// Classes with a choice that is not about constants.
@@ -311,7 +325,7 @@ impl Table {
     }
 
     /// Every way once; of what is evaluated at compile time only what is read at run time; elementwise operators as part of
-    /// the kernel that makes their operand, where nothing else reads that.
+    /// the kernel that makes their operand, where nothing else reads that; copies between layouts.
     fn true_weight(&self, found: &Found) -> u64 {
         let mut readers = vec![0u32; found.chosen.len()];
         let mut sum = 0u64;
@@ -333,7 +347,8 @@ impl Table {
             let fused = way.hosts.iter().any(|&host| readers[host] == 1 && anchor(host));
             sum = sum.saturating_add(if fused { way.fused } else { way.alone });
         }
-        sum
+        let (added, saved) = copies(self, found);
+        sum.saturating_sub(saved).saturating_add(added)
     }
 }
 
@@ -356,6 +371,7 @@ fn add_ways(
         return;
     }
     let mut way = Way::new(node.clone(), node.children.iter().map(place).collect(), 0);
+    way.habits = Habits::of(egraph, node, class, place);
     let (alone, fused) = weights(egraph, class, node, goal.costs);
     (way.weight, way.alone, way.fused) = (alone, alone, fused);
     if let Some(op) = op_of(egraph, node)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use egg::{Analysis, DidMerge, Id};
 
 use super::log::Step;
+use super::prints::Fingerprint;
 use super::reads::{Read, Reads};
 use super::{EGraph, ENode};
 use crate::extent::Dims;
@@ -25,6 +26,8 @@ pub struct Facts {
     pub constant: Option<ConstId>,
     /// Computed from constants only.
     pub fixed: bool,
+    /// Its value on random operands, where it is small and somebody looks.
+    pub print: Option<Fingerprint>,
 }
 
 impl Facts {
@@ -67,14 +70,16 @@ pub struct Known {
     pub log: Option<Vec<Step>>,
     /// What the rule being applied added.
     pub(super) adding: Vec<(Id, ENode)>,
+    /// Whether classes get fingerprints.
+    pub(super) prints: bool,
     /// What went wrong; a region with one falls back to its source.
     pub bugs: Vec<RuleBug>,
 }
 
 impl Known {
-    /// Empty tables over named dimensions of these ranges.
+    /// Empty tables over named dimensions of these ranges; where assertions are on, rules are held to fingerprints.
     pub fn new(dims: Dims) -> Self {
-        Self { dims, ..Self::default() }
+        Self { dims, prints: cfg!(debug_assertions), ..Self::default() }
     }
 
     /// The number of an operator with its attributes.
@@ -156,12 +161,12 @@ impl Analysis<ENode> for Known {
     type Data = Facts;
 
     fn make(egraph: &mut EGraph, enode: &ENode, _: Id) -> Facts {
-        match enode.kind.name() {
+        let mut facts = match enode.kind.name() {
             "@attr" => Facts { attr: Some(enode.payload), ..Facts::default() },
             "@const" => {
                 let id = ConstId::from_u32(enode.payload);
                 let types = egraph.analysis.consts.get(id).map(ConstEntry::ty).into_iter().collect();
-                Facts { types, constant: Some(id), fixed: true, attr: None }
+                Facts { types, constant: Some(id), fixed: true, ..Facts::default() }
             }
             "@input" => {
                 let types = egraph.analysis.inputs.get(&enode.payload).cloned().into_iter().collect();
@@ -174,18 +179,27 @@ impl Analysis<ENode> for Known {
             }
             "@none" | "@tuple" => Facts::default(),
             _ => make_op(egraph, enode),
+        };
+        if !facts.types.is_empty() {
+            facts.print = Fingerprint::of(egraph, enode, &facts.types);
         }
+        facts
     }
 
     fn merge(&mut self, a: &mut Facts, b: Facts) -> DidMerge {
         if a.types != b.types || a.attr != b.attr {
             let what = format!("unites {:?} with {:?}", a.types, b.types);
             self.bug(what);
+        } else if let (Some(x), Some(y)) = (&a.print, &b.print)
+            && let Some(what) = x.difference(y)
+        {
+            self.bug(format!("unites values that differ: {what}"));
         }
         let (a_before, mut b_changed) = (a.clone(), false);
         a.fixed |= b.fixed;
         a.constant = a.constant.or(b.constant);
-        b_changed |= a.fixed != b.fixed || a.constant != b.constant;
+        a.print = Fingerprint::join(a.print.take(), b.print.clone());
+        b_changed |= a.fixed != b.fixed || a.constant != b.constant || a.print != b.print;
         DidMerge(*a != a_before, b_changed)
     }
 }

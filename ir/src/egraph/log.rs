@@ -143,7 +143,10 @@ impl<'a> History<'a> {
         let mut work: Vec<usize> = Vec::new();
         for (class, node) in &choice.nodes {
             match self.maker(node) {
-                Some(step) => work.push(step),
+                Some(step) => {
+                    work.push(step);
+                    work.extend(self.brought(node, step));
+                }
                 // An e-node of the source stands for another one: some right side was a value that was there.
                 None => work.extend(self.unions(*class, node)),
             }
@@ -151,10 +154,22 @@ impl<'a> History<'a> {
         while let Some(at) = work.pop() {
             if needed.insert(at) {
                 let matched = self.steps[at].matched(self.egraph);
-                work.extend(matched.iter().filter_map(|(_, node)| self.maker(node)).filter(|&before| before < at));
+                for (_, node) in &matched {
+                    let Some(maker) = self.maker(node) else { continue };
+                    work.extend(std::iter::once(maker).chain(self.brought(node, maker)).filter(|&before| before < at));
+                }
             }
         }
         needed
+    }
+
+    /// Steps that took the class in which a step made an e-node into another one, where users of that see it.
+    fn brought(&self, node: &ENode, maker: usize) -> Vec<usize> {
+        let node = canonical(self.egraph, node);
+        let added = &self.steps[maker].added;
+        let ids: Vec<Id> =
+            added.iter().filter(|(_, made)| canonical(self.egraph, made) == node).map(|(id, _)| *id).collect();
+        (0..self.steps.len()).filter(|&at| self.steps[at].is_bare() && ids.contains(&self.steps[at].made)).collect()
     }
 
     /// Steps by which a class took in a value that was there, and in whose place `chosen` stands.

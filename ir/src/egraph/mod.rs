@@ -9,8 +9,10 @@ mod exact;
 mod extract;
 mod facts;
 mod greedy;
+mod lie;
 mod log;
 mod node;
+mod prints;
 mod reads;
 mod recipe;
 mod region;
@@ -24,10 +26,11 @@ pub use facts::{Facts, Known, RuleBug};
 pub use greedy::{apply_everywhere, take_everywhere};
 pub use log::{History, Matched, Step, canonical};
 pub use node::{ENode, Kind};
+pub use prints::Fingerprint;
 pub use reads::{Expr, Read, Test, ask, value};
 pub use recipe::{Built, Part, Recipe, RegionError, Source};
 pub use region::{Form, Region};
-pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate};
+pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate, unite};
 pub use text::{Numbers, hash_egraph, parse_egraph, print_egraph, spell};
 
 /// egg's e-graph over our e-nodes and facts.

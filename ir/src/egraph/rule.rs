@@ -124,6 +124,13 @@ fn add(egraph: &mut EGraph, node: ENode) -> Id {
     id
 }
 
+/// Unites a class with an e-node that stands for the same, in the name of something that is no rule.
+pub fn unite(egraph: &mut EGraph, class: Id, node: ENode, name: &'static str) {
+    egraph.analysis.rule = name;
+    let made = egraph.add(node);
+    egraph.union_trusted(class, made, name);
+}
+
 struct RuleApplier {
     rule: &'static Rule,
     /// Which of its left sides.

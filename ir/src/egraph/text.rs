@@ -192,6 +192,7 @@ pub fn parse_egraph(text: &str) -> Parsed<(EGraph, Id)> {
     cursor.expect_word("egraph")?;
     let dims = parse_dims(&mut cursor)?;
     let mut known = Known::new(dims);
+    known.prints = false;
     cursor.expect('{')?;
     let (mut lines, mut root) = (Vec::new(), None);
     while !cursor.eat('}') {

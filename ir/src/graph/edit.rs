@@ -103,6 +103,11 @@ impl Graph {
         self.order.len() != before
     }
 
+    /// Puts the nodes in another order. The caller sees to it that it has the same nodes, operands first.
+    pub fn set_order(&mut self, order: Vec<NodeId>) {
+        self.order = order;
+    }
+
     /// Restores the topological order, keeping the present order where it is one.
     ///
     /// # Errors

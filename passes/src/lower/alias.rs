@@ -2,11 +2,12 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
+use adze_ir::layout;
 use adze_ir::ops::{Op, UnaryFn};
 use adze_ir::types::TensorType;
 
 /// The byte offset of each result in the operand's dense bytes, when the node moves nothing.
-pub(super) fn alias_offsets(graph: &Graph, node: &Node) -> Option<Vec<Extent>> {
+pub(crate) fn alias_offsets(graph: &Graph, node: &Node) -> Option<Vec<Extent>> {
     let source = graph.ty((*node.inputs.first()?)?);
     let results: Vec<&TensorType> = node.outputs.iter().map(|&v| graph.ty(v)).collect();
     if source.dtype.bits() < 8 {
@@ -47,16 +48,11 @@ pub(super) fn alias_offsets(graph: &Graph, node: &Node) -> Option<Vec<Extent>> {
 
 /// Whether a result whose axis `i` is the source's axis `perm[i]` has its elements in the same places.
 fn same_bytes(source: &TensorType, result: &TensorType, perm: &[usize]) -> bool {
-    let (Some(from), Some(to)) = (source.layout.order(source.rank()), result.layout.order(result.rank())) else {
-        return false;
-    };
-    let matters = |axis: &usize| source.shape[*axis] != Extent::ONE;
-    let to = to.into_iter().map(|axis| perm[axis]);
-    from.into_iter().filter(matters).eq(to.filter(matters))
+    layout::same_bytes(&source.shape, (&source.layout, &result.layout), perm)
 }
 
 /// The byte offset of each operand in the dense bytes of a concatenation, when each is one piece there.
-pub(super) fn concat_offsets(graph: &Graph, node: &Node) -> Option<Vec<Extent>> {
+pub(crate) fn concat_offsets(graph: &Graph, node: &Node) -> Option<Vec<Extent>> {
     let Op::Concat(op) = &node.op else { return None };
     let result = graph.ty(node.outputs[0]);
     let parts: Vec<ValueId> = node.inputs.iter().copied().collect::<Option<_>>()?;

@@ -4,7 +4,7 @@
 //! become aliases of buffers. Weights become recipes, padding of convolutions and pools becomes reads outside of a buffer,
 //! graph inputs, outputs and states are bound where the caller keeps them. Sizes stay symbolic.
 
-mod alias;
+pub(crate) mod alias;
 mod builder;
 mod padding;
 mod states;

@@ -149,7 +149,52 @@ pub(super) const RULES: &[Rule] = &[
         helps: "transposes meet and cancel",
         make: make_before_transpose,
     },
+    Rule {
+        name: "transpose-before-joining-axes",
+        left: &["(transpose ?p (reshape ?r ?x))"],
+        right: "(reshape (transpose ?x))",
+        conditions: &[
+            Condition { name: "the reshape joins neighbouring axes", holds: |m| joined(m.egraph, m.subst).is_some() },
+            Condition { name: "not only axes of extent 1", holds: joins_long_axes },
+        ],
+        exactness: Exactness::Exact,
+        sound: "axes that stay together can be moved one by one and joined afterwards",
+        helps: "the result of a convolution lies channels last, so its transpose costs nothing, where its reshape is a copy",
+        make: make_before_joining,
+    },
 ];
+
+/// The axes of the operand that each axis of the reshape is made of.
+fn joined(egraph: &EGraph, subst: &Subst) -> Option<Vec<Vec<usize>>> {
+    let (Op::Reshape(to), x) = (op(egraph, subst, "r"), id(egraph, subst, "x")) else { return None };
+    let from = &ty(egraph, x)?.shape;
+    let (mut groups, mut next) = (Vec::new(), 0);
+    for dim in &to.shape {
+        let first = next;
+        while Extent::product(&from[first..next]) != *dim {
+            next += 1;
+            from.get(next - 1)?;
+        }
+        groups.push((first..next).collect::<Vec<usize>>());
+    }
+    // Axes of extent 1 at the end belong to the last one.
+    let rest = from[next..].iter().all(|dim| *dim == Extent::ONE);
+    groups.last_mut().filter(|_| rest)?.extend(next..from.len());
+    Some(groups)
+}
+
+fn joins_long_axes(m: &Match<'_>) -> bool {
+    let long = |axis: &&usize| m.ty("x").is_some_and(|x| x.shape[**axis] != Extent::ONE);
+    let groups = joined(m.egraph, m.subst);
+    groups.is_none_or(|groups| groups.iter().any(|group| group.iter().filter(long).count() > 1))
+}
+
+fn make_before_joining(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
+    let (Op::Reshape(to), Op::Transpose(by)) = (op(egraph, subst, "r"), op(egraph, subst, "p")) else { return None };
+    let (groups, x) = (joined(egraph, subst)?, id(egraph, subst, "x"));
+    let moved = transpose(egraph, x, by.perm.iter().flat_map(|&axis| groups[axis].iter().copied()).collect())?;
+    reshape(egraph, moved, by.perm.iter().map(|&axis| to.shape[axis].clone()).collect())
+}
 
 fn make_composed(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     let (Op::Transpose(outer), Op::Transpose(inner)) = (op(egraph, subst, "p"), op(egraph, subst, "q")) else {

@@ -3,6 +3,8 @@
 //! The rules need the quantized weights as they were exported, so they run before constants are folded, in the pass
 //! `integers`. Every `quantize` and `dequantize` has its zero point written out there. A NaN that reaches `quantize` is
 //! outside of what ONNX defines; the rules marked `lsb(0)` give another integer for it, and the same for every number.
+//!
+//! In the order in which a compiler without an e-graph would best take them: what stands in the way first, sums that stay floats last.
 
 use adze_ir::attrs::F64;
 use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_const, add_op};
@@ -24,90 +26,6 @@ macro_rules! after_movement {
 }
 
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        name: "integer-conv",
-        left: &[
-            "(quantize ?q (conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
-            "(quantize ?q (conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b) ?ys ?yz)",
-        ],
-        right: "(qlinear_conv{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
-        conditions: &[
-            Condition {
-                name: "bytes, and weights of at most a byte, with one scale each or one per output channel",
-                holds: conv_operands,
-            },
-            Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
-            Condition {
-                name: "the bias is a multiple of the sums' unit",
-                holds: |m| units(m, &conv_scales(m)).is_some(),
-            },
-        ],
-        exactness: Exactness::Lsb(1),
-        sound: "the same sum of products in whole units, rounded once instead of at every term",
-        helps: "integers travel between operators, and products of bytes are four times as many per instruction",
-        make: make_conv,
-    },
-    Rule {
-        name: "integer-matmul",
-        left: &[
-            "(quantize ?q (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
-            "(quantize ?q (gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
-            "(quantize ?q (gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b) ?ys ?yz)",
-            "(quantize ?q (add ?p (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?b) ?ys ?yz)",
-            "(quantize ?q (add ?p ?b (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))) ?ys ?yz)",
-        ],
-        right: "(qlinear_matmul{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
-        conditions: &[
-            Condition { name: "bytes, and a constant matrix of at most a byte each", holds: matmul_operands },
-            Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
-            Condition {
-                name: "the bias is a multiple of the sums' unit",
-                holds: |m| units(m, &matmul_scales(m)).is_some(),
-            },
-        ],
-        exactness: Exactness::Lsb(1),
-        sound: "the same sum of products in whole units, rounded once instead of at every term",
-        helps: "integers travel between operators, and products of bytes are four times as many per instruction",
-        make: make_matmul,
-    },
-    Rule {
-        name: "integer-sums-of-conv",
-        left: &[
-            "(conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
-            "(conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b)",
-        ],
-        right: "(add (mul (cast{f32} (conv_integer ?x ?w ?xz)) xs · ws) ?b)",
-        conditions: &[
-            Condition {
-                name: "bytes, and weights of at most a byte, with one scale each or one per output channel",
-                holds: conv_operands,
-            },
-            Condition { name: "weights without zero points", holds: symmetric_weights },
-            Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &conv_scales(m)) },
-        ],
-        exactness: Exactness::Norm(NORM_LINEAR),
-        sound: "the same sum of products in whole units, without a rounding before the last",
-        helps: "weights stay bytes where the result is a float, and products of bytes are four times as many per instruction",
-        make: make_conv_sums,
-    },
-    Rule {
-        name: "integer-sums-of-matmul",
-        left: &[
-            "(matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
-            "(gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
-            "(gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b)",
-        ],
-        right: "(add (mul (cast{f32} (matmul_integer ?x ?w ?xz)) xs · ws) ?b)",
-        conditions: &[
-            Condition { name: "bytes, and a constant matrix of at most a byte each", holds: matmul_operands },
-            Condition { name: "weights without zero points", holds: symmetric_weights },
-            Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &matmul_scales(m)) },
-        ],
-        exactness: Exactness::Norm(NORM_LINEAR),
-        sound: "the same sum of products in whole units, without a rounding before the last",
-        helps: "weights stay bytes where the result is a float, and products of bytes are four times as many per instruction",
-        make: make_matmul_sums,
-    },
     Rule {
         name: "relu-after-quantize",
         left: &["(quantize ?q (relu ?r ?x) ?s ?z)"],
@@ -210,17 +128,50 @@ pub(super) const RULES: &[Rule] = &[
         make: make_pad,
     },
     Rule {
-        name: "matmul-of-stored-weights",
-        left: &["(matmul ?a ?x (dequantize ?e ?w ?s ?z))"],
-        right: "(matmul_stored ?x ?w ?s ?z)",
-        conditions: &[
-            Condition { name: "a constant matrix of at most 8 bits", holds: stored_matrix },
-            Condition { name: "whole blocks along the sum, or a scale per column", holds: blocks_along_sum },
+        name: "integer-conv",
+        left: &[
+            "(quantize ?q (conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
+            "(quantize ?q (conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b) ?ys ?yz)",
         ],
-        exactness: Exactness::Exact,
-        sound: "the definition",
-        helps: "weights stay small in the object, and are dequantized in registers",
-        make: make_stored,
+        right: "(qlinear_conv{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
+        conditions: &[
+            Condition {
+                name: "bytes, and weights of at most a byte, with one scale each or one per output channel",
+                holds: conv_operands,
+            },
+            Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
+            Condition {
+                name: "the bias is a multiple of the sums' unit",
+                holds: |m| units(m, &conv_scales(m)).is_some(),
+            },
+        ],
+        exactness: Exactness::Lsb(1),
+        sound: "the same sum of products in whole units, rounded once instead of at every term",
+        helps: "integers travel between operators, and products of bytes are four times as many per instruction",
+        make: make_conv,
+    },
+    Rule {
+        name: "integer-matmul",
+        left: &[
+            "(quantize ?q (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
+            "(quantize ?q (gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?ys ?yz)",
+            "(quantize ?q (gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b) ?ys ?yz)",
+            "(quantize ?q (add ?p (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz)) ?b) ?ys ?yz)",
+            "(quantize ?q (add ?p ?b (matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))) ?ys ?yz)",
+        ],
+        right: "(qlinear_matmul{f32_rne} ?x ?xs ?xz ?w ?ws ?wz ?ys ?yz ?b / (xs · ws))",
+        conditions: &[
+            Condition { name: "bytes, and a constant matrix of at most a byte each", holds: matmul_operands },
+            Condition { name: "an 8-bit result with one scale", holds: |m| result(m) },
+            Condition {
+                name: "the bias is a multiple of the sums' unit",
+                holds: |m| units(m, &matmul_scales(m)).is_some(),
+            },
+        ],
+        exactness: Exactness::Lsb(1),
+        sound: "the same sum of products in whole units, rounded once instead of at every term",
+        helps: "integers travel between operators, and products of bytes are four times as many per instruction",
+        make: make_matmul,
     },
     Rule {
         name: "pad-into-integer-conv",
@@ -237,6 +188,57 @@ pub(super) const RULES: &[Rule] = &[
         sound: "a quantized convolution reads zero points outside its operand",
         helps: "the padded copy need not be made",
         make: make_padded_conv,
+    },
+    Rule {
+        name: "matmul-of-stored-weights",
+        left: &["(matmul ?a ?x (dequantize ?e ?w ?s ?z))"],
+        right: "(matmul_stored ?x ?w ?s ?z)",
+        conditions: &[
+            Condition { name: "a constant matrix of at most 8 bits", holds: stored_matrix },
+            Condition { name: "whole blocks along the sum, or a scale per column", holds: blocks_along_sum },
+        ],
+        exactness: Exactness::Exact,
+        sound: "the definition",
+        helps: "weights stay small in the object, and are dequantized in registers",
+        make: make_stored,
+    },
+    Rule {
+        name: "integer-sums-of-conv",
+        left: &[
+            "(conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
+            "(conv ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b)",
+        ],
+        right: "(add (mul (cast{f32} (conv_integer ?x ?w ?xz)) xs · ws) ?b)",
+        conditions: &[
+            Condition {
+                name: "bytes, and weights of at most a byte, with one scale each or one per output channel",
+                holds: conv_operands,
+            },
+            Condition { name: "weights without zero points", holds: symmetric_weights },
+            Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &conv_scales(m)) },
+        ],
+        exactness: Exactness::Norm(NORM_LINEAR),
+        sound: "the same sum of products in whole units, without a rounding before the last",
+        helps: "weights stay bytes where the result is a float, and products of bytes are four times as many per instruction",
+        make: make_conv_sums,
+    },
+    Rule {
+        name: "integer-sums-of-matmul",
+        left: &[
+            "(matmul ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
+            "(gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz))",
+            "(gemm ?a (dequantize ?d ?x ?xs ?xz) (dequantize ?e ?w ?ws ?wz) ?b)",
+        ],
+        right: "(add (mul (cast{f32} (matmul_integer ?x ?w ?xz)) xs · ws) ?b)",
+        conditions: &[
+            Condition { name: "bytes, and a constant matrix of at most a byte each", holds: matmul_operands },
+            Condition { name: "weights without zero points", holds: symmetric_weights },
+            Condition { name: "sums fit 32 bits", holds: |m| sums_fit(m, &matmul_scales(m)) },
+        ],
+        exactness: Exactness::Norm(NORM_LINEAR),
+        sound: "the same sum of products in whole units, without a rounding before the last",
+        helps: "weights stay bytes where the result is a float, and products of bytes are four times as many per instruction",
+        make: make_matmul_sums,
     },
 ];
 

@@ -2,7 +2,7 @@
 
 use adze_ir::attrs::F64;
 pub(super) use adze_ir::egraph::value;
-use adze_ir::egraph::{EGraph, ENode, Match, add_const, add_op};
+use adze_ir::egraph::{EGraph, ENode, Match, add_const, add_op, unite};
 use adze_ir::extent::Extent;
 use adze_ir::ops::{Binary, BinaryFn, Op, Reshape, Transpose};
 use adze_ir::tensor::Tensor;
@@ -44,8 +44,7 @@ pub(super) fn sorted_classes(egraph: &EGraph) -> Vec<Id> {
 /// Puts the results of an operator with several into these classes, one each.
 pub(super) fn give_results(egraph: &mut EGraph, op: Id, classes: impl Iterator<Item = Id>, name: &'static str) {
     for (index, class) in (0..).zip(classes) {
-        let one = egraph.add(ENode::get(index, op));
-        egraph.union_trusted(class, one, name);
+        unite(egraph, class, ENode::get(index, op), name);
     }
 }
 

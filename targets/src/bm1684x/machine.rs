@@ -4,12 +4,16 @@
 pub const LANES: u32 = 64;
 /// Local memory of a lane.
 pub const LANE_BYTES: u32 = 1 << 18;
+/// A bank of a lane's memory: what reads and writes the same one at once takes turns.
+pub const BANK_BYTES: u32 = 1 << 14;
 /// Width of the vector unit of a lane, also the alignment of tensors in local memory.
 pub const UNIT_BYTES: u32 = 64;
 /// L2 memory.
 pub const L2_BYTES: u64 = 0x1f_b000;
 /// Input channels that a convolution of 8-bit integers sums per cycle.
 pub const CONV_CHANNELS: u32 = 64;
+/// The same of 16-bit floats.
+pub const CONV_CHANNELS_HALF: u32 = 32;
 
 /// Address of local memory as the copy engine sees it.
 pub const LOCAL_BASE: u64 = 0x0800_0000;

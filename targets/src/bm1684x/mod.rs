@@ -1,7 +1,8 @@
 //! Sophgo BM1684X: a neural processor of 64 lanes with a compute unit and a copy engine, each fed by a stream of commands.
 //!
 //! ```text
-//! Graph → steps on buffers (lower) → places, order, waits (plan) → commands (isa) → streams, .bmodel (program, bmodel)
+//! Graph → parts that fit (search, tile) → steps on buffers (lower) → places, order, waits (plan) → commands (isa)
+//!       → streams, .bmodel (program, bmodel)
 //! ```
 //!
 //! [`isa`] has the commands as data, bytes and text; [`operands`] says what each reads and writes; [`sim`] runs decoded
@@ -16,7 +17,9 @@ pub mod machine;
 pub mod operands;
 pub mod plan;
 pub mod program;
+pub mod search;
 pub mod sim;
+pub mod tile;
 pub mod view;
 
 pub use program::{CompileError, Program, RunError};

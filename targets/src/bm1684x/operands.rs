@@ -1,7 +1,7 @@
 //! What each command reads and writes, as [`View`]s.
 
-use super::isa::{Ar, Body, Conv, Dma, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Trans};
-use super::machine::{CONV_CHANNELS, LANE_BYTES, LANES};
+use super::isa::{Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans};
+use super::machine::{CONV_CHANNELS, CONV_CHANNELS_HALF, LANE_BYTES, LANES};
 use super::view::{Dense, Fault, Space, View, contiguous, local_strides, rule};
 
 /// An operand.
@@ -51,9 +51,11 @@ pub fn operands(body: &Body) -> Result<Operands, Fault> {
         Body::Ar(ar) => ar_operands(ar)?,
         Body::Requant(rq) => requant_operands(rq)?,
         Body::Trans(trans) => trans_operands(trans)?,
+        Body::Sfu(sfu) => sfu_operands(sfu)?,
         Body::Lookup(lookup) => lookup_operands(lookup)?,
         Body::Dma(dma) => dma_operands(dma)?,
         Body::DmaTranspose(dma) => dma_transpose_operands(dma)?,
+        Body::DmaGather(dma) => dma_gather_operands(dma)?,
         Body::TiuEnd(_) | Body::DmaEnd(_) => Vec::new(),
     };
     for operand in &operands {
@@ -70,10 +72,15 @@ fn same_lane(operands: &Operands) -> Result<(), Fault> {
 fn conv_operands(conv: &Conv) -> Result<Operands, Fault> {
     let input_prec = prec("opd0", conv.opd0_prec)?;
     let res_prec = prec("res0", conv.res0_prec)?;
-    if input_prec != Prec::Int8 || conv.eu != 0 {
-        return Err(Fault::Unsupported("convolution other than of 8-bit integers without shift"));
+    let half = input_prec.is_half();
+    if !(input_prec == Prec::Int8 || half) || conv.eu != 0 {
+        return Err(Fault::Unsupported("convolution other than of 8-bit integers without shift, or of 16-bit floats"));
     }
-    rule(matches!(res_prec, Prec::Int32 | Prec::Int16), "res0", "is int32 or int16")?;
+    if half {
+        rule(res_prec == input_prec || res_prec == Prec::Fp32, "res0", "is fp32 or of the type of the input")?;
+    } else {
+        rule(matches!(res_prec, Prec::Int32 | Prec::Int16), "res0", "is int32 or int16")?;
+    }
     let res_shape = [conv.res0_n, conv.res0_c, conv.res0_h, conv.res0_w];
     let result = View::dense("res0", conv.res0_addr, res_prec, true, res_shape, Dense::Aligned)?;
     let in_shape = [conv.res0_n, conv.opd0_c, conv.opd0_h, conv.opd0_w];
@@ -90,22 +97,27 @@ fn conv_operands(conv: &Conv) -> Result<Operands, Fault> {
     let lane = operands[0].view.lane;
     if conv.opd1_const == 0 {
         let taps = u64::from(conv.opd1_h) * u64::from(conv.opd1_w);
-        let row = u64::from(conv.opd0_c.next_multiple_of(CONV_CHANNELS)).saturating_mul(taps);
+        let group = if half { CONV_CHANNELS_HALF } else { CONV_CHANNELS };
+        let row = u64::from(conv.opd0_c.next_multiple_of(group)).saturating_mul(taps);
         let row = u32::try_from(row).ok().filter(|&row| row <= LANE_BYTES);
         let row = row.ok_or(Fault::Rule { operand: "opd1", rule: "fits into a lane" })?;
         let shape = [1, conv.res0_c, 1, row];
-        let weights = View::dense("opd1", conv.opd1_addr, Prec::Int8, conv.opd1_sign == 1, shape, Dense::Compact)?;
+        let weights = View::dense("opd1", conv.opd1_addr, input_prec, conv.opd1_sign == 1, shape, Dense::Compact)?;
         rule(weights.base.is_multiple_of(64), "opd1", "starts on 64 bytes")?;
         rule(weights.lane == lane, "opd1", "starts in the lane of the result")?;
         operands.push(reads("opd1", weights));
     }
     if conv.opd2_const == 0 {
         let shape = [1, conv.res0_c, 1, 1];
-        let kzp = View::dense("opd2", conv.opd2_addr, Prec::Int8, conv.opd2_sign == 1, shape, Dense::Compact)?;
-        rule(kzp.lane == lane, "opd2", "starts in the lane of the result")?;
-        operands.push(reads("opd2", kzp));
+        // The zero point of the weights, or the bias.
+        let prec = if half { Prec::Fp32 } else { Prec::Int8 };
+        let view = View::dense("opd2", conv.opd2_addr, prec, conv.opd2_sign == 1, shape, Dense::Compact)?;
+        rule(view.lane == lane, "opd2", "starts in the lane of the result")?;
+        operands.push(reads("opd2", view));
     }
-    if conv.opd3_const == 0 {
+    if half {
+        rule(conv.opd3_const == 1, "opd3", "is an immediate for floats")?;
+    } else if conv.opd3_const == 0 {
         let shape = [1, conv.opd0_c, 1, 2];
         let pads = View::dense("opd3", conv.opd3_addr, Prec::Int8, signed, shape, Dense::Compact)?;
         rule(pads.lane == 0 && pads.base.is_multiple_of(2), "opd3", "starts in lane 0 on a whole pair")?;
@@ -117,9 +129,14 @@ fn conv_operands(conv: &Conv) -> Result<Operands, Fault> {
 fn pool_operands(pool: &Pool) -> Result<Operands, Fault> {
     let input_prec = prec("opd0", pool.opd0_prec)?;
     let res_prec = prec("res0", pool.res0_prec)?;
-    let float = input_prec == Prec::Fp32 && res_prec == Prec::Fp32;
-    if input_prec != Prec::Int8 && !(float && pool.eu == 4) {
-        return Err(Fault::Unsupported("windows other than of 8-bit integers, or of floats for maxima"));
+    let float = !input_prec.is_int();
+    rule(!float || res_prec == input_prec, "res0", "is of the type of the input for floats")?;
+    rule(!float || pool.opd3_const == 1, "opd3", "is an immediate for floats")?;
+    if !float && input_prec != Prec::Int8 {
+        return Err(Fault::Unsupported("windows of 16 or 32-bit integers"));
+    }
+    if float && (pool.eu == 2 || pool.opd0_x_ins0 + pool.opd0_y_ins0 > 0) {
+        return Err(Fault::Unsupported("windows of floats with ReLU or insertion"));
     }
     let signed = pool.opd0_sign == 1;
     let depthwise = matches!(pool.eu, 0 | 2);
@@ -136,12 +153,13 @@ fn pool_operands(pool: &Pool) -> Result<Operands, Fault> {
     ];
     if depthwise && pool.opd1_const == 0 {
         let shape = [1, pool.res0_c, pool.opd1_h, pool.opd1_w];
-        let view = View::dense("opd1", pool.opd1_addr, Prec::Int8, pool.opd1_sign == 1, shape, Dense::Compact)?;
+        let view = View::dense("opd1", pool.opd1_addr, input_prec, pool.opd1_sign == 1, shape, Dense::Compact)?;
         operands.push(reads("opd1", view));
     }
     if depthwise && pool.opd2_const == 0 {
         let shape = [1, pool.res0_c, 1, 1];
-        let bias = View::dense("opd2", pool.opd2_addr, Prec::Int32, pool.opd2_sign == 1, shape, Dense::Compact)?;
+        let prec = if float { input_prec } else { Prec::Int32 };
+        let bias = View::dense("opd2", pool.opd2_addr, prec, pool.opd2_sign == 1, shape, Dense::Compact)?;
         operands.push(reads("opd2", bias));
     }
     if pool.opd3_const == 0 {
@@ -153,9 +171,16 @@ fn pool_operands(pool: &Pool) -> Result<Operands, Fault> {
 }
 
 fn matmul_operands(mm: &MatMul) -> Result<Operands, Fault> {
-    if (mm.opd0_prec, mm.res0_prec) != (Prec::Int8.code(), Prec::Int32.code()) || mm.opd0_const + mm.opd1_const > 0 {
-        return Err(Fault::Unsupported("matrix products other than of stored 8-bit integers to int32"));
+    let (input_prec, res_prec) = (prec("opd0", mm.opd0_prec)?, prec("res0", mm.res0_prec)?);
+    let half = input_prec.is_half();
+    let fits = if half { res_prec == input_prec || res_prec == Prec::Fp32 } else { res_prec == Prec::Int32 };
+    if !fits || !(half || input_prec == Prec::Int8) || mm.opd0_const + mm.opd1_const > 0 {
+        return Err(Fault::Unsupported(
+            "matrix products other than of stored 8-bit integers to int32, or of 16-bit floats to those or fp32",
+        ));
     }
+    rule(!half || mm.opd2_const == 1 && mm.opd2_addr == 0, "opd2", "is 0 for floats")?;
+    rule(mm.res_add == 0 || matches!(res_prec, Prec::Int32 | Prec::Fp32), "res_add", "adds to int32 or fp32")?;
     let (rows, cols) = (mm.res0_c, mm.res0_w);
     let inner = if mm.eu == 4 { mm.opd1_c } else { mm.opd1_w };
     let (left, right) = match mm.eu {
@@ -164,9 +189,9 @@ fn matmul_operands(mm: &MatMul) -> Result<Operands, Fault> {
         _ => ([1, inner, 1, cols], [1, rows, 1, inner]),
     };
     rule(right == [1, mm.opd1_c, 1, mm.opd1_w], "opd1", "has the shape that the result asks for")?;
-    let left = View::dense("opd0", mm.opd0_addr, Prec::Int8, mm.opd0_sign == 1, left, Dense::Aligned)?;
-    let right = View::dense("opd1", mm.opd1_addr, Prec::Int8, mm.opd1_sign == 1, right, Dense::Aligned)?;
-    let result = View::dense("res0", mm.res0_addr, Prec::Int32, true, [1, rows, 1, cols], Dense::Aligned)?;
+    let left = View::dense("opd0", mm.opd0_addr, input_prec, mm.opd0_sign == 1, left, Dense::Aligned)?;
+    let right = View::dense("opd1", mm.opd1_addr, input_prec, mm.opd1_sign == 1, right, Dense::Aligned)?;
+    let result = View::dense("res0", mm.res0_addr, res_prec, true, [1, rows, 1, cols], Dense::Aligned)?;
     let mut operands = vec![writes(result), reads("opd0", left), reads("opd1", right)];
     if mm.opd2_const == 0 {
         let (shape, layout) = match mm.eu {
@@ -267,6 +292,24 @@ fn trans_operands(trans: &Trans) -> Result<Operands, Fault> {
     Ok(operands)
 }
 
+fn sfu_operands(sfu: &Sfu) -> Result<Operands, Fault> {
+    let shape = [sfu.res0_n, sfu.res0_c, sfu.res0_h, sfu.res0_w];
+    let prec = prec("res0", sfu.res0_prec)?;
+    rule(sfu.opd0_prec == sfu.res0_prec, "opd0_prec", "is that of the result")?;
+    rule(!prec.is_int() && (sfu.eu == 12 || prec == Prec::Fp32), "res0", "is of floats, fp32 for roots")?;
+    let view = |name, address| View::dense(name, address, prec, true, shape, Dense::Aligned);
+    let mut operands = vec![writes(view("res0", sfu.res0_addr)?), reads("opd0", view("opd0", sfu.opd0_addr)?)];
+    same_lane(&operands)?;
+    if sfu.eu == 12 {
+        rule(sfu.opd1_n >= 2, "opd1_n", "is at least 2")?;
+        let table = [1, LANES, 1, sfu.opd1_n];
+        let table = View::dense("opd1", sfu.opd1_addr, prec, true, table, Dense::Aligned)?;
+        rule(table.lane == 0, "opd1", "starts in lane 0")?;
+        operands.push(reads("opd1", table));
+    }
+    Ok(operands)
+}
+
 fn lookup_operands(lookup: &Lookup) -> Result<Operands, Fault> {
     let (prec_table, prec_index) = (prec("opd0", lookup.opd0_prec)?, prec("opd1", lookup.opd1_prec)?);
     let shape = [lookup.res0_n, lookup.res0_c, 1, lookup.res0_w];
@@ -317,6 +360,9 @@ fn dma_operands(dma: &Dma) -> Result<Operands, Fault> {
     }
     let src_addr = u64::from(dma.src_addr_hi) << 32 | u64::from(dma.src_addr_lo);
     let src_strides = free([dma.src_nstride, dma.src_cstride, dma.src_hstride, dma.src_wstride]);
+    // The vendor's simulator does not look at the others.
+    let dense = dma.stride_enable == 0 || (dma.src_wstride, dma.dst_wstride) == (1, 1);
+    rule(dense || dma.cmd_special_function == 0, "wstride", "is 1 for other functions than 0")?;
     let source = side("src", src_addr, prec, src_shape, src_strides)?;
     let [n, c, h, w] = src_shape;
     let shape = match (dma.cmd_special_function, dma.nchw_copy) {
@@ -347,4 +393,22 @@ fn dma_transpose_operands(dma: &DmaTranspose) -> Result<Operands, Fault> {
     let dst_addr = u64::from(dma.dst_addr_hi) << 32 | u64::from(dma.dst_addr_lo);
     let source = side("src", src_addr, prec, [n, c, h, w], None)?;
     Ok(vec![writes(side("dst", dst_addr, prec, [n, w, h, c], None)?), reads("src", source)])
+}
+
+fn dma_gather_operands(dma: &DmaGather) -> Result<Operands, Fault> {
+    let prec = prec("src", dma.src_data_format)?;
+    rule(dma.localmem_mask_lo == u32::MAX && dma.localmem_mask_hi == u32::MAX, "localmem_mask", "is all ones")?;
+    let plain = dma.stride_enable == 0 && dma.nchw_copy == 0 && dma.fill_constant_en == 0;
+    let one = (dma.src_csize, dma.dst_csize, dma.index_csize) == (1, 1, 1);
+    if !plain || dma.cmd_special_function != 0 || !one {
+        return Err(Fault::Unsupported("gathering copies with strides, or of several channels"));
+    }
+    rule(dma.dst_hsize == dma.index_hsize, "dst_hsize", "is the number of indices")?;
+    rule(dma.dst_wsize == dma.src_wsize, "dst_wsize", "is that of the source")?;
+    let address = |lo: u32, hi: u32| u64::from(hi) << 32 | u64::from(lo);
+    let view = |name, address, prec, rows, columns| side(name, address, prec, [1, 1, rows, columns], None);
+    let source = view("src", address(dma.src_addr_lo, dma.src_addr_hi), prec, dma.src_hsize, dma.src_wsize)?;
+    let result = view("dst", address(dma.dst_addr_lo, dma.dst_addr_hi), prec, dma.dst_hsize, dma.dst_wsize)?;
+    let index = view("index", address(dma.index_addr_lo, dma.index_addr_hi), Prec::Int32, dma.index_hsize, 1)?;
+    Ok(vec![writes(result), reads("src", source), reads("index", View { signed: false, ..index })])
 }

@@ -1,17 +1,18 @@
 //! Places, order and dependencies: from steps to two streams.
 //!
-//! Steps keep their order but for loads of constants, which move up by some number of steps so that they run beside what comes
-//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order. Then a
-//! command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
+//! Steps keep their order but for loads of constants and of parts of tensors, which move up by some number of steps so that they run beside what comes
+//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order, with
+//! operands that a command would take turns for in banks of their own where there is room. Then a command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
 //! so that whatever else went wrong, the streams do what the steps in order do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cost;
 use super::isa::{Body, Command, DmaEnd, Engine, ID_LIMIT, TiuEnd};
 use super::lower::Unsupported;
 use super::lower::build::{BufferId, Draft, Piece, Place, Step};
-use super::machine::{DDR_ALIGN, DDR_BASE, LANE_BYTES, LOCAL_BASE, UNIT_BYTES};
+use super::machine::{BANK_BYTES, DDR_ALIGN, DDR_BASE, LOCAL_BASE, UNIT_BYTES};
 use super::operands::{Operand, operands};
 use super::view::Fault;
 
@@ -22,8 +23,13 @@ const WINDOWS: [usize; 7] = [usize::MAX, 64, 32, 16, 8, 4, 0];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Local memory does not suffice.
-    #[error(transparent)]
-    Memory(#[from] Unsupported),
+    #[error("{error}")]
+    Memory {
+        /// Where, how much is wanted and how much there is.
+        error: Unsupported,
+        /// The unit ([`super::tile`]) at which it does not.
+        unit: Option<usize>,
+    },
     /// A command of ours breaks a rule.
     #[error("`{command}`: {fault}")]
     Command {
@@ -44,13 +50,15 @@ pub struct Ddr {
     pub inputs: Vec<u64>,
     /// The same of outputs.
     pub outputs: Vec<u64>,
-    /// First address of inputs and outputs, and bytes of them.
+    /// The same of what does not fit into local memory.
+    pub spills: Vec<u64>,
+    /// First address of inputs, outputs and spills, and bytes of them.
     pub context: [u64; 2],
 }
 
 impl Ddr {
-    /// Places inputs and outputs of so many bytes behind the coefficients.
-    pub fn new(coefficients: usize, inputs: &[u64], outputs: &[u64]) -> Self {
+    /// Places inputs, outputs and spills of so many bytes behind the coefficients.
+    pub fn new(coefficients: usize, inputs: &[u64], outputs: &[u64], spills: &[u64]) -> Self {
         let mut top = DDR_BASE + (coefficients as u64).next_multiple_of(DDR_ALIGN);
         let start = top;
         let mut place = |bytes: &[u64]| -> Vec<u64> {
@@ -61,8 +69,8 @@ impl Ddr {
             };
             bytes.iter().map(one).collect()
         };
-        let (inputs, outputs) = (place(inputs), place(outputs));
-        Self { inputs, outputs, context: [start, top - start] }
+        let [inputs, outputs, spills] = [inputs, outputs, spills].map(&mut place);
+        Self { inputs, outputs, spills, context: [start, top - start] }
     }
 
     fn address(&self, piece: Piece, offset: u64) -> u64 {
@@ -70,6 +78,7 @@ impl Ddr {
             Piece::Coefficients => DDR_BASE,
             Piece::Input(index) => self.inputs.get(index).copied().unwrap_or(0),
             Piece::Output(index) => self.outputs.get(index).copied().unwrap_or(0),
+            Piece::Spill(index) => self.spills.get(index).copied().unwrap_or(0),
         };
         start + offset
     }
@@ -90,20 +99,22 @@ pub struct Streams {
     pub peak_bytes: u32,
 }
 
-/// Makes the streams that take the fewest cycles by the cost model.
+/// Makes the streams that take the fewest cycles by the cost model, in so many bytes per lane.
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn plan(draft: &Draft, ddr: &Ddr) -> Result<Streams, PlanError> {
+pub fn plan(draft: &Draft, ddr: &Ddr, lane_bytes: u32) -> Result<Streams, PlanError> {
     let mut best: Option<(u64, Streams)> = None;
     let mut refused = None;
     for window in WINDOWS {
         let order = order(&draft.steps, window);
         let alive = lifetimes(&order, draft.buffers.len());
-        let (places, peak) = match allocate(&draft.buffers, &alive) {
+        let apart = partners(&order, draft.buffers.len());
+        let found = allocate(&draft.buffers, &alive, &apart, lane_bytes);
+        let (places, peak) = match found.or_else(|_| allocate(&draft.buffers, &alive, &[], lane_bytes)) {
             Ok(found) => found,
             Err(at) => {
-                refused = Some(too_big(&order, &draft.buffers, &alive, at));
+                refused = Some(too_big(&order, &draft.buffers, &alive, at, lane_bytes));
                 continue;
             }
         };
@@ -115,42 +126,57 @@ pub fn plan(draft: &Draft, ddr: &Ddr) -> Result<Streams, PlanError> {
     }
     match (best, refused) {
         (Some((_, streams)), _) => Ok(streams),
-        (None, Some(refused)) => Err(refused.into()),
+        (None, Some((error, unit))) => Err(PlanError::Memory { error, unit }),
         (None, None) => Ok(Streams::default()),
     }
 }
 
-/// The steps with loads of constants up to `window` steps before their first use, but behind the loads of inputs.
+/// The steps with early loads up to `window` steps before their first use, but behind the loads of inputs in front and the
+/// stores of what they load.
 fn order(steps: &[Step], window: usize) -> Vec<&Step> {
-    let (constants, others): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| step.constant);
-    let first_use = |buffer: BufferId| {
-        let uses =
-            |step: &&Step| step.places.iter().any(|(_, place)| matches!(place, Place::Local(b, _) if *b == buffer));
-        others.iter().position(uses).unwrap_or(others.len())
-    };
-    let loads = others.iter().take_while(|step| step.body.form().engine == Engine::Gdma).count();
-    let mut at: Vec<(usize, &Step)> = constants
-        .iter()
-        .map(|step| {
-            let target = step.places.iter().find_map(|(name, place)| match place {
-                Place::Local(buffer, _) if *name == "dst" => Some(*buffer),
-                _ => None,
-            });
-            let first = target.map_or(0, first_use);
-            (first.saturating_sub(window).max(loads).min(first), *step)
-        })
-        .collect();
+    let others: Vec<&Step> = steps.iter().filter(|step| !step.early).collect();
+    let leading = others.iter().take_while(|step| step.body.form().engine == Engine::Gdma).count();
+    let mut first_use: BTreeMap<BufferId, usize> = BTreeMap::new();
+    for (position, step) in others.iter().enumerate() {
+        for (_, place) in &step.places {
+            if let Place::Local(buffer, _) = place {
+                first_use.entry(*buffer).or_insert(position);
+            }
+        }
+    }
+    let mut stored: BTreeMap<Piece, usize> = BTreeMap::new();
+    let mut at: Vec<(usize, &Step)> = Vec::new();
+    let mut position = 0;
+    for step in steps {
+        let place = |wanted: &str| step.places.iter().find(|(name, _)| *name == wanted).map(|(_, place)| *place);
+        if step.early {
+            let first = match place("dst") {
+                Some(Place::Local(buffer, _)) => first_use.get(&buffer).copied().unwrap_or(others.len()),
+                _ => position,
+            };
+            let behind = match place("src") {
+                Some(Place::Ddr(piece, _)) => stored.get(&piece).copied().unwrap_or(0),
+                _ => 0,
+            };
+            at.push((first.saturating_sub(window).max(leading).max(behind).min(first), step));
+            continue;
+        }
+        position += 1;
+        if let Some(Place::Ddr(piece, _)) = place("dst") {
+            stored.insert(piece, position);
+        }
+    }
     // Stable: those that go to one place keep the order of their uses.
     at.sort_by_key(|(position, _)| *position);
     let mut order = Vec::with_capacity(steps.len());
     let mut at = at.into_iter().peekable();
     for (position, step) in others.iter().enumerate() {
-        while let Some((_, constant)) = at.next_if(|(before, _)| *before <= position) {
-            order.push(constant);
+        while let Some((_, early)) = at.next_if(|(before, _)| *before <= position) {
+            order.push(early);
         }
-        order.push(step);
+        order.push(*step);
     }
-    order.extend(at.map(|(_, constant)| constant));
+    order.extend(at.map(|(_, early)| early));
     order
 }
 
@@ -168,48 +194,89 @@ fn lifetimes(order: &[&Step], buffers: usize) -> Vec<Option<(usize, usize)>> {
     alive
 }
 
-/// Offsets in a lane, largest buffers first, each at the lowest place that is free while it is alive. Fails with a step at
-/// which memory does not suffice.
-fn allocate(buffers: &[u32], alive: &[Option<(usize, usize)>]) -> Result<(Vec<u32>, u32), usize> {
+/// For every buffer those that want to start in another bank: the other operands of requantizations and look-ups.
+fn partners(order: &[&Step], buffers: usize) -> Vec<Vec<usize>> {
+    let mut partners = vec![Vec::new(); buffers];
+    for step in order.iter().filter(|step| matches!(step.body, Body::Requant(_) | Body::Lookup(_))) {
+        let wanted = |name: &str| name != "opd1_addr" || matches!(step.body, Body::Lookup(_));
+        let operands = step.places.iter().filter_map(|(name, place)| match place {
+            Place::Local(buffer, _) if wanted(name) => Some(buffer.0),
+            _ => None,
+        });
+        let operands: Vec<usize> = operands.collect();
+        for &a in &operands {
+            partners[a].extend(operands.iter().filter(|&&b| b != a));
+        }
+    }
+    partners
+}
+
+/// Offsets in a lane, largest buffers first, each at the lowest place that is free while it is alive and, with `apart`, in no
+/// bank in which one of those starts that it names. Fails with a step at which memory does not suffice.
+fn allocate(
+    buffers: &[u32],
+    alive: &[Option<(usize, usize)>],
+    apart: &[Vec<usize>],
+    lane_bytes: u32,
+) -> Result<(Vec<u32>, u32), usize> {
     let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| alive[index].is_some()).collect();
     order.sort_by_key(|&index| (std::cmp::Reverse(buffers[index]), index));
-    let mut places = vec![0; buffers.len()];
+    let mut places: Vec<Option<u32>> = vec![None; buffers.len()];
     let mut placed: Vec<usize> = Vec::new();
     let mut peak = 0;
     for index in order {
         let Some((first, last)) = alive[index] else { continue };
         let beside = |&other: &usize| alive[other].is_some_and(|(a, b)| a <= last && first <= b);
-        let mut taken: Vec<(u32, u32)> =
-            placed.iter().copied().filter(|o| beside(o)).map(|o| (places[o], places[o] + buffers[o])).collect();
+        let span = |other: usize| places[other].map(|at| (at, at + buffers[other]));
+        let mut taken: Vec<(u32, u32)> = placed.iter().copied().filter(beside).filter_map(span).collect();
         taken.sort_unstable();
-        let size = buffers[index];
-        let mut at = 0u32;
-        for (from, to) in taken {
-            if at.saturating_add(size) <= from {
-                break;
-            }
-            at = at.max(to.next_multiple_of(UNIT_BYTES));
-        }
-        let end = at.checked_add(size).filter(|&end| end <= LANE_BYTES).ok_or(first)?;
-        places[index] = at;
-        peak = peak.max(end);
+        let partners = apart.get(index).map_or(&[][..], Vec::as_slice);
+        let banks: Vec<u32> = partners.iter().filter_map(|&other| Some(places[other]? / BANK_BYTES)).collect();
+        let at = gap(&taken, buffers[index], &banks, lane_bytes).ok_or(first)?;
+        places[index] = Some(at);
+        peak = peak.max(at + buffers[index]);
         placed.push(index);
     }
-    Ok((places, peak))
+    Ok((places.into_iter().map(|at| at.unwrap_or(0)).collect(), peak))
+}
+
+/// The lowest place for so many bytes between sorted ones that are taken, not starting in some banks.
+fn gap(taken: &[(u32, u32)], size: u32, banks: &[u32], lane_bytes: u32) -> Option<u32> {
+    let elsewhere = |mut at: u32| {
+        while banks.contains(&(at / BANK_BYTES)) {
+            at = (at + 1).next_multiple_of(BANK_BYTES);
+        }
+        at
+    };
+    let mut at = elsewhere(0);
+    for &(from, to) in taken {
+        if at.saturating_add(size) <= from {
+            break;
+        }
+        at = elsewhere(at.max(to.next_multiple_of(UNIT_BYTES)));
+    }
+    at.checked_add(size).filter(|&end| end <= lane_bytes).map(|_| at)
 }
 
 /// Says what is alive where memory does not suffice.
-fn too_big(order: &[&Step], buffers: &[u32], alive: &[Option<(usize, usize)>], at: usize) -> Unsupported {
+fn too_big(
+    order: &[&Step],
+    buffers: &[u32],
+    alive: &[Option<(usize, usize)>],
+    at: usize,
+    lane_bytes: u32,
+) -> (Unsupported, Option<usize>) {
     let there = |(index, life): (usize, &Option<(usize, usize)>)| {
         life.filter(|(first, last)| (*first..=*last).contains(&at)).map(|_| u64::from(buffers[index]))
     };
     let bytes: u64 = alive.iter().enumerate().filter_map(there).sum();
     let names = order.get(at).map(|step| step.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>());
-    Unsupported {
+    let error = Unsupported {
         place: format!("node {}", names.unwrap_or_default().join(", ")),
         found: format!("{bytes} bytes per lane in use at once"),
-        accepted: format!("{LANE_BYTES}, or gaps between buffers that fit"),
-    }
+        accepted: format!("{lane_bytes} bytes of local memory per lane, in gaps between buffers that fit"),
+    };
+    (error, order.get(at).and_then(|step| step.unit))
 }
 
 /// A body with its addresses.

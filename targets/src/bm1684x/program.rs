@@ -7,10 +7,11 @@ use adze_ir::types::DType;
 use super::bmodel::{self, Group, Model, Net, ReadError, Stage, Stream};
 use super::cost;
 use super::hazard::{self, Hazard};
-use super::isa::{Command, DecodeError, EncodeError, Engine, decode_stream};
-use super::lower::{Unsupported, lower};
-use super::machine::{DDR_BASE, DDR_BYTES};
-use super::plan::{Ddr, PlanError, Streams, plan};
+use super::isa::{Command, DecodeError, EncodeError, Engine, Prec, decode_stream};
+use super::lower::{AllUnsupported, Unsupported};
+use super::machine::{DDR_BASE, LANE_BYTES};
+use super::plan::Streams;
+use super::search::{Found, search};
 use super::sim::{self, Memory, SimError};
 
 /// Streams in a package are padded to a multiple of this.
@@ -23,7 +24,7 @@ const SIMULATED_DDR: u64 = 1 << 31;
 pub enum CompileError {
     /// Valid, but without commands.
     #[error(transparent)]
-    Unsupported(#[from] Unsupported),
+    Unsupported(#[from] AllUnsupported),
     /// A broken invariant of ours.
     #[error("{0}")]
     Bug(String),
@@ -95,7 +96,26 @@ pub struct Port {
     pub address: u64,
 }
 
+impl From<Unsupported> for CompileError {
+    fn from(one: Unsupported) -> Self {
+        CompileError::Unsupported(one.into())
+    }
+}
+
 impl Port {
+    /// Type and shape in a package: integers of 64 bits, which it does not know, are pairs of those of 32 bits.
+    pub fn in_package(&self) -> (DType, Vec<usize>) {
+        let mut shape = self.shape.clone();
+        if self.dtype != DType::I64 {
+            return (self.dtype, shape);
+        }
+        match shape.last_mut() {
+            Some(last) => *last *= 2,
+            None => shape.push(2),
+        }
+        (DType::I32, shape)
+    }
+
     fn bytes(&self) -> usize {
         self.dtype.bytes_for(self.shape.iter().product())
     }
@@ -110,7 +130,7 @@ pub struct Program {
     pub streams: Streams,
     /// Constants, from the start of DDR memory on.
     pub coefficients: Vec<u8>,
-    /// First address of inputs and outputs, and bytes of them.
+    /// First address of inputs, outputs and what does not fit into local memory, and bytes of them.
     pub context: [u64; 2],
     /// Inputs in order.
     pub inputs: Vec<Port>,
@@ -121,29 +141,28 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles a graph that went through the passes which make networks integer.
+    /// Compiles a graph that went through the passes which make networks integer. Floats get the type `half` of 16 bits; without
+    /// one there are none but at borders of integers, in 32 bits.
     ///
     /// # Errors
     /// [`CompileError`].
-    pub fn compile(graph: &Graph) -> Result<Program, CompileError> {
+    pub fn compile(graph: &Graph, half: Option<Prec>) -> Result<Program, CompileError> {
+        Self::compile_within(graph, half, LANE_BYTES)
+    }
+
+    /// [`Program::compile`] with less local memory than there is: so many bytes per lane.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn compile_within(graph: &Graph, half: Option<Prec>, lane_bytes: u32) -> Result<Program, CompileError> {
         let ports = |values: &mut dyn Iterator<Item = (ValueId, String)>| -> Result<Vec<Port>, CompileError> {
             values.map(|(value, name)| port(graph, value, name)).collect()
         };
         let name = |value: ValueId| graph.value(value).name.as_deref().unwrap_or_default().to_owned();
         let mut inputs = ports(&mut graph.inputs().iter().map(|&value| (value, name(value))))?;
         let mut outputs = ports(&mut graph.outputs().iter().map(|output| (output.value, output.name.to_string())))?;
-        let draft = lower(graph)?;
         let bytes = |ports: &[Port]| ports.iter().map(|port| port.bytes() as u64).collect::<Vec<_>>();
-        let ddr = Ddr::new(draft.coefficients.len(), &bytes(&inputs), &bytes(&outputs));
-        if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {
-            let found = format!("{} bytes of constants", draft.coefficients.len());
-            let accepted = format!("what fits into {DDR_BYTES} bytes of DDR memory");
-            return Err(Unsupported { place: "graph".into(), found, accepted }.into());
-        }
-        let streams = plan(&draft, &ddr).map_err(|error| match error {
-            PlanError::Memory(unsupported) => CompileError::Unsupported(unsupported),
-            other => CompileError::Bug(other.to_string()),
-        })?;
+        let Found { draft, ddr, streams } = search(graph, half, [bytes(&inputs), bytes(&outputs)], lane_bytes)?;
         hazard::check(&streams.tiu, &streams.gdma).map_err(|hazard: Hazard| CompileError::Bug(hazard.to_string()))?;
         for (ports, addresses) in [(&mut inputs, &ddr.inputs), (&mut outputs, &ddr.outputs)] {
             ports.iter_mut().zip(addresses).for_each(|(port, &address)| port.address = address);
@@ -168,14 +187,17 @@ impl Program {
             bytes.resize(bytes.len().next_multiple_of(STREAM_ALIGN), 0);
             Ok(Stream { count: commands.len() as u32, bytes })
         };
-        let tensor = |port: &Port| bmodel::Tensor {
-            name: port.name.clone(),
-            dtype: port.dtype,
-            address: port.address,
-            bytes: port.bytes() as u64,
-            shape: port.shape.iter().map(|&d| d as u64).collect(),
-            scale: 1.0,
-            zero_point: 0,
+        let tensor = |port: &Port| {
+            let (dtype, shape) = port.in_package();
+            bmodel::Tensor {
+                name: port.name.clone(),
+                dtype,
+                address: port.address,
+                bytes: port.bytes() as u64,
+                shape: shape.into_iter().map(|d| d as u64).collect(),
+                scale: 1.0,
+                zero_point: 0,
+            }
         };
         let stage = Stage {
             inputs: self.inputs.iter().map(tensor).collect(),

@@ -1,9 +1,12 @@
 //! Random commands that the machine accepts, with operands that do not overlap.
 
-use adze_targets::bm1684x::isa::{Ar, Body, Conv, Dma, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Trans};
+use adze_targets::bm1684x::isa::{
+    Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans,
+};
 use adze_targets::bm1684x::machine::{DDR_BASE, LANE_BYTES, LANES, LOCAL_BASE};
 use adze_targets::bm1684x::operands::Operand;
 use fastrand::Rng;
+use half::{bf16, f16};
 
 /// A case in the making: places for operands that do not overlap, and data that a form wants.
 pub struct Draft<'a> {
@@ -57,8 +60,19 @@ fn extent(size: u32, ins: u32, pads: u32, kernel: u32, dilation: u32, stride: u3
 }
 
 fn conv(d: &mut Draft<'_>) -> Option<Body> {
-    let (n, ic, oc) = (d.upto(2), d.upto(80), d.upto(140));
-    let (h, w, kh, kw) = (d.upto(9), d.upto(11), d.upto(5), d.upto(4));
+    convolution(d, Prec::Int8)
+}
+
+fn float_conv(d: &mut Draft<'_>) -> Option<Body> {
+    let prec = d.pick(&HALVES);
+    convolution(d, prec)
+}
+
+fn convolution(d: &mut Draft<'_>, prec: Prec) -> Option<Body> {
+    let half = prec != Prec::Int8;
+    // Floats are slow in the vendor's simulator.
+    let (n, ic, oc) = (d.upto(2), d.upto(80), d.upto(if half { 80 } else { 140 }));
+    let (h, w, kh, kw) = (d.upto(9), d.upto(if half { 5 } else { 11 }), d.upto(5), d.upto(if half { 3 } else { 4 }));
     let small = |d: &mut Draft<'_>, most: u32| if d.rng.u32(..3) == 0 { d.rng.u32(..=most) } else { 0 };
     let pads: [u32; 4] = std::array::from_fn(|_| small(d, 4));
     let (dy, dx, iy, ix) = (small(d, 2), small(d, 2), small(d, 2), small(d, 2));
@@ -71,15 +85,24 @@ fn conv(d: &mut Draft<'_>) -> Option<Body> {
     let ow = extent(w, ix, pads[2] + pads[3], kw, dx + 1, sx)?;
     let lane = d.lane();
     let res_add = u32::from(d.rng.u32(..4) == 0);
-    let res0_prec = if res_add == 0 && d.rng.bool() { Prec::Int16 } else { Prec::Int32 };
-    let (opd1_const, opd2_const, opd3_const) = (u32::from(d.rng.u32(..8) == 0), d.flag(), d.flag());
-    let row = ic.div_ceil(64) * kh * kw * 64;
-    let opd0_addr = d.place(Prec::Int8, 0, [n, ic, h, w]);
-    let res0_addr = d.place(res0_prec, lane, [n, oc, oh, ow]);
-    let stored = |d: &mut Draft<'_>, constant: u32, lane: u32, shape: [u32; 4]| match constant {
-        0 => d.place(Prec::Int8, lane, shape),
-        _ => d.rng.u32(..256),
+    let narrow = res_add == 0 && d.rng.bool();
+    let res0_prec = match (half, narrow) {
+        (true, true) => prec,
+        (true, false) => Prec::Fp32,
+        (false, true) => Prec::Int16,
+        (false, false) => Prec::Int32,
     };
+    let (opd1_const, opd2_const, opd3_const) = (u32::from(d.rng.u32(..8) == 0), d.flag(), d.flag() | u32::from(half));
+    let group = if half { 32 } else { 64 };
+    let row = ic.div_ceil(group) * kh * kw * group;
+    let opd0_addr = d.place(prec, 0, [n, ic, h, w]);
+    let res0_addr = d.place(res0_prec, lane, [n, oc, oh, ow]);
+    let stored = |d: &mut Draft<'_>, prec: Prec, constant: u32, lane: u32, shape: [u32; 4]| match (constant, prec) {
+        (0, _) => d.place(prec, lane, shape),
+        (_, Prec::Int8) => d.rng.u32(..256),
+        _ => float(d.rng, prec),
+    };
+    let bias = if half { Prec::Fp32 } else { Prec::Int8 };
     Some(
         Conv {
             opd0_sign: d.flag(),
@@ -89,6 +112,7 @@ fn conv(d: &mut Draft<'_>) -> Option<Body> {
             res_add,
             kernel_rotate: d.flag(),
             res0_prec: res0_prec.code(),
+            opd0_prec: prec.code(),
             opd1_const,
             opd2_const,
             opd0_up_pad: pads[0],
@@ -113,10 +137,14 @@ fn conv(d: &mut Draft<'_>) -> Option<Body> {
             opd1_h: kh,
             opd1_w: kw,
             opd0_addr,
-            opd1_addr: stored(d, opd1_const, lane, [1, oc, 1, row]),
-            opd2_addr: stored(d, opd2_const, lane, [1, oc, 1, 1]),
-            opd3_addr: stored(d, opd3_const, 0, [1, ic, 1, 2]),
-            res1_addr: if opd3_const == 1 { d.rng.u32(..256) } else { 0 },
+            opd1_addr: stored(d, prec, opd1_const, lane, [1, oc, 1, row]),
+            opd2_addr: stored(d, bias, opd2_const, lane, [1, oc, 1, 1]),
+            opd3_addr: stored(d, prec, opd3_const, 0, [1, ic, 1, 2]),
+            res1_addr: match (opd3_const, half) {
+                (0, _) => 0,
+                (_, false) => d.rng.u32(..256),
+                _ => float(d.rng, prec),
+            },
             ..Conv::default()
         }
         .into(),
@@ -198,22 +226,48 @@ fn pool(d: &mut Draft<'_>) -> Option<Body> {
     )
 }
 
-/// Maxima of floats, without padding.
+/// Depthwise convolutions, averages and maxima of floats.
 fn float_pool(d: &mut Draft<'_>) -> Option<Body> {
-    let (n, c, h, w) = (d.upto(2), d.upto(140), d.upto(5), d.upto(40));
-    let (kh, kw) = (d.upto(h), d.upto(w));
+    let prec = d.pick(&FLOATS);
+    let eu = d.pick(&[0, 1, 4]);
+    let depthwise = eu == 0;
+    let (n, c, h, w) = (d.upto(2), d.upto(140), d.upto(9), d.upto(20));
+    let (kh, kw) = (d.upto(h), d.upto(w.min(8)));
+    let small = |d: &mut Draft<'_>, most: u32| if d.rng.bool() { d.rng.u32(..=most) } else { 0 };
+    let pads: [u32; 4] = std::array::from_fn(|_| small(d, 3));
+    let (dy, dx) = if depthwise { (small(d, 2), small(d, 2)) } else { (0, 0) };
+    let (sy, sx) = (1 + small(d, 3), 1 + small(d, 3));
+    let oh = extent(h, 0, pads[0] + pads[1], kh, dy + 1, sy)?;
+    let ow = extent(w, 0, pads[2] + pads[3], kw, dx + 1, sx)?;
     let lane = d.lane();
-    let (oh, ow) = (extent(h, 0, 0, kh, 1, 1)?, extent(w, 0, 0, kw, 1, 1)?);
-    let prec = Prec::Fp32.code();
+    let (opd1_const, opd2_const) = (u32::from(!depthwise || d.rng.bool()), u32::from(depthwise && d.rng.bool()));
+    let opd1_addr = match (eu, opd1_const) {
+        (4, _) => 0,
+        (_, 1) => float(d.rng, prec),
+        _ => d.place(prec, lane, [1, c, kh, kw]),
+    };
+    let opd2_addr = match (depthwise, opd2_const) {
+        (false, _) => 0,
+        (_, 1) => float(d.rng, prec),
+        _ => d.place(prec, lane, [1, c, 1, 1]),
+    };
     Some(
         Pool {
-            eu: 4,
-            opd1_const: 1,
+            eu,
+            kernel_rotate: if depthwise { d.flag() } else { 0 },
+            opd1_const,
+            opd2_const,
             opd3_const: 1,
-            res0_prec: prec,
-            opd0_prec: prec,
-            res_op_x_str: 1,
-            res_op_y_str: 1,
+            res0_prec: prec.code(),
+            opd0_prec: prec.code(),
+            opd1_x_ins0: dx,
+            opd1_y_ins0: dy,
+            opd0_up_pad: pads[0],
+            opd0_dn_pad: pads[1],
+            opd0_lf_pad: pads[2],
+            opd0_rt_pad: pads[3],
+            res_op_x_str: sx,
+            res_op_y_str: sy,
             res0_n: n,
             res0_c: c,
             res0_h: oh,
@@ -222,16 +276,54 @@ fn float_pool(d: &mut Draft<'_>) -> Option<Body> {
             opd0_w: w,
             opd1_h: kh,
             opd1_w: kw,
-            res0_addr: d.place(Prec::Fp32, lane, [n, c, oh, ow]),
-            opd0_addr: d.place(Prec::Fp32, lane, [n, c, h, w]),
-            opd3_addr: 0xff7f_ffff,
+            res0_addr: d.place(prec, lane, [n, c, oh, ow]),
+            opd0_addr: d.place(prec, lane, [n, c, h, w]),
+            opd1_addr,
+            opd2_addr,
+            opd3_addr: float(d.rng, prec),
             ..Pool::default()
         }
         .into(),
     )
 }
 
+/// Polynomials and inverse square roots.
+fn sfu(d: &mut Draft<'_>) -> Option<Body> {
+    let eu = d.pick(&[12, 17]);
+    let prec = if eu == 12 { d.pick(&FLOATS) } else { Prec::Fp32 };
+    let shape = [d.upto(2), d.upto(140), d.upto(5), d.upto(20)];
+    let terms = if eu == 12 { d.rng.u32(2..12) } else { 0 };
+    let lane = d.lane();
+    Some(
+        Sfu {
+            eu,
+            res0_prec: prec.code(),
+            opd0_prec: prec.code(),
+            opd2_n_str: if eu == 17 { d.rng.u32(..4) } else { 0 },
+            res0_n: shape[0],
+            res0_c: shape[1],
+            res0_h: shape[2],
+            res0_w: shape[3],
+            opd1_n: terms,
+            res0_addr: d.place(prec, lane, shape),
+            opd0_addr: d.place(prec, lane, shape),
+            opd1_addr: if eu == 12 { d.place(prec, 0, [1, LANES, 1, terms]) } else { 0 },
+        }
+        .into(),
+    )
+}
+
 fn matmul(d: &mut Draft<'_>) -> Option<Body> {
+    product(d, Prec::Int8)
+}
+
+fn float_matmul(d: &mut Draft<'_>) -> Option<Body> {
+    let prec = d.pick(&HALVES);
+    product(d, prec)
+}
+
+fn product(d: &mut Draft<'_>, prec: Prec) -> Option<Body> {
+    let half = prec != Prec::Int8;
     let eu = d.pick(&[4, 5, 6]);
     let (rows, cols, inner) = (d.upto(140), d.upto(40), d.upto(140));
     let (left, right) = match eu {
@@ -239,27 +331,30 @@ fn matmul(d: &mut Draft<'_>) -> Option<Body> {
         5 => ([1, rows, 1, inner], [1, cols, 1, inner]),
         _ => ([1, inner, 1, cols], [1, rows, 1, inner]),
     };
-    let opd2_const = d.flag();
+    let opd2_const = d.flag() | u32::from(half);
     let zero = match (opd2_const, eu) {
+        (1, _) if half => 0,
         (1, _) => d.rng.u32(..256),
         (_, 6) => d.place(Prec::Int8, 0, [1, rows, 1, 1]),
         _ => d.place(Prec::Int8, 0, [1, LANES, 1, cols]),
     };
+    let result = if half { d.pick(&[prec, Prec::Fp32]) } else { Prec::Int32 };
     Some(
         MatMul {
             eu,
             opd0_sign: d.flag(),
             opd1_sign: d.flag(),
-            res0_prec: Prec::Int32.code(),
+            res0_prec: result.code(),
+            opd0_prec: prec.code(),
             opd2_const,
             res0_c: rows,
             res0_w: cols,
             opd1_c: right[1],
             opd1_w: right[3],
-            res_add: if eu == 5 { 0 } else { d.flag() },
-            res0_addr: d.place(Prec::Int32, 0, [1, rows, 1, cols]),
-            opd0_addr: d.place(Prec::Int8, 0, left),
-            opd1_addr: d.place(Prec::Int8, 0, right),
+            res_add: if eu == 5 || result == prec { 0 } else { d.flag() },
+            res0_addr: d.place(result, 0, [1, rows, 1, cols]),
+            opd0_addr: d.place(prec, 0, left),
+            opd1_addr: d.place(prec, 0, right),
             opd2_addr: zero,
             ..MatMul::default()
         }
@@ -287,35 +382,40 @@ fn layout(d: &mut Draft<'_>, prec: Prec, lane: u32, shape: [u32; 4], broadcast: 
 fn ar(d: &mut Draft<'_>) -> Option<Body> {
     let shape = [d.upto(2), d.upto(140), d.upto(5), d.upto(9)];
     let lane = d.lane();
-    let float = d.rng.u32(..4) == 0;
+    let is_float = d.rng.bool();
     let ints = [Prec::Int8, Prec::Int16, Prec::Int32];
-    let eu = if float { d.pick(&[0, 2, 3, 4, 5, 14, 19]) } else { d.pick(&[0, 2, 3, 4, 5, 14, 15, 16, 19, 20]) };
+    let eu = if is_float { d.pick(&[0, 2, 3, 4, 5, 12, 14, 19]) } else { d.pick(&[0, 2, 3, 4, 5, 14, 15, 16, 19, 20]) };
     let (mut a, mut b, mut r) = (d.pick(&ints), d.pick(&ints), d.pick(&ints));
     let (mut signs, mut rounding, mut res_sign) = ([d.flag(), d.flag()], 0, d.flag());
     match eu {
         4 | 5 | 19 => (b, r, signs[1]) = (a, a, signs[0]),
-        14 => rounding = if float { d.rng.u32(..5) } else { 0 },
+        12 => rounding = d.rng.u32(..4),
         _ => {
             // Results at least as wide as the operands, as they are emitted.
             r = *[a, b, r].iter().max_by_key(|p| p.bytes()).expect("three");
         }
     }
-    if float {
-        (a, b, signs) = (Prec::Fp32, Prec::Fp32, [1, 1]);
-        r = if eu == 14 { d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32, Prec::Fp32]) } else { Prec::Fp32 };
-        res_sign |= u32::from(r == Prec::Int32);
-    } else if eu == 14 && d.rng.u32(..3) == 0 {
-        (r, res_sign, rounding) = (Prec::Fp32, 1, 0);
+    if is_float {
+        let prec = if eu == 12 { Prec::Fp32 } else { d.pick(&FLOATS) };
+        (a, b, r, signs) = (prec, prec, prec, [1, 1]);
+        if eu == 14 {
+            r = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32, Prec::Fp32, Prec::Fp16, Prec::Bf16]);
+            res_sign |= u32::from(r == Prec::Int32);
+            let rounds = r.is_int() || a == r;
+            rounding = if rounds { d.rng.u32(..5) } else { 0 };
+        }
+    } else if eu == 14 && d.rng.bool() {
+        (r, res_sign, rounding) = (d.pick(&FLOATS), 1, 0);
     }
     let operands = if matches!(eu, 14 | 19) { 1 } else { 2 };
-    let shifted = !float && matches!(eu, 0 | 2 | 3 | 15 | 16 | 20) && d.rng.bool();
+    let shifted = !is_float && matches!(eu, 0 | 2 | 3 | 15 | 16 | 20) && d.rng.bool();
     if shifted {
         rounding = d.rng.u32(..7);
     }
     let (res0_str, res0_addr, rs) = layout(d, r, lane, shape, false);
     let (opd0_str, opd0_addr, s0) = layout(d, a, lane, shape, true);
     let constant = operands == 2 && d.rng.bool();
-    let value = if float { d.rng.f32().to_bits() } else { d.rng.u32(..) >> (32 - 8 * b.bytes()) };
+    let value = if is_float { float(d.rng, b) } else { d.rng.u32(..) >> (32 - 8 * b.bytes()) };
     let (opd1_str, opd1_addr, s1) = if constant { (0, value, [0; 4]) } else { layout(d, b, lane, shape, true) };
     let opd2_const = u32::from(shifted && d.rng.bool());
     let opd2_addr = match (shifted, opd2_const) {
@@ -417,7 +517,7 @@ fn requant(d: &mut Draft<'_>) -> Option<Body> {
 
 fn trans(d: &mut Draft<'_>) -> Option<Body> {
     let eu = d.pick(&[0, 1, 2, 3]);
-    let prec = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32]);
+    let prec = d.pick(&Prec::ALL);
     let [n, mut c, h, w] = [d.upto(2), d.upto(90), d.upto(4), d.upto(90)];
     let (mut from, mut to) = (d.lane(), d.lane());
     match eu {
@@ -486,7 +586,7 @@ fn anywhere(d: &mut Draft<'_>, local: bool, prec: Prec, lane: u32, shape: [u32; 
 }
 
 fn dma(d: &mut Draft<'_>) -> Option<Body> {
-    let prec = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32]);
+    let prec = d.pick(&Prec::ALL);
     let shape = [d.upto(3), d.upto(130), d.upto(5), d.upto(20)];
     let function = d.pick(&[0, 0, 0, 1, 3]);
     let (from_local, to_local) = (d.rng.bool(), d.rng.bool());
@@ -505,8 +605,14 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
     }
     let fill = function == 0 && !reshape && d.rng.u32(..4) == 0;
     let from_lane = d.lane();
-    let src = anywhere(d, from_local, prec, from_lane, from);
-    let dst = anywhere(d, to_local, prec, to_lane, to);
+    let stride_enable = d.flag();
+    // Elements along W that are apart, on one side or both: other functions do as if they were not.
+    let apart =
+        |d: &mut Draft<'_>| if function == 0 && stride_enable == 1 && d.rng.u32(..4) == 0 { d.upto(3) } else { 1 };
+    let (src_step, dst_step) = (apart(d), apart(d));
+    let wide = |[n, c, h, w]: [u32; 4], step: u32| [n, c, h, w * step];
+    let src = anywhere(d, from_local, prec, from_lane, wide(from, src_step));
+    let dst = anywhere(d, to_local, prec, to_lane, wide(to, dst_step));
     let strides = |local: bool, lane: u32, [_, c, h, w]: [u32; 4]| match local {
         true => {
             let plane = (h * w).next_multiple_of(64 / prec.bytes());
@@ -514,8 +620,9 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
         }
         false => [c * h * w, h * w, w, 1],
     };
-    let stride_enable = d.flag();
-    let (mut s, mut t) = (strides(from_local, from_lane, from), strides(to_local, to_lane, to));
+    let mut s = strides(from_local, from_lane, wide(from, src_step));
+    let mut t = strides(to_local, to_lane, wide(to, dst_step));
+    (s[3], t[3]) = (src_step, dst_step);
     if stride_enable == 0 {
         (s, t) = ([0; 4], [0; 4]);
     }
@@ -561,7 +668,7 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
 }
 
 fn dma_transpose(d: &mut Draft<'_>) -> Option<Body> {
-    let prec = d.pick(&[Prec::Int8, Prec::Int16, Prec::Int32]);
+    let prec = d.pick(&Prec::ALL);
     let [n, c, h, w] = [d.upto(2), d.upto(100), d.upto(4), d.upto(100)];
     let to_local = d.rng.bool();
     let (src, dst) = (anywhere(d, !to_local, prec, 0, [n, c, h, w]), anywhere(d, to_local, prec, 0, [n, w, h, c]));
@@ -585,15 +692,48 @@ fn dma_transpose(d: &mut Draft<'_>) -> Option<Body> {
     )
 }
 
+fn dma_gather(d: &mut Draft<'_>) -> Option<Body> {
+    let prec = d.pick(&Prec::ALL);
+    let (rows, columns, count) = (d.upto(100), d.upto(60), d.upto(40));
+    let (from_local, to_local, index_local) = (d.rng.bool(), d.rng.bool(), d.rng.bool());
+    let src = anywhere(d, from_local, prec, 0, [1, 1, rows, columns]);
+    let dst = anywhere(d, to_local, prec, 0, [1, 1, count, columns]);
+    let index = anywhere(d, index_local, Prec::Int32, 0, [1, 1, count, 1]);
+    Some(
+        DmaGather {
+            src_data_format: prec.code(),
+            constant_value: d.rng.u32(..),
+            src_csize: 1,
+            src_hsize: rows,
+            src_wsize: columns,
+            dst_csize: 1,
+            dst_hsize: count,
+            dst_wsize: columns,
+            index_csize: 1,
+            index_hsize: count,
+            src_addr_lo: src as u32,
+            src_addr_hi: (src >> 32) as u32,
+            dst_addr_lo: dst as u32,
+            dst_addr_hi: (dst >> 32) as u32,
+            index_addr_lo: index as u32,
+            index_addr_hi: (index >> 32) as u32,
+            localmem_mask_lo: u32::MAX,
+            localmem_mask_hi: u32::MAX,
+            ..DmaGather::default()
+        }
+        .into(),
+    )
+}
+
 /// Values that a form wants in an operand; others are any bytes.
 pub fn wanted(rng: &mut Rng, body: &Body, operand: &Operand) -> Option<Vec<u32>> {
     let count = operand.view.elems();
-    let float = |rng: &mut Rng| ((rng.f32() - 0.5) * 2f32.powi(rng.i32(-3..12))).to_bits();
+    let float32 = |rng: &mut Rng| float(rng, Prec::Fp32);
     let down = |rng: &mut Rng| 0u32.wrapping_sub(rng.u32(..40));
     match (body, operand.name) {
         (Body::Ar(_), "opd2") => Some((0..count).map(|_| down(rng).wrapping_add(20)).collect()),
         (Body::Requant(rq), "opd1") => Some(match rq.eu {
-            0 => (0..count).map(|i| if i % 2 == 0 { (rng.f32() * 0.01).to_bits() } else { float(rng) }).collect(),
+            0 => (0..count).map(|i| if i % 2 == 0 { (rng.f32() * 0.01).to_bits() } else { float32(rng) }).collect(),
             1 => {
                 let word = |i: usize, rng: &mut Rng| match i % 3 {
                     0 => rng.u32(..),
@@ -602,7 +742,7 @@ pub fn wanted(rng: &mut Rng, body: &Body, operand: &Operand) -> Option<Vec<u32>>
                 };
                 (0..count).map(|i| word(i, rng)).collect()
             }
-            3 => (0..count).map(|i| if i % 2 == 0 { rng.i32(-200..200) as u32 } else { float(rng) }).collect(),
+            3 => (0..count).map(|i| if i % 2 == 0 { rng.i32(-200..200) as u32 } else { float32(rng) }).collect(),
             _ => {
                 let word = |i: usize, rng: &mut Rng| match i % 3 {
                     0 => rng.i32(-32768..32768) as u32,
@@ -612,14 +752,38 @@ pub fn wanted(rng: &mut Rng, body: &Body, operand: &Operand) -> Option<Vec<u32>>
                 (0..count).map(|i| word(i, rng)).collect()
             }
         }),
+        // Most rows are there.
+        (Body::DmaGather(dma), "index") => Some((0..count).map(|_| rng.u32(..dma.src_hsize + 2)).collect()),
+        // Roots and divisors: what is negative under a root means nothing.
+        (Body::Sfu(Sfu { eu: 17, .. }), _) => Some((0..count).map(|_| float32(rng) & 0x7fff_ffff).collect()),
         // Tables that every lane has a copy of.
+        (Body::Sfu(_), "opd1") => {
+            let table: Vec<u32> = (0..count / 64).map(|_| float(rng, operand.view.prec)).collect();
+            Some(table.repeat(64))
+        }
         (Body::Lookup(_), "opd0") | (Body::MatMul(MatMul { eu: 4 | 5, .. }), "opd2") => {
             let table: Vec<u32> = (0..count / 64).map(|_| rng.u32(..)).collect();
             Some(table.repeat(64))
         }
-        (Body::Pool(_), "opd2") => Some((0..count).map(|_| rng.i32(-100_000..100_000) as u32).collect()),
-        _ if operand.view.prec == Prec::Fp32 => Some((0..count).map(|_| float(rng)).collect()),
+        (Body::Pool(Pool { opd0_prec: 0, .. }), "opd2") => {
+            Some((0..count).map(|_| rng.i32(-100_000..100_000) as u32).collect())
+        }
+        _ if !operand.view.prec.is_int() => Some((0..count).map(|_| float(rng, operand.view.prec)).collect()),
         _ => None,
+    }
+}
+
+/// Types of floats.
+const FLOATS: [Prec; 3] = [Prec::Fp32, Prec::Fp16, Prec::Bf16];
+const HALVES: [Prec; 2] = [Prec::Fp16, Prec::Bf16];
+
+/// A finite float of a type, of a size at which sums of many stay finite.
+fn float(rng: &mut Rng, prec: Prec) -> u32 {
+    let value = (rng.f32() - 0.5) * 2f32.powi(rng.i32(-6..6));
+    match prec {
+        Prec::Fp16 => f16::from_f32(value).to_bits().into(),
+        Prec::Bf16 => bf16::from_f32(value).to_bits().into(),
+        _ => value.to_bits(),
     }
 }
 
@@ -629,13 +793,17 @@ pub type Generator = fn(&mut Draft<'_>) -> Option<Body>;
 /// The generators by form.
 pub const GENERATORS: &[(&str, Generator)] = &[
     ("conv", conv),
+    ("float_conv", float_conv),
     ("pool", pool),
     ("float_pool", float_pool),
     ("mm2", matmul),
+    ("float_mm2", float_matmul),
+    ("sfu", sfu),
     ("ar", ar),
     ("rq", requant),
     ("trans", trans),
     ("lookup", lookup),
     ("dma", dma),
     ("dma_cw", dma_transpose),
+    ("dma_gather", dma_gather),
 ];

@@ -386,7 +386,8 @@ fn moved(rng: &mut Rng, shape: &[usize]) -> Tensor {
 fn transpose(rng: &mut Rng) -> Leaf {
     let mut perm = vec![0, 1, 2];
     rng.shuffle(&mut perm);
-    let shape = [rng.usize(1..6), rng.usize(1..20), rng.usize(1..20)];
+    // Tiles, halves of them, what is left over; streams of a few elements.
+    let shape = [rng.usize(1..6), rng.usize(1..40), rng.usize(1..80)];
     leaf(Transpose { perm }, vec![plain(moved(rng, &shape))])
 }
 

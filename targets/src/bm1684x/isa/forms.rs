@@ -154,6 +154,12 @@ forms! {
         eu: 45, 5; res0_prec: 50, 3; res0_n: 64, 16; res0_c: 80, 16; res0_h: 96, 16; res0_w: 112, 16;
         opd0_c: 128, 16; opd0_w: 144, 16; res0_addr: 192, 32; opd0_addr: 224, 32;
     }
+    /// Functions of floats: polynomial (12), inverse of the square root (17).
+    Sfu = "sfu", Tiu, 32 bytes, kind 9, codes [12, 17] {
+        eu: 45, 5; res0_prec: 64, 3; opd0_prec: 67, 3; opd2_n_str: 70, 2; res0_n: 80, 16; res0_c: 96, 16;
+        res0_h: 112, 16; res0_w: 128, 16; opd1_n: 144, 16; res0_addr: 160, 32; opd0_addr: 192, 32;
+        opd1_addr: 224, 32;
+    }
     /// Table lookup (5).
     Lookup = "lookup", Tiu, 48 bytes, kind 6, codes [5] {
         eu: 45, 5; opd3_const: 50, 1; opd0_str: 52, 3; opd2_const: 63, 1; res0_n: 64, 16; res0_c: 80, 16;
@@ -184,6 +190,16 @@ forms! {
         dst_nsize: 448, 16; dst_csize: 464, 16; dst_hsize: 480, 16; dst_wsize: 496, 16; src_addr_lo: 512, 32;
         src_addr_hi: 544, 8; dst_addr_lo: 576, 32; dst_addr_hi: 608, 8; localmem_mask_lo: 704, 32;
         localmem_mask_hi: 736, 32;
+    }
+    /// Copy of the rows of a tensor that indices name, all of one channel after the other.
+    DmaGather = "dma_gather", Gdma, 96 bytes, kind 7, codes [] {
+        stride_enable: 1, 1; nchw_copy: 2, 1; cmd_special_function: 36, 3; fill_constant_en: 39, 1;
+        src_data_format: 40, 3; constant_value: 96, 32; src_cstride: 128, 32; src_hstride: 160, 32;
+        dst_cstride: 192, 32; dst_hstride: 224, 32; index_cstride: 256, 32; index_hstride: 288, 32;
+        src_csize: 336, 16; src_hsize: 352, 32; src_wsize: 384, 16; dst_csize: 400, 16; dst_hsize: 416, 32;
+        dst_wsize: 448, 16; index_csize: 464, 16; index_hsize: 480, 32; src_addr_lo: 512, 32; src_addr_hi: 544, 8;
+        dst_addr_lo: 576, 32; dst_addr_hi: 608, 8; index_addr_lo: 640, 32; index_addr_hi: 672, 8;
+        localmem_mask_lo: 704, 32; localmem_mask_hi: 736, 32;
     }
     /// End of a stream of the copy engine.
     DmaEnd = "dma_end", Gdma, 16 bytes, kind 6, codes [] {

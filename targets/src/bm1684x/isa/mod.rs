@@ -12,7 +12,8 @@ mod text;
 pub use decode::{DecodeError, decode, decode_stream};
 pub use encode::EncodeError;
 pub use forms::{
-    Ar, Body, Conv, Dma, DmaEnd, DmaTranspose, Engine, FORMS, Field, Form, Lookup, MatMul, Pool, Requant, TiuEnd, Trans,
+    Ar, Body, Conv, Dma, DmaEnd, DmaGather, DmaTranspose, Engine, FORMS, Field, Form, Lookup, MatMul, Pool, Requant,
+    Sfu, TiuEnd, Trans,
 };
 pub use text::TextError;
 
@@ -87,5 +88,10 @@ impl Prec {
     /// Whether it is an integer type.
     pub fn is_int(self) -> bool {
         matches!(self, Prec::Int8 | Prec::Int16 | Prec::Int32)
+    }
+
+    /// Whether it is one of the floats of 16 bits.
+    pub fn is_half(self) -> bool {
+        matches!(self, Prec::Fp16 | Prec::Bf16)
     }
 }

@@ -1,5 +1,7 @@
 //! Commands in the making: steps on buffers that have no place yet.
 
+use std::collections::{BTreeMap, HashMap};
+
 use adze_ir::loc::Loc;
 
 use super::super::isa::{Body, Prec};
@@ -19,6 +21,8 @@ pub enum Piece {
     Input(usize),
     /// An output, by position.
     Output(usize),
+    /// What does not fit into local memory, by position.
+    Spill(usize),
 }
 
 /// What an address field is to hold once memory is planned.
@@ -37,10 +41,12 @@ pub struct Step {
     pub body: Body,
     /// Address fields: for copies `src` and `dst`, otherwise the field's name.
     pub places: Vec<(&'static str, Place)>,
-    /// A load of constants, which can be done at any time before its first use.
-    pub constant: bool,
+    /// A load that can be done at any time before its first use, once what it loads is stored.
+    pub early: bool,
     /// Nodes that it is for.
     pub loc: Loc,
+    /// The unit of the network that it is for ([`super::super::tile`]).
+    pub unit: Option<usize>,
 }
 
 /// A tensor in local memory in the aligned layout, from lane 0 on.
@@ -67,8 +73,16 @@ pub struct Draft {
     pub coefficients: Vec<u8>,
     /// Where results are not the model's bit for bit.
     pub notes: Vec<String>,
+    /// Bytes of every [`Piece::Spill`].
+    pub spills: Vec<u64>,
     /// Nodes that steps are made for now.
     pub loc: Loc,
+    /// The unit that steps are made for now.
+    pub unit: Option<usize>,
+    /// Where constants are in DDR memory: the parts of a layer have the same ones.
+    stored: HashMap<Vec<u8>, Place>,
+    /// Constants that stay in local memory for now, by place in DDR memory.
+    resident: Option<(usize, BTreeMap<u64, BufferId>)>,
 }
 
 /// Bytes per lane of a dense tensor in local memory.
@@ -92,20 +106,52 @@ impl Draft {
 
     /// Adds a command.
     pub fn push(&mut self, body: impl Into<Body>, places: Vec<(&'static str, Place)>) {
-        self.steps.push(Step { body: body.into(), places, constant: false, loc: self.loc.clone() });
+        self.steps.push(Step { body: body.into(), places, early: false, loc: self.loc.clone(), unit: self.unit });
     }
 
-    /// Adds a load of constants.
-    pub fn push_constant(&mut self, body: impl Into<Body>, places: Vec<(&'static str, Place)>) {
-        self.steps.push(Step { body: body.into(), places, constant: true, loc: self.loc.clone() });
+    /// Adds a load that may be done earlier.
+    pub fn push_early(&mut self, body: impl Into<Body>, places: Vec<(&'static str, Place)>) {
+        self.steps.push(Step { body: body.into(), places, early: true, loc: self.loc.clone(), unit: self.unit });
+    }
+
+    /// Constants that are loaded from now on stay in local memory while this is called with the same group.
+    pub fn keep_constants(&mut self, group: Option<usize>) {
+        if self.resident.as_ref().map(|(current, _)| *current) != group {
+            self.resident = group.map(|group| (group, BTreeMap::new()));
+        }
+    }
+
+    /// The buffer of constants that stay, if they are there.
+    pub fn kept(&self, source: Place) -> Option<BufferId> {
+        let Place::Ddr(_, offset) = source else { return None };
+        self.resident.as_ref()?.1.get(&offset).copied()
+    }
+
+    /// Keeps constants.
+    pub fn keep(&mut self, source: Place, buffer: BufferId) {
+        if let (Some((_, kept)), Place::Ddr(_, offset)) = (&mut self.resident, source) {
+            kept.insert(offset, buffer);
+        }
+    }
+
+    /// Room for a tensor in DDR memory.
+    pub fn room(&mut self, shape: [u32; 4], prec: Prec) -> Piece {
+        let elems: u64 = shape.iter().copied().map(u64::from).product();
+        self.spills.push(elems * u64::from(prec.bytes()));
+        Piece::Spill(self.spills.len() - 1)
     }
 
     /// Stores constants in DDR memory; gives where.
     pub fn coefficients(&mut self, bytes: &[u8]) -> Place {
+        if let Some(&place) = self.stored.get(bytes) {
+            return place;
+        }
         let start = self.coefficients.len().next_multiple_of(UNIT_BYTES as usize);
         self.coefficients.resize(start, 0);
         self.coefficients.extend(bytes);
-        Place::Ddr(Piece::Coefficients, start as u64)
+        let place = Place::Ddr(Piece::Coefficients, start as u64);
+        self.stored.insert(bytes.to_vec(), place);
+        place
     }
 }
 

@@ -7,7 +7,7 @@ use super::build::{BufferId, Draft, Home, Image, Piece, Place};
 use super::requant::{FloatScale, IntScale, Way};
 
 /// Layout code of free strides.
-const FREE: u32 = 3;
+pub(super) const FREE: u32 = 3;
 
 /// Whether a tensor has one element per channel of several.
 fn is_column([_, c, h, w]: [u32; 4]) -> bool {
@@ -19,7 +19,7 @@ fn strides(values: [u64; 4]) -> [u32; 4] {
 }
 
 /// A copy between contiguous DDR memory and the aligned layout of local memory.
-fn copy(prec: Prec, shape: [u32; 4], to_local: bool) -> Dma {
+pub(super) fn copy(prec: Prec, shape: [u32; 4], to_local: bool) -> Dma {
     let (ddr, local) = (strides(contiguous(shape)), strides(local_strides(Dense::Aligned, prec, 0, shape)));
     let (src, dst) = if to_local { (ddr, local) } else { (local, ddr) };
     Dma {
@@ -44,6 +44,27 @@ fn copy(prec: Prec, shape: [u32; 4], to_local: bool) -> Dma {
     }
 }
 
+/// A contiguous tensor in DDR memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// Where.
+    pub piece: Piece,
+    /// N, C, H, W.
+    pub shape: [u32; 4],
+    /// Element type.
+    pub prec: Prec,
+    /// Whether integers are signed.
+    pub signed: bool,
+}
+
+impl Stored {
+    /// A position along N and H.
+    fn place(&self, [n, h]: [u32; 2]) -> Place {
+        let [ns, _, hs, _] = contiguous(self.shape);
+        Place::Ddr(self.piece, (u64::from(n) * ns + u64::from(h) * hs) * u64::from(self.prec.bytes()))
+    }
+}
+
 impl Draft {
     /// Loads a tensor from DDR memory.
     pub fn load(&mut self, piece: Piece, prec: Prec, signed: bool, shape: [u32; 4]) -> Home {
@@ -56,6 +77,34 @@ impl Draft {
         let places = vec![("src", Place::Ddr(piece, 0)), ("dst", Place::Local(home.buffer, 0))];
         self.push(copy(prec, shape, true), places);
         home
+    }
+
+    /// Loads part of a tensor in DDR memory, from some position along N and H on.
+    pub fn load_part(&mut self, from: Stored, at: [u32; 2], shape: [u32; 4]) -> Home {
+        if is_column(shape) && is_column(from.shape) {
+            let whole = Stored { shape: [from.shape[0], 1, 1, from.shape[1]], ..from };
+            let row = self.load_part(whole, at, [shape[0], 1, 1, shape[1]]);
+            return self.turn(row);
+        }
+        let home = self.tensor(from.prec, from.signed, shape);
+        let [n, c, h, w] = strides(contiguous(from.shape));
+        let dma =
+            Dma { src_nstride: n, src_cstride: c, src_hstride: h, src_wstride: w, ..copy(from.prec, shape, true) };
+        self.push_early(dma, vec![("src", from.place(at)), ("dst", Place::Local(home.buffer, 0))]);
+        home
+    }
+
+    /// Stores a tensor as part of one in DDR memory.
+    pub fn store_part(&mut self, home: Home, to: Stored, at: [u32; 2]) {
+        if is_column(home.shape) && is_column(to.shape) {
+            let row = self.turn(home);
+            let whole = Stored { shape: [to.shape[0], 1, 1, to.shape[1]], ..to };
+            return self.store_part(row, whole, at);
+        }
+        let [n, c, h, w] = strides(contiguous(to.shape));
+        let base = copy(home.prec, home.shape, false);
+        let dma = Dma { dst_nstride: n, dst_cstride: c, dst_hstride: h, dst_wstride: w, ..base };
+        self.push(dma, vec![("src", Place::Local(home.buffer, 0)), ("dst", to.place(at))]);
     }
 
     /// Exchanges C and W of a tensor of height 1.
@@ -159,8 +208,12 @@ impl Draft {
     /// Loads the constants of a layer; gives their buffer.
     pub fn constants(&mut self, image: &Image) -> BufferId {
         let total = image.bytes() as u32;
-        let buffer = self.buffer(total.into());
         let source = self.coefficients(&image.concat());
+        if let Some(buffer) = self.kept(source) {
+            return buffer;
+        }
+        let buffer = self.buffer(total.into());
+        self.keep(source, buffer);
         // One run per lane; what is too long for a row becomes several rows of equal length.
         let rows = (1..=total).find(|&rows| total.is_multiple_of(rows) && total / rows <= MAX_EXTENT).unwrap_or(1);
         let width = total / rows;
@@ -184,15 +237,19 @@ impl Draft {
             localmem_mask_hi: u32::MAX,
             ..Dma::default()
         };
-        self.push_constant(dma, vec![("src", source), ("dst", Place::Local(buffer, 0))]);
+        self.push_early(dma, vec![("src", source), ("dst", Place::Local(buffer, 0))]);
         buffer
     }
 
     /// Loads a table of which every lane gets a copy.
     pub fn table(&mut self, prec: Prec, bytes: &[u8]) -> BufferId {
         let width = bytes.len() as u32 / prec.bytes();
-        let buffer = self.buffer((bytes.len() as u64).next_multiple_of(64));
         let source = self.coefficients(bytes);
+        if let Some(buffer) = self.kept(source) {
+            return buffer;
+        }
+        let buffer = self.buffer((bytes.len() as u64).next_multiple_of(64));
+        self.keep(source, buffer);
         let dma = Dma {
             cmd_special_function: 3,
             src_data_format: prec.code(),
@@ -208,7 +265,7 @@ impl Draft {
             localmem_mask_hi: u32::MAX,
             ..Dma::default()
         };
-        self.push_constant(dma, vec![("src", source), ("dst", Place::Local(buffer, 0))]);
+        self.push_early(dma, vec![("src", source), ("dst", Place::Local(buffer, 0))]);
         buffer
     }
 
@@ -276,17 +333,6 @@ impl Draft {
         self.push(ar, vec![("res0_addr", Place::Local(result.buffer, 0))]);
     }
 
-    /// Copies a tensor into a larger one, so many rows and columns from its corner.
-    pub fn place_inside(&mut self, x: Home, result: Home, top: u32, left: u32) {
-        let mut ar = elementwise(19, Home { shape: x.shape, ..result });
-        (ar.opd0_prec, ar.opd0_sign, ar.tsk_opd_num) = (x.prec.code(), x.signed.into(), 1);
-        let [n, c, h, w] = strides(local_strides(Dense::Aligned, result.prec, 0, result.shape));
-        (ar.res0_str, ar.res0_n_str, ar.res0_c_str, ar.res0_h_str, ar.res0_w_str) = (FREE, n, c, h, w);
-        let offset = (top * h + left) * result.prec.bytes();
-        let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(result.buffer, offset))];
-        self.push(ar, places);
-    }
-
     /// Adds up a row of `home` (one channel row, height 1) in halves, in place: element 0 is the sum.
     pub fn sum_row(&mut self, home: Home) {
         let mut left = home.shape[3];
@@ -310,10 +356,13 @@ impl Draft {
 
     /// Requantizes sums in the chosen way. The scales' table and the bias lie in `constants` at the given offsets.
     pub fn requantize(&mut self, sums: Home, way: &Way, constants: Constants, zero: i64, signed: bool) -> Home {
-        let result = self.tensor(Prec::Int8, signed, sums.shape);
+        let mut sums = sums;
         if let Some(bias) = constants.bias.filter(|_| way.adds_bias()) {
-            self.with_channels(2, sums, bias, Prec::Int32, sums);
+            let biased = self.tensor(Prec::Int32, true, sums.shape);
+            self.with_channels(2, sums, bias, Prec::Int32, biased);
+            sums = biased;
         }
+        let result = self.tensor(Prec::Int8, signed, sums.shape);
         let table = constants.table;
         match way {
             Way::Folded(_) | Way::Biased(_) => self.rq(0, sums, table, result),
@@ -395,7 +444,7 @@ pub fn command_words(way: &Way) -> [u32; 2] {
     }
 }
 
-fn elementwise(eu: u32, result: Home) -> Ar {
+pub(super) fn elementwise(eu: u32, result: Home) -> Ar {
     let [n, c, h, w] = result.shape;
     Ar { eu, res0_prec: result.prec.code(), res0_n: n, res0_c: c, res0_h: h, res0_w: w, ..Ar::default() }
 }

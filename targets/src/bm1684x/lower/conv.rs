@@ -1,7 +1,7 @@
 //! Quantized convolutions and matrix products.
 
 use adze_ir::graph::Node;
-use adze_ir::ops::{QLinearConv, QLinearMatMul};
+use adze_ir::ops::{BinaryFn, QLinearConv, QLinearMatMul};
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -28,16 +28,21 @@ struct Parameters {
 }
 
 /// Geometry of a convolution.
-struct Window {
-    strides: [u32; 2],
-    pads: [u32; 4],
-    dilations: [u32; 2],
-    group: i64,
+pub(super) struct Window {
+    pub(super) strides: [u32; 2],
+    /// Above, left, below, right.
+    pub(super) pads: [u32; 4],
+    pub(super) dilations: [u32; 2],
 }
 
 impl Window {
-    /// The geometry, if the chip has it.
-    fn of(conv: &QLinearConv) -> Result<Self, Refusal> {
+    /// That of a product of matrices.
+    pub(super) fn plain() -> Self {
+        Self { strides: [1, 1], pads: [0; 4], dilations: [1, 1] }
+    }
+
+    /// The geometry along one or two axes, if the chip has it.
+    pub(super) fn new(strides: &[i64], pads: &[i64], dilations: &[i64]) -> Result<Self, Refusal> {
         let fit = |name: &'static str, values: &[i64], least: i64| -> Result<Vec<u32>, Refusal> {
             let ok = values.iter().all(|v| (least..=MAX_WINDOW.into()).contains(v));
             let accepted = format!("{least} to {MAX_WINDOW}");
@@ -47,17 +52,20 @@ impl Window {
                 refuse(format!("{name} {values:?}"), accepted)
             }
         };
-        let rank = |name: &'static str, values: Vec<u32>| {
-            <[u32; 2]>::try_from(values).or_else(|v| refuse(format!("{name} along {} axes", v.len()), "two axes"))
+        let axes = |name: &'static str, values: Vec<u32>| match values[..] {
+            [w] => Ok([1, w]),
+            [h, w] => Ok([h, w]),
+            _ => refuse(format!("{name} along {} axes", values.len()), "one or two axes"),
         };
-        let pads = fit("pads", &conv.pads, 0)?;
-        let pads =
-            <[u32; 4]>::try_from(pads).or_else(|v| refuse(format!("pads of {} sides", v.len()), "four sides"))?;
+        let pads = match fit("pads", pads, 0)?[..] {
+            [left, right] => [0, left, 0, right],
+            [up, left, down, right] => [up, left, down, right],
+            ref pads => return refuse(format!("pads of {} sides", pads.len()), "two or four sides"),
+        };
         Ok(Self {
-            strides: rank("strides", fit("strides", &conv.strides, 1)?)?,
+            strides: axes("strides", fit("strides", strides, 1)?)?,
             pads,
-            dilations: rank("dilations", fit("dilations", &conv.dilations, 1)?)?,
-            group: conv.group,
+            dilations: axes("dilations", fit("dilations", dilations, 1)?)?,
         })
     }
 }
@@ -65,40 +73,88 @@ impl Window {
 impl Lowering<'_> {
     /// Lowers a quantized convolution.
     pub(super) fn qlinear_conv(&mut self, node: &Node, conv: &QLinearConv) -> Result<Home, Refusal> {
-        let window = Window::of(conv)?;
+        let window = Window::new(&conv.strides, &conv.pads, &conv.dilations)?;
         let x = self.input(node, 0)?;
         let weights = self.constant(node, 3)?.clone();
         let parameters = self.parameters(node, weights)?;
         let [oc, ic, kh, kw] = super::extents(parameters.weights.shape())?;
-        let groups = u32::try_from(window.group).unwrap_or(0);
+        let groups = x.shape[1] / ic;
         let shape = self.shape(node.outputs[0])?;
-        match (groups, ic) {
-            (1, _) => self.convolution(x, shape, &window, [kh, kw], &parameters, conv.contract),
-            (group, 1) if group == x.shape[1] && oc == group => {
-                self.depthwise(x, shape, &window, [kh, kw], &parameters, conv.contract)
-            }
-            _ => refuse(
-                format!("{groups} groups of {ic} channels"),
-                "1 group, or as many as channels, with one result each",
-            ),
+        if groups > 1 && ic == 1 && oc == groups {
+            return self.depthwise(x, shape, &window, [kh, kw], &parameters, conv.contract);
         }
+        self.convolution(x, shape, &window, [kh, kw], &parameters, conv.contract)
     }
 
     /// Lowers a quantized matrix product with constant weights: a convolution of 1 by 1 with rows as N.
     pub(super) fn qlinear_matmul(&mut self, node: &Node, op: &QLinearMatMul) -> Result<Home, Refusal> {
         let x = self.input(node, 0)?;
-        let weights = self.constant(node, 3)?;
-        let [k, n] = match *weights.shape() {
-            [k, n] => [k, n],
-            _ => return refuse(format!("weights of rank {}", weights.shape().len()), "rank 2"),
-        };
-        let values = weights.to_ints();
-        let turned: Vec<i128> = (0..n).flat_map(|o| values.iter().skip(o).step_by(n).copied()).collect();
-        let turned = Tensor::from_ints(weights.dtype(), &[n, k, 1, 1], &turned);
+        let turned = columns(self.constant(node, 3)?)?;
         let parameters = self.parameters(node, turned)?;
-        let window = Window { strides: [1, 1], pads: [0; 4], dilations: [1, 1], group: 1 };
+        let window = Window::plain();
         let shape = self.shape(node.outputs[0])?;
         self.convolution(x, shape, &window, [1, 1], &parameters, op.contract)
+    }
+
+    /// Lowers a matrix product with constant weights to 32 bits.
+    pub(super) fn matmul_integer(&mut self, node: &Node) -> Result<Home, Refusal> {
+        let x = self.input(node, 0)?;
+        let weights = columns(self.constant(node, 1)?)?;
+        let channels = weights.shape()[0];
+        let zeros = |index: usize| match node.inputs.get(index).copied().flatten() {
+            Some(_) => Ok(self.constant(node, index)?.to_i64()),
+            None => Ok(vec![0]),
+        };
+        let (x_zero, w_zero) = (zeros(2)?, zeros(3)?);
+        let (&[x_zero], true) = (&x_zero[..], w_zero.len() == 1 || w_zero.len() == channels) else {
+            return refuse(format!("{} and {} zero points", x_zero.len(), w_zero.len()), "one of the input");
+        };
+        let each = |values: Vec<i64>| if values.len() == 1 { vec![values[0]; channels] } else { values };
+        let weights = Weights::of(&weights, &each(w_zero))?;
+        // Sums of what is less the input's zero point.
+        let bias: Vec<i64> = weights.values.iter().map(|row| -x_zero * row.iter().sum::<i64>()).collect();
+        let shape = self.shape(node.outputs[0])?;
+        let mut image = Image::new(shape[1]);
+        let words: Vec<Vec<u8>> = bias.iter().map(|&b| (b as i32).to_le_bytes().to_vec()).collect();
+        let bias_at = bias.iter().any(|&b| b != 0).then(|| image.section(&words, 4, 4));
+        let rows = packed(&weights.values, x.shape[1], [1, 1]);
+        let at = image.section(&rows, rows.first().map_or(0, Vec::len), 64);
+        let constants = self.draft.constants(&image);
+        let place = |offset| Place::Local(constants, offset);
+        let sums = self.sums(x, shape, &Window::plain(), [1, 1], x_zero, weights.signed, place(at));
+        if let Some(bias) = bias_at {
+            self.draft.with_channels(2, sums, place(bias), Prec::Int32, sums);
+        }
+        Ok(sums)
+    }
+
+    /// Whether a node is arithmetic on integers of 32 bits.
+    pub(super) fn is_sum(&self, node: &Node) -> bool {
+        self.graph.ty(node.outputs[0]).dtype == DType::I32
+    }
+
+    /// Adds a constant to integers of 32 bits.
+    pub(super) fn add_constant(&mut self, node: &Node, function: BinaryFn) -> Result<Home, Refusal> {
+        let accepted = "a sum with one value per result channel";
+        let constant = |index: usize| node.inputs[index].is_some_and(|value| self.graph.constant(value).is_some());
+        let (x, by) = if constant(0) { (1, 0) } else { (0, 1) };
+        if function != BinaryFn::Add || !constant(by) {
+            return refuse(format!("`{function}` of integers of 32 bits"), accepted);
+        }
+        let (x, values) = (self.input(node, x)?, self.constant(node, by)?.clone());
+        let rank = self.graph.ty(node.outputs[0]).rank();
+        let own =
+            super::extents(&[vec![1; rank.saturating_sub(values.shape().len())], values.shape().to_vec()].concat())?;
+        if own != [1, x.shape[1], 1, 1] {
+            return refuse(format!("a summand of shape {:?}", values.shape()), accepted);
+        }
+        let mut image = Image::new(x.shape[1]);
+        let words: Vec<Vec<u8>> = values.to_i64().iter().map(|&b| (b as i32).to_le_bytes().to_vec()).collect();
+        let at = image.section(&words, 4, 4);
+        let constants = self.draft.constants(&image);
+        let result = self.draft.tensor(Prec::Int32, true, x.shape);
+        self.draft.with_channels(2, x, Place::Local(constants, at), Prec::Int32, result);
+        Ok(result)
     }
 
     /// Reads the parameters; `weights` have result channels first.
@@ -144,11 +200,12 @@ impl Lowering<'_> {
         parameters: &Parameters,
         contract: Requantize,
     ) -> Result<Home, Refusal> {
-        let weights = Weights::of(parameters)?;
+        let taps = (kernel[0] * kernel[1]) as usize;
+        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?.of_one_group(x.shape[1] as usize * taps);
         let contracts = weights.contracts(parameters, x.signed, contract);
         let way = self.way(&contracts)?;
         if let Some(gather) = Gather::best(x.shape, shape, window, kernel) {
-            let x = self.gather(x, shape, window, kernel, &gather, parameters.x_zero);
+            let x = self.taken_apart(x, shape, window, kernel, &gather, parameters.x_zero);
             let weights = gather.weights(&weights, kernel);
             let window = gather.rest(window);
             let kernel = [1, gather.taps];
@@ -158,7 +215,7 @@ impl Lowering<'_> {
     }
 
     /// Does the first part of a [`Gather`].
-    fn gather(
+    fn taken_apart(
         &mut self,
         x: Home,
         shape: [u32; 4],
@@ -181,7 +238,6 @@ impl Lowering<'_> {
             strides: [window.strides[0], gather.stride],
             pads: [up, lf, dn, gather.right],
             dilations: window.dilations,
-            group: 1,
         };
         let pool = Pool {
             // The result is unsigned with the ReLU, which does nothing to what is.
@@ -221,15 +277,32 @@ impl Lowering<'_> {
         let at = image.section(&rows, pitch, 64);
         let constants = self.draft.constants(&image);
         let place = |offset| Place::Local(constants, offset);
+        let sums = self.sums(x, shape, window, kernel, parameters.x_zero, weights.signed, place(at));
+        let constants = Constants { table: Scales::Table(place(table)), bias: bias.map(place) };
+        self.draft.requantize(sums, way, constants, parameters.zero, parameters.signed)
+    }
+
+    /// The command of a convolution.
+    #[expect(clippy::too_many_arguments, reason = "operands and geometry of one command")]
+    fn sums(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        x_zero: i64,
+        signed: bool,
+        weights: Place,
+    ) -> Home {
         let sums = self.draft.tensor(Prec::Int32, true, shape);
         let [up, lf, dn, rt] = window.pads;
         let conv = Conv {
             opd0_sign: x.signed.into(),
-            opd1_sign: weights.signed.into(),
+            opd1_sign: signed.into(),
             res0_prec: Prec::Int32.code(),
             opd2_const: 1,
             opd3_const: 1,
-            opd3_addr: parameters.x_zero as u32 & 0xff,
+            opd3_addr: x_zero as u32 & 0xff,
             opd0_up_pad: up,
             opd0_dn_pad: dn,
             opd0_lf_pad: lf,
@@ -251,12 +324,11 @@ impl Lowering<'_> {
         };
         let places = vec![
             ("opd0_addr", Place::Local(x.buffer, 0)),
-            ("opd1_addr", place(at)),
+            ("opd1_addr", weights),
             ("res0_addr", Place::Local(sums.buffer, 0)),
         ];
         self.draft.push(conv, places);
-        let constants = Constants { table: Scales::Table(place(table)), bias: bias.map(place) };
-        self.draft.requantize(sums, way, constants, parameters.zero, parameters.signed)
+        sums
     }
 
     fn depthwise(
@@ -268,7 +340,7 @@ impl Lowering<'_> {
         parameters: &Parameters,
         contract: Requantize,
     ) -> Result<Home, Refusal> {
-        let weights = Weights::of(parameters)?;
+        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?;
         // The bias is an operand of the command here, so the sums have it already.
         let mut contracts = weights.contracts(parameters, x.signed, contract);
         let bias: Vec<i64> = contracts.iter().map(|c| c.bias).collect();
@@ -305,12 +377,14 @@ impl Lowering<'_> {
     }
 
     /// The commands for a requantization.
-    pub(super) fn way(&self, contracts: &[Contract]) -> Result<Way, Refusal> {
+    pub(super) fn way(&mut self, contracts: &[Contract]) -> Result<Way, Refusal> {
         let found = || {
             let first = contracts.first().map_or_else(String::new, |c| format!("{} by {}", c.contract, c.scale));
             format!("a requantization that the chip cannot do exactly ({first})")
         };
-        choose(contracts).map_or_else(|| refuse(found(), "`f32_rne`, or another that its integer form equals"), Ok)
+        let key = contracts.iter().map(Contract::key).collect();
+        let way = self.memo.ways.entry(key).or_insert_with(|| choose(contracts));
+        way.clone().map_or_else(|| refuse(found(), "`f32_rne`, or another that its integer form equals"), Ok)
     }
 }
 
@@ -382,7 +456,7 @@ impl Gather {
             1 => (1, 1),
             _ => (window.strides[1], window.dilations[1] * self.columns),
         };
-        Window { strides: [1, stride], pads: [0; 4], dilations: [1, dilation], group: 1 }
+        Window { strides: [1, stride], pads: [0; 4], dilations: [1, dilation] }
     }
 
     /// Weights of the second part: `[oc][ic · kh · columns][1][taps]`, zero where the kernel has no such column.
@@ -406,6 +480,16 @@ fn biases(image: &mut Image, contracts: &[Contract], way: &Way) -> Option<u32> {
     Some(image.section(&words, 4, 4))
 }
 
+/// A constant matrix `[k, n]` as weights of a convolution of 1 by 1.
+fn columns(matrix: &Tensor) -> Result<Tensor, Refusal> {
+    let &[k, n] = matrix.shape() else {
+        return refuse(format!("weights of rank {}", matrix.shape().len()), "rank 2");
+    };
+    let values = matrix.to_ints();
+    let turned: Vec<i128> = (0..n).flat_map(|o| values.iter().skip(o).step_by(n).copied()).collect();
+    Ok(Tensor::from_ints(matrix.dtype(), &[n, k, 1, 1], &turned))
+}
+
 /// Weights of every result channel without zero points.
 struct Weights {
     values: Vec<Vec<i64>>,
@@ -414,10 +498,10 @@ struct Weights {
 
 impl Weights {
     /// Weights less their zero points, if they have 8 bits then.
-    fn of(parameters: &Parameters) -> Result<Self, Refusal> {
-        let stored = parameters.weights.to_i64();
-        let row = stored.len() / parameters.w_zero.len().max(1);
-        let rows = stored.chunks(row.max(1)).zip(&parameters.w_zero);
+    fn of(weights: &Tensor, zeros: &[i64]) -> Result<Self, Refusal> {
+        let stored = weights.to_i64();
+        let row = stored.len() / zeros.len().max(1);
+        let rows = stored.chunks(row.max(1)).zip(zeros);
         let values: Vec<Vec<i64>> = rows.map(|(row, zero)| row.iter().map(|w| w - zero).collect()).collect();
         let all = |(lo, hi): (i64, i64)| values.iter().flatten().all(|w| (lo..=hi).contains(w));
         let signed = all(byte_range(true));
@@ -425,6 +509,21 @@ impl Weights {
             return refuse("weights that leave 8 bits without their zero points", "-128 to 127, or 0 to 255");
         }
         Ok(Self { values, signed })
+    }
+
+    /// The same with rows of so many weights: groups become one, with zeros for the channels of the others.
+    fn of_one_group(self, length: usize) -> Self {
+        let channels = self.values.len();
+        let row = self.values.first().map_or(1, Vec::len).max(1);
+        let each = (channels * row).div_ceil(length.max(1)).max(1);
+        let spread = |(channel, row): (usize, &Vec<i64>)| {
+            let mut values = vec![0; length];
+            let start = channel / each * row.len();
+            values[start..start + row.len()].copy_from_slice(row);
+            values
+        };
+        let values = self.values.iter().enumerate().map(spread).collect();
+        Self { values, signed: self.signed }
     }
 
     /// What sums of every channel are to become. The zero point of the input is in the bias; padding is that zero point.

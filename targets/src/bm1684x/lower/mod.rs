@@ -2,28 +2,36 @@
 //!
 //! The graph is one whose networks are integer already (pass `integers`). Activations stay in local memory from the command
 //! that makes them to the last one that reads them; constants come from DDR memory, a copy per layer; only inputs and outputs
-//! of the graph go there besides. Values of floats are never made: a `quantize` is lowered together with the float operators
-//! in front of it (`quantize`).
+//! of the graph go there besides. Between integers, a `quantize` is lowered together with the float operators in front of it
+//! (`quantize`); other values of floats have 16 bits, where the caller chose that (`float`).
 
 pub mod build;
 pub mod commands;
 mod conv;
+mod float;
+mod moves;
+pub mod places;
 mod quantize;
 pub mod requant;
 mod softmax;
 
-use std::collections::BTreeMap;
+pub use quantize::is_elementwise;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use adze_ir::attrs::F64;
-use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
-use adze_ir::ops::{MaxPool, Op, Pad, PadMode, UnaryFn};
+use adze_ir::ops::{MaxPool, Op, Slice, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 
 use super::isa::{Pool, Prec};
 use super::machine::{MAX_EXTENT, MAX_WINDOW};
+use super::sim::from_float;
+use super::tile::{Spill, Tiled};
 use build::{Draft, Home, Piece, Place};
+use commands::Stored;
 
 /// What the chip has no commands for, or adze none yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,16 +45,52 @@ pub struct Unsupported {
     pub accepted: String,
 }
 
-/// An [`Unsupported`] whose node is known further up.
+/// All of a graph that is [`Unsupported`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    found: String,
-    accepted: String,
+pub struct AllUnsupported(pub Vec<Unsupported>);
+
+impl std::error::Error for AllUnsupported {}
+
+impl fmt::Display for AllUnsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl From<Unsupported> for AllUnsupported {
+    fn from(one: Unsupported) -> Self {
+        Self(vec![one])
+    }
+}
+
+/// Why a node does not lower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An [`Unsupported`] whose node is known further up.
+    Found {
+        /// What is there.
+        found: String,
+        /// What could be.
+        accepted: String,
+    },
+    /// It reads the result of a node that was refused already.
+    Follows,
+}
+
+impl Refusal {
+    /// What is to be said about a place, if it was not said before.
+    fn at(self, place: String) -> Option<Unsupported> {
+        match self {
+            Refusal::Found { found, accepted } => Some(Unsupported { place, found, accepted }),
+            Refusal::Follows => None,
+        }
+    }
 }
 
 /// Refuses something.
 fn refuse<T>(found: impl Into<String>, accepted: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { found: found.into(), accepted: accepted.into() })
+    Err(Refusal::Found { found: found.into(), accepted: accepted.into() })
 }
 
 /// Where a value is.
@@ -58,42 +102,77 @@ enum Where {
     Ddr(Piece),
 }
 
+/// What takes long to find and is the same however a graph is cut.
+#[derive(Clone, Debug, Default)]
+pub struct Memo {
+    ways: HashMap<Vec<[u64; 8]>, Option<requant::Way>>,
+    sums: HashMap<usize, (usize, quantize::SumForm)>,
+}
+
 /// A graph being lowered.
 struct Lowering<'a> {
+    memo: &'a mut Memo,
     graph: &'a Graph,
     draft: Draft,
     values: BTreeMap<ValueId, Where>,
+    /// The type of floats that are made.
+    real: Prec,
+    /// Floats that are made.
+    made: BTreeSet<ValueId>,
+    /// Results of nodes that do not lower.
+    refused: BTreeSet<ValueId>,
+    /// Values that are stored when they are made, with where.
+    stored: BTreeMap<ValueId, (Stored, [u32; 2])>,
+    /// Values that lie in DDR memory once their parts are stored; `None` for what is there only as part of another.
+    spilled: BTreeMap<ValueId, Option<Piece>>,
 }
 
-/// Lowers a graph.
+/// Lowers a graph; `half` is the type of 16 bits that floats get.
 ///
 /// # Errors
-/// [`Unsupported`] for the first node that does not lower.
-pub fn lower(graph: &Graph) -> Result<Draft, Unsupported> {
+/// [`Unsupported`] for every node that does not lower, but for those that only follow another.
+pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft, AllUnsupported> {
+    let graph = &tiled.graph;
     let values = graph.inputs().iter().enumerate().map(|(index, &value)| (value, Where::Ddr(Piece::Input(index))));
-    let mut lowering = Lowering { graph, draft: Draft::default(), values: values.collect() };
+    let mut lowering = Lowering {
+        memo,
+        graph,
+        draft: Draft::default(),
+        values: values.collect(),
+        real: half.unwrap_or(Prec::Fp32),
+        made: BTreeSet::new(),
+        refused: BTreeSet::new(),
+        stored: BTreeMap::new(),
+        spilled: BTreeMap::new(),
+    };
+    lowering.made = lowering.wanted_floats();
     if let Some((name, _)) = graph.dims.iter().next() {
         let found = format!("named dimension `{name}`");
-        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() });
+        return Err(Unsupported { place: "graph".into(), found, accepted: "fixed shapes (--dim)".into() }.into());
     }
-    for (_, node) in graph.nodes() {
+    let mut unsupported = Vec::new();
+    if let Err(refusal) = tiled.spills.iter().try_for_each(|spill| lowering.spill(spill)) {
+        unsupported.extend(refusal.at("graph".into()));
+    }
+    for (id, node) in graph.nodes() {
         lowering.draft.loc = node.loc.clone();
-        lowering.node(node).map_err(|refusal| {
+        lowering.draft.unit = tiled.units.get(&id).copied();
+        lowering.draft.keep_constants(tiled.resident.get(&id).copied());
+        if let Err(refusal) = lowering.node(node) {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let place = format!("node {names} ({})", node.op.name());
-            Unsupported { place, found: refusal.found, accepted: refusal.accepted }
-        })?;
+            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name())));
+            lowering.refused.extend(&node.outputs);
+        }
     }
     for (index, output) in graph.outputs().iter().enumerate() {
-        let refused = |refusal: Refusal| Unsupported {
-            place: format!("output `{}`", output.name),
-            found: refusal.found,
-            accepted: refusal.accepted,
-        };
-        let home = lowering.home(output.value).map_err(refused)?;
-        lowering.draft.store(home, Piece::Output(index));
+        if matches!(lowering.values.get(&output.value), Some(Where::Ddr(piece)) if *piece == Piece::Output(index)) {
+            continue;
+        }
+        if let Err(refusal) = lowering.store(output.value, Piece::Output(index)) {
+            unsupported.extend(refusal.at(format!("output `{}`", output.name)));
+        }
     }
-    Ok(lowering.draft)
+    if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
 }
 
 /// Element type of integers that stay as they are.
@@ -108,7 +187,10 @@ fn byte_type(ty: &TensorType) -> Result<(Prec, bool), Refusal> {
 }
 
 /// A shape as N, C, H, W.
-fn extents(shape: &[usize]) -> Result<[u32; 4], Refusal> {
+///
+/// # Errors
+/// [`Refusal`] for other ranks and extents.
+pub fn extents(shape: &[usize]) -> Result<[u32; 4], Refusal> {
     let shape4 = match *shape {
         [] => [1, 1, 1, 1],
         [c] => [1, c, 1, 1],
@@ -125,12 +207,33 @@ fn extents(shape: &[usize]) -> Result<[u32; 4], Refusal> {
     }
 }
 
+/// Where an axis of a tensor of some rank is among N, C, H and W.
+fn place_of(rank: usize, axis: usize) -> usize {
+    match (rank, axis) {
+        (1, _) => 1,
+        (3, 2) => 3,
+        (_, axis) => axis.min(3),
+    }
+}
+
 impl Lowering<'_> {
     fn node(&mut self, node: &Node) -> Result<(), Refusal> {
+        let float = |value: &ValueId| self.graph.ty(*value).dtype.is_float();
+        let unused = node.outputs.iter().all(|value| float(value) && !self.made.contains(value));
+        if matches!(node.op, Op::Constant(_)) || unused {
+            return Ok(());
+        }
         let home = match &node.op {
-            Op::Constant(_) => return Ok(()),
+            // Of parts that are stored already; a concatenation of the model's is stored itself.
+            Op::Concat(_)
+                if self.spilled.contains_key(&node.outputs[0]) && !self.stored.contains_key(&node.outputs[0]) =>
+            {
+                self.now_in_ddr(node.outputs[0]);
+                return Ok(());
+            }
             Op::QLinearConv(conv) => self.qlinear_conv(node, conv)?,
             Op::QLinearMatMul(op) => self.qlinear_matmul(node, op)?,
+            Op::MatMulInteger(_) => self.matmul_integer(node)?,
             Op::Quantize(op) => self.quantize(node, op)?,
             Op::MaxPool(op) => self.max_pool(node, op)?,
             Op::Clip(op) if self.is_bytes(node) => {
@@ -138,18 +241,79 @@ impl Lowering<'_> {
                 self.clip(node, low, high)?
             }
             Op::Unary(op) if op.function == UnaryFn::Relu && self.is_bytes(node) => self.clip(node, Some(0.0), None)?,
-            Op::Pad(op) if self.is_bytes(node) => self.pad(node, op)?,
+            Op::Binary(op) if self.is_sum(node) => self.add_constant(node, op.function)?,
+            Op::Pad(op) => self.pad(node, op)?,
             Op::Reshape(_) => return self.reshape(node),
             Op::Transpose(op) => self.transpose(node, &op.perm)?,
+            Op::Slice(op) => match self.slice_of_ddr(node, op)? {
+                Some(part) => part,
+                None => self.slice(node, op)?,
+            },
+            Op::Concat(op) => self.concat(node, op)?,
+            Op::Split(op) => return self.split(node, op),
+            Op::Expand(op) => self.expand(node, op)?,
+            Op::Gather(op) => self.gather(node, op)?,
+            _ if node.outputs.iter().all(float) => self.float_node(node)?,
             op => {
-                let floats = node.outputs.iter().all(|&value| self.graph.ty(value).dtype.is_float());
                 let accepted = "quantized convolutions and matrix products, max pools, reshapes, and what stands between \
                                 `dequantize` and `quantize`";
-                return if floats { Ok(()) } else { refuse(format!("`{}`", op.name()), accepted) };
+                return refuse(format!("`{}`", op.name()), accepted);
             }
         };
-        self.values.insert(node.outputs[0], Where::Local(home));
+        let value = node.outputs[0];
+        self.values.insert(value, Where::Local(home));
+        if let Some(&(to, at)) = self.stored.get(&value) {
+            self.draft.store_part(home, to, at);
+            self.now_in_ddr(value);
+        }
         Ok(())
+    }
+
+    /// Makes room for a tensor in DDR memory; an output's is that of the output.
+    fn spill(&mut self, spill: &Spill) -> Result<(), Refusal> {
+        let (prec, signed) = byte_type(self.graph.ty(spill.value))?;
+        let shape = self.shape(spill.value)?;
+        let output = self.graph.outputs().iter().position(|output| output.value == spill.value);
+        let piece = output.map_or_else(|| self.draft.room(shape, prec), Piece::Output);
+        let to = Stored { piece, shape, prec, signed };
+        for &(value, at) in &spill.parts {
+            self.stored.insert(value, (to, at.map(|at| at as u32)));
+        }
+        self.spilled.insert(spill.value, Some(piece));
+        self.spilled.extend(spill.inner.iter().map(|&value| (value, None)));
+        Ok(())
+    }
+
+    /// Forgets that a value was in local memory: who reads it loads it again.
+    fn now_in_ddr(&mut self, value: ValueId) {
+        if let Some(&Some(piece)) = self.spilled.get(&value) {
+            self.values.insert(value, Where::Ddr(piece));
+        }
+    }
+
+    /// Loads part of a tensor of bytes in DDR memory along N and H; `None` for other parts and places.
+    fn slice_of_ddr(&mut self, node: &Node, op: &Slice) -> Result<Option<Home>, Refusal> {
+        let Some(value) = node.inputs[0] else { return refuse("no operand", "one") };
+        let (Some(&Where::Ddr(piece)), Ok((prec, signed))) =
+            (self.values.get(&value), byte_type(self.graph.ty(node.outputs[0])))
+        else {
+            return Ok(None);
+        };
+        let (from, shape) = (self.shape(value)?, self.shape(node.outputs[0])?);
+        let mut at = [0; 2];
+        for (axis, start) in op.axes.iter().zip(&op.starts) {
+            let start = start.as_const().and_then(|start| u32::try_from(start).ok());
+            let rank = self.graph.ty(value).rank();
+            match (axis, start) {
+                (0, Some(start)) if rank > 1 => at[0] = start,
+                (2, Some(start)) if rank == 4 => at[1] = start,
+                _ => return Ok(None),
+            }
+        }
+        if op.steps.iter().any(|&step| step != 1) {
+            return Ok(None);
+        }
+        Ok(Some(self.draft.load_part(Stored { piece, shape: from, prec, signed }, at, shape)))
     }
 
     /// Extents of a value.
@@ -166,16 +330,42 @@ impl Lowering<'_> {
         match self.values.get(&value).copied() {
             Some(Where::Local(home)) => Ok(home),
             Some(Where::Ddr(piece)) => {
-                let (prec, signed) = byte_type(self.graph.ty(value))?;
-                let home = self.draft.load(piece, prec, signed, self.shape(value)?);
+                let (ty, shape) = (self.graph.ty(value), self.shape(value)?);
+                let home = if ty.dtype.is_float() {
+                    self.load_floats(piece, ty.dtype, shape)?
+                } else if matches!(ty.dtype, DType::I32 | DType::I64) {
+                    self.load_words(piece, ty.dtype, shape)
+                } else {
+                    let (prec, signed) = byte_type(ty)?;
+                    self.draft.load(piece, prec, signed, shape)
+                };
                 self.values.insert(value, Where::Local(home));
                 Ok(home)
             }
-            None => {
-                byte_type(self.graph.ty(value))?;
-                refuse("a constant", "a value that depends on the inputs")
-            }
+            None if self.refused.contains(&value) => Err(Refusal::Follows),
+            None => refuse("a constant", "a value that depends on the inputs"),
         }
+    }
+
+    /// Loads integers as those of 32 bits.
+    fn load_words(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Home {
+        if dtype == DType::I64 {
+            self.draft.notes.push(format!("integers of 64 bits {} are read as 32 bits", self.draft.loc));
+        }
+        let step = if dtype == DType::I64 { 2 } else { 1 };
+        self.draft.load_apart(piece, Prec::Int32, shape, step)
+    }
+
+    /// Stores an output.
+    fn store(&mut self, value: ValueId, piece: Piece) -> Result<(), Refusal> {
+        let dtype = self.graph.ty(value).dtype;
+        let home = self.home(value)?;
+        if dtype.is_float() {
+            return self.store_floats(home, piece, dtype);
+        }
+        byte_type(self.graph.ty(value))?;
+        self.draft.store(home, piece);
+        Ok(())
     }
 
     /// Whether the first result is of 8-bit integers.
@@ -202,9 +392,6 @@ impl Lowering<'_> {
 
     fn reshape(&mut self, node: &Node) -> Result<(), Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
-        if self.graph.ty(result).dtype.is_float() {
-            return Ok(());
-        }
         let shape = self.shape(result)?;
         let there = match self.values.get(&value).copied() {
             Some(Where::Ddr(piece)) => Where::Ddr(piece),
@@ -219,15 +406,29 @@ impl Lowering<'_> {
 
     fn transpose(&mut self, node: &Node, perm: &[usize]) -> Result<Home, Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
-        let (prec, signed) = byte_type(self.graph.ty(result))?;
-        let shape = self.shape(result)?;
+        let (ty, shape) = (self.graph.ty(result), self.shape(result)?);
         let there = self.values.get(&value).copied();
-        match (perm, there) {
-            ([0, 3, 1, 2], Some(Where::Ddr(piece))) if shape[2] * shape[3] <= MAX_EXTENT => {
-                Ok(self.draft.load_channels_last(piece, prec, signed, shape))
-            }
-            _ => refuse(format!("permutation {perm:?}"), "[0, 3, 1, 2] of an input of the model"),
+        if self.refused.contains(&value) {
+            return Err(Refusal::Follows);
         }
+        if let ([0, 3, 1, 2], Some(Where::Ddr(piece))) = (perm, there)
+            && shape[2] * shape[3] <= MAX_EXTENT
+        {
+            if ty.dtype.is_float() {
+                return self.load_floats_last(piece, ty.dtype, shape);
+            }
+            let (prec, signed) = byte_type(ty)?;
+            return Ok(self.draft.load_channels_last(piece, prec, signed, shape));
+        }
+        if perm.len() > 4 {
+            return refuse(format!("permutation {perm:?}"), "rank 1 to 4");
+        }
+        let x = self.home(value)?;
+        let mut axes = [0, 1, 2, 3];
+        for (to, &from) in perm.iter().enumerate() {
+            axes[place_of(perm.len(), to)] = place_of(perm.len(), from);
+        }
+        Ok(self.permuted(x, axes, shape))
     }
 
     /// Bounds integers.
@@ -247,32 +448,10 @@ impl Lowering<'_> {
         Ok(x)
     }
 
-    /// Adds a border of a constant along H and W.
-    fn pad(&mut self, node: &Node, op: &Pad) -> Result<Home, Refusal> {
-        let accepted = "a constant border of H and W";
-        let extent = |e: &Extent| e.as_const().and_then(|v| u32::try_from(v).ok());
-        let sides = |sides: &[Extent]| sides.iter().map(extent).collect::<Option<Vec<u32>>>();
-        let (Some(before), Some(after)) = (sides(&op.before), sides(&op.after)) else {
-            return refuse(format!("pads {:?} and {:?}", op.before, op.after), accepted);
-        };
-        let (&[0, 0, top, left], &[0, 0, _, _], PadMode::Constant) = (&before[..], &after[..], op.mode) else {
-            return refuse(format!("`{}` pads {before:?} and {after:?}", op.mode), accepted);
-        };
-        let value = match node.inputs.get(1).copied().flatten() {
-            Some(_) => self.constant(node, 1)?.to_i64().first().copied().unwrap_or(0),
-            None => 0,
-        };
-        let x = self.input(node, 0)?;
-        let result = self.draft.tensor(Prec::Int8, x.signed, self.shape(node.outputs[0])?);
-        self.draft.fill(result, value as u32 & 0xff);
-        self.draft.place_inside(x, result, top, left);
-        Ok(result)
-    }
-
     fn max_pool(&mut self, node: &Node, op: &MaxPool) -> Result<Home, Refusal> {
         let x = self.input(node, 0)?;
         let shape = self.shape(node.outputs[0])?;
-        let result = self.draft.tensor(Prec::Int8, x.signed, shape);
+        let result = self.draft.tensor(x.prec, x.signed, shape);
         let small = |values: &[i64], least: i64| values.iter().all(|v| (least..=MAX_WINDOW.into()).contains(v));
         let plain = op.dilations.iter().all(|&d| d == 1) && small(&op.pads, 0) && small(&op.strides, 1);
         let ([kh, kw], [sh, sw], [up, lf, dn, rt]) = (&op.kernel[..], &op.strides[..], &op.pads[..]) else {
@@ -284,7 +463,11 @@ impl Lowering<'_> {
         }
         let pool = Pool {
             eu: 4,
-            opd3_addr: if x.signed { 0x80 } else { 0 },
+            opd3_addr: match (x.prec, x.signed) {
+                (Prec::Int8, true) => 0x80,
+                (Prec::Int8, false) => 0,
+                (prec, _) => from_float(f32::NEG_INFINITY, prec),
+            },
             opd0_up_pad: *up as u32,
             opd0_dn_pad: *dn as u32,
             opd0_lf_pad: *lf as u32,
@@ -297,10 +480,24 @@ impl Lowering<'_> {
     }
 }
 
+/// Strides of windows as a command has them: where an axis has a single window, the least that leaves no second one.
+fn window_strides(padded: [u32; 2], shape: [u32; 4], kernel: [u32; 2], strides: [i64; 2]) -> Result<[u32; 2], Refusal> {
+    let stride = |axis: usize| match (shape[2 + axis], strides[axis]) {
+        (1, stride) => i64::from(padded[axis].saturating_sub(kernel[axis]) + 1).min(stride),
+        (_, stride) => stride,
+    };
+    let least = [stride(0), stride(1)];
+    if least.iter().all(|s| (1..=MAX_WINDOW.into()).contains(s)) {
+        Ok(least.map(|s| s as u32))
+    } else {
+        refuse(format!("strides {strides:?}"), format!("1 to {MAX_WINDOW}"))
+    }
+}
+
 /// What pools have in common; pads of a constant.
 fn pool(x: Home, result: Home, kernel: [u32; 2], strides: [u32; 2]) -> Pool {
     Pool {
-        opd0_sign: x.signed.into(),
+        opd0_sign: (x.signed && x.prec.is_int()).into(),
         opd0_prec: x.prec.code(),
         opd3_const: 1,
         res0_prec: result.prec.code(),

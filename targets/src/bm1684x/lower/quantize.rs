@@ -19,14 +19,14 @@ use super::super::isa::{Lookup, Prec, Requant};
 use super::build::{Home, Place};
 use super::commands::{Constants, Scales, command_words};
 use super::requant::{Contract, byte_range, neighbours};
-use super::{Lowering, Refusal, pool, refuse};
+use super::{Lowering, Refusal, pool, refuse, window_strides};
 
 /// Float operators between integers.
-struct Cone {
+pub(super) struct Cone {
     /// The operators, in order.
     nodes: Vec<NodeId>,
     /// The integers they start from.
-    leaves: Vec<ValueId>,
+    pub(super) leaves: Vec<ValueId>,
 }
 
 /// A scale and zero point that are the same for the whole tensor.
@@ -37,7 +37,7 @@ pub(super) struct Affine {
 }
 
 /// Operators that compute each element from those at its position, and how it is stored.
-fn is_elementwise(op: &Op) -> bool {
+pub fn is_elementwise(op: &Op) -> bool {
     let other = matches!(op, Op::PRelu(_) | Op::Where(_) | Op::Fused(_));
     (tile::is_elementwise(op) && !other) || matches!(op, Op::Dequantize(_) | Op::Quantize(_))
 }
@@ -46,6 +46,9 @@ impl Lowering<'_> {
     /// Lowers a `quantize` and what is in front of it.
     pub(super) fn quantize(&mut self, node: &Node, op: &Quantize) -> Result<Home, Refusal> {
         let to = self.affine(node)?;
+        if node.inputs[0].is_some_and(|value| self.values.contains_key(&value)) && !self.is_one(node) {
+            return self.quantize_floats(node, to, op.to);
+        }
         let producer = node.inputs[0].and_then(|value| self.graph.producer(value)).map(|(_, node)| node.clone());
         if let Some(anchor) = producer {
             match &anchor.op {
@@ -113,12 +116,8 @@ impl Lowering<'_> {
         let x = self.home(value)?;
         let shape = self.shape(node.outputs[0])?;
         let count = kernel[0] * kernel[1];
-        // One window needs no stride, and a command's are short.
-        let strides = if shape[2] * shape[3] == 1 { [1, 1] } else { strides.map(|s| s as u32) };
-        if strides.iter().any(|s| !(1..=15).contains(s)) {
-            return refuse(format!("strides {strides:?}"), "1 to 15");
-        }
         let kernel = kernel.map(|k| k as u32);
+        let strides = window_strides([x.shape[2], x.shape[3]], shape, kernel, strides)?;
         let signed = dtype == DType::I8;
         let (lo, hi) = byte_range(x.signed);
         let contract = Contract {
@@ -143,7 +142,7 @@ impl Lowering<'_> {
     }
 
     /// The elementwise operators in front of a `quantize`, down to integers.
-    fn cone(&self, node: &Node) -> Result<Cone, Refusal> {
+    pub(super) fn cone(&self, node: &Node) -> Result<Cone, Refusal> {
         let mut nodes = BTreeSet::new();
         let mut leaves = Vec::new();
         let mut open: Vec<ValueId> = node.inputs.first().copied().flatten().into_iter().collect();
@@ -261,6 +260,50 @@ impl Lowering<'_> {
         to: Affine,
         dtype: DType,
     ) -> Result<Home, Refusal> {
+        let known = self.draft.unit.and_then(|unit| self.memo.sums.get(&unit).copied());
+        let (count, form) = match known {
+            Some(known) => known,
+            None => self.best_sum(node, cone, leaves, to, dtype)?,
+        };
+        if let Some(unit) = self.draft.unit {
+            self.memo.sums.insert(unit, (count, form));
+        }
+        if count != 0 {
+            let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let note = format!("{names}: a sum differs from the model's by 1 for {count} of 65536 pairs");
+            if !self.draft.notes.contains(&note) {
+                self.draft.notes.push(note);
+            }
+        }
+        let homes = [self.home(leaves[0])?, self.home(leaves[1])?];
+        let floats = [0, 1].map(|side| self.dequantize(homes[side], form.terms[side]));
+        let mut sum = self.draft.tensor(Prec::Fp32, true, homes[0].shape);
+        self.draft.binary(2, floats[0], floats[1], sum);
+        if let Some(factor) = form.factor {
+            let scaled = self.draft.tensor(Prec::Fp32, true, homes[0].shape);
+            self.draft.with_constant(0, sum, Prec::Fp32, factor.to_bits(), scaled);
+            sum = scaled;
+        }
+        let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, homes[0].shape);
+        if to.zero == 0 {
+            self.draft.convert(sum, result);
+        } else {
+            let wide = self.draft.tensor(Prec::Int16, true, homes[0].shape);
+            self.draft.convert(sum, wide);
+            self.draft.add_zero(wide, to.zero, result);
+        }
+        Ok(result)
+    }
+
+    /// The sum in the chip's floats that is the model's for most pairs of bytes, with the number of those for which it is not.
+    fn best_sum(
+        &self,
+        node: &Node,
+        cone: &Cone,
+        leaves: [ValueId; 2],
+        to: Affine,
+        dtype: DType,
+    ) -> Result<(usize, SumForm), Refusal> {
         let expected = self.results(node, cone)?;
         let accepted = "sums of two tensors that the chip's floats give within one unit";
         let scales = self.terms(cone, leaves);
@@ -291,26 +334,7 @@ impl Lowering<'_> {
                 break;
             }
         }
-        let Some((count, form)) = best else { return refuse("operators on two tensors of integers", accepted) };
-        if count != 0 {
-            let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            self.draft.notes.push(format!("{names}: a sum differs from the model's by 1 for {count} of 65536 pairs"));
-        }
-        let homes = [self.home(leaves[0])?, self.home(leaves[1])?];
-        let floats = [0, 1].map(|side| self.dequantize(homes[side], form.terms[side]));
-        self.draft.binary(2, floats[0], floats[1], floats[0]);
-        if let Some(factor) = form.factor {
-            self.draft.with_constant(0, floats[0], Prec::Fp32, factor.to_bits(), floats[0]);
-        }
-        let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, homes[0].shape);
-        if to.zero == 0 {
-            self.draft.convert(floats[0], result);
-        } else {
-            let wide = self.draft.tensor(Prec::Int16, true, homes[0].shape);
-            self.draft.convert(floats[0], wide);
-            self.draft.add_zero(wide, to.zero, result);
-        }
-        Ok(result)
+        best.map_or_else(|| refuse("operators on two tensors of integers", accepted), Ok)
     }
 
     /// Scale (negative where it is subtracted) and zero point of both leaves in a sum or difference.
@@ -337,7 +361,7 @@ impl Lowering<'_> {
     }
 
     /// `(x - zero) · scale` as floats.
-    fn dequantize(&mut self, x: Home, by: Affine) -> Home {
+    pub(super) fn dequantize(&mut self, x: Home, by: Affine) -> Home {
         let result = self.draft.tensor(Prec::Fp32, true, x.shape);
         let [n, c, h, w] = x.shape;
         let rq = Requant {
@@ -382,7 +406,8 @@ const MAX_WRONG_PAIRS: usize = 64;
 const SUM_NEIGHBOURS: i32 = 4;
 
 /// `round(factor · ((x - zero) · scale + (y - zero) · scale))` in floats, ties to even.
-struct SumForm {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SumForm {
     terms: [Affine; 2],
     factor: Option<f32>,
 }

@@ -32,6 +32,15 @@ pub struct Contract {
     pub sums: (i64, i64),
 }
 
+impl Contract {
+    /// All of it, to be looked up by.
+    pub fn key(&self) -> [u64; 8] {
+        let ints = [self.bias, self.zero, self.range.0, self.range.1, self.sums.0, self.sums.1];
+        let [a, b, c, d, e, f] = ints.map(i64::cast_unsigned);
+        [self.contract as u64, self.scale.to_bits().into(), a, b, c, d, e, f]
+    }
+}
+
 /// Numbers of a float requantization.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FloatScale {

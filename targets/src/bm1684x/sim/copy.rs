@@ -1,7 +1,7 @@
 //! The copy engine.
 
 use super::memory::Memory;
-use crate::bm1684x::isa::Dma;
+use crate::bm1684x::isa::{Dma, DmaGather};
 use crate::bm1684x::operands::{Operand, find};
 use crate::bm1684x::view::{Fault, View};
 
@@ -53,6 +53,20 @@ pub fn transpose(memory: &mut Memory, operands: &[Operand]) -> Result<(), Fault>
         x[n_at * plane + (c_at * h + h_at) * w + w_at]
     });
     let y: Vec<u32> = y.collect();
+    memory.store_bits(result, y);
+    Ok(())
+}
+
+/// Runs a copy of the rows that indices name; the constant stands where there is no such row.
+///
+/// # Errors
+/// [`Fault`].
+pub fn gather(memory: &mut Memory, dma: &DmaGather, operands: &[Operand]) -> Result<(), Fault> {
+    let (result, source) = pair(operands)?;
+    let index = find(operands, "index").ok_or(Fault::Rule { operand: "index", rule: "is stored" })?;
+    let (x, width) = (memory.load_bits(source), dma.src_wsize as usize);
+    let row = |at: u32| x.chunks(width).nth(at as usize).map_or(vec![dma.constant_value; width], <[u32]>::to_vec);
+    let y: Vec<u32> = memory.load_bits(index).into_iter().flat_map(row).collect();
     memory.store_bits(result, y);
     Ok(())
 }

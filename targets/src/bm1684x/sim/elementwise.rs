@@ -1,8 +1,7 @@
 //! Elementwise arithmetic, requantization, lookup and moves.
 
-use half::{bf16, f16};
-
-use super::memory::{Memory, saturate, to_int};
+use super::float::quotient;
+use super::memory::{Memory, from_float, saturate, to_float, to_int};
 use super::round::{HALF_EVEN, shift, to_integer, to_whole};
 use crate::bm1684x::isa::{Ar, Lookup, Prec, Requant, Trans};
 use crate::bm1684x::operands::{Operand, find, prec};
@@ -38,14 +37,14 @@ pub fn ar(memory: &mut Memory, ar: &Ar, operands: &[Operand]) -> Result<(), Faul
     rule(ar.tsk_opd_num >= 2, "tsk_opd_num", "is 2 or 3")?;
     let b = bits_of(memory, operands, "opd1", ar.opd1_addr, count);
     let b_prec = prec("opd1", ar.opd1_prec)?;
-    let values: Result<Vec<u32>, Fault> = if result.prec == Prec::Fp32 {
-        rule(a_prec == Prec::Fp32 && b_prec == Prec::Fp32, "opd0_prec", "is fp32 as the result")?;
-        a.iter().zip(&b).map(|(&a, &b)| float_op(ar.eu, f32::from_bits(a), f32::from_bits(b))).collect()
+    let values: Result<Vec<u32>, Fault> = if !result.prec.is_int() {
+        let prec = result.prec;
+        rule(a_prec == prec && b_prec == prec, "opd0_prec", "is that of the result for floats")?;
+        let one =
+            |(&a, &b): (&u32, &u32)| Ok(from_float(float_op(ar, prec, to_float(a, prec), to_float(b, prec))?, prec));
+        a.iter().zip(&b).map(one).collect()
     } else {
-        let ints = [a_prec, b_prec, result.prec].iter().all(|p| p.is_int());
-        if !ints {
-            return Err(Fault::Unsupported("arithmetic on 16-bit floats"));
-        }
+        rule(a_prec.is_int() && b_prec.is_int(), "opd0_prec", "is of integers as the result")?;
         let (a_sign, b_sign) = (ar.opd0_sign == 1, ar.opd1_sign == 1);
         let shifts = shifts(memory, ar, operands);
         let plane = (ar.res0_h * ar.res0_w) as usize;
@@ -88,16 +87,17 @@ fn int_op(ar: &Ar, a: i128, b: i128, by: i32, result: &View) -> Result<u32, Faul
     })
 }
 
-fn float_op(eu: u32, a: f32, b: f32) -> Result<u32, Fault> {
-    let value = match eu {
+/// The result in 32 bits: rounding that to 16 bits is rounding the exact one.
+fn float_op(ar: &Ar, prec: Prec, a: f32, b: f32) -> Result<f32, Fault> {
+    Ok(match ar.eu {
         0 => a * b,
         2 => a + b,
         3 => a - b,
         4 => a.max(b),
         5 => a.min(b),
+        12 if prec == Prec::Fp32 => quotient(a, b, ar.opd2_n_str + 1),
         _ => return Err(Fault::Unsupported("this operation on floats")),
-    };
-    Ok(value.to_bits())
+    })
 }
 
 fn convert(memory: &mut Memory, ar: &Ar, bits: &[u32], from: Prec, result: &View) -> Result<(), Fault> {
@@ -105,9 +105,7 @@ fn convert(memory: &mut Memory, ar: &Ar, bits: &[u32], from: Prec, result: &View
     let code = ar.opd2_n_str;
     let one = |&bits: &u32| -> Result<u32, Fault> {
         let float = match from {
-            Prec::Fp32 => f32::from_bits(bits),
-            Prec::Fp16 => f16::from_bits(bits as u16).to_f32(),
-            Prec::Bf16 => bf16::from_bits(bits as u16).to_f32(),
+            Prec::Fp32 | Prec::Fp16 | Prec::Bf16 => to_float(bits, from),
             _ if result.prec.is_int() => {
                 return Ok(saturate(to_int(bits, from, signed).into(), result.prec, result.signed) as u32);
             }
@@ -117,9 +115,11 @@ fn convert(memory: &mut Memory, ar: &Ar, bits: &[u32], from: Prec, result: &View
             }
         };
         match result.prec {
-            Prec::Fp32 if from == Prec::Fp32 => Ok(to_whole(float, code)?.to_bits()),
-            Prec::Fp32 => Ok(float.to_bits()),
-            Prec::Fp16 | Prec::Bf16 => Err(Fault::Unsupported("conversion to 16-bit floats")),
+            to if to == from => Ok(from_float(to_whole(float, code)?, to)),
+            Prec::Fp32 | Prec::Fp16 | Prec::Bf16 => {
+                rule(code == HALF_EVEN, "opd2_n_str", "is 0 to floats")?;
+                Ok(from_float(float, result.prec))
+            }
             _ => Ok(saturate(to_integer(float, code)?, result.prec, result.signed) as u32),
         }
     };

@@ -1,5 +1,7 @@
 //! The simulated memories, read and written through views.
 
+use half::{bf16, f16};
+
 use crate::bm1684x::isa::Prec;
 use crate::bm1684x::machine::{L2_BYTES, LANE_BYTES, LANES};
 use crate::bm1684x::view::{Fault, Space, View};
@@ -84,6 +86,16 @@ impl Memory {
         self.load_bits(view).into_iter().map(|bits| to_int(bits, view.prec, view.signed)).collect()
     }
 
+    /// The floats of a checked view.
+    pub fn load_floats(&self, view: &View) -> Vec<f32> {
+        self.load_bits(view).into_iter().map(|bits| to_float(bits, view.prec)).collect()
+    }
+
+    /// Writes floats, rounded to the type, to a checked view.
+    pub fn store_floats(&mut self, view: &View, values: impl IntoIterator<Item = f32>) {
+        self.store_bits(view, values.into_iter().map(|v| from_float(v, view.prec)));
+    }
+
     /// Writes bit patterns, the low bits of each, to a checked view.
     pub fn store_bits(&mut self, view: &View, values: impl IntoIterator<Item = u32>) {
         let width = view.prec.bytes() as usize;
@@ -109,6 +121,29 @@ pub fn to_int(bits: u32, prec: Prec, signed: bool) -> i64 {
         (_, true) => i64::from(bits as i32),
         (_, false) => i64::from(bits),
     }
+}
+
+/// The float that a bit pattern stands for; integers are none.
+pub fn to_float(bits: u32, prec: Prec) -> f32 {
+    match prec {
+        Prec::Fp16 => f16::from_bits(bits as u16).to_f32(),
+        Prec::Bf16 => bf16::from_bits(bits as u16).to_f32(),
+        _ => f32::from_bits(bits),
+    }
+}
+
+/// The bit pattern of the nearest float of a type, ties to even.
+pub fn from_float(value: f32, prec: Prec) -> u32 {
+    match prec {
+        Prec::Fp16 => f16::from_f32(value).to_bits().into(),
+        Prec::Bf16 => bf16::from_f32(value).to_bits().into(),
+        _ => value.to_bits(),
+    }
+}
+
+/// The nearest float of a type.
+pub fn rounded(value: f32, prec: Prec) -> f32 {
+    if prec == Prec::Fp32 { value } else { to_float(from_float(value, prec), prec) }
 }
 
 /// The nearest integer that a type holds.

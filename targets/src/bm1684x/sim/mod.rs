@@ -6,6 +6,7 @@
 
 mod copy;
 mod elementwise;
+mod float;
 mod memory;
 pub mod round;
 mod window;
@@ -14,7 +15,7 @@ use super::isa::{Body, Command, DecodeError, Engine, decode_stream};
 use super::operands::operands;
 use super::view::Fault;
 
-pub use memory::Memory;
+pub use memory::{Memory, from_float};
 
 /// A program that does not run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +60,11 @@ pub fn execute(memory: &mut Memory, body: &Body) -> Result<(), Fault> {
         Body::Ar(ar) => elementwise::ar(memory, ar, &operands),
         Body::Requant(rq) => elementwise::requant(memory, rq, &operands),
         Body::Trans(trans) => elementwise::trans(memory, trans, &operands),
+        Body::Sfu(sfu) => float::sfu(memory, sfu, &operands),
         Body::Lookup(lookup) => elementwise::lookup(memory, lookup, &operands),
         Body::Dma(dma) => copy::copy(memory, dma, &operands),
         Body::DmaTranspose(_) => copy::transpose(memory, &operands),
+        Body::DmaGather(dma) => copy::gather(memory, dma, &operands),
         Body::TiuEnd(_) | Body::DmaEnd(_) => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! Convolutions, windows and matrix products.
 
+use super::float;
 use super::memory::{Memory, saturate, to_int};
 use super::round::{HALF_UP, shift_right};
 use crate::bm1684x::isa::{Conv, MatMul, Pool, Prec};
@@ -47,7 +48,7 @@ macro_rules! axes {
 
 /// What stands at a position of the padded axis.
 #[derive(Clone, Copy)]
-enum Tap {
+pub(super) enum Tap {
     Pad,
     Inserted,
     At(usize),
@@ -98,7 +99,7 @@ fn taps(rows: Axis, columns: Axis, mode: u32, out: [u32; 2]) -> Vec<[Tap; 2]> {
 }
 
 /// Gives what a tap sees: an element of the plane, the pad value or the inserted one.
-fn seen<T: Copy>(plane: &[T], width: u32, [row, column]: [Tap; 2], [pad, inserted]: [T; 2]) -> T {
+pub(super) fn seen<T: Copy>(plane: &[T], width: u32, [row, column]: [Tap; 2], [pad, inserted]: [T; 2]) -> T {
     match (row, column) {
         (Tap::Pad, _) | (_, Tap::Pad) => pad,
         (Tap::Inserted, _) | (_, Tap::Inserted) => inserted,
@@ -127,6 +128,9 @@ pub fn conv(memory: &mut Memory, conv: &Conv, operands: &[Operand]) -> Result<()
     let out = [rows.result()?, columns.result()?];
     rule(out == [conv.res0_h, conv.res0_w], "res0", "has the extents that input, kernel and pads give")?;
     let (input, result) = (operand(operands, "opd0")?, operand(operands, "res0")?);
+    if !input.prec.is_int() {
+        return float::conv(memory, conv, operands, &taps(rows, columns, conv.pad_mode, out));
+    }
     let x = memory.load_ints(input);
     let weights = conv_weights(memory, conv, operands);
     let values = pads(memory, find(operands, "opd3"), conv.opd0_c, [conv.opd3_addr, conv.res1_addr], input.signed);
@@ -200,8 +204,8 @@ pub fn pool(memory: &mut Memory, pool: &Pool, operands: &[Operand]) -> Result<()
     rule(out == [pool.res0_h, pool.res0_w], "res0", "has the extents that input, kernel and pads give")?;
     let (input, result) = (operand(operands, "opd0")?, operand(operands, "res0")?);
     let taps = taps(rows, columns, pool.pad_mode, out);
-    if input.prec == Prec::Fp32 {
-        return float_pool(memory, pool, operands, &taps);
+    if !input.prec.is_int() {
+        return float::pool(memory, pool, operands, &taps);
     }
     let values = [pool.opd3_addr, pool.res1_addr & 0xff];
     let pads = pads(memory, find(operands, "opd3"), pool.res0_c, values, input.signed);
@@ -273,29 +277,6 @@ fn window_bias(memory: &Memory, pool: &Pool, operands: &[Operand]) -> Vec<i64> {
     }
 }
 
-/// Maxima of floats. Sums of floats are left out: in which order the machine adds is not known.
-fn float_pool(memory: &mut Memory, pool: &Pool, operands: &[Operand], taps: &[[Tap; 2]]) -> Result<(), Fault> {
-    let (input, result) = (operand(operands, "opd0")?, operand(operands, "res0")?);
-    if find(operands, "opd3").is_some() {
-        return Err(Fault::Unsupported("windows of floats with a table of pads"));
-    }
-    let floats = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect::<Vec<_>>();
-    let x = floats(memory.load_bits(input));
-    let pad = [f32::from_bits(pool.opd3_addr), 0.0];
-    let kernel = (pool.opd1_h * pool.opd1_w) as usize;
-    let plane = (pool.opd0_h * pool.opd0_w) as usize;
-    let mut y = Vec::with_capacity(result.elems());
-    for plane in x.chunks(plane) {
-        for taps in taps.chunks(kernel) {
-            let window = taps.iter().map(|&tap| seen(plane, pool.opd0_w, tap, pad));
-            let value = window.fold(f32::NEG_INFINITY, f32::max);
-            y.push(value.to_bits());
-        }
-    }
-    memory.store_bits(result, y);
-    Ok(())
-}
-
 /// Runs a matrix product.
 ///
 /// # Errors
@@ -303,6 +284,9 @@ fn float_pool(memory: &mut Memory, pool: &Pool, operands: &[Operand], taps: &[[T
 pub fn matmul(memory: &mut Memory, mm: &MatMul, operands: &[Operand]) -> Result<(), Fault> {
     let (left, right, result) = (operand(operands, "opd0")?, operand(operands, "opd1")?, operand(operands, "res0")?);
     rule(mm.res_add == 0 || mm.eu != 5, "res_add", "is 0 for the form NT")?;
+    if !left.prec.is_int() {
+        return float::matmul(memory, mm, operands);
+    }
     let (l, r) = (memory.load_ints(left), memory.load_ints(right));
     let (rows, cols) = (mm.res0_c as usize, mm.res0_w as usize);
     let inner = if mm.eu == 4 { mm.opd1_c } else { mm.opd1_w } as usize;

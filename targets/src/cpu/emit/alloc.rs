@@ -3,7 +3,7 @@
 //! Kernels are straight code in structured loops, in the order their author chose, so the allocator keeps that order: exact
 //! live ranges, moves joined where the ranges of both sides do not meet (an accumulator and its successors become one
 //! register), then colouring in order of first use, which is optimal for ranges without holes. Only the classes for which
-//! that fails are coloured by weight, hottest loops first, and what is left over named for the caller to spill.
+//! that fails are coloured anew, what the deepest loops access first, and what is left over named for the caller to spill.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,7 +87,8 @@ pub(super) fn allocate(code: &[Facts], regs: &PrimaryMap<Reg, Info>, files: &[&[
         }
         nodes.sort_by(|a, b| {
             let key = |n: &Node| (n.fixed.is_none(), !n.short);
-            key(a).cmp(&key(b)).then(b.weight.total_cmp(&a.weight)).then(a.members[0].cmp(&b.members[0]))
+            let warmer = b.depth.cmp(&a.depth).then(b.weight.total_cmp(&a.weight));
+            key(a).cmp(&key(b)).then(warmer).then(a.members[0].cmp(&b.members[0]))
         });
         let left = colour(&nodes, file, &mut done);
         spilled.extend(left.into_iter().flat_map(|node| node.members.iter().copied()));
@@ -102,15 +103,19 @@ struct Node {
     class: usize,
     fixed: Option<u8>,
     short: bool,
+    /// Most loops around an access. An accumulator that waits for a long epilogue is not for the temporaries of that to push out.
+    depth: u32,
     /// Accesses, ten times as many per loop around, by length.
     weight: f64,
 }
 
 fn nodes(code: &[Facts], regs: &PrimaryMap<Reg, Info>, groups: &mut Groups) -> Vec<Node> {
     let mut accesses: SecondaryMap<Reg, f64> = SecondaryMap::new();
+    let mut depths: SecondaryMap<Reg, u32> = SecondaryMap::new();
     for facts in code {
         for &reg in facts.uses.iter().chain(&facts.defs) {
             accesses[reg] += 10f64.powi(i32::try_from(facts.depth.min(12)).unwrap_or(12));
+            depths[reg] = depths[reg].max(facts.depth);
         }
     }
     let mut by_root: BTreeMap<Reg, Vec<Reg>> = BTreeMap::new();
@@ -129,6 +134,7 @@ fn nodes(code: &[Facts], regs: &PrimaryMap<Reg, Info>, groups: &mut Groups) -> V
             class: regs[root].class,
             fixed: members.iter().find_map(|&r| regs[r].fixed),
             short: members.iter().any(|&r| regs[r].short),
+            depth: members.iter().map(|&r| depths[r]).max().unwrap_or(0),
             members,
             ranges,
             weight,

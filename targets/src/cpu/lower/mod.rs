@@ -37,6 +37,7 @@ mod select;
 mod slide;
 mod store;
 mod stored;
+mod transpose;
 mod walk;
 mod window;
 

@@ -8,6 +8,7 @@ use super::elementwise::{compute_elem, is_vector_dtype};
 use super::nest::{Nest, broadcast_strides};
 use super::nibble::{self, is_nibble};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
+use super::transpose::Transposed;
 use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, Type};
 
 /// Lanes of a copied strip, by width: two 128-bit registers.
@@ -98,6 +99,10 @@ fn copy_shape(
             });
         });
         return Lowered { kernel: b.finish(), pointers, range: Extent::ONE };
+    }
+    if let Some(transposed) = Transposed::of(&nest, dtype, cx.machine) {
+        transposed.emit(&mut b, [y, x], &[target, source]);
+        return Lowered { kernel: b.finish(), pointers, range: transposed.range() };
     }
     let lanes = if nest.is_vector() { copy_lanes(dtype) } else { 1 };
     let repeats = nest.inner_stride(1) == Extent::ZERO;

@@ -504,6 +504,14 @@ impl Body<'_> {
         if let Some(reg) = self.part_or_whole(sources, bytes, width, lanes)? {
             return Ok(reg);
         }
+        if let Some(codes) =
+            Some(lanes).filter(|_| width == Width::X).and_then(|lanes| zip(sources.len(), bytes, lanes))
+        {
+            let (to, code) = (self.code.reg(Class::Vec), self.pick(codes, Width::X));
+            let last = sources[sources.len() - 1];
+            self.code.op(code, [to, sources[0], last].map(|r| Operand::Reg(r, Width::X)).to_vec());
+            return Ok(to);
+        }
         if width == Width::X && !(self.cpu.evex && sources.len() == 2 && bytes >= 2) {
             return Ok(self.shuffle_bytes(sources, bytes, lanes));
         }
@@ -684,4 +692,24 @@ impl Body<'_> {
 fn constant_of(bytes: Vec<u8>, width: usize) -> Const {
     let splat = bytes.chunks_exact(width).all(|lane| lane == &bytes[..width]).then_some(width);
     Const { bytes, splat }
+}
+
+/// The instruction that takes units of two 128-bit registers (or twice of one) in turn, from the low or the high half of each,
+/// when that is where the lanes (register, lane) come from.
+fn zip(sources: usize, bytes: u32, lanes: &[(usize, u32)]) -> Option<&'static table::Codes> {
+    let found = |unit: u32, start: u32| {
+        (0..).step_by(bytes as usize).zip(lanes).all(|(at, &(source, lane))| {
+            let turn = at / unit;
+            let from = start + turn / 2 * unit + at % unit;
+            source == turn as usize % 2 % sources && lane * bytes == from
+        })
+    };
+    let all: [(u32, [&'static table::Codes; 2]); 4] = [
+        (1, [&table::PUNPCKLBW, &table::PUNPCKHBW]),
+        (2, [&table::PUNPCKLWD, &table::PUNPCKHWD]),
+        (4, [&table::PUNPCKLDQ, &table::PUNPCKHDQ]),
+        (8, [&table::PUNPCKLQDQ, &table::PUNPCKHQDQ]),
+    ];
+    let mut choices = all.into_iter().filter(|(unit, _)| *unit >= bytes);
+    choices.find_map(|(unit, [low, high])| found(unit, 0).then_some(low).or_else(|| found(unit, 8).then_some(high)))
 }

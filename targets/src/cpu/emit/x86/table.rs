@@ -349,6 +349,30 @@ codes! {
     PSHUFB 0: VEX_Vpshufb_xmm_xmm_xmmm128 VEX_Vpshufb_ymm_ymm_ymmm256,
         EVEX_Vpshufb_xmm_k1z_xmm_xmmm128 EVEX_Vpshufb_ymm_k1z_ymm_ymmm256
         EVEX_Vpshufb_zmm_k1z_zmm_zmmm512;
+    PUNPCKLBW 0: VEX_Vpunpcklbw_xmm_xmm_xmmm128 VEX_Vpunpcklbw_ymm_ymm_ymmm256,
+        EVEX_Vpunpcklbw_xmm_k1z_xmm_xmmm128 EVEX_Vpunpcklbw_ymm_k1z_ymm_ymmm256
+        EVEX_Vpunpcklbw_zmm_k1z_zmm_zmmm512;
+    PUNPCKLWD 0: VEX_Vpunpcklwd_xmm_xmm_xmmm128 VEX_Vpunpcklwd_ymm_ymm_ymmm256,
+        EVEX_Vpunpcklwd_xmm_k1z_xmm_xmmm128 EVEX_Vpunpcklwd_ymm_k1z_ymm_ymmm256
+        EVEX_Vpunpcklwd_zmm_k1z_zmm_zmmm512;
+    PUNPCKLDQ 32: VEX_Vpunpckldq_xmm_xmm_xmmm128 VEX_Vpunpckldq_ymm_ymm_ymmm256,
+        EVEX_Vpunpckldq_xmm_k1z_xmm_xmmm128b32 EVEX_Vpunpckldq_ymm_k1z_ymm_ymmm256b32
+        EVEX_Vpunpckldq_zmm_k1z_zmm_zmmm512b32;
+    PUNPCKLQDQ 64: VEX_Vpunpcklqdq_xmm_xmm_xmmm128 VEX_Vpunpcklqdq_ymm_ymm_ymmm256,
+        EVEX_Vpunpcklqdq_xmm_k1z_xmm_xmmm128b64 EVEX_Vpunpcklqdq_ymm_k1z_ymm_ymmm256b64
+        EVEX_Vpunpcklqdq_zmm_k1z_zmm_zmmm512b64;
+    PUNPCKHBW 0: VEX_Vpunpckhbw_xmm_xmm_xmmm128 VEX_Vpunpckhbw_ymm_ymm_ymmm256,
+        EVEX_Vpunpckhbw_xmm_k1z_xmm_xmmm128 EVEX_Vpunpckhbw_ymm_k1z_ymm_ymmm256
+        EVEX_Vpunpckhbw_zmm_k1z_zmm_zmmm512;
+    PUNPCKHWD 0: VEX_Vpunpckhwd_xmm_xmm_xmmm128 VEX_Vpunpckhwd_ymm_ymm_ymmm256,
+        EVEX_Vpunpckhwd_xmm_k1z_xmm_xmmm128 EVEX_Vpunpckhwd_ymm_k1z_ymm_ymmm256
+        EVEX_Vpunpckhwd_zmm_k1z_zmm_zmmm512;
+    PUNPCKHDQ 32: VEX_Vpunpckhdq_xmm_xmm_xmmm128 VEX_Vpunpckhdq_ymm_ymm_ymmm256,
+        EVEX_Vpunpckhdq_xmm_k1z_xmm_xmmm128b32 EVEX_Vpunpckhdq_ymm_k1z_ymm_ymmm256b32
+        EVEX_Vpunpckhdq_zmm_k1z_zmm_zmmm512b32;
+    PUNPCKHQDQ 64: VEX_Vpunpckhqdq_xmm_xmm_xmmm128 VEX_Vpunpckhqdq_ymm_ymm_ymmm256,
+        EVEX_Vpunpckhqdq_xmm_k1z_xmm_xmmm128b64 EVEX_Vpunpckhqdq_ymm_k1z_ymm_ymmm256b64
+        EVEX_Vpunpckhqdq_zmm_k1z_zmm_zmmm512b64;
     PERMT2D 32: INVALID INVALID,
         EVEX_Vpermt2d_xmm_k1z_xmm_xmmm128b32 EVEX_Vpermt2d_ymm_k1z_ymm_ymmm256b32
         EVEX_Vpermt2d_zmm_k1z_zmm_zmmm512b32;

@@ -1,10 +1,11 @@
 //! What the inner loops of sums of products look like as x86-64 code.
 
-use adze_ir::ops::{Conv, MatMul, Op, QLinearMatMul};
+use adze_ir::ops::{Conv, MatMul, Op, QLinearMatMul, UnaryFn};
 use adze_ir::quant::Requantize;
 use adze_ir::types::DType;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
+use super::fused::{fused, half};
 use super::integer::{bytes, number, scale};
 use super::{Case, Given, random};
 use crate::cpu::Machine;
@@ -84,6 +85,15 @@ fn hot_loops_do_not_spill() {
         let pad = kernel as i64 / 2;
         let op = Conv { strides: vec![1; 2], pads: vec![pad; 4], dilations: vec![1; 2], group: group as i64 };
         no_hot_spills(&Case::new(op, vec![Some(x), Some(w)]).last(4));
+    }
+    // The temporaries of a long epilogue give way to the sums that wait for it.
+    for function in [UnaryFn::Tanh, UnaryFn::Erf, UnaryFn::Sigmoid, UnaryFn::HardSwish] {
+        let x = Given::plain(random(&mut rng, DType::F32, &[49, 64]));
+        let w = Given::constant(random(&mut rng, DType::F32, &[64, 96]));
+        let residual = Given::plain(random(&mut rng, DType::F32, &[49, 96]));
+        let channel = Given::plain(random(&mut rng, DType::F32, &[96]));
+        let op = fused(MatMul { trans_a: false, trans_b: false }, 2, function);
+        no_hot_spills(&Case::new(op, vec![Some(x), Some(w), Some(residual), Some(channel), Some(half())]));
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Case, Given, random};
 
 /// Anchor with two operands (or one), then: plus a value of its own shape, times a value per channel, a function, a bound.
-fn fused(anchor: impl Into<Op>, operands: u32, function: UnaryFn) -> Fused {
+pub(super) fn fused(anchor: impl Into<Op>, operands: u32, function: UnaryFn) -> Fused {
     let param = |i: u32| Some(BodyRef::Param(i));
     let step = |i: u32| Some(BodyRef::Step(i));
     let binary = |function| Op::from(Binary { function });
@@ -24,7 +24,7 @@ fn fused(anchor: impl Into<Op>, operands: u32, function: UnaryFn) -> Fused {
 
 const FUNCTIONS: [UnaryFn; 4] = [UnaryFn::Relu, UnaryFn::Sigmoid, UnaryFn::HardSwish, UnaryFn::Neg];
 
-fn half() -> Given {
+pub(super) fn half() -> Given {
     Given::constant(Tensor::from_f32(&[], &[0.5]))
 }
 

@@ -1,0 +1,236 @@
+//! Values of floats on the chip: which are made, how they come in and go out, and operators on them.
+//!
+//! A float between integers is not made where a `quantize` is lowered together with what is in front of it. What is made has one
+//! type: fp16 or bf16 where the caller chose one, otherwise fp32 - for what stands at the border of a network of integers, and
+//! with elementwise operators only.
+
+mod functions;
+mod pointwise;
+mod products;
+mod windows;
+
+pub(super) use pointwise::bytes;
+
+use std::collections::BTreeSet;
+
+use adze_ir::graph::{Node, ValueId};
+use adze_ir::ops::{Op, ReduceFn};
+use adze_ir::types::DType;
+
+use super::super::isa::{DmaTranspose, Prec};
+use super::super::machine::MAX_EXTENT;
+use super::build::{Home, Piece, Place, lane_bytes};
+use super::commands::copy;
+use super::quantize::Affine;
+use super::{Lowering, Refusal, refuse};
+
+/// Bytes per lane above which a tensor is converted in parts on its way in and out.
+const WHOLE_BYTES: u64 = 1 << 15;
+
+/// What to do about floats that have no type on the chip.
+const CHOOSE: &str = "8-bit integers, or floats of 16 bits instead (--float f16, --float bf16)";
+
+/// The type of floats in memory.
+fn stored(dtype: DType) -> Result<Prec, Refusal> {
+    match dtype {
+        DType::F32 => Ok(Prec::Fp32),
+        DType::F16 => Ok(Prec::Fp16),
+        DType::Bf16 => Ok(Prec::Bf16),
+        other => refuse(format!("a tensor of {other}"), "i8, u8, f32, f16 or bf16"),
+    }
+}
+
+impl Lowering<'_> {
+    /// The values of floats that have to be made: those that outputs and operators want which are not lowered as one.
+    pub(super) fn wanted_floats(&self) -> BTreeSet<ValueId> {
+        let float = |value: &ValueId| self.graph.ty(*value).dtype.is_float() && self.graph.constant(*value).is_none();
+        let mut wanted: BTreeSet<ValueId> =
+            self.graph.outputs().iter().map(|output| output.value).filter(float).collect();
+        for (_, node) in self.graph.nodes().rev() {
+            let made = node.outputs.iter().any(|value| wanted.contains(value) || !float(value));
+            if made && !self.is_one(node) {
+                wanted.extend(node.inputs.iter().flatten().copied().filter(float));
+            }
+        }
+        wanted
+    }
+
+    /// Whether a node is a `quantize` that is lowered together with the floats in front of it.
+    pub(super) fn is_one(&self, node: &Node) -> bool {
+        let Op::Quantize(_) = node.op else { return false };
+        let anchor = node.inputs[0].and_then(|value| self.graph.producer(value)).map(|(_, node)| node);
+        let Some(anchor) = anchor else { return false };
+        let window = match &anchor.op {
+            Op::AveragePool(pool) => pool.pads.iter().chain(&pool.ceil_pads).all(|&p| p == 0),
+            Op::Reduce(mean) => mean.function == ReduceFn::Mean && mean.axes == [2, 3],
+            Op::Softmax(_) => true,
+            _ => false,
+        };
+        if window {
+            return self.dequantized(anchor.inputs[0]).is_ok();
+        }
+        // What fails for another reason than where its floats come from is refused later, with that reason.
+        self.cone(node).is_ok_and(|cone| (1..=2).contains(&cone.leaves.len()))
+    }
+
+    /// Lowers an operator on floats, but for those that any type has.
+    pub(super) fn float_node(&mut self, node: &Node) -> Result<Home, Refusal> {
+        match &node.op {
+            Op::Dequantize(_) => self.dequantize_node(node),
+            Op::Cast(_) => self.cast(node),
+            Op::Conv(conv) => self.float_conv(node, conv),
+            Op::MatMul(op) => self.float_matmul(node, op),
+            Op::Gemm(op) => self.float_gemm(node, op),
+            Op::AveragePool(op) => self.float_average(node, op),
+            Op::Reduce(op) => self.float_reduce(node, op),
+            Op::Softmax(op) => self.float_softmax(node, op),
+            Op::Binary(op) => self.float_binary(node, op.function),
+            _ => self.float_unary(node),
+        }
+    }
+
+    /// Refuses what fp32 is not for.
+    fn need_half(&self, what: &str) -> Result<(), Refusal> {
+        if self.real.is_half() { Ok(()) } else { refuse(format!("{what} of floats of 32 bits"), CHOOSE) }
+    }
+
+    /// A new tensor of floats.
+    fn float(&mut self, prec: Prec, shape: [u32; 4]) -> Home {
+        self.draft.tensor(prec, true, shape)
+    }
+
+    /// The tensor in another type.
+    fn as_float(&mut self, x: Home, prec: Prec) -> Home {
+        if x.prec == prec {
+            return x;
+        }
+        let result = self.float(prec, x.shape);
+        self.draft.convert(x, result);
+        result
+    }
+
+    /// Loads floats in the type that they have on the chip.
+    pub(super) fn load_floats(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Result<Home, Refusal> {
+        let from = self.border(dtype)?;
+        let whole = lane_bytes(from, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1;
+        if from == self.real || whole {
+            let home = self.draft.load(piece, from, true, shape);
+            return Ok(self.as_float(home, self.real));
+        }
+        let result = self.float(self.real, shape);
+        for [n, top, rows] in parts(from, shape) {
+            let [_, c, h, w] = shape;
+            let part = self.float(from, [1, c, rows, w]);
+            let mut dma = copy(from, part.shape, true);
+            (dma.src_nstride, dma.src_cstride) = (c * h * w, h * w);
+            let offset = u64::from((n * c * h + top) * w) * u64::from(from.bytes());
+            self.draft.push(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
+            self.draft.convert_into(part, result, [n, 0, top, 0]);
+        }
+        Ok(result)
+    }
+
+    /// The same where the tensor lies in memory as `(n, h, w, c)`.
+    pub(super) fn load_floats_last(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Result<Home, Refusal> {
+        let from = self.border(dtype)?;
+        if from == self.real || lane_bytes(from, shape) <= WHOLE_BYTES {
+            let home = self.draft.load_channels_last(piece, from, true, shape);
+            return Ok(self.as_float(home, self.real));
+        }
+        let result = self.float(self.real, shape);
+        for [n, top, rows] in parts(from, shape) {
+            let [_, c, h, w] = shape;
+            let part = self.float(from, [1, c, rows, w]);
+            let dma = DmaTranspose {
+                nchw_copy: 1,
+                src_data_format: from.code(),
+                src_nsize: 1,
+                src_csize: rows * w,
+                src_hsize: 1,
+                src_wsize: c,
+                localmem_mask_lo: u32::MAX,
+                localmem_mask_hi: u32::MAX,
+                ..DmaTranspose::default()
+            };
+            let offset = u64::from((n * h + top) * w * c) * u64::from(from.bytes());
+            self.draft.push(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
+            self.draft.convert_into(part, result, [n, 0, top, 0]);
+        }
+        Ok(result)
+    }
+
+    /// Stores floats in the type that they have in memory.
+    pub(super) fn store_floats(&mut self, home: Home, piece: Piece, dtype: DType) -> Result<(), Refusal> {
+        let to = self.border(dtype)?;
+        let shape = home.shape;
+        if to == home.prec || lane_bytes(to, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1 {
+            let home = self.as_float(home, to);
+            self.draft.store(home, piece);
+            return Ok(());
+        }
+        for [n, top, rows] in parts(to, shape) {
+            let [_, c, h, w] = shape;
+            let part = self.float(to, [1, c, rows, w]);
+            self.draft.convert_from(home, part, [n, 0, top, 0]);
+            let mut dma = copy(to, part.shape, false);
+            (dma.dst_nstride, dma.dst_cstride) = (c * h * w, h * w);
+            let offset = u64::from((n * c * h + top) * w) * u64::from(to.bytes());
+            self.draft.push(dma, vec![("src", Place::Local(part.buffer, 0)), ("dst", Place::Ddr(piece, offset))]);
+        }
+        Ok(())
+    }
+
+    /// The type that floats have in memory, if it goes with the one on the chip.
+    fn border(&self, dtype: DType) -> Result<Prec, Refusal> {
+        let prec = stored(dtype)?;
+        if prec == Prec::Fp32 || self.real.is_half() { Ok(prec) } else { refuse(format!("floats of {dtype}"), CHOOSE) }
+    }
+
+    /// `dequantize` of bytes.
+    fn dequantize_node(&mut self, node: &Node) -> Result<Home, Refusal> {
+        let by = self.affine(node)?;
+        let x = self.input(node, 0)?;
+        if x.prec != Prec::Int8 {
+            return refuse(format!("integers of {} bits", x.prec.bytes() * 8), "i8 or u8");
+        }
+        let floats = self.dequantize(x, by);
+        Ok(self.as_float(floats, self.real))
+    }
+
+    /// A cast from integers of 32 bits, or between floats, which have one type here.
+    fn cast(&mut self, node: &Node) -> Result<Home, Refusal> {
+        let x = self.input(node, 0)?;
+        let float = node.inputs[0].is_some_and(|value| self.graph.ty(value).dtype.is_float());
+        if float {
+            return Ok(x);
+        }
+        let floats = self.as_float(x, Prec::Fp32);
+        Ok(self.as_float(floats, self.real))
+    }
+
+    /// `quantize` of a tensor of floats: `round(x · (1 / scale)) + zero`, where the model divides. So what is within rounding
+    /// of a tie can be one unit off, unless the scale is a power of two.
+    pub(super) fn quantize_floats(&mut self, node: &Node, to: Affine, dtype: DType) -> Result<Home, Refusal> {
+        let x = self.input(node, 0)?;
+        let floats = self.float(Prec::Fp32, x.shape);
+        let x = self.as_float(x, Prec::Fp32);
+        self.draft.with_constant(0, x, Prec::Fp32, (1.0 / to.scale).to_bits(), floats);
+        let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, x.shape);
+        if to.zero == 0 {
+            self.draft.convert(floats, result);
+        } else {
+            let wide = self.draft.tensor(Prec::Int16, true, x.shape);
+            self.draft.convert(floats, wide);
+            self.draft.add_zero(wide, to.zero, result);
+        }
+        Ok(result)
+    }
+}
+
+/// Parts of a tensor along H as batch, first row, rows: at most [`WHOLE_BYTES`] per lane each, or a row.
+fn parts(prec: Prec, [n, c, h, w]: [u32; 4]) -> Vec<[u32; 3]> {
+    let fits = |rows: &u32| lane_bytes(prec, [1, c, *rows, w]) <= WHOLE_BYTES && rows * w <= MAX_EXTENT;
+    let rows = (1..=h).rev().find(fits).unwrap_or(1);
+    let tops = move |n| (0..h).step_by(rows as usize).map(move |top| [n, top, rows.min(h - top)]);
+    (0..n).flat_map(tops).collect()
+}

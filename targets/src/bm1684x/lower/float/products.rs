@@ -1,0 +1,326 @@
+//! Convolutions and matrix products of 16-bit floats.
+
+use adze_ir::graph::{Node, ValueId};
+use adze_ir::ops::{Conv as ConvOp, Gemm, MatMul as MatMulOp};
+
+use super::super::super::isa::{Conv, Dma, MatMul, Pool, Prec};
+use super::super::super::machine::CONV_CHANNELS_HALF;
+use super::super::build::{Home, Image, Place};
+use super::super::commands::copy;
+use super::super::conv::Window;
+use super::super::{Lowering, Refusal, pool, refuse};
+use super::pointwise::{bits, bytes};
+
+impl Lowering<'_> {
+    /// Values of a constant operand.
+    fn floats(&self, node: &Node, index: usize) -> Result<Vec<f32>, Refusal> {
+        Ok(self.constant(node, index)?.to_f64().into_iter().map(|v| v as f32).collect())
+    }
+
+    /// Lowers a convolution.
+    pub(super) fn float_conv(&mut self, node: &Node, op: &ConvOp) -> Result<Home, Refusal> {
+        self.need_half("a convolution")?;
+        let window = Window::new(&op.strides, &op.pads, &op.dilations)?;
+        let x = self.input(node, 0)?;
+        let shape = self.shape(node.outputs[0])?;
+        let weights = self.floats(node, 1)?;
+        let [oc, ic, kh, kw] = super::super::extents(self.constant(node, 1)?.shape())?;
+        let bias = match node.inputs.get(2).copied().flatten() {
+            Some(_) => self.floats(node, 2)?,
+            None => vec![0.0; oc as usize],
+        };
+        let groups = x.shape[1] / ic.max(1);
+        if groups > 1 && ic == 1 && oc == groups {
+            return Ok(self.depthwise_floats(x, shape, &window, [kh, kw], &weights, &bias));
+        }
+        let weights = dense(&weights, [oc, ic, kh * kw], groups);
+        Ok(self.conv_floats(x, shape, &window, [kh, kw], &weights, &bias))
+    }
+
+    /// The command of a convolution of one group.
+    fn conv_floats(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        weights: &[f32],
+        bias: &[f32],
+    ) -> Home {
+        let mut image = Image::new(shape[1]);
+        let zero = bias.iter().all(|&b| b == 0.0);
+        let words: Vec<Vec<u8>> = bias.iter().map(|b| b.to_le_bytes().to_vec()).collect();
+        let bias = (!zero).then(|| image.section(&words, 4, 4));
+        let rows = packed(weights, x.shape[1], kernel, x.prec);
+        let pitch = rows.first().map_or(0, Vec::len);
+        let at = image.section(&rows, pitch, 64);
+        let constants = self.draft.constants(&image);
+        let result = self.float(x.prec, shape);
+        let [up, lf, dn, rt] = window.pads;
+        let conv = Conv {
+            res0_prec: result.prec.code(),
+            opd0_prec: x.prec.code(),
+            opd2_const: u32::from(bias.is_none()),
+            opd3_const: 1,
+            opd0_up_pad: up,
+            opd0_dn_pad: dn,
+            opd0_lf_pad: lf,
+            opd0_rt_pad: rt,
+            res_op_y_str: window.strides[0],
+            res_op_x_str: window.strides[1],
+            opd1_y_ins0: window.dilations[0] - 1,
+            opd1_x_ins0: window.dilations[1] - 1,
+            res0_n: shape[0],
+            res0_c: shape[1],
+            res0_h: shape[2],
+            res0_w: shape[3],
+            opd0_c: x.shape[1],
+            opd0_h: x.shape[2],
+            opd0_w: x.shape[3],
+            opd1_h: kernel[0],
+            opd1_w: kernel[1],
+            ..Conv::default()
+        };
+        let mut places = vec![
+            ("opd0_addr", Place::Local(x.buffer, 0)),
+            ("opd1_addr", Place::Local(constants, at)),
+            ("res0_addr", Place::Local(result.buffer, 0)),
+        ];
+        places.extend(bias.map(|bias| ("opd2_addr", Place::Local(constants, bias))));
+        self.draft.push(conv, places);
+        result
+    }
+
+    /// A depthwise convolution. Its sums have the type of its operands, which is too coarse for bf16.
+    fn depthwise_floats(
+        &mut self,
+        x: Home,
+        shape: [u32; 4],
+        window: &Window,
+        kernel: [u32; 2],
+        weights: &[f32],
+        bias: &[f32],
+    ) -> Home {
+        let prec = if x.prec == Prec::Bf16 { Prec::Fp32 } else { x.prec };
+        let from = self.as_float(x, prec);
+        let taps = (kernel[0] * kernel[1]) as usize;
+        let es = prec.bytes() as usize;
+        let mut image = Image::new(shape[1]);
+        let rows =
+            |values: &[f32], length: usize| values.chunks(length).map(|row| bytes(row, prec)).collect::<Vec<_>>();
+        let bias = image.section(&rows(bias, 1), es, es);
+        let at = image.section(&rows(weights, taps), taps * es, es);
+        let constants = self.draft.constants(&image);
+        let result = self.float(prec, shape);
+        let [up, lf, dn, rt] = window.pads;
+        let pool = Pool {
+            opd0_sign: 0,
+            opd0_up_pad: up,
+            opd0_dn_pad: dn,
+            opd0_lf_pad: lf,
+            opd0_rt_pad: rt,
+            opd1_y_ins0: window.dilations[0] - 1,
+            opd1_x_ins0: window.dilations[1] - 1,
+            ..pool(from, result, kernel, window.strides)
+        };
+        let places = vec![
+            ("opd0_addr", Place::Local(from.buffer, 0)),
+            ("opd1_addr", Place::Local(constants, at)),
+            ("opd2_addr", Place::Local(constants, bias)),
+            ("res0_addr", Place::Local(result.buffer, 0)),
+        ];
+        self.draft.push(pool, places);
+        self.as_float(result, x.prec)
+    }
+
+    /// Lowers `alpha · A·B + beta · C` with constant B and C.
+    pub(super) fn float_gemm(&mut self, node: &Node, op: &Gemm) -> Result<Home, Refusal> {
+        self.need_half("a matrix product")?;
+        if op.trans_a {
+            return refuse("a transposed left matrix", "one as it is");
+        }
+        let weights = self.right(node, op.trans_b)?;
+        let [k, n] = weights.shape;
+        let bias = match node.inputs.get(2).copied().flatten() {
+            None => vec![0.0; n],
+            Some(_) => {
+                let tensor = self.constant(node, 2)?;
+                let one_row = tensor.shape().iter().rev().skip(1).all(|&d| d == 1);
+                match (&self.floats(node, 2)?[..], one_row) {
+                    (&[value], _) => vec![value; n],
+                    (values, true) if values.len() == n => values.to_vec(),
+                    _ => return refuse(format!("a summand of shape {:?}", tensor.shape()), "one row"),
+                }
+            }
+        };
+        let scaled =
+            |values: Vec<f32>, by: f64| values.into_iter().map(|v| (f64::from(v) * by) as f32).collect::<Vec<_>>();
+        let (values, bias) = (scaled(weights.turned, op.alpha.get()), scaled(bias, op.beta.get()));
+        let x = self.input(node, 0)?;
+        Ok(self.rows_by(x, [k, n], &values, &bias))
+    }
+
+    /// Lowers a matrix product.
+    pub(super) fn float_matmul(&mut self, node: &Node, op: &MatMulOp) -> Result<Home, Refusal> {
+        self.need_half("a matrix product")?;
+        let (Some(a), Some(b)) = (node.inputs[0], node.inputs[1]) else { return refuse("no operand", "two") };
+        if op.trans_a {
+            return refuse("a transposed left matrix", "one as it is");
+        }
+        if self.graph.constant(b).is_some() && self.graph.ty(b).rank() == 2 {
+            let weights = self.right(node, op.trans_b)?;
+            let x = self.input(node, 0)?;
+            let result = self.shape(node.outputs[0])?;
+            return Ok(self.matrix_by(x, result, weights));
+        }
+        self.float_batch(node, [a, b], op.trans_b)
+    }
+
+    /// A matrix in local memory by a constant one.
+    fn matrix_by(&mut self, x: Home, result: [u32; 4], weights: Right) -> Home {
+        let [k, n] = weights.shape;
+        if x.shape[0] == 1 && x.shape[2] == 1 && x.shape[1] > 1 && x.shape[3] == k as u32 {
+            let right = self.draft.load_constant(&bytes(&weights.plain, x.prec), x.prec, [1, k as u32, 1, n as u32]);
+            return self.matrices(x, right, false);
+        }
+        let rows = x.shape.iter().product::<u32>() / k as u32;
+        let x = self.draft.reshape(x, [rows, k as u32, 1, 1]);
+        let product = self.rows_by(x, [k, n], &weights.turned, &vec![0.0; n]);
+        self.draft.reshape(product, result)
+    }
+
+    /// Rows `(m, k, 1, 1)` by a constant matrix whose columns follow one another: a convolution of 1 by 1, rows as N.
+    fn rows_by(&mut self, x: Home, [_, n]: [usize; 2], columns: &[f32], bias: &[f32]) -> Home {
+        let window = Window::plain();
+        self.conv_floats(x, [x.shape[0], n as u32, 1, 1], &window, [1, 1], columns, bias)
+    }
+
+    /// The constant right matrix of a product.
+    fn right(&self, node: &Node, turned: bool) -> Result<Right, Refusal> {
+        let tensor = self.constant(node, 1)?;
+        let &[rows, columns] = tensor.shape() else {
+            return refuse(format!("a constant of rank {}", tensor.shape().len()), "rank 2");
+        };
+        let values = self.floats(node, 1)?;
+        let other: Vec<f32> =
+            (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect();
+        Ok(if turned {
+            Right { shape: [columns, rows], plain: other, turned: values }
+        } else {
+            Right { shape: [rows, columns], plain: values, turned: other }
+        })
+    }
+
+    /// Products of matrices in local memory, one for each of the leading axes.
+    fn float_batch(&mut self, node: &Node, [a, b]: [ValueId; 2], trans_b: bool) -> Result<Home, Refusal> {
+        let (ranks, shape) = ([a, b].map(|value| self.graph.ty(value).rank()), self.shape(node.outputs[0])?);
+        let (a, b) = (self.home(a)?, self.home(b)?);
+        if ranks == [3, 3] && a.shape[0] == 1 && b.shape[0] == 1 {
+            return Ok(self.matrices(a, b, trans_b));
+        }
+        if ranks != [4, 4] || a.shape[..2] != b.shape[..2] {
+            return refuse(
+                format!("products of ranks {ranks:?}"),
+                "rank 4 with the same leading axes, or one constant",
+            );
+        }
+        let result = self.float(a.prec, shape);
+        for n in 0..shape[0] {
+            for c in 0..shape[1] {
+                let left = self.plane(a, n, c);
+                let right = self.plane(b, n, c);
+                let product = self.matrices(left, right, trans_b);
+                let (src, dst) = (product.shape, [1, 1, shape[2], shape[3]]);
+                let dma = reshaping(a.prec, src, dst);
+                let to = self.draft.place_of(result, [n, c, 0, 0]);
+                self.draft.push(dma, vec![("src", Place::Local(product.buffer, 0)), ("dst", to)]);
+            }
+        }
+        Ok(result)
+    }
+
+    /// A plane of a tensor as a matrix with rows over lanes.
+    fn plane(&mut self, x: Home, n: u32, c: u32) -> Home {
+        let [_, _, h, w] = x.shape;
+        let result = self.float(x.prec, [1, h, 1, w]);
+        let dma = reshaping(x.prec, [1, 1, h, w], result.shape);
+        let from = self.draft.place_of(x, [n, c, 0, 0]);
+        self.draft.push(dma, vec![("src", from), ("dst", Place::Local(result.buffer, 0))]);
+        result
+    }
+
+    /// A product of matrices `(1, rows, 1, columns)`.
+    fn matrices(&mut self, left: Home, right: Home, trans_b: bool) -> Home {
+        let columns = if trans_b { right.shape[1] } else { right.shape[3] };
+        let result = self.float(left.prec, [1, left.shape[1], 1, columns]);
+        let mm = MatMul {
+            eu: if trans_b { 5 } else { 4 },
+            res0_prec: result.prec.code(),
+            opd0_prec: left.prec.code(),
+            opd2_const: 1,
+            res0_c: result.shape[1],
+            res0_w: result.shape[3],
+            opd1_c: right.shape[1],
+            opd1_w: right.shape[3],
+            ..MatMul::default()
+        };
+        let places = [("opd0_addr", left), ("opd1_addr", right), ("res0_addr", result)];
+        self.draft.push(mm, places.map(|(name, home)| (name, Place::Local(home.buffer, 0))).to_vec());
+        result
+    }
+}
+
+/// A constant right matrix.
+struct Right {
+    /// Rows, columns.
+    shape: [usize; 2],
+    /// Row after row.
+    plain: Vec<f32>,
+    /// Column after column.
+    turned: Vec<f32>,
+}
+
+/// A copy inside of local memory from one shape to another.
+fn reshaping(prec: Prec, from: [u32; 4], to: [u32; 4]) -> Dma {
+    let (src, dst) = (copy(prec, from, false), copy(prec, to, true));
+    Dma {
+        nchw_copy: 0,
+        dst_nstride: dst.dst_nstride,
+        dst_cstride: dst.dst_cstride,
+        dst_hstride: dst.dst_hstride,
+        dst_wstride: dst.dst_wstride,
+        dst_nsize: to[0],
+        dst_csize: to[1],
+        dst_hsize: to[2],
+        dst_wsize: to[3],
+        ..src
+    }
+}
+
+/// Weights `[oc][ic / groups][taps]` as those of one group, zero where there were none.
+fn dense(weights: &[f32], [oc, ic, taps]: [u32; 3], groups: u32) -> Vec<f32> {
+    if groups <= 1 {
+        return weights.to_vec();
+    }
+    let (row, each) = ((ic * taps) as usize, (oc / groups) as usize);
+    let mut values = vec![0.0; oc as usize * row * groups as usize];
+    for (o, weights) in weights.chunks(row).enumerate() {
+        let group = o / each.max(1);
+        values[(o * groups as usize + group) * row..][..row].copy_from_slice(weights);
+    }
+    values
+}
+
+/// Weights `[oc][ic][kh][kw]` as rows `[ic / 32][kh][kw][32]`, missing channels zero.
+fn packed(weights: &[f32], ic: u32, kernel: [u32; 2], prec: Prec) -> Vec<Vec<u8>> {
+    let (group, taps, ic) = (CONV_CHANNELS_HALF as usize, (kernel[0] * kernel[1]) as usize, ic as usize);
+    let pack = |row: &[f32]| {
+        let mut words = vec![0u16; ic.div_ceil(group) * taps * group];
+        for (index, &weight) in row.iter().enumerate() {
+            let (channel, tap) = (index / taps, index % taps);
+            words[(channel / group * taps + tap) * group + channel % group] = bits(weight, prec) as u16;
+        }
+        words.into_iter().flat_map(u16::to_le_bytes).collect()
+    };
+    weights.chunks((ic * taps).max(1)).map(pack).collect()
+}

@@ -1,0 +1,269 @@
+//! Which runs of a network are done in parts, and in how many: by trying, with the cost model as the judge.
+//!
+//! What fits is done as a whole. Otherwise the unit at which local memory does not suffice is cut into parts, more of them
+//! until it fits, and what is alive beside it goes to DDR memory. Then neighbouring cuts are joined, so that parts stay in
+//! local memory from one unit to the next, and numbers of parts are varied, as long as cycles go down.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use adze_ir::graph::{Graph, NodeId, ValueId};
+
+use super::cost;
+use super::isa::Prec;
+use super::lower::build::{Draft, lane_bytes};
+use super::lower::{Memo, Unsupported, extents, lower};
+use super::machine::{DDR_BASE, DDR_BYTES};
+use super::plan::{Ddr, PlanError, Streams, plan};
+use super::program::CompileError;
+use super::tile::{Cut, Tiled, extents as batch_and_rows, rewrite, units};
+
+/// Most ways of cutting that are tried for fewer cycles.
+const TRIES: usize = 32;
+/// What is less than this share of local memory may stay there while a cut runs.
+const SMALL: u64 = 16;
+
+/// A network with its commands.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What was lowered.
+    pub draft: Draft,
+    /// Places in DDR memory.
+    pub ddr: Ddr,
+    /// Commands.
+    pub streams: Streams,
+}
+
+/// Why a way of cutting does not do.
+enum Failure {
+    /// Local memory does not suffice, at a unit.
+    Memory(Unsupported, Option<usize>),
+    /// Some unit cannot be cut.
+    Rigid,
+    /// No way would do.
+    Error(CompileError),
+}
+
+/// A way of cutting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Way {
+    cuts: Vec<Cut>,
+    /// Values that are stored besides.
+    spilled: BTreeSet<ValueId>,
+}
+
+/// What is looked for.
+struct Search<'a> {
+    graph: &'a Graph,
+    half: Option<Prec>,
+    ports: [Vec<u64>; 2],
+    lane_bytes: u32,
+    units: Vec<NodeId>,
+    /// First and last unit that makes or reads a value of a unit, in order of units.
+    alive: Vec<(usize, usize)>,
+    memo: RefCell<Memo>,
+}
+
+/// Commands for a graph whose inputs and outputs have so many bytes, its floats in a type of 16 bits, in so many bytes of local memory per lane.
+///
+/// # Errors
+/// [`CompileError`].
+pub fn search(graph: &Graph, half: Option<Prec>, ports: [Vec<u64>; 2], lane_bytes: u32) -> Result<Found, CompileError> {
+    let units = units(graph);
+    let alive = alive(graph, &units);
+    let search = Search { graph, half, ports, lane_bytes, units, alive, memo: RefCell::default() };
+    let (mut way, mut best) = search.first()?;
+    if way.cuts.is_empty() {
+        return Ok(best);
+    }
+    search.improve(&mut way, &mut best);
+    Ok(best)
+}
+
+/// From which unit to which one the result of a unit is wanted; an output is wanted to the end.
+fn alive(graph: &Graph, units: &[NodeId]) -> Vec<(usize, usize)> {
+    // What a value of floats was computed from is wanted where that value is.
+    let mut last: std::collections::BTreeMap<ValueId, usize> = std::collections::BTreeMap::new();
+    for (id, node) in graph.nodes().rev() {
+        let unit = units.iter().position(|&unit| unit == id);
+        let wanted = unit.or_else(|| node.outputs.iter().filter_map(|value| last.get(value).copied()).max());
+        let Some(wanted) = wanted else { continue };
+        for value in node.inputs.iter().flatten() {
+            let entry = last.entry(*value).or_insert(wanted);
+            *entry = wanted.max(*entry);
+        }
+    }
+    let end = |at: usize, id: NodeId| last.get(&graph.node(id).outputs[0]).copied().unwrap_or(at);
+    units.iter().enumerate().map(|(at, &id)| (at, end(at, id))).collect()
+}
+
+impl Search<'_> {
+    fn result(&self, unit: usize) -> ValueId {
+        self.graph.node(self.units[unit]).outputs[0]
+    }
+
+    /// Commands for a way of cutting.
+    fn attempt(&self, way: &Way) -> Result<Found, Failure> {
+        let tiled = match (&way.cuts[..], way.spilled.is_empty()) {
+            ([], true) => Tiled::whole(self.graph),
+            _ => rewrite(self.graph, &way.cuts, &self.spilled(way)).ok_or(Failure::Rigid)?,
+        };
+        let draft =
+            lower(&tiled, self.half, &mut self.memo.borrow_mut()).map_err(|error| Failure::Error(error.into()))?;
+        let [inputs, outputs] = &self.ports;
+        let ddr = Ddr::new(draft.coefficients.len(), inputs, outputs, &draft.spills);
+        if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {
+            let found = format!("{} bytes of constants", draft.coefficients.len());
+            let accepted = format!("what fits into {DDR_BYTES} bytes of DDR memory");
+            return Err(Failure::Error(Unsupported { place: "graph".into(), found, accepted }.into()));
+        }
+        match plan(&draft, &ddr, self.lane_bytes) {
+            Ok(streams) => Ok(Found { draft, ddr, streams }),
+            Err(PlanError::Memory { error, unit }) => Err(Failure::Memory(error, unit)),
+            Err(other) => Err(Failure::Error(CompileError::Bug(other.to_string()))),
+        }
+    }
+
+    /// Results of units outside of the cuts that go to DDR memory: what cuts read, and what is alive beside them, unless small.
+    fn spilled(&self, way: &Way) -> BTreeSet<ValueId> {
+        let whole = |unit: &usize| !way.cuts.iter().any(|cut| cut.units.contains(unit));
+        let over =
+            |&(from, to): &(usize, usize)| way.cuts.iter().any(|cut| from < cut.units.start && cut.units.start <= to);
+        let large = |unit: &usize| self.bytes(self.result(*unit)) > u64::from(self.lane_bytes) / SMALL;
+        let all = (0..self.units.len()).filter(whole).filter(large).filter(|&unit| over(&self.alive[unit]));
+        all.map(|unit| self.result(unit)).chain(way.spilled.iter().copied()).collect()
+    }
+
+    /// Bytes per lane of a tensor of bytes.
+    fn bytes(&self, value: ValueId) -> u64 {
+        let shape = self.graph.ty(value).fixed_shape().and_then(|shape| extents(&shape).ok());
+        shape.map_or(0, |shape| lane_bytes(Prec::Int8, shape))
+    }
+
+    /// The first way that fits.
+    fn first(&self) -> Result<(Way, Found), CompileError> {
+        let mut way = Way::default();
+        let mut refused = None;
+        loop {
+            match self.attempt(&way) {
+                Ok(found) => return Ok((way, found)),
+                Err(Failure::Error(error)) => return Err(error),
+                Err(Failure::Rigid) => {
+                    // The cut that was made or grown last.
+                    return Err(
+                        refused.map_or_else(|| CompileError::Bug("a cut without cause".into()), CompileError::from)
+                    );
+                }
+                Err(Failure::Memory(error, unit)) => {
+                    let next = unit.and_then(|unit| self.finer(&way, unit));
+                    let Some(next) = next else { return Err(error.into()) };
+                    refused = Some(error);
+                    way = next;
+                }
+            }
+        }
+    }
+
+    /// The way with smaller parts at a unit.
+    fn finer(&self, way: &Way, unit: usize) -> Option<Way> {
+        let mut next = way.clone();
+        let at = next.cuts.iter().position(|cut| cut.units.contains(&unit));
+        let at = at.unwrap_or_else(|| {
+            next.cuts.push(Cut { units: unit..unit + 1, batch: 1, rows: 1, resident: true });
+            next.cuts.len() - 1
+        });
+        if self.grow(&mut next.cuts[at]) {
+            next.cuts.sort_by_key(|cut| cut.units.start);
+            if self.can(&next) {
+                return Some(next);
+            }
+        }
+        // It cannot be cut, or no further: what is alive beside it makes room.
+        let mut next = way.clone();
+        next.cuts.retain(|cut| !cut.units.contains(&unit) || cut.units.len() > 1 || cut.batch * cut.rows > 1);
+        let beside = self.alive.iter().enumerate().filter(|(_, (from, to))| *from < unit && unit <= *to);
+        let beside =
+            beside.map(|(other, _)| other).filter(|other| !way.cuts.iter().any(|cut| cut.units.contains(other)));
+        next.spilled.extend(beside.map(|other| self.result(other)));
+        (next != *way).then_some(next)
+    }
+
+    fn can(&self, way: &Way) -> bool {
+        rewrite(self.graph, &way.cuts, &BTreeSet::new()).is_some()
+    }
+
+    /// More parts, or constants that do not stay; `false` when there are no more.
+    fn grow(&self, cut: &mut Cut) -> bool {
+        let sizes = cut.units.clone().filter_map(|unit| batch_and_rows(self.graph, self.result(unit)));
+        let [batch, rows] = sizes.reduce(|[a, b], [c, d]| [a.min(c), b.min(d)]).unwrap_or([1, 1]);
+        if cut.batch < batch {
+            cut.batch = (cut.batch * 2).min(batch);
+        } else if cut.rows < rows {
+            cut.rows = (cut.rows * 2).min(rows);
+        } else if cut.resident {
+            (cut.batch, cut.rows, cut.resident) = (1, 1, false);
+            return self.grow(cut);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Looks for fewer cycles in ways near by.
+    fn improve(&self, way: &mut Way, best: &mut Found) {
+        let mut tries = 0;
+        let mut cycles = cost::total(&best.streams.tiu, &best.streams.gdma);
+        let mut accept = |way: &mut Way, best: &mut Found, next: Way, tries: &mut usize| -> bool {
+            *tries += 1;
+            let Ok(found) = self.attempt(&next) else { return false };
+            let total = cost::total(&found.streams.tiu, &found.streams.gdma);
+            if total >= cycles {
+                return false;
+            }
+            (cycles, *best, *way) = (total, found, next);
+            true
+        };
+        let mut at = 0;
+        while at + 1 < way.cuts.len() && tries < TRIES {
+            let better = self.joined(way, at).is_some_and(|next| accept(way, best, next, &mut tries));
+            at += usize::from(!better);
+        }
+        for at in 0..way.cuts.len() {
+            for change in [|rows: usize| rows * 3 / 4, |rows: usize| rows * 3 / 2, |rows: usize| rows * 2] {
+                if tries >= TRIES {
+                    return;
+                }
+                let mut next = way.clone();
+                next.cuts[at].rows = change(next.cuts[at].rows).max(1);
+                if next != *way {
+                    accept(way, best, next, &mut tries);
+                }
+            }
+        }
+    }
+
+    /// Two neighbouring cuts as one, in as many parts as it takes.
+    fn joined(&self, way: &Way, at: usize) -> Option<Way> {
+        let mut next = way.clone();
+        let second = next.cuts.remove(at + 1);
+        let first = &mut next.cuts[at];
+        if first.units.end != second.units.start {
+            return None;
+        }
+        first.units.end = second.units.end;
+        (first.batch, first.rows) = (first.batch.max(second.batch), first.rows.max(second.rows));
+        first.resident &= second.resident;
+        loop {
+            match self.attempt(&next) {
+                Ok(_) => return Some(next),
+                Err(Failure::Memory(_, Some(unit))) if next.cuts[at].units.contains(&unit) => {
+                    let resident = next.cuts[at].resident;
+                    if !self.grow(&mut next.cuts[at]) || next.cuts[at].resident != resident {
+                        return None;
+                    }
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Float operators on the BM1684X in fp16 and bf16: compiled, run on the simulator, near the interpreter's results.
+
+use adze_ir::eval::eval_graph;
+use adze_ir::tensor::Tensor;
+use adze_ir::text::parse_graph;
+use adze_ir::types::DType;
+use adze_targets::bm1684x::Program;
+use adze_targets::bm1684x::isa::Prec;
+use fastrand::Rng;
+use half::bf16;
+
+/// Type of `x`, operators on it, type of the result `%9`.
+const OPERATORS: &[(&str, &str, &str)] = &[
+    // What stands for whole classes of commands first.
+    ("2,70,5,6", "%9 = relu %0", "2,70,5,6"),
+    ("2,70,5,6", "%9 = clip %0 {min=-0.5, max=0.75}", "2,70,5,6"),
+    ("2,70,5,6", "%9 = leaky_relu %0 {alpha=0.1}", "2,70,5,6"),
+    ("2,70,5,6", "%9 = sigmoid %0", "2,70,5,6"),
+    ("1,70,40,40", "%9 = sigmoid %0", "1,70,40,40"),
+    ("2,3,5,6", "%9 = tanh %0", "2,3,5,6"),
+    ("2,3,5,6", "%9 = exp %0", "2,3,5,6"),
+    ("2,3,5,6", "%9 = erf %0", "2,3,5,6"),
+    ("2,3,5,6", "%9 = hard_swish %0", "2,3,5,6"),
+    ("2,3,5,6", "%9 = hard_sigmoid %0 {alpha=0.2, beta=0.5}", "2,3,5,6"),
+    ("2,3,5,6", "%9 = swish %0 {alpha=1.0}", "2,3,5,6"),
+    ("2,3,5,6", "%9 = gelu %0 {tanh=false}", "2,3,5,6"),
+    ("2,3,5,6", "%9 = gelu %0 {tanh=true}", "2,3,5,6"),
+    ("2,3,5,6", "%1 = abs %0 : f32[2,3,5,6]\n%9 = sqrt %1", "2,3,5,6"),
+    ("2,3,5,6", "%1 = exp %0 : f32[2,3,5,6]\n%9 = reciprocal %1", "2,3,5,6"),
+    ("2,3,5,6", "%9 = neg %0", "2,3,5,6"),
+    ("2,3,5,6", "%9 = floor %0", "2,3,5,6"),
+    ("2,3,5,6", "%9 = ceil %0", "2,3,5,6"),
+    // Broadcasts.
+    (
+        "2,70,5,6",
+        "%1 = reduce %0 {function=mean, axes=[2, 3], keep_dims=true} : f32[2,70,1,1]\n%9 = mul %0, %1",
+        "2,70,5,6",
+    ),
+    (
+        "2,70,5,6",
+        "%1 = reduce %0 {function=max, axes=[3], keep_dims=true} : f32[2,70,5,1]\n%9 = sub %0, %1",
+        "2,70,5,6",
+    ),
+    (
+        "2,70,5,6",
+        "%1 = slice %0 {axes=[1], starts=[3], sizes=[1], steps=[1]} : f32[2,1,5,6]\n%9 = add %1, %0",
+        "2,70,5,6",
+    ),
+    (
+        "2,70,5,6",
+        "%1 = slice %0 {axes=[0], starts=[1], sizes=[1], steps=[1]} : f32[1,70,5,6]\n%9 = max %1, %0",
+        "2,70,5,6",
+    ),
+    ("2,3,5,6", "%1 = exp %0 : f32[2,3,5,6]\n%9 = div %0, %1", "2,3,5,6"),
+    ("2,3,5,6", "%1 = const \"\" [0.5, -2, 3] : f32[3,1,1]\n%9 = mul %0, %1", "2,3,5,6"),
+    ("2,3,5,6", "%1 = const \"\" [0.5, -2, 3, 4, 5, -6] : f32[6]\n%9 = div %0, %1", "2,3,5,6"),
+    ("2,7", "%1 = const \"\" [0.5, -2, 3, 4, 5, -6, 7] : f32[7]\n%9 = add %0, %1", "2,7"),
+    ("1,4,7", "%1 = const \"\" [0.5, -2, 3, 4, 5, -6, 7] : f32[7]\n%9 = add %0, %1", "1,4,7"),
+    ("2,3,5,6", "%1 = const \"\" [2] : f32[1]\n%9 = pow %0, %1", "2,3,5,6"),
+    ("2,3,5,6", "%1 = const \"\" [0.25, 0.5, -1] : f32[3,1,1]\n%9 = prelu %0, %1", "2,3,5,6"),
+    // Windows and reductions.
+    ("1,70,9,8", "%9 = max_pool %0 {kernel=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], dilations=[1, 1]}", "1,70,5,8"),
+    (
+        "1,70,9,8",
+        "%9 = average_pool %0 {kernel=[3, 2], strides=[2, 2], pads=[0, 0, 0, 0], dilations=[1, 1], ceil_pads=[0, 0]}",
+        "1,70,4,4",
+    ),
+    (
+        "1,3,25,5",
+        "%9 = average_pool %0 {kernel=[24, 5], strides=[24, 5], pads=[0, 0, 0, 0], dilations=[1, 1], ceil_pads=[0, 0]}",
+        "1,3,1,1",
+    ),
+    ("2,70", "%9 = reduce %0 {function=sum, axes=[1], keep_dims=false}", "2"),
+    ("2,5,70", "%9 = reduce %0 {function=mean, axes=[2], keep_dims=true}", "2,5,1"),
+    ("2,70", "%9 = softmax %0 {axis=1}", "2,70"),
+    ("2,5,70", "%9 = softmax %0 {axis=2}", "2,5,70"),
+    ("2,5,3,7", "%9 = softmax %0 {axis=3}", "2,5,3,7"),
+    // Moves.
+    ("2,70,5,6", "%9 = transpose %0 {perm=[0, 2, 3, 1]}", "2,5,6,70"),
+    ("2,70,5,6", "%9 = transpose %0 {perm=[3, 1, 0, 2]}", "6,70,2,5"),
+    ("2,70,5,6", "%1 = relu %0 : f32[2,70,5,6]\n%9 = transpose %1 {perm=[2, 0, 1, 3]}", "5,2,70,6"),
+    ("2,70,6", "%9 = transpose %0 {perm=[2, 0, 1]}", "6,2,70"),
+    ("70,6", "%9 = transpose %0 {perm=[1, 0]}", "6,70"),
+    ("2,70,5,6", "%9 = reshape %0 {shape=[7, 20, 30]}", "7,20,30"),
+    ("2,70,5,6", "%9 = slice %0 {axes=[1, 2, 3], starts=[3, 1, 0], sizes=[40, 2, 3], steps=[1, 2, 2]}", "2,40,2,3"),
+    ("2,70,5,6", "%9 = slice %0 {axes=[1, 3], starts=[64, 1], sizes=[6, 2], steps=[1, 3]}", "2,6,5,2"),
+    ("2,70,5,6", "%1 = relu %0 : f32[2,70,5,6]\n%9 = concat %0, %1 {axis=1}", "2,140,5,6"),
+    ("2,70,5,6", "%1 = relu %0 : f32[2,70,5,6]\n%9 = concat %0, %1 {axis=3}", "2,70,5,12"),
+    ("2,70,5,6", "%1 = relu %0 : f32[2,70,5,6]\n%9 = concat %0, %1 {axis=0}", "4,70,5,6"),
+    ("1,5,6", "%1 = relu %0 : f32[1,5,6]\n%9 = concat %0, %1 {axis=2}", "1,5,12"),
+    ("2,7,5,6", "%9 = pad %0 {mode=constant, before=[0, 3, 1, 2], after=[0, 70, 0, 1]}", "2,80,6,9"),
+    ("2,5,70", "%1 = const \"\" [3, -1, 0] : i64[3]\n%9 = gather %0, %1 {axis=1}", "2,3,70"),
+    ("70,6", "%1 = const \"\" [69] : i64[]\n%9 = gather %0, %1 {axis=0}", "6"),
+    ("2,1,5,1", "%9 = expand %0 {shape=[2, 70, 5, 6]}", "2,70,5,6"),
+];
+
+/// Convolutions: shapes of `x`, weights and result, attributes.
+const CONVOLUTIONS: &[(&str, &str, &str, &str)] = &[
+    ("2,40,9,8", "70,40,3,3", "2,70,5,8", "strides=[2, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1"),
+    ("1,3,16,16", "8,3,5,3", "1,8,8,6", "strides=[1, 2], pads=[0, 0, 0, 0], dilations=[2, 2], group=1"),
+    ("1,70,9,8", "70,1,3,3", "1,70,9,8", "strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=70"),
+    ("1,6,9,8", "12,1,3,3", "1,12,7,6", "strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=6"),
+    ("1,8,9,8", "12,4,1,1", "1,12,9,8", "strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=2"),
+    ("1,8,20", "12,8,5", "1,12,10", "strides=[2], pads=[2, 2], dilations=[1], group=1"),
+];
+
+/// Matrix products: shapes of both operands and the result, and whether the second is a constant.
+const PRODUCTS: &[(&str, &str, &str, bool)] = &[
+    ("3,70", "70,10", "3,10", true),
+    ("1,9,70", "70,10", "1,9,10", true),
+    ("2,9,70", "70,10", "2,9,10", true),
+    ("1,9,70", "1,70,10", "1,9,10", false),
+    ("2,3,9,16", "2,3,16,7", "2,3,9,7", false),
+];
+
+fn shape(text: &str) -> Vec<usize> {
+    text.split(',').map(|d| d.parse().expect("an extent")).collect()
+}
+
+/// Values that both types have, so that functions with jumps see the same ones.
+fn values(rng: &mut Rng, shape: &[usize], size: f32) -> Vec<f32> {
+    (0..shape.iter().product()).map(|_| bf16::from_f32((rng.f32() * 2.0 - 1.0) * size).to_f32()).collect()
+}
+
+fn listed(values: &[f32]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks a graph on random inputs of these shapes.
+fn check(rng: &mut Rng, text: &str, inputs: &[&str]) {
+    let tensors: Vec<Tensor> =
+        inputs.iter().map(|x| Tensor::from_f32(&shape(x), &values(rng, &shape(x), 3.0))).collect();
+    near(text, &tensors);
+}
+
+/// Compiles and runs a graph of one result; the largest error is in units of the largest result.
+fn near(text: &str, tensors: &[Tensor]) {
+    let graph = parse_graph(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let expected = eval_graph(&graph, tensors).unwrap_or_else(|error| panic!("{error}\n{text}"))[0].to_f64();
+    let largest = expected.iter().fold(0f64, |most, v| most.max(v.abs()));
+    for (prec, tolerance) in [(Prec::Fp16, 4e-3), (Prec::Bf16, 3e-2)] {
+        let program = Program::compile(&graph, Some(prec)).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let found = program.run(tensors).unwrap_or_else(|error| panic!("{error}\n{text}"))[0].to_f64();
+        assert_eq!(found.len(), expected.len());
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * largest;
+        let wrong = found.iter().zip(&expected).position(|pair| !near(pair));
+        if let Some(at) = wrong {
+            panic!("{prec:?}, element {at}: found {}, expected {}\n{text}", found[at], expected[at]);
+        }
+    }
+}
+
+#[test]
+fn operators_are_near_the_interpreter() {
+    let mut rng = Rng::with_seed(16);
+    for (x, operators, result) in OPERATORS {
+        let text = format!("graph @g {{ input %0 \"x\" : f32[{x}]\n{operators} : f32[{result}]\noutput \"y\" = %9 }}");
+        check(&mut rng, &text, &[x]);
+    }
+}
+
+/// Indices of 64 bits, negative ones too, and the same as factors.
+#[test]
+fn embeddings_are_near_the_interpreter() {
+    let mut rng = Rng::with_seed(18);
+    let table = listed(&values(&mut rng, &[40, 6], 3.0));
+    let text = format!(
+        "graph @g {{ input %0 \"ids\" : i64[2,9]\n%1 = const \"\" [{table}] : f32[40,6]\n\
+         %2 = gather %1, %0 {{axis=0}} : f32[2,9,6]\n%3 = cast %0 {{to=f32}} : f32[2,9]\n\
+         %4 = reshape %3 {{shape=[2, 9, 1]}} : f32[2,9,1]\n%9 = mul %2, %4 : f32[2,9,6]\noutput \"y\" = %9 }}"
+    );
+    let indices: Vec<i128> = (0..18).map(|_| rng.i128(-40..40)).collect();
+    near(&text, &[Tensor::from_ints(DType::I64, &[2, 9], &indices)]);
+}
+
+#[test]
+fn products_are_near_the_interpreter() {
+    let mut rng = Rng::with_seed(17);
+    for (x, w, result, attributes) in CONVOLUTIONS {
+        let (weights, bias) = (values(&mut rng, &shape(w), 0.5), values(&mut rng, &shape(w)[..1], 0.5));
+        let (rows, channels) = (listed(&weights), shape(w)[0]);
+        let text = format!(
+            "graph @g {{ input %0 \"x\" : f32[{x}]\n%1 = const \"\" [{rows}] : f32[{w}]\n%2 = const \"\" [{}] : \
+             f32[{channels}]\n%9 = conv %0, %1, %2 {{{attributes}}} : f32[{result}]\noutput \"y\" = %9 }}",
+            listed(&bias)
+        );
+        check(&mut rng, &text, &[x]);
+    }
+    for (a, b, result, constant) in PRODUCTS {
+        let second = match constant {
+            true => format!("%1 = const \"\" [{}] : f32[{b}]", listed(&values(&mut rng, &shape(b), 0.5))),
+            false => format!("input %1 \"w\" : f32[{b}]"),
+        };
+        let text = format!(
+            "graph @g {{ input %0 \"x\" : f32[{a}]\n{second}\n%9 = matmul %0, %1 : f32[{result}]\noutput \"y\" = %9 }}"
+        );
+        let inputs = if *constant { vec![*a] } else { vec![*a, *b] };
+        check(&mut rng, &text, &inputs);
+    }
+}
