@@ -219,8 +219,8 @@ pub fn quantize(
     };
     let mut plan = plan(&graph, &keep);
     let activations = calibrate(&graph, &mut plan, samples, options, build, progress)?;
-    let mut edits = Edits::default();
-    edits.points = params_of(&plan.points, &activations, options.symmetric);
+    let points = params_of(&plan.points, &activations, options.symmetric);
+    let mut edits = Edits { points, ..Edits::default() };
     share_concat(&graph, &mut edits.points);
     let looks = (options.rounding.feeds_back() || options.correct_bias) && !samples.inputs.is_empty();
     let maker = Maker { graph: &graph, points: &edits.points, options, quick: false };
