@@ -74,7 +74,7 @@ pub struct QuantizeArgs {
     #[command(flatten)]
     samples: SampleArgs,
     /// How the range of a value is read off what was seen
-    #[arg(long, value_enum, default_value_t = MethodArg::Mse)]
+    #[arg(long, value_enum, default_value_t = MethodArg::Best)]
     method: MethodArg,
     /// Share of what was seen that lies in the range, for `--method percentile`
     #[arg(long, value_name = "PERCENT", default_value_t = 99.99, value_parser = parse_percent)]
@@ -149,6 +149,10 @@ enum MethodArg {
     Entropy,
     /// The range of the least mean squared error
     Mse,
+    /// The mean of the ends of each sample
+    Mean,
+    /// `mse` or `mean`, whichever the network's first output loses less by
+    Best,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -219,6 +223,8 @@ impl QuantizeArgs {
             MethodArg::Percentile => Method::Percentile(self.percentile),
             MethodArg::Entropy => Method::Entropy,
             MethodArg::Mse => Method::Mse,
+            MethodArg::Mean => Method::Mean,
+            MethodArg::Best => Method::Best,
         };
         Ok(Options {
             activations: self.activation_dtype.0,

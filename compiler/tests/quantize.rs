@@ -13,6 +13,7 @@ use adze_compiler::onnx::{ImportOptions, import_bytes, import_file};
 use adze_compiler::quantize::diagnose::diagnose;
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
+use adze_compiler::quantize::table::{Activation, Table};
 use adze_compiler::quantize::taps::Taps;
 use adze_compiler::quantize::{Options, Quantized, Rounding, quantize};
 use adze_compiler::stage::{Artifact, Stage, Trace};
@@ -84,7 +85,7 @@ fn digits_keep_their_accuracy() {
     let before = classes(&float, &test);
     assert_eq!((test.inputs.len(), right(&before)), (719, 713), "as testdata/models/README.md says");
     for (method, least) in
-        [(Method::MinMax, 710), (Method::Percentile(99.9), 710), (Method::Entropy, 705), (Method::Mse, 710)]
+        [(Method::MinMax, 710), (Method::Percentile(99.9), 710), (Method::Entropy, 705), (Method::Best, 710)]
     {
         let found = run(&float, &calib, &Options { method, ..Options::default() }).unwrap();
         let after = classes(&found.graph, &test);
@@ -251,4 +252,44 @@ fn kept_nodes_stay_in_floats() {
     assert_eq!(found.left.len(), 1);
     assert_eq!(found.table.weights.len(), 1);
     assert!(run(&graph, &one_sample(&[0.5; 8]), &keep("conv9")).unwrap_err().to_string().contains("`conv9`"));
+}
+
+/// The second channel of a value is a thousandth of the first, and what a product reads.
+const NARROW: &str = r#"graph @net {
+  input %0 "x" : f32[1,2,4]
+  %1 = const "w" [50.0, 0.0, 0.0, 0.05] : f32[2,2,1]
+  %2 = conv %0, %1 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,2,4] name("whole") loc("conv1")
+  %3 = slice %2 {axes=[1], starts=[1], sizes=[1], steps=[1]} : f32[1,1,4] name("part") loc("slice")
+  %4 = const "w2" [2.0] : f32[1,1,1]
+  %5 = conv %3, %4 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,1,4] name("y") loc("conv2")
+  output "whole" = %2
+  output "y" = %5
+}"#;
+
+#[test]
+fn parts_that_are_much_smaller_have_ranges_of_their_own() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(NARROW).unwrap();
+    let samples = one_sample(&[1.0, -0.5, 0.25, 0.75, 1.0, 0.3, -0.9, 0.6]);
+    let lost = |options: &Options| {
+        let found = run(&graph, &samples, options).unwrap();
+        let names: Vec<String> = found.table.activations.iter().map(|entry| entry.name.clone()).collect();
+        let [before, after] = [&graph, &found.graph].map(|g| eval_graph(g, &samples.inputs[0]).unwrap()[1].to_f64());
+        let worst = before.iter().zip(after).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        (names, worst)
+    };
+    let (names, apart) = lost(&Options::default());
+    assert_eq!(names, ["x", "part"]);
+    let entry = |name: &str, most: f64| Activation { name: name.into(), dtype: "u8".into(), lo: -most, hi: most };
+    let stated = |entry| Table { activations: vec![entry], ..Table::default() };
+    let options = |entry| Options { table: Some(stated(entry)), ..Options::default() };
+    let (names, whole) = lost(&options(entry("whole", 50.0)));
+    assert_eq!(names, ["x", "whole"], "what a table says stays");
+    assert!(apart < 0.002 && whole > 0.05, "{apart} {whole}");
+    assert_eq!(lost(&options(entry("part", 0.05))).0, ["x", "part"]);
+    let table = run(&graph, &samples, &Options::default()).unwrap().table;
+    let from_table = Options { table: Some(table.clone()), ..Options::default() };
+    assert_eq!(run(&graph, &Samples::default(), &from_table).unwrap().table, table);
 }

@@ -17,7 +17,7 @@ use super::follow::follow;
 use super::insert::{Edits, insert};
 use super::metric::{Bound, Metric, Score};
 use super::moments::Moments;
-use super::plan::{Plan, Product, root};
+use super::plan::{Plan, Product, point_of};
 use super::samples::Samples;
 use super::store::{Consts, Format, Maker, Products};
 use super::taps::Taps;
@@ -149,7 +149,7 @@ fn offered(maker: &Maker<'_>, product: &Product) -> Vec<Format> {
     if maker.options.stored_as(node).is_some() {
         return vec![maker.stated(product)];
     }
-    let integers = product.data(maker.graph).is_some_and(|v| maker.points.contains_key(&root(maker.graph, v)));
+    let integers = product.data(maker.graph).is_some_and(|v| point_of(maker.graph, maker.points, v).is_some());
     let has_kernel = |dtype: DType| match dtype {
         DType::F32 => true,
         // Convolutions of floats have weights of floats in the object.

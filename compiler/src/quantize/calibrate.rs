@@ -1,9 +1,14 @@
 //! Ranges of values: from a table where it has them, otherwise from what compiled code shows on samples.
 
-use adze_ir::graph::{Graph, ValueId};
+use std::collections::BTreeMap;
 
-use super::plan::Plan;
-use super::ranges::{Method, Seen};
+use adze_ir::graph::{Graph, ValueId};
+use adze_ir::types::DType;
+
+use super::insert::{Edits, insert_mapped};
+use super::metric::{Metric, Score};
+use super::plan::{Plan, parts};
+use super::ranges::{Method, Params, Range, Seen};
 use super::samples::Samples;
 use super::table::Activation;
 use super::taps::Taps;
@@ -15,14 +20,21 @@ fn name_of(graph: &Graph, value: ValueId) -> String {
     graph.value(value).name.as_deref().unwrap_or_default().to_owned()
 }
 
-/// An entry of the table for every point, in order; none where values stay in floats.
+/// Part of a point's range below which what a product reads of it is rounded by itself.
+const NARROW: f64 = 0.25;
+
+/// Samples that ranges are compared on: what the output loses is a mean over many numbers already.
+const PROBES: usize = 32;
+
+/// An entry of the table for every point, in order; none where values stay in floats. Where a product reads a part of a point
+/// whose numbers are much smaller, that part takes the place of the point.
 ///
 /// # Errors
 /// [`Error::Options`] without samples for a range that the table lacks, [`Error::Values`] for numbers that are not finite,
 /// and what compiling and running gives.
 pub fn calibrate(
     graph: &Graph,
-    plan: &Plan,
+    plan: &mut Plan,
     samples: &Samples,
     options: &Options,
     build: &BuildOptions,
@@ -30,21 +42,102 @@ pub fn calibrate(
 ) -> Result<Vec<Activation>, Error> {
     let Some(dtype) = options.activations else { return Ok(Vec::new()) };
     let known = |value: ValueId| options.table.as_ref().and_then(|t| t.activation(&name_of(graph, value)));
-    let open: Vec<ValueId> = plan.points.iter().copied().filter(|&v| known(v).is_none()).collect();
-    let mut seen = observe(graph, &open, samples, options.method != Method::MinMax, build, progress)?.into_iter();
-    let mut entries = Vec::new();
-    for &value in &plan.points {
-        let (dtype, range) = match known(value) {
-            Some(known) => known,
-            None => {
-                let seen = seen.next().ok_or_else(|| Error::Bug("a point was not observed".into()))?;
-                (dtype, seen.range(options.method, dtype, options.symmetric))
-            }
+    let mut parts = parts(graph, plan);
+    // What the table states, a point or its parts, is what is rounded.
+    let stated = |parts: &[ValueId]| parts.iter().any(|&part| known(part).is_some());
+    parts.retain(|&point, parts| known(point).is_none() || stated(parts));
+    let all = plan.points.iter().flat_map(|point| {
+        let parts = parts.get(point).map_or(&[][..], Vec::as_slice);
+        (!stated(parts)).then_some(point).into_iter().chain(parts)
+    });
+    let open: Vec<ValueId> = all.copied().filter(|&v| known(v).is_none()).collect();
+    let seen = observe(graph, &open, samples, options.method != Method::MinMax, build, progress)?;
+    let seen: BTreeMap<ValueId, Seen> = open.into_iter().zip(seen).collect();
+    let methods = if options.method == Method::Best && !seen.is_empty() {
+        vec![Method::Mse, Method::Mean]
+    } else {
+        vec![options.method]
+    };
+    let mut found: Vec<(Vec<ValueId>, Vec<Activation>)> = Vec::new();
+    for method in methods {
+        let range = |value: ValueId| {
+            known(value).unwrap_or_else(|| (dtype, seen[&value].range(method, dtype, options.symmetric)))
         };
-        let (name, dtype) = (name_of(graph, value), dtype.name().into());
-        entries.push(Activation { name, dtype, lo: range.lo, hi: range.hi });
+        let points = points_of(plan, &parts, &known, &range);
+        let entry = |&value: &ValueId| {
+            let (dtype, range) = range(value);
+            Activation { name: name_of(graph, value), dtype: dtype.name().into(), lo: range.lo, hi: range.hi }
+        };
+        let entries = points.iter().map(entry).collect();
+        found.push((points, entries));
     }
+    let best = if found.len() > 1 { least_loss(graph, &found, samples, options, build, progress)? } else { 0 };
+    let (points, entries) = found.swap_remove(best);
+    plan.points = points;
     Ok(entries)
+}
+
+/// A stored type and a range.
+type Entry = (DType, Range);
+
+/// The planned points, with parts in the place of those that they are much smaller than.
+fn points_of(
+    plan: &Plan,
+    parts: &BTreeMap<ValueId, Vec<ValueId>>,
+    known: &dyn Fn(ValueId) -> Option<Entry>,
+    range: &dyn Fn(ValueId) -> Entry,
+) -> Vec<ValueId> {
+    let is_narrow = |point: ValueId, part: ValueId| range(part).1.width() < NARROW * range(point).1.width();
+    let is_apart = |point: ValueId, parts: &[ValueId]| {
+        parts.iter().any(|&part| known(part).is_some()) || parts.iter().any(|&part| is_narrow(point, part))
+    };
+    let apart = |point: &ValueId| parts.get(point).filter(|parts| is_apart(*point, parts));
+    plan.points.iter().flat_map(|point| apart(point).cloned().unwrap_or_else(|| vec![*point])).collect()
+}
+
+/// Scale and zero point of every point that is rounded.
+pub fn params_of(points: &[ValueId], entries: &[Activation], symmetric: bool) -> BTreeMap<ValueId, Params> {
+    let params = |(&value, entry): (&ValueId, &Activation)| {
+        let dtype = DType::from_name(&entry.dtype).filter(|d| *d != DType::F32)?;
+        Some((value, Range::new(entry.lo, entry.hi).params(dtype, symmetric)))
+    };
+    points.iter().zip(entries).filter_map(params).collect()
+}
+
+/// Which of the ranges the first output of the network, with weights of floats, loses least by.
+fn least_loss(
+    graph: &Graph,
+    found: &[(Vec<ValueId>, Vec<Activation>)],
+    samples: &Samples,
+    options: &Options,
+    build: &BuildOptions,
+    progress: &mut Progress<'_>,
+) -> Result<usize, Error> {
+    let Some(output) = graph.outputs().first().map(|o| o.value) else { return Ok(0) };
+    let mut probes = samples.clone();
+    probes.thin(PROBES);
+    let run = |graph: &Graph, value: ValueId| {
+        let mut outputs = Vec::new();
+        Taps::new(graph, &[value], &probes, build)?.run(&probes, &mut |_, tensors| {
+            outputs.extend(tensors.iter().cloned());
+            Ok(())
+        })?;
+        Ok::<_, Error>(outputs)
+    };
+    let reference = run(graph, output)?;
+    let (mut best, mut least) = (0, f64::INFINITY);
+    for (index, (points, entries)) in found.iter().enumerate() {
+        progress("comparing ranges", index, found.len());
+        let edits = Edits { points: params_of(points, entries, options.symmetric), ..Edits::default() };
+        let (rounded, map) = insert_mapped(graph, &edits)?;
+        let mut score = Score::default();
+        reference.iter().zip(run(&rounded, map[&output])?).for_each(|(a, b)| score.take(a, &b, None, None));
+        let loss = score.loss(Metric::Sqnr);
+        if loss < least {
+            (best, least) = (index, loss);
+        }
+    }
+    Ok(best)
 }
 
 /// What the samples show of values: their ends and, if asked for, how often which part between them.

@@ -39,12 +39,12 @@ use crate::build::BuildOptions;
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 use budget::Goal;
-use calibrate::calibrate;
+use calibrate::{calibrate, params_of};
 use follow::follow;
 use insert::{Edits, insert};
 use moments::moments;
-use plan::{plan, root};
-use ranges::{Method, Params, Range};
+use plan::{plan, point_of};
+use ranges::{Method, Params};
 use samples::Samples;
 use store::{Format, Maker};
 use table::{TABLE_VERSION, Table};
@@ -114,7 +114,7 @@ impl Default for Options {
             block: 0,
             rounding: Rounding::Learned,
             follow: true,
-            method: Method::Mse,
+            method: Method::Best,
             symmetric: false,
             per_channel: true,
             search_scales: true,
@@ -217,14 +217,10 @@ pub fn quantize(
         let is_float = options.stored_as(node).is_some_and(|(dtype, _)| dtype == DType::F32);
         options.keep.iter().any(|n| named(node, n)) || is_float
     };
-    let plan = plan(&graph, &keep);
-    let activations = calibrate(&graph, &plan, samples, options, build, progress)?;
-    let mut edits = Edits::default();
-    for (&value, entry) in plan.points.iter().zip(&activations) {
-        if let Some(dtype) = DType::from_name(&entry.dtype).filter(|d| *d != DType::F32) {
-            edits.points.insert(value, Range::new(entry.lo, entry.hi).params(dtype, options.symmetric));
-        }
-    }
+    let mut plan = plan(&graph, &keep);
+    let activations = calibrate(&graph, &mut plan, samples, options, build, progress)?;
+    let points = params_of(&plan.points, &activations, options.symmetric);
+    let mut edits = Edits { points, ..Edits::default() };
     share_concat(&graph, &mut edits.points);
     let looks = (options.rounding.feeds_back() || options.correct_bias) && !samples.inputs.is_empty();
     let maker = Maker { graph: &graph, points: &edits.points, options, quick: false };
@@ -257,7 +253,7 @@ fn share_concat(graph: &Graph, points: &mut BTreeMap<ValueId, Params>) {
     for (_, node) in graph.nodes().collect::<Vec<_>>().into_iter().rev() {
         let (Op::Concat(_), Some(&whole)) = (&node.op, points.get(&node.outputs[0])) else { continue };
         for &part in node.inputs.iter().flatten() {
-            if let Some(params) = points.get_mut(&root(graph, part))
+            if let Some(params) = point_of(graph, points, part).and_then(|point| points.get_mut(&point))
                 && params.dtype == whole.dtype
                 && params.scale * 2.0 >= whole.scale
                 && params.scale <= whole.scale

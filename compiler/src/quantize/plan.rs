@@ -35,8 +35,8 @@ impl Product {
     }
 }
 
-/// Numbers of a table that is worth a scale per row.
-const LEAST_TABLE: usize = 1024;
+/// Numbers of a table, and of its rows, that are worth a scale per row: angles of a few numbers lose more than they save.
+const LEAST_TABLE: [usize; 2] = [1024, 16];
 
 /// What becomes integers.
 #[derive(Clone, Debug, Default)]
@@ -251,7 +251,7 @@ fn product(
 fn table(graph: &Graph, id: NodeId, node: &Node, axis: usize) -> Option<Product> {
     let weights = (*node.inputs.first()?)?;
     let (data, ty) = (graph.constant(weights)?.data()?, graph.ty(weights));
-    let large = ty.rank() == 2 && data.elems() >= LEAST_TABLE;
+    let large = ty.rank() == 2 && data.elems() >= LEAST_TABLE[0] && data.shape()[1] >= LEAST_TABLE[1];
     let looked_up = node.inputs.get(1).copied().flatten().is_some_and(|i| graph.constant(i).is_none());
     let fits = axis == 0 && large && looked_up && ty.dtype == DType::F32;
     fits.then_some(Product { node: id, at: 0, weights, axis: 0, bias: None })
@@ -282,13 +282,36 @@ fn is_row(graph: &Graph, value: ValueId, channels: Option<i64>) -> bool {
     row && ty.dtype == DType::F32 && graph.constant(value).is_some_and(|c| c.data().is_some())
 }
 
-/// The value whose elements a value moves, which may be itself.
-pub fn root(graph: &Graph, mut value: ValueId) -> ValueId {
-    while let Some((_, node)) = graph.producer(value) {
-        match node.inputs.first().copied().flatten() {
-            Some(source) if moves(graph, node) => value = source,
-            _ => break,
+/// The value whose elements a value moves; none where it is made of something else.
+fn moved_from(graph: &Graph, value: ValueId) -> Option<ValueId> {
+    let (_, node) = graph.producer(value).filter(|(_, node)| moves(graph, node))?;
+    node.inputs.first().copied().flatten()
+}
+
+/// The value itself, those whose elements it moves, and the one that they are made as.
+fn chain(graph: &Graph, value: ValueId) -> impl Iterator<Item = ValueId> {
+    std::iter::successors(Some(value), |&value| moved_from(graph, value))
+}
+
+/// The point whose elements a value moves, which may be itself.
+pub fn point_of<T>(graph: &Graph, points: &BTreeMap<ValueId, T>, value: ValueId) -> Option<ValueId> {
+    chain(graph, value).find(|value| points.contains_key(value))
+}
+
+/// Operands of products that are made of a part of a point's elements, by that point; none where a product reads all of it.
+pub fn parts(graph: &Graph, plan: &Plan) -> BTreeMap<ValueId, Vec<ValueId>> {
+    let drops = |v: ValueId| {
+        let op = graph.producer(v).map(|(_, node)| &node.op);
+        matches!(op, Some(Op::Slice(_) | Op::Split(_) | Op::MaxPool(_)))
+    };
+    let mut parts: BTreeMap<ValueId, Vec<ValueId>> = BTreeMap::new();
+    for operand in plan.products.iter().filter_map(|product| product.data(graph)) {
+        let read = parts.entry(chain(graph, operand).last().unwrap_or(operand)).or_default();
+        if !read.contains(&operand) {
+            read.push(operand);
         }
     }
-    value
+    let is_part = |point: ValueId, v: ValueId| chain(graph, v).take_while(|&v| v != point).any(drops);
+    parts.retain(|&point, read| plan.points.contains(&point) && read.iter().all(|&v| is_part(point, v)));
+    parts
 }

@@ -19,6 +19,10 @@ pub enum Method {
     Entropy,
     /// The range with the least mean squared error.
     Mse,
+    /// The mean of the ends of each sample: a few samples of large numbers are cut off.
+    Mean,
+    /// [`Method::Mse`] or [`Method::Mean`], whichever the network's output loses less by.
+    Best,
 }
 
 /// A range of numbers; zero is always inside.
@@ -88,6 +92,10 @@ impl Params {
 pub struct Seen {
     /// Smallest and largest number.
     pub ends: Range,
+    /// Sums of the ends of every tensor.
+    sums: Range,
+    /// Tensors that were not empty.
+    tensors: u64,
     /// Numbers seen; 0 for a value that is always empty.
     pub count: u64,
     bins: Vec<u64>,
@@ -95,7 +103,8 @@ pub struct Seen {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { ends: Range { lo: 0.0, hi: 0.0 }, count: 0, bins: Vec::new() }
+        let none = Range { lo: 0.0, hi: 0.0 };
+        Self { ends: none, sums: none, tensors: 0, count: 0, bins: Vec::new() }
     }
 }
 
@@ -106,14 +115,17 @@ impl Seen {
     /// Position and value of a number that is not finite.
     pub fn ends_of(&mut self, tensor: &Tensor) -> Result<(), (usize, f64)> {
         let mut at = 0;
+        let mut own = Range { lo: 0.0, hi: 0.0 };
         for v in floats(tensor) {
             if !v.is_finite() {
                 return Err((at, v));
             }
-            self.ends.lo = self.ends.lo.min(v);
-            self.ends.hi = self.ends.hi.max(v);
+            own = Range { lo: own.lo.min(v), hi: own.hi.max(v) };
             at += 1;
         }
+        self.ends = Range { lo: self.ends.lo.min(own.lo), hi: self.ends.hi.max(own.hi) };
+        self.sums = Range { lo: self.sums.lo + own.lo, hi: self.sums.hi + own.hi };
+        self.tensors += u64::from(at > 0);
         self.count += at as u64;
         Ok(())
     }
@@ -137,7 +149,11 @@ impl Seen {
         match method {
             Method::MinMax => self.ends,
             Method::Percentile(percent) => self.percentile(percent),
-            Method::Mse => self.search(|range| self.squared_error(&range.params(dtype, symmetric))),
+            Method::Mse | Method::Best => self.search(|range| self.squared_error(&range.params(dtype, symmetric))),
+            Method::Mean => {
+                let tensors = self.tensors.max(1) as f64;
+                Range { lo: self.sums.lo / tensors, hi: self.sums.hi / tensors }
+            }
             Method::Entropy => self.search(|range| self.divergence(range, dtype)),
         }
     }
@@ -255,7 +271,7 @@ mod tests {
     }
 
     const DTYPES: [DType; 4] = [DType::U8, DType::I8, DType::U16, DType::I16];
-    const METHODS: [Method; 4] = [Method::MinMax, Method::Percentile(99.9), Method::Entropy, Method::Mse];
+    const METHODS: [Method; 5] = [Method::MinMax, Method::Percentile(99.9), Method::Entropy, Method::Mse, Method::Mean];
 
     proptest! {
         #[test]
@@ -310,6 +326,17 @@ mod tests {
             let range = seen.range(method, DType::U8, false);
             assert!(range.hi < most, "{method:?} {range:?}");
         }
+    }
+
+    #[test]
+    fn a_sample_of_large_numbers_is_one_of_many() {
+        let mut seen = Seen::default();
+        for most in [1.0, 2.0, 1.0, 16.0] {
+            let tensor = Tensor::from_f32(&[2], &[-most, most / 2.0]);
+            seen.ends_of(&tensor).unwrap();
+            seen.count_of(&tensor);
+        }
+        assert_eq!(seen.range(Method::Mean, DType::U8, false), Range { lo: -5.0, hi: 2.5 });
     }
 
     #[test]

@@ -10,7 +10,7 @@ use adze_ir::types::DType;
 use super::feedback::{aims, round_feedback};
 use super::insert::StoredConst;
 use super::moments::Moments;
-use super::plan::{Plan, Product, root};
+use super::plan::{Plan, Product, point_of};
 use super::ranges::{Params, floats};
 use super::table::Weights;
 use super::weights::{Rows, Scaling, Stored, round_nearest, scales_of};
@@ -68,7 +68,9 @@ impl Maker<'_> {
     /// The format that table and options say.
     pub fn stated(&self, product: &Product) -> Format {
         let found = self.options.stored_as(self.graph.node(product.node));
-        let (dtype, block) = found.unwrap_or((self.options.weights, self.options.block));
+        // A row that is looked up is not judged by what it meets, and all that follows sees what it loses.
+        let own = if product.at == 0 { DType::I8 } else { self.options.weights };
+        let (dtype, block) = found.unwrap_or((own, self.options.block));
         self.fitting(product, Format { dtype, block })
     }
 
@@ -97,7 +99,8 @@ impl Maker<'_> {
     }
 
     fn input(&self, product: &Product) -> Option<Params> {
-        product.data(self.graph).and_then(|v| self.points.get(&root(self.graph, v))).copied()
+        let point = point_of(self.graph, self.points, product.data(self.graph)?)?;
+        self.points.get(&point).copied()
     }
 
     fn corrects(&self, product: &Product) -> bool {

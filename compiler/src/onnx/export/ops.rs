@@ -154,7 +154,8 @@ pub(super) fn export(cx: &mut Exporter<'_>, node: &Node) -> Result<(), Error> {
         }
         Op::Attention(op) => {
             let attributes = vec![float("scale", op.scale), flag("is_causal", op.causal), float("softcap", op.softcap)];
-            plain("Attention", attributes)?;
+            let inputs = with_whole_mask(cx, node, inputs)?;
+            cx.emit("Attention", &inputs, &outputs, attributes);
             cx.opset = cx.opset.max(23);
             Ok(())
         }
@@ -186,6 +187,18 @@ pub(super) fn export(cx: &mut Exporter<'_>, node: &Node) -> Result<(), Error> {
             node.loc
         ))),
     }
+}
+
+/// The operands of attention, with a mask of the scores' last two axes: the standard lets a mask broadcast there, ONNX Runtime
+/// does not.
+fn with_whole_mask(cx: &mut Exporter<'_>, node: &Node, mut inputs: Vec<String>) -> Result<Vec<String>, Error> {
+    let [Some(q), Some(k), _, Some(mask)] = node.inputs[..] else { return Ok(inputs) };
+    let scores = [cx.graph.ty(q).shape[2].clone(), cx.graph.ty(k).shape[2].clone()];
+    if !cx.graph.ty(mask).shape.ends_with(&scores) {
+        let shape = cx.shape(&scores)?;
+        inputs[3] = cx.value("Expand", &[inputs[3].clone(), shape], Vec::new());
+    }
+    Ok(inputs)
 }
 
 fn unary_name(function: UnaryFn) -> &'static str {
