@@ -41,6 +41,33 @@ impl Window {
         Self { strides: [1, 1], pads: [0; 4], dilations: [1, 1] }
     }
 
+    /// The command of a convolution of one group, as far as the geometry says it; what stands in the pads is a constant, 0 as yet.
+    pub(super) fn conv(&self, x: Home, result: Home, kernel: [u32; 2]) -> Conv {
+        let [up, lf, dn, rt] = self.pads;
+        Conv {
+            res0_prec: result.prec.code(),
+            opd3_const: 1,
+            opd0_up_pad: up,
+            opd0_dn_pad: dn,
+            opd0_lf_pad: lf,
+            opd0_rt_pad: rt,
+            res_op_y_str: self.strides[0],
+            res_op_x_str: self.strides[1],
+            opd1_y_ins0: self.dilations[0] - 1,
+            opd1_x_ins0: self.dilations[1] - 1,
+            res0_n: result.shape[0],
+            res0_c: result.shape[1],
+            res0_h: result.shape[2],
+            res0_w: result.shape[3],
+            opd0_c: x.shape[1],
+            opd0_h: x.shape[2],
+            opd0_w: x.shape[3],
+            opd1_h: kernel[0],
+            opd1_w: kernel[1],
+            ..Conv::default()
+        }
+    }
+
     /// The geometry along one or two axes, if the chip has it.
     pub(super) fn new(strides: &[i64], pads: &[i64], dilations: &[i64]) -> Result<Self, Refusal> {
         let fit = |name: &'static str, values: &[i64], least: i64| -> Result<Vec<u32>, Refusal> {
@@ -295,32 +322,12 @@ impl Lowering<'_> {
         weights: Place,
     ) -> Home {
         let sums = self.draft.tensor(Prec::Int32, true, shape);
-        let [up, lf, dn, rt] = window.pads;
         let conv = Conv {
             opd0_sign: x.signed.into(),
             opd1_sign: signed.into(),
-            res0_prec: Prec::Int32.code(),
             opd2_const: 1,
-            opd3_const: 1,
             opd3_addr: x_zero as u32 & 0xff,
-            opd0_up_pad: up,
-            opd0_dn_pad: dn,
-            opd0_lf_pad: lf,
-            opd0_rt_pad: rt,
-            res_op_y_str: window.strides[0],
-            res_op_x_str: window.strides[1],
-            opd1_y_ins0: window.dilations[0] - 1,
-            opd1_x_ins0: window.dilations[1] - 1,
-            res0_n: shape[0],
-            res0_c: shape[1],
-            res0_h: shape[2],
-            res0_w: shape[3],
-            opd0_c: x.shape[1],
-            opd0_h: x.shape[2],
-            opd0_w: x.shape[3],
-            opd1_h: kernel[0],
-            opd1_w: kernel[1],
-            ..Conv::default()
+            ..window.conv(x, sums, kernel)
         };
         let places = vec![
             ("opd0_addr", Place::Local(x.buffer, 0)),

@@ -1,6 +1,6 @@
 //! Parts of tensors, operands that repeat, and moves between lanes.
 
-use super::super::isa::{Ar, Dma, Prec, Trans};
+use super::super::isa::{Ar, Dma, Prec};
 use super::super::machine::{LANE_BYTES, LANES, MAX_EXTENT};
 use super::super::view::{Dense, local_strides};
 use super::build::{Draft, Home, Piece, Place};
@@ -169,26 +169,6 @@ impl Draft {
         }
         self.push(dma, vec![("src", Place::Ddr(piece, 0)), ("dst", Place::Local(home.buffer, 0))]);
         home
-    }
-
-    /// Copies a tensor of one channel to so many lanes.
-    pub fn over_lanes(&mut self, home: Home, count: u32) -> Home {
-        let [n, _, h, w] = home.shape;
-        let result = self.tensor(home.prec, home.signed, [n, count, h, w]);
-        let trans = Trans {
-            eu: 3,
-            res0_prec: home.prec.code(),
-            res0_n: n,
-            res0_c: count,
-            res0_h: h,
-            res0_w: w,
-            opd0_c: 1,
-            opd0_w: w,
-            ..Trans::default()
-        };
-        let places = [("opd0_addr", home), ("res0_addr", result)];
-        self.push(trans, places.map(|(name, home)| (name, Place::Local(home.buffer, 0))).to_vec());
-        result
     }
 
     /// Copies a part of a tensor to a part of another: inside of lanes by the compute unit, else by the copy engine.

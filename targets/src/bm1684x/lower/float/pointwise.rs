@@ -137,7 +137,7 @@ impl Lowering<'_> {
         if own.iter().zip(shape).any(|(&a, b)| a != b && a != 1) {
             return refuse(format!("shape {own:?} for {shape:?}"), "shapes that broadcast");
         }
-        let home = if own[1] == 1 && shape[1] > 1 { self.draft.over_lanes(home, shape[1].min(LANES)) } else { home };
+        let home = if own[1] == 1 && shape[1] > 1 { self.draft.spread(home, shape[1].min(LANES)) } else { home };
         Ok(spread(home, own, shape))
     }
 

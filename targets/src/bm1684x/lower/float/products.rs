@@ -56,31 +56,8 @@ impl Lowering<'_> {
         let at = image.section(&rows, pitch, 64);
         let constants = self.draft.constants(&image);
         let result = self.float(x.prec, shape);
-        let [up, lf, dn, rt] = window.pads;
-        let conv = Conv {
-            res0_prec: result.prec.code(),
-            opd0_prec: x.prec.code(),
-            opd2_const: u32::from(bias.is_none()),
-            opd3_const: 1,
-            opd0_up_pad: up,
-            opd0_dn_pad: dn,
-            opd0_lf_pad: lf,
-            opd0_rt_pad: rt,
-            res_op_y_str: window.strides[0],
-            res_op_x_str: window.strides[1],
-            opd1_y_ins0: window.dilations[0] - 1,
-            opd1_x_ins0: window.dilations[1] - 1,
-            res0_n: shape[0],
-            res0_c: shape[1],
-            res0_h: shape[2],
-            res0_w: shape[3],
-            opd0_c: x.shape[1],
-            opd0_h: x.shape[2],
-            opd0_w: x.shape[3],
-            opd1_h: kernel[0],
-            opd1_w: kernel[1],
-            ..Conv::default()
-        };
+        let conv =
+            Conv { opd0_prec: x.prec.code(), opd2_const: u32::from(bias.is_none()), ..window.conv(x, result, kernel) };
         let mut places = vec![
             ("opd0_addr", Place::Local(x.buffer, 0)),
             ("opd1_addr", Place::Local(constants, at)),
