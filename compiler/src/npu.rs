@@ -1,6 +1,9 @@
 //! Networks for neural processors: the passes that they want, and the package.
 
+pub mod fit;
+pub mod phased;
 pub mod report;
+pub mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,13 +90,13 @@ pub fn package(program: &Program) -> Result<Vec<u8>, Error> {
     program.to_bmodel().map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// Reads a package.
+/// Reads a package: a program for each of its networks.
 ///
 /// # Errors
 /// [`Error::Read`] and [`Error::Options`] for what is none.
-pub fn open(path: &Path) -> Result<Program, Error> {
+pub fn open(path: &Path) -> Result<Vec<Program>, Error> {
     let file = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    Program::from_bmodel(&file).map_err(|error: OpenError| match error {
+    Program::all_from_bmodel(&file).map_err(|error: OpenError| match error {
         OpenError::Decode { .. } => Error::Unsupported(format!("`{}`: {error}", path.display())),
         error => Error::Values(format!("`{}`: {error}", path.display())),
     })

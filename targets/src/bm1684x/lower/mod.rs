@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use adze_ir::attrs::F64;
-use adze_ir::graph::{Graph, Node, ValueId};
+use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::ops::{MaxPool, Op, Slice, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
@@ -42,6 +42,8 @@ pub struct Unsupported {
     pub place: String,
     /// Source nodes, if it is a node.
     pub names: Vec<Arc<str>>,
+    /// The node of the graph without which the rest could do; `None` where there is no such node.
+    pub node: Option<NodeId>,
     /// What is there.
     pub found: String,
     /// What could be.
@@ -51,7 +53,7 @@ pub struct Unsupported {
 impl Unsupported {
     /// Something about a graph as a whole.
     pub fn of_graph(found: String, accepted: impl Into<String>) -> Self {
-        Self { place: "graph".into(), names: Vec::new(), found, accepted: accepted.into() }
+        Self { place: "graph".into(), names: Vec::new(), node: None, found, accepted: accepted.into() }
     }
 }
 
@@ -90,9 +92,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// What is to be said about a place, if it was not said before.
-    fn at(self, place: String, names: &[Arc<str>]) -> Option<Unsupported> {
+    fn at(self, place: String, names: &[Arc<str>], node: Option<NodeId>) -> Option<Unsupported> {
         match self {
-            Refusal::Found { found, accepted } => Some(Unsupported { place, names: names.to_vec(), found, accepted }),
+            Refusal::Found { found, accepted } => {
+                Some(Unsupported { place, names: names.to_vec(), node, found, accepted })
+            }
             Refusal::Follows => None,
         }
     }
@@ -166,7 +170,7 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft
     }
     let mut unsupported = Vec::new();
     if let Err(refusal) = tiled.spills.iter().try_for_each(|spill| lowering.spill(spill)) {
-        unsupported.extend(refusal.at("graph".into(), &[]));
+        unsupported.extend(refusal.at("graph".into(), &[], None));
     }
     for (id, node) in graph.nodes() {
         lowering.draft.loc = node.loc.clone();
@@ -174,7 +178,7 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft
         lowering.draft.keep_constants(tiled.resident.get(&id).copied());
         if let Err(refusal) = lowering.node(node) {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name()), node.loc.names()));
+            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name()), node.loc.names(), Some(id)));
             lowering.refused.extend(&node.outputs);
         }
     }
@@ -183,7 +187,8 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft
             continue;
         }
         if let Err(refusal) = lowering.store(output.value, Piece::Output(index)) {
-            unsupported.extend(refusal.at(format!("output `{}`", output.name), &[]));
+            let node = graph.producer(output.value).map(|(id, _)| id);
+            unsupported.extend(refusal.at(format!("output `{}`", output.name), &[], node));
         }
     }
     if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
