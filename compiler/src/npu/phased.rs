@@ -140,12 +140,13 @@ impl Phased {
         let get = |values: &[Option<Tensor>], tensor: usize| {
             values[tensor].clone().ok_or_else(|| Error::Bug(format!("tensor {tensor} is read before it is made")))
         };
+        let package = vendor.then(|| self.bmodel()).transpose()?;
         for (phase, part) in self.phases.phases.iter().zip(&self.parts) {
             let inputs = phase.inputs.iter().map(|&tensor| get(&values, tensor)).collect::<Result<Vec<_>, _>>()?;
-            let outputs = match part {
-                Part::Npu(program) if vendor => super::run_vendor(program, &inputs)?,
-                Part::Npu(program) => super::run(program, &inputs)?,
-                Part::Cpu(built) => {
+            let outputs = match (part, &package) {
+                (Part::Npu(program), Some(package)) => super::run_vendor_file(package, program, &inputs)?,
+                (Part::Npu(program), None) => super::run(program, &inputs)?,
+                (Part::Cpu(built), _) => {
                     let executable = Executable::new(built)?;
                     let mut call = executable.prepare(&inputs)?;
                     executable.run(&mut call)?;

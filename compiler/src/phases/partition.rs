@@ -104,6 +104,8 @@ fn is_light(op: &Op) -> bool {
             | Op::Expand(_)
             | Op::Pad(_)
             | Op::Gather(_)
+            | Op::DepthToSpace(_)
+            | Op::SpaceToDepth(_)
     );
     moves || tile::is_elementwise(op) || matches!(op, Op::Quantize(_) | Op::Dequantize(_) | Op::Cast(_))
 }

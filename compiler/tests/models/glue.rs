@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use adze_compiler::build::BuildOptions;
+use adze_compiler::npu;
 use adze_compiler::npu::phased::{self, Phased};
 use adze_compiler::package::{WriteOptions, write_folder};
 use adze_ir::eval::eval_graph;
@@ -116,11 +117,12 @@ fn phases_from_c() {
     }
 }
 
-/// One file holds the networks of all phases.
+/// One file holds the networks of all phases, each of which the vendor's runtime finds there.
 #[test]
 fn networks_of_phases_are_in_one_file() {
     let Some(machine) = Machine::host() else { return skip("a code generator for this machine") };
-    let phased = phased::compile(&graph(), None, &BuildOptions::new(machine)).unwrap();
+    let graph = graph();
+    let phased = phased::compile(&graph, None, &BuildOptions::new(machine)).unwrap();
     let read = Program::all_from_bmodel(&phased.bmodel().unwrap()).unwrap();
     assert_eq!(read.len(), 2);
     for (read, made) in read.iter().zip(phased.programs()) {
@@ -129,4 +131,10 @@ fn networks_of_phases_are_in_one_file() {
             (&made.name, &made.streams.tiu, &made.streams.gdma)
         );
     }
+    if npu::vendor_libraries().is_err() {
+        return skip("the vendor's libraries (`ADZE_TPU_MLIR`)");
+    }
+    let bytes = (0..4 * 5 * 6).map(|i| (i * 37) as u8).collect();
+    let inputs = [Tensor::new(adze_ir::types::DType::I8, vec![1, 4, 5, 6], bytes).unwrap()];
+    assert_eq!(phased.run(&inputs, true).unwrap(), eval_graph(&graph, &inputs).unwrap());
 }

@@ -98,6 +98,7 @@ const LARGE_FLOATS: &[(&str, &[Float])] = &[
     ("resnet20_cifar10_f32", &[Float::F16]),
     ("facemesh_landmark", &[Float::F16]),
     ("ultraface_rfb320", &[Float::F16]),
+    ("super_resolution_espcn", &[Float::F16]),
     ("mobilenet_v2_f32", &[Float::F16]),
 ];
 
