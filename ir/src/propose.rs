@@ -215,7 +215,7 @@ impl<M: Propose> Propose for Pressed<'_, M> {
     }
 }
 
-/// A machine that does 8 multiply-adds or elements per cycle and runs everything in one way.
+/// A machine that does 8 multiply-adds or elements per cycle and runs everything in one way, convolutions by their definition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainMachine;
 
@@ -228,6 +228,10 @@ const BYTES_AT_ONCE: u64 = 4;
 
 impl Propose for PlainMachine {
     fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
+        if matches!(op, Op::WinogradConv(_)) {
+            // Whether it pays depends on what transforms and larger weights cost a machine.
+            return Vec::new();
+        }
         vec![Proposal { cost: plain_cost(op, facts), ..Proposal::default() }]
     }
 }

@@ -238,7 +238,8 @@ const MIN_CHANNELS: i64 = 8;
 fn is_window(op: &Op) -> bool {
     match op {
         Op::Fused(fused) => is_window(&fused.anchor().op),
-        op => matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_)),
+        Op::Conv(_) | Op::WinogradConv(_) | Op::ConvTranspose(_) => true,
+        op => matches!(op, Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_)),
     }
 }
 

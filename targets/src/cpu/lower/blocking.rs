@@ -254,7 +254,8 @@ pub(super) fn window_schedule(mr: usize) -> Schedule {
     stated(WINDOW, [("mr", mr as i64)])
 }
 
-fn stated<const N: usize>(id: &str, params: [(&str, i64); N]) -> Schedule {
+/// A schedule of that name and these parameters.
+pub(super) fn stated<const N: usize>(id: &str, params: [(&str, i64); N]) -> Schedule {
     let params: BTreeMap<_, _> = params.into_iter().map(|(name, value)| (name.into(), value)).collect();
     Schedule { id: id.into(), params }
 }

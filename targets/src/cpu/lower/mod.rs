@@ -40,6 +40,7 @@ mod stored;
 mod transpose;
 mod walk;
 mod window;
+mod winograd;
 
 use adze_ir::ops::Op;
 use adze_ir::propose::Schedule;
@@ -60,6 +61,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::MatMul(_)
             | Op::Gemm(_)
             | Op::Conv(_)
+            | Op::WinogradConv(_)
             | Op::ConvTranspose(_)
             | Op::MaxPool(_)
             | Op::AveragePool(_)
@@ -107,6 +109,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::MatMulStored(_) => stored::lower(cx),
         Op::Conv(_) => conv::lower(cx),
+        Op::WinogradConv(_) => winograd::lower(cx),
         Op::ConvTranspose(_) => conv_transpose::lower(cx),
         Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => recurrent::lower(cx),
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
@@ -127,6 +130,7 @@ pub fn schedules(cx: &LeafCx<'_>) -> Vec<Schedule> {
     let listed = match anchor(cx.op) {
         Op::MatMul(_) | Op::Gemm(_) => gemm::schedules(cx),
         Op::Conv(_) => conv::schedules(cx),
+        Op::WinogradConv(_) => winograd::schedules(cx),
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Ok(pool::schedules(cx)),
         _ => Ok(Vec::new()),
     };

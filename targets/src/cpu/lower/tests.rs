@@ -14,6 +14,7 @@ mod recurrent;
 mod resize;
 mod riscv;
 mod schedules;
+mod winograd;
 
 use std::collections::BTreeMap;
 
@@ -120,7 +121,7 @@ impl Given {
     }
 
     /// Position in the buffer of every element of the view; `None` in the border.
-    fn positions(&self) -> Vec<Option<usize>> {
+    pub(super) fn positions(&self) -> Vec<Option<usize>> {
         let (shape, stored) = (self.tensor.shape(), self.stored());
         let mut strides = vec![1usize; shape.len()];
         let mut step = 1;
