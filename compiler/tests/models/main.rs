@@ -7,6 +7,7 @@ mod c99;
 mod cross;
 mod dynamic;
 mod explain;
+mod glue;
 mod jobs;
 mod leaves;
 mod memory;

@@ -154,12 +154,11 @@ fn arithmetic(built: &Built) -> &'static str {
         match leaf.op.name() {
             "quantize" | "dequantize" | "dynamic_quantize" => quantized = true,
             "conv_integer" | "matmul_integer" | "qlinear_conv" | "qlinear_matmul" => integer += 1,
-            "conv" | "conv_transpose" | "gemm" | "matmul" | "lstm" | "gru" | "rnn" | "attention" | "fused" => {
-                match (dtype(0), dtype(1)) {
-                    (Some(a), Some(b)) if a.is_int() && b.is_int() => integer += 1,
-                    _ => float += 1,
-                }
-            }
+            "conv" | "winograd_conv" | "conv_transpose" | "gemm" | "matmul" | "lstm" | "gru" | "rnn" | "attention"
+            | "fused" => match (dtype(0), dtype(1)) {
+                (Some(a), Some(b)) if a.is_int() && b.is_int() => integer += 1,
+                _ => float += 1,
+            },
             _ => {}
         }
     });
@@ -216,7 +215,7 @@ fn shares(graph: &Graph, built: &Built) -> Option<String> {
 /// 0 for convolutions, 1 for products, 2 for the rest.
 fn kind(op: &Op) -> usize {
     match op.name() {
-        "conv" | "conv_transpose" | "conv_integer" | "qlinear_conv" => 0,
+        "conv" | "winograd_conv" | "conv_transpose" | "conv_integer" | "qlinear_conv" => 0,
         "matmul" | "gemm" | "matmul_integer" | "qlinear_matmul" | "attention" => 1,
         _ => 2,
     }
