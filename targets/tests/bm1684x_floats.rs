@@ -148,6 +148,12 @@ const OPERATORS: &[(&str, &str, &str)] = &[
          %3 = transpose %2 {perm=[0, 1, 4, 2, 5, 3]} : f32[2,3,5,2,6,2]\n%9 = reshape %3 {shape=[2, 3, 10, 12]}",
         "2,3,10,12",
     ),
+    (
+        "1,12,5,6",
+        "%1 = reshape %0 {shape=[1, 6, 2, 5, 6]} : f32[1,6,2,5,6]\n%2 = transpose %1 {perm=[2, 0, 1, 3, 4]} : \
+         f32[2,1,6,5,6]\n%3 = const \"\" [-1] : i64[]\n%9 = gather %2, %3 {axis=0}",
+        "1,6,5,6",
+    ),
     ("2,12,5,6", "%9 = depth_to_space %0 {block=2, crd=false}", "2,3,10,12"),
     ("2,12,5,6", "%9 = depth_to_space %0 {block=2, crd=true}", "2,3,10,12"),
     ("1,3,10,12", "%9 = space_to_depth %0 {block=2, crd=false}", "1,12,5,6"),

@@ -246,8 +246,9 @@ impl Lowering<'_> {
             return Ok(());
         }
         let ranks = node.inputs.iter().flatten().map(|&value| self.graph.ty(value).rank());
-        if let (Some(rank @ 5..), false) = (ranks.max(), matches!(node.op, Op::Reshape(_) | Op::Transpose(_))) {
-            return refuse(format!("an operand of rank {rank}"), "rank 0 to 4, but for reshapes and transposes");
+        let any = matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Gather(_));
+        if let (Some(rank @ 5..), false) = (ranks.max(), any) {
+            return refuse(format!("an operand of rank {rank}"), "rank 0 to 4, but for reshapes, transposes, gathers");
         }
         let home = match &node.op {
             // Of parts that are stored already; a concatenation of the model's is stored itself.
@@ -456,8 +457,7 @@ impl Lowering<'_> {
         let ty = self.graph.ty(result);
         if perm.len() > 4 {
             let x = self.home(value)?;
-            let dims = self.graph.ty(value).fixed_shape().unwrap_or_default();
-            let dims: Vec<u32> = dims.iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect();
+            let dims = self.dims(Some(value));
             return self.permuted_axes(x, &dims, perm);
         }
         let shape = self.shape(result)?;
