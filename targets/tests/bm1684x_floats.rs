@@ -91,6 +91,17 @@ const OPERATORS: &[(&str, &str, &str)] = &[
         "2,7,5,3",
     ),
     ("9,3", "%1 = const \"\" [0.5, -2, 3] : f32[3]\n%9 = layer_norm %0, %1 {axis=1, epsilon=0.00001}", "9,3"),
+    (
+        "2,70,5,6",
+        "%1 = arg_reduce %0 {function=max, axis=1, keep_dims=false} : i64[2,5,6]\n%9 = cast %1 {to=f32}",
+        "2,5,6",
+    ),
+    (
+        "2,70,5,6",
+        "%1 = arg_reduce %0 {function=min, axis=3, keep_dims=true} : i64[2,70,5,1]\n%9 = cast %1 {to=f32}",
+        "2,70,5,1",
+    ),
+    ("9,70", "%1 = arg_reduce %0 {function=max, axis=1, keep_dims=false} : i64[9]\n%9 = cast %1 {to=f32}", "9"),
     // Resampling.
     (
         "2,70,5,6",

@@ -284,6 +284,7 @@ impl Lowering<'_> {
             Op::Expand(op) => self.expand(node, op)?,
             Op::Gather(op) => self.gather(node, op)?,
             Op::Resize(op) => self.resize(node, op)?,
+            Op::ArgReduce(op) => self.arg_reduce(node, op)?,
             Op::DepthToSpace(op) => self.depth_to_space(node, op)?,
             Op::SpaceToDepth(op) => self.space_to_depth(node, op)?,
             _ if node.outputs.iter().all(float) => self.float_node(node)?,
@@ -400,9 +401,28 @@ impl Lowering<'_> {
         if dtype.is_float() {
             return self.store_floats(home, piece, dtype);
         }
-        byte_type(self.graph.ty(value))?;
-        self.draft.store(home, piece);
+        match dtype {
+            DType::I32 if home.prec == Prec::Int32 => self.draft.store(home, piece),
+            DType::I64 if self.is_counted(value) && home.shape[1].max(home.shape[3]) <= MAX_EXTENT / 2 => {
+                self.draft.store_pairs(home, piece);
+            }
+            _ => {
+                byte_type(self.graph.ty(value))?;
+                self.draft.store(home, piece);
+            }
+        }
         Ok(())
+    }
+
+    /// Whether integers of 64 bits are positions that were counted here, so that they have 32 bits.
+    fn is_counted(&self, value: ValueId) -> bool {
+        match self.graph.producer(value).map(|(_, node)| node) {
+            Some(Node { op: Op::ArgReduce(_), .. }) => true,
+            Some(Node { op: Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_), inputs, .. }) => {
+                inputs[0].is_some_and(|value| self.is_counted(value))
+            }
+            _ => false,
+        }
     }
 
     /// Whether the first result is of 8-bit integers.
