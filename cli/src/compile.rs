@@ -97,8 +97,10 @@ pub enum OptimizerArg {
     Joint,
     /// The same rules one after another, each wherever it matches
     Greedy,
-    /// Only batch normalisation, scales and biases into weights
+    /// Only batch normalisation, scales and biases into weights; quantized networks compute in floats
     Canonical,
+    /// The same, and quantized networks compute in integers
+    CanonicalIntegers,
 }
 
 /// Choices of code generation.
@@ -161,6 +163,7 @@ impl BuildArgs {
                     OptimizerArg::Joint => Optimizer::Joint,
                     OptimizerArg::Greedy => Optimizer::Greedy,
                     OptimizerArg::Canonical => Optimizer::Canonical,
+                    OptimizerArg::CanonicalIntegers => Optimizer::CanonicalIntegers,
                 },
                 contract: self.contract,
                 ..PassOptions::default()

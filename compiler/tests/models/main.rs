@@ -15,5 +15,6 @@ mod npu;
 mod recorded;
 mod replay;
 mod rules;
+mod samples;
 mod seeded;
 mod shared;
