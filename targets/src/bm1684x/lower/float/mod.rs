@@ -22,8 +22,9 @@ use super::super::isa::{DmaTranspose, Prec};
 use super::super::machine::MAX_EXTENT;
 use super::build::{Home, Piece, Place, lane_bytes};
 use super::commands::copy;
+use super::places::Region;
 use super::quantize::{Affine, is_mean_of_all};
-use super::{Lowering, Refusal, refuse};
+use super::{Lowering, Refusal, Where, refuse};
 
 /// Bytes per lane above which a tensor is converted in parts on its way in and out.
 const WHOLE_BYTES: u64 = 1 << 15;
@@ -127,12 +128,7 @@ impl Lowering<'_> {
         }
         let result = self.float(self.real, shape);
         for [n, top, rows] in parts(from, shape) {
-            let [_, c, h, w] = shape;
-            let part = self.float(from, [1, c, rows, w]);
-            let mut dma = copy(from, part.shape, true);
-            (dma.src_nstride, dma.src_cstride) = (c * h * w, h * w);
-            let offset = u64::from((n * c * h + top) * w) * u64::from(from.bytes());
-            self.draft.push(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
+            let part = self.load_rows(piece, from, shape, [n, top, rows]);
             self.draft.convert_into(part, result, [n, 0, top, 0]);
         }
         Ok(result)
@@ -219,7 +215,40 @@ impl Lowering<'_> {
     /// `quantize` of a tensor of floats: `round(x · (1 / scale)) + zero`, where the model divides. So what is within rounding
     /// of a tie can be one unit off, unless the scale is a power of two.
     pub(super) fn quantize_floats(&mut self, node: &Node, to: Affine, dtype: DType) -> Result<Home, Refusal> {
+        let value = node.inputs[0].expect("a quantize has an operand");
+        if let Some(&Where::Ddr(piece)) = self.values.get(&value)
+            && self.graph.ty(value).dtype == DType::F32
+            && lane_bytes(Prec::Fp32, self.shape(value)?) > WHOLE_BYTES
+        {
+            // Only the bytes have to be there as a whole.
+            let shape = self.shape(value)?;
+            let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, shape);
+            for part in parts(Prec::Fp32, shape) {
+                let floats = self.load_rows(piece, Prec::Fp32, shape, part);
+                let bytes = self.rounded(floats, to, dtype);
+                let at = Region { at: [part[0], 0, part[1], 0], ..Region::default() };
+                self.draft.copy_region(bytes, Region::default(), result, at, bytes.shape);
+            }
+            return Ok(result);
+        }
         let x = self.input(node, 0)?;
+        Ok(self.rounded(x, to, dtype))
+    }
+
+    /// Rows of a tensor in DDR memory: batch, first row, number.
+    fn load_rows(&mut self, piece: Piece, prec: Prec, [_, c, h, w]: [u32; 4], [n, top, rows]: [u32; 3]) -> Home {
+        let part = self.float(prec, [1, c, rows, w]);
+        let plane = u64::from(h) * u64::from(w);
+        let mut dma = copy(prec, part.shape, true);
+        dma.src_cstride = u32::try_from(plane).unwrap_or(u32::MAX);
+        dma.src_nstride = u32::try_from(u64::from(c) * plane).unwrap_or(u32::MAX);
+        let offset = (u64::from(n) * u64::from(c) * plane + u64::from(top) * u64::from(w)) * u64::from(prec.bytes());
+        self.draft.push(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
+        part
+    }
+
+    /// Floats as bytes.
+    fn rounded(&mut self, x: Home, to: Affine, dtype: DType) -> Home {
         let floats = self.float(Prec::Fp32, x.shape);
         let x = self.as_float(x, Prec::Fp32);
         self.draft.with_constant(0, x, Prec::Fp32, (1.0 / to.scale).to_bits(), floats);
@@ -231,7 +260,7 @@ impl Lowering<'_> {
             self.draft.convert(floats, wide);
             self.draft.add_zero(wide, to.zero, result);
         }
-        Ok(result)
+        result
     }
 }
 
