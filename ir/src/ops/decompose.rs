@@ -20,6 +20,7 @@ pub const DECOMPOSED: &[&str] = &[
     "lp_norm",
     "log_softmax",
     "conv_transpose",
+    "winograd_conv",
 ];
 
 /// Adds the equal form of a composite to the graph and gives its results; `None` when it has no such form here.
@@ -42,6 +43,10 @@ pub fn decompose(
         Op::RmsNorm(op) => b.rms_norm(op, x, operand(1)?),
         Op::LpNorm(op) => b.lp_norm(op, x),
         Op::LogSoftmax(op) => b.log_softmax(op, x),
+        Op::WinogradConv(op) => {
+            let operands: Vec<ValueId> = inputs.iter().copied().flatten().collect();
+            b.add(op.conv(), &operands)
+        }
         Op::ConvTranspose(op) => b.conv_transpose(op, x, operand(1)?, operand(2)),
         _ => return None,
     };

@@ -1,10 +1,11 @@
-//! The equal form of attention in smaller operators, which is what is differentiated.
+//! Attention, differentiated by its equal form in smaller operators, and rotary embedding.
 
 use adze_ir::extent::Extent;
 use adze_ir::graph::ValueId;
-use adze_ir::ops::{Attention, BinaryFn, Iota, MatMul, Softmax, UnaryFn, Where};
+use adze_ir::ops::{Attention, BinaryFn, Iota, MatMul, RotaryEmbedding, Softmax, UnaryFn, Where};
 use adze_ir::types::DType;
 
+use super::Products;
 use super::step::{Made, Step};
 
 /// What is masked has this score instead of minus infinity: a row that is masked throughout has no numbers then that are none.
@@ -58,4 +59,16 @@ fn causal(s: &mut Step<'_>, scores: ValueId, [queries, keys]: [&Extent; 2]) -> M
     let seen = s.binary(BinaryFn::LessOrEqual, columns, rows)?;
     let least = s.scalar(scores, MASKED);
     s.add(Where {}, &[seen, scores, least])
+}
+
+/// Turned back by the same angles.
+pub(super) fn rotary(s: &mut Step<'_>, op: &RotaryEmbedding) -> Products {
+    if s.wanted.iter().skip(1).any(|&wanted| wanted) {
+        return Err(s.unsupported("angles that depend on weights".into(), "constant ones"));
+    }
+    let (cos, sin) = (s.x(1)?, s.x(2)?);
+    let back = s.unary(UnaryFn::Neg, sin)?;
+    let positions = s.node.inputs.get(3).copied().flatten();
+    let operands: Vec<ValueId> = [s.g, cos, back].into_iter().chain(positions).collect();
+    Ok(vec![Some(s.add(op.clone(), &operands)?)])
 }

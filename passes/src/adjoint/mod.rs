@@ -174,6 +174,7 @@ fn products(s: &mut Step<'_>) -> Result<Option<Vec<Option<ValueId>>>, AdjointErr
         Op::Pad(op) => movement::pad(s, op),
         Op::Expand(_) => movement::expand(s),
         Op::Gather(op) => movement::gather(s, op),
+        Op::RotaryEmbedding(op) => attention::rotary(s, op),
         _ => return Ok(None),
     };
     products.map(Some)

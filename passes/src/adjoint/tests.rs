@@ -95,6 +95,12 @@ const CASES: &[(&str, &[&str], bool)] = &[
         &["2,2,3,2", "2,2,3,2", "2,2,3,4", "3,3"],
         false,
     ),
+    (
+        "%1 = const \"\" [0.5, 0.2] : f64[1,2,1]\n %2 = const \"\" [0.8, -0.3] : f64[1,2,1]
+         %3 = rotary_embedding %0, %1, %2 {interleaved=false, rotary_dim=2} : f64[1,2,2,4]",
+        &["1,2,2,4"],
+        false,
+    ),
     ("%2 = rms_norm %0, %1 {axis=1, epsilon=0.01} : f64[3,5]", &["3,5", "5"], false),
     ("%3 = layer_norm %0, %1, %2 {axis=1, epsilon=0.01} : f64[3,5]", &["3,5", "5", "5"], false),
 ];
