@@ -116,6 +116,7 @@ mod tests {
             composite("batch_norm {epsilon=0.01}", &["2,3,4", "3", "3", "3", "3"], "2,3,4"),
             composite("instance_norm {epsilon=0.01}", &["2,3,4", "3", "3"], "2,3,4"),
             composite("group_norm {epsilon=0.01, groups=2}", &["2,4,3", "4", "4"], "2,4,3"),
+            composite("layer_norm {axis=1, epsilon=0.01}", &["3,5", "5", "5"], "3,5"),
             composite("rms_norm {axis=1, epsilon=0.01}", &["3,5", "5"], "3,5"),
             composite("lp_norm {axis=1, p=2}", &["3,5"], "3,5"),
             composite("lp_norm {axis=0, p=1}", &["3,5"], "3,5"),
