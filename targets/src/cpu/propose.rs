@@ -14,7 +14,7 @@ use adze_ir::tensor::{Tensor, checked_elems};
 use adze_ir::types::{Layout, TensorType};
 
 use super::cost::{Core, Profile};
-use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, lower_leaf, schedules};
+use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, backwards, lower_leaf, schedules};
 use super::machine::Machine;
 
 /// A CPU as passes see it. Remembers what it was asked: the same layer comes many times in a network.
@@ -160,6 +160,10 @@ impl Propose for CpuModel {
         let offered = self.offer(op, facts);
         self.known.borrow_mut().insert(question, offered.clone());
         offered
+    }
+
+    fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
+        backwards(schedule)
     }
 }
 

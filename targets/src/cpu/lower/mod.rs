@@ -45,6 +45,7 @@ mod winograd;
 use adze_ir::ops::Op;
 use adze_ir::propose::Schedule;
 
+pub(in crate::cpu) use blocking::backwards;
 pub use nest::{Nest, NestDim, broadcast_strides};
 pub use operand::{Bounds, LeafCx, Lowered, Operand, PackedWeight, PtrRole, Unsupported};
 pub use point::eval_steps;

@@ -21,10 +21,11 @@ use std::collections::BTreeMap;
 use adze_ir::attrs::F64;
 use adze_ir::extent::{DimRange, Dims, Extent};
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::{Bounds, LeafCx, Lowered, Operand, PtrRole, lower_leaf, schedules};
+use super::{Bounds, LeafCx, Lowered, Operand, PtrRole, backwards, lower_leaf, schedules};
 use crate::cpu::exec::{Buffer, Loaded};
 use crate::cpu::kernel::{interp, verify};
 use crate::cpu::object::ObjectBuilder;
@@ -237,7 +238,8 @@ impl Case {
     pub(super) fn check_schedules(&self, machine: &Machine, c: f64) -> usize {
         let wanted = self.results();
         let listed = self.with_cx(machine, &wanted, schedules);
-        for schedule in &listed {
+        let backwards: Vec<Schedule> = listed.iter().filter_map(backwards).collect();
+        for schedule in listed.iter().chain(&backwards) {
             let lowered = self.with_cx(machine, &wanted, |cx| lower_leaf(&LeafCx { schedule: Some(schedule), ..*cx }));
             let lowered = lowered.unwrap_or_else(|e| panic!("{} by {schedule}: {e}", self.op));
             let found = self.run(&Engine::Native(machine, 1), &lowered, &wanted).expect("machine code has no limit");
