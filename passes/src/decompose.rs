@@ -121,6 +121,7 @@ mod tests {
             composite("lp_norm {axis=1, p=2}", &["3,5"], "3,5"),
             composite("lp_norm {axis=0, p=1}", &["3,5"], "3,5"),
             composite("log_softmax {axis=1}", &["3,5"], "3,5"),
+            composite("winograd_conv {tile=4, pads=[1, 0, 0, 1]}", &["1,2,5,4", "3,2,3,3", "3"], "1,3,4,3"),
             composite(&format!("conv_transpose {conv}"), &["1,4,3,5", "4,2,3,2", "4"], "1,4,7,5"),
         ];
         for name in adze_ir::ops::DECOMPOSED {
