@@ -70,7 +70,7 @@ impl Stage {
 }
 
 /// Cycles of 256 bytes of results under an arena limit, one after the other: reading them once from the second cache takes about 16.
-const PRICES: [u64; 4] = [0, 16, 128, 1024];
+const PRICES: [u64; 4] = [0, 16, 512, 16384];
 
 /// What a build holds at a stage.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use adze_compiler::build::{BuildOptions, build};
 use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::load::load;
 use adze_compiler::onnx::ImportOptions;
@@ -163,6 +164,32 @@ fn forms_are_chosen_by_their_tiles() {
     let forms_first = weigh(Optimizer::Joint, &PlainMachine);
     println!("joint {joint}, forms first {forms_first}, greedy {greedy}, canonical {never}");
     assert!(joint < forms_first && joint < never && joint <= greedy);
+}
+
+/// Under an arena limit a convolution gives up the form that is cheaper but wants scratch memory.
+#[test]
+fn a_limit_is_kept_by_forms_that_hold_less() {
+    let text = "graph @two {
+        input %x \"x\" : f32[1,64,32,32]
+        %v = random f32[64,64,3,3]
+        %w = random f32[64,64,3,3]
+        %a = conv %x, %v {strides=[1,1], pads=[1,1,1,1], dilations=[1,1], group=1} : f32[1,64,32,32]
+        %r = relu %a : f32[1,64,32,32]
+        %y = conv %r, %w {strides=[1,1], pads=[1,1,1,1], dilations=[1,1], group=1} : f32[1,64,32,32]
+        output \"y\" = %y
+    }";
+    let graph = sample::graph(text).unwrap();
+    let built = |arena_limit: Option<u64>| {
+        let machine = Machine::from_name("x86_64-v3").unwrap();
+        let built = build(&graph, &BuildOptions { arena_limit, ..BuildOptions::new(machine) }).unwrap();
+        (built.package.manifest.arena_bytes, built.program.to_string().matches("winograd_conv").count())
+    };
+    let (whole, by_tiles) = built(None);
+    // Two activations, channels last, and the header.
+    let limit = 2 * 4 * 64 * 32 * 32 + 4096;
+    let (least, still_by_tiles) = built(Some(limit));
+    println!("{whole} bytes with {by_tiles} convolutions by tiles, {least} with {still_by_tiles}");
+    assert!(whole > limit && by_tiles > 0 && least <= limit && still_by_tiles < by_tiles);
 }
 
 /// How much the rules add to the digits models: a rule that starts to multiply forms is seen here.
