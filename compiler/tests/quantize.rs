@@ -306,14 +306,14 @@ fn two_layers(tail: &str) -> Graph {
         let numbers: Vec<String> = (0..count).map(|_| format!("{:.3}", 2.0 * random.f64() - 1.0)).collect();
         numbers.join(", ")
     };
-    let (first, second) = (list(16 * 8), list(8 * 4));
+    let (first, second) = (list(16 * 16), list(16 * 4));
     parse_graph(&format!(
         r#"graph @net {{
   input %0 "x" : f32[1,16]
-  %1 = const "w1" [{first}] : f32[16,8]
-  %2 = matmul %0, %1 : f32[1,8] loc("fc1")
-  %3 = tanh %2 : f32[1,8]
-  %4 = const "w2" [{second}] : f32[8,4]
+  %1 = const "w1" [{first}] : f32[16,16]
+  %2 = matmul %0, %1 : f32[1,16] loc("fc1")
+  %3 = tanh %2 : f32[1,16]
+  %4 = const "w2" [{second}] : f32[16,4]
   %5 = matmul %3, %4 : f32[1,4] loc("fc2")
   %6 = {tail} : f32[1,4] loc("tail")
   output "y" = %6
@@ -334,7 +334,7 @@ fn learning_end_to_end_beats_learning_by_layer() {
     if here().is_none() {
         return;
     }
-    let (graph, samples, fresh) = (two_layers("softmax %5 {axis=1}"), sixteens(96, 1), sixteens(64, 2));
+    let (graph, samples, fresh) = (two_layers("softmax %5 {axis=1}"), sixteens(256, 1), sixteens(64, 2));
     let options = |rounding| Options { activations: None, weights: DType::I2, rounding, ..Options::default() };
     let lost = |found: &Quantized| {
         let mut score = Score::default();
@@ -345,15 +345,15 @@ fn learning_end_to_end_beats_learning_by_layer() {
         score.loss(Metric::Flips)
     };
     let by_layer = run(&graph, &samples, &options(Rounding::Learned)).unwrap();
-    let how = Rounding::Distilled(Distil { steps: 150, class_axis: None });
+    let how = Rounding::Distilled(Distil { steps: 2000, class_axis: None });
     let end_to_end = run(&graph, &samples, &options(how)).unwrap();
     assert!(
-        end_to_end.notes[0].starts_with("learned end to end in 150 steps: relative entropy"),
+        end_to_end.notes[0].starts_with("learned end to end in 2000 steps: relative entropy"),
         "{:?}",
         end_to_end.notes
     );
     let (before, after) = (lost(&by_layer), lost(&end_to_end));
-    assert!(after < 0.6 * before, "{after} after {before}");
+    assert!(after < 0.7 * before, "{after} after {before}");
     let bytes = |found: &Quantized| {
         found.graph.consts.iter().map(|(_, c)| c.data().map_or(0, |d| d.bytes().len())).sum::<usize>()
     };
