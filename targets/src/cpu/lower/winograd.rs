@@ -27,8 +27,12 @@ use crate::cpu::kernel::{Cmp, Cond, Elem, KernelBuilder, Type, Value};
 use tiles::{Place, Stages};
 use transform::Transform;
 
-/// Working memory of a thread that is offered, at most.
-const SCRATCH_BYTES: [i64; 3] = [128 << 10, 320 << 10, 1 << 20];
+/// Working memory of a thread that is offered, at most, where weights are too many for the second cache, so that every block of
+/// tiles reads them from beyond it.
+const SCRATCH_BYTES: [i64; 2] = [1 << 20, 320 << 10];
+/// Bounds of half of what is read and written, which working memory does not exceed where weights stay close: small blocks cost
+/// little there, and networks with small images run in small memories.
+const SMALL_SCRATCH_BYTES: [i64; 2] = [48 << 10, 128 << 10];
 /// Register blocks that are offered.
 const MAX_BLOCKS: usize = 2;
 /// Floats between the elements of transformed tiles beside them: powers of two would share a few sets of the cache.
@@ -106,7 +110,9 @@ impl<'a> Winograd<'a> {
         if x.dtype != DType::F32 || x.rank() != 4 || y.rank() != 4 {
             return Err(unsupported(format!("{} of rank {}", x.dtype, x.rank()), "images of f32"));
         }
-        if x.strides[1] != Extent::ONE || y.strides[1] != Extent::ONE {
+        // A single channel lies either way.
+        let apart = |operand: &Operand| operand.shape[1] != Extent::ONE && operand.strides[1] != Extent::ONE;
+        if apart(x) || apart(y) {
             return Err(unsupported("channels that are apart in memory", "channels last"));
         }
         check_bounds(x, cx.dims, Some(0.0))?;
@@ -177,7 +183,7 @@ impl<'a> Winograd<'a> {
             }
         }
         let mut tilings = Vec::new();
-        for most in SCRATCH_BYTES.into_iter().rev() {
+        for most in self.scratch_limits() {
             for &(mr, vecs) in &blocks {
                 let tiling = self.fitted(mr, vecs, most);
                 if !tilings.contains(&tiling) {
@@ -188,16 +194,29 @@ impl<'a> Winograd<'a> {
         tilings
     }
 
+    /// Bytes of working memory that are offered, at most.
+    fn scratch_limits(&self) -> Vec<i64> {
+        let [depth, columns] = self.channels;
+        let weights = 4 * self.n() * self.n() * depth * columns;
+        if weights >= AHEAD_BYTES {
+            return SCRATCH_BYTES.to_vec();
+        }
+        let [low, high] = SMALL_SCRATCH_BYTES;
+        let moved = 4 * self.outputs.iter().product::<i64>() * (depth + columns);
+        vec![(moved / 2).clamp(low, high)]
+    }
+
     /// Even blocks of tiles whose working memory is about that at most.
     fn fitted(&self, mr: usize, vecs: usize, bytes: i64) -> Tiling {
         let one = Tiling { mr, vecs, tiles: 1 };
         let each: i64 = 4 * self.n() * self.n() * (self.channels[0] + self.nr(one));
-        let rows = mr as i64;
-        let most = (bytes / each / rows).max(1) * rows;
+        let fit = (bytes / each).clamp(1, self.count());
+        let rows = (mr as i64).min(fit);
+        let most = fit / rows * rows;
         let blocks = (self.count() + most - 1) / most;
         let even = (self.count() + blocks - 1) / blocks;
         let tiles = ((even + rows - 1) / rows * rows).min(self.count());
-        Tiling { tiles, ..one }
+        Tiling { mr: usize::try_from(rows).unwrap_or(1), vecs, tiles }
     }
 
     /// The block that a schedule states; one that was chosen for a larger leaf is cut to this one.
