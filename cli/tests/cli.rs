@@ -103,6 +103,54 @@ fn exit_codes() {
     assert_eq!(code(&["show", unsupported.to_str().unwrap()]), Some(77));
 }
 
+/// A network of which a neural processor runs a part: a folder with what each device runs, one file only without a CPU.
+#[test]
+fn phases_of_a_neural_processor() {
+    let at = folder("phases");
+    let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/phases/bytes_around_a_running_sum.graph");
+    let graph = graph.to_str().unwrap();
+    let cnn = model();
+    let (cnn, npu) = (cnn.to_str().unwrap(), ["--target", "bm1684x"]);
+    good(&at, &[&["compile", graph, "-o", "out"][..], &npu].concat());
+    let names: Vec<String> = files(&at.join("out")).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["net.bmodel", "net.c", "net.h", "net.json", "net.manifest", "net_1.o"]);
+    let first = files(&at.join("out"));
+    good(&at, &[&["compile", graph, "-o", "out"][..], &npu].concat());
+    assert_eq!(files(&at.join("out")), first, "the same bytes again");
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(at.join("out/net.json")).unwrap()).unwrap();
+    let devices: Vec<&str> =
+        manifest["phases"].as_array().unwrap().iter().map(|phase| phase["device"].as_str().unwrap()).collect();
+    assert_eq!(devices, ["bm1684x", "cpu", "bm1684x"]);
+    let listing = good(&at, &["disasm", "out/net.bmodel"]);
+    assert!(listing.contains("`net_0`") && listing.contains("`net_2`"), "{listing}");
+    let text = good(&at, &[&["compile", graph, "--stop-after", "phases"][..], &npu].concat());
+    assert!(text.contains("phase 1 on cpu ($1) -> ($2)"), "{text}");
+    good(&at, &[&["run", graph, "--seed", "3", "--output", "npu.npz"][..], &npu].concat());
+    good(&at, &["run", graph, "--seed", "3", "--interpret", "--output", "int.npz"]);
+    assert_eq!(data::read(&at.join("npu.npz")).unwrap(), data::read(&at.join("int.npz")).unwrap());
+    for (command, words) in [("fit", "`cum_sum` at sum: found"), ("report", "180 bytes cross between devices")] {
+        let said = good(&at, &[&[command, graph][..], &npu].concat());
+        assert!(said.contains(words), "{said}");
+    }
+    let refused: &[(&[&str], i32, &str)] = &[
+        (&["compile", graph, "-o", "one.bmodel"], 77, "a folder as --output takes phases"),
+        (&["compile", graph, "-o", "other", "--no-cpu"], 77, "node `sum` (cum_sum)"),
+        (&["fit", graph, "--no-cpu"], 3, ""),
+        (&["compile", graph, "-o", "other", "--host", "z80"], 2, "--host"),
+        (&["compile", graph, "-o", "other", "--stop-after", "tile"], 2, "accepted for a neural processor: phases"),
+        (&["run", graph, "--host", "x86_64-v3"], 2, "--host"),
+        (&["compile", cnn, "-o", "other"], 77, "no node is left for bm1684x"),
+    ];
+    for (args, code, words) in refused {
+        let output = adze(&at, &[args, &npu[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {said}");
+        let flat = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(words), "{args:?}: {said}");
+    }
+    assert!(!at.join("other").exists() && !at.join("one.bmodel").exists());
+}
+
 /// Inputs, options and places that do not go together end in a message and the documented code, never in made-up values.
 #[test]
 fn what_is_wrong_is_said() {

@@ -58,6 +58,13 @@ const OPERATORS: &[(&str, &str, &str)] = &[
     ("1,4,7", "%1 = const \"\" [0.5, -2, 3, 4, 5, -6, 7] : f32[7]\n%9 = add %0, %1", "1,4,7"),
     ("2,3,5,6", "%1 = const \"\" [2] : f32[1]\n%9 = pow %0, %1", "2,3,5,6"),
     ("2,3,5,6", "%1 = const \"\" [0.25, 0.5, -1] : f32[3,1,1]\n%9 = prelu %0, %1", "2,3,5,6"),
+    // A mask of numbers that half floats do not have.
+    (
+        "2,3,5,6",
+        "%1 = clip %0 {min=0.0, max=0.0} : f32[2,3,5,6]\n%2 = const \"\" [-1000000000.0] : f32[]\n\
+         %3 = mul %1, %2 : f32[2,3,5,6]\n%9 = add %0, %3",
+        "2,3,5,6",
+    ),
     // Windows and reductions.
     ("1,70,9,8", "%9 = max_pool %0 {kernel=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], dilations=[1, 1]}", "1,70,5,8"),
     (

@@ -1,14 +1,13 @@
 //! Which nodes the accelerator runs: by asking it, again and again, until it compiles all of what it is left with.
 //!
 //! A node that is refused goes to the CPU, with the reason. So do nodes that the accelerator could run but that only make what
-//! crosses larger (a `dequantize` in front of a CPU phase), and phases that do nothing but move and convert: two crossings cost
-//! more than they do.
+//! crosses larger (a `dequantize` in front of a CPU phase), and phases without a product of matrices or a convolution: two crossings
+//! cost more than they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::ops::Op;
-use adze_ir::tile;
 
 use super::cut::{Cut, cut};
 use super::{Device, Phases, Reason};
@@ -45,12 +44,14 @@ pub fn partition<P>(
     compile: &mut dyn FnMut(&Graph) -> Result<Answer<P>, Error>,
 ) -> Result<(Phases, Vec<Option<P>>), Error> {
     let mut on_cpu = OnCpu::new();
+    let mut refused: BTreeSet<NodeId> = BTreeSet::new();
     // What was made of a phase serves again where the phase stays as it is.
     let mut known: BTreeMap<String, P> = BTreeMap::new();
     loop {
         settle(graph, &mut on_cpu);
         let Cut { phases, origins } = cut(graph, accelerator, &on_cpu)?;
         if phases.phases.iter().all(|phase| phase.device == Device::Cpu) {
+            on_cpu.retain(|id, _| refused.contains(id));
             return Err(nothing_left(graph, accelerator, &on_cpu));
         }
         let before = on_cpu.len();
@@ -65,7 +66,11 @@ pub fn partition<P>(
             match answer? {
                 Answer::Made(program) => made.push(Some((key, program))),
                 Answer::Refused(list) => {
-                    on_cpu.extend(list.into_iter().filter_map(|one| Some((*origin.get(&one.node)?, one.why))));
+                    for one in list {
+                        let Some(&node) = origin.get(&one.node) else { continue };
+                        refused.insert(node);
+                        on_cpu.insert(node, one.why);
+                    }
                 }
             }
         }
@@ -92,22 +97,19 @@ pub(super) fn reason(graph: &Graph, id: NodeId, why: &str) -> Reason {
     Reason { names: node.loc.names().to_vec(), op: node.op.name(), why: why.to_owned() }
 }
 
-/// Whether a node only moves or converts elements.
-fn is_light(op: &Op) -> bool {
-    let moves = matches!(
+/// Whether a node is what accelerators are for: products of matrices and convolutions.
+fn multiplies(op: &Op) -> bool {
+    matches!(
         op,
-        Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Slice(_)
-            | Op::Concat(_)
-            | Op::Split(_)
-            | Op::Expand(_)
-            | Op::Pad(_)
-            | Op::Gather(_)
-            | Op::DepthToSpace(_)
-            | Op::SpaceToDepth(_)
-    );
-    moves || tile::is_elementwise(op) || matches!(op, Op::Quantize(_) | Op::Dequantize(_) | Op::Cast(_))
+        Op::Conv(_)
+            | Op::ConvInteger(_)
+            | Op::ConvTranspose(_)
+            | Op::QLinearConv(_)
+            | Op::MatMul(_)
+            | Op::MatMulInteger(_)
+            | Op::QLinearMatMul(_)
+            | Op::Gemm(_)
+    )
 }
 
 /// Whether a node's results may have another size than its operands while it costs next to nothing.
@@ -170,14 +172,14 @@ fn settle(graph: &Graph, on_cpu: &mut OnCpu) {
     }
 }
 
-/// The nodes of phases of the accelerator that only move and convert.
+/// The nodes of phases of the accelerator without a product.
 fn idle(graph: &Graph, on_cpu: &OnCpu) -> OnCpu {
     let levels = super::cut::levels(graph, on_cpu);
     let mut groups: BTreeMap<usize, Vec<NodeId>> = BTreeMap::new();
     for (id, _) in computed(graph).filter(|(id, _)| !on_cpu.contains_key(id)) {
         groups.entry(levels[&id]).or_default().push(id);
     }
-    let light = groups.into_values().filter(|group| group.iter().all(|&id| is_light(&graph.node(id).op)));
-    let why = "what could be done here at once moves and converts only, which is not worth two crossings";
+    let light = groups.into_values().filter(|group| !group.iter().any(|&id| multiplies(&graph.node(id).op)));
+    let why = "no product can be done there with it at once, and without one two crossings cost more";
     light.flatten().map(|id| (id, why.to_owned())).collect()
 }

@@ -89,7 +89,7 @@ impl Lowering<'_> {
             Some(_) if x.prec.is_int() => self.constant(node, 1)?.to_i64().first().copied().unwrap_or(0) as u32 & 0xff,
             Some(_) => {
                 let value = self.constant(node, 1)?.to_f64().first().copied().unwrap_or(0.0);
-                super::super::sim::from_float(value as f32, x.prec)
+                super::float::bits(value as f32, x.prec)
             }
             None => 0,
         };

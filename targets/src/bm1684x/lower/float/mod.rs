@@ -10,7 +10,7 @@ mod pointwise;
 mod products;
 mod windows;
 
-pub(super) use pointwise::{ADD, MUL, bytes};
+pub(super) use pointwise::{ADD, MUL, bits, bytes};
 
 use std::collections::BTreeSet;
 

@@ -22,9 +22,12 @@ pub(super) const DIV: u32 = 12;
 /// Bytes per lane of fp32 that a function works on at once: it has several such tensors.
 const PART_BYTES: u64 = 1 << 13;
 
-/// The bit pattern of a float in a type.
-pub(super) fn bits(value: f32, prec: Prec) -> u32 {
-    from_float(value, prec)
+/// The bit pattern of a float in a type. A finite number that the type has no room for becomes the largest one: as an infinity
+/// a mask of large numbers would make what is no number of zeros.
+pub(in super::super) fn bits(value: f32, prec: Prec) -> u32 {
+    let most = if prec == Prec::Fp16 { half::f16::MAX.to_f32() } else { f32::MAX };
+    let bounded = if value.is_finite() { value.clamp(-most, most) } else { value };
+    from_float(bounded, prec)
 }
 
 /// Floats of a type as they lie in memory.
