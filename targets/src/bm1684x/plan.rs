@@ -1,9 +1,11 @@
 //! Places, order and dependencies: from steps to two streams.
 //!
-//! Steps keep their order but for loads of constants and of parts of tensors, which move up by some number of steps so that they run beside what comes
-//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order, with
-//! operands that a command would take turns for in banks of their own where there is room. Then a command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
-//! so that whatever else went wrong, the streams do what the steps in order do.
+//! Steps keep their order but for loads of constants and of parts of tensors, which move up so that they run beside what comes
+//! before: as far as leaves local memory filled to some share at most, and by some number of steps at most (`AHEAD`; the best
+//! by the cost model is taken). Buffers get places by when they are alive in that order, with operands that
+//! a command would take turns for in banks of their own where there is room. Then a command waits for the last one of the other
+//! engine that it shares a written byte with: by the operands that it really has, so that whatever else went wrong, the streams
+//! do what the steps in order do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +13,25 @@ use std::sync::Arc;
 use super::cost;
 use super::isa::{Body, Command, DmaEnd, Engine, ID_LIMIT, TiuEnd};
 use super::lower::Unsupported;
-use super::lower::build::{BufferId, Draft, Piece, Place, Step};
+use super::lower::build::{Draft, Piece, Place, Step};
 use super::machine::{BANK_BYTES, DDR_ALIGN, DDR_BASE, LOCAL_BASE, UNIT_BYTES};
 use super::operands::{Operand, operands};
 use super::view::Fault;
 
-/// How many steps before their first use constants are loaded; all before the first step that waits for an input is the last.
-const WINDOWS: [usize; 7] = [usize::MAX, 64, 32, 16, 8, 4, 0];
+/// Ways of loading ahead: percent of local memory that is in use then at most, and steps before the first use.
+const AHEAD: [(u64, usize); 11] = [
+    (100, usize::MAX),
+    (95, usize::MAX),
+    (90, usize::MAX),
+    (80, usize::MAX),
+    (65, usize::MAX),
+    (45, usize::MAX),
+    (100, 64),
+    (100, 32),
+    (100, 16),
+    (100, 8),
+    (100, 0),
+];
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +60,8 @@ pub enum PlanError {
 /// Where pieces of DDR memory are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ddr {
+    /// First byte of every constant, from the first address on.
+    pub constants: Vec<u64>,
     /// First byte of every input, as addresses.
     pub inputs: Vec<u64>,
     /// The same of outputs.
@@ -57,9 +73,11 @@ pub struct Ddr {
 }
 
 impl Ddr {
-    /// Places inputs, outputs and spills of so many bytes behind the coefficients.
-    pub fn new(coefficients: usize, inputs: &[u64], outputs: &[u64], spills: &[u64]) -> Self {
-        let mut top = DDR_BASE + (coefficients as u64).next_multiple_of(DDR_ALIGN);
+    /// Places inputs, outputs and spills of so many bytes behind the constants, which start where it is said and have so many
+    /// bytes together.
+    pub fn new(constants: (usize, Vec<u64>), inputs: &[u64], outputs: &[u64], spills: &[u64]) -> Self {
+        let (bytes, constants) = constants;
+        let mut top = DDR_BASE + (bytes as u64).next_multiple_of(DDR_ALIGN);
         let start = top;
         let mut place = |bytes: &[u64]| -> Vec<u64> {
             let one = |&bytes: &u64| {
@@ -70,12 +88,12 @@ impl Ddr {
             bytes.iter().map(one).collect()
         };
         let [inputs, outputs, spills] = [inputs, outputs, spills].map(&mut place);
-        Self { inputs, outputs, spills, context: [start, top - start] }
+        Self { constants, inputs, outputs, spills, context: [start, top - start] }
     }
 
     fn address(&self, piece: Piece, offset: u64) -> u64 {
         let start = match piece {
-            Piece::Coefficients => DDR_BASE,
+            Piece::Constant(index) => DDR_BASE + self.constants.get(index).copied().unwrap_or(0),
             Piece::Input(index) => self.inputs.get(index).copied().unwrap_or(0),
             Piece::Output(index) => self.outputs.get(index).copied().unwrap_or(0),
             Piece::Spill(index) => self.spills.get(index).copied().unwrap_or(0),
@@ -106,22 +124,14 @@ pub struct Streams {
 pub fn plan(draft: &Draft, ddr: &Ddr, lane_bytes: u32) -> Result<Streams, PlanError> {
     let mut best: Option<(u64, Streams)> = None;
     let mut refused = None;
-    for window in WINDOWS {
-        let order = order(&draft.steps, window);
-        let alive = lifetimes(&order, draft.buffers.len());
-        let apart = partners(&order, draft.buffers.len());
-        let found = allocate(&draft.buffers, &alive, &apart, lane_bytes);
-        let (places, peak) = match found.or_else(|_| allocate(&draft.buffers, &alive, &[], lane_bytes)) {
-            Ok(found) => found,
-            Err(at) => {
-                refused = Some(too_big(&order, &draft.buffers, &alive, at, lane_bytes));
-                continue;
+    for (percent, window) in AHEAD {
+        match attempt(draft, ddr, lane_bytes, u64::from(lane_bytes) * percent / 100, window)? {
+            Ok((cycles, streams)) => {
+                if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
+                    best = Some((cycles, streams));
+                }
             }
-        };
-        let streams = emit(&order, &places, ddr, peak)?;
-        let cycles = cost::total(&streams.tiu, &streams.gdma);
-        if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
-            best = Some((cycles, streams));
+            Err(error) => refused = Some(error),
         }
     }
     match (best, refused) {
@@ -131,18 +141,40 @@ pub fn plan(draft: &Draft, ddr: &Ddr, lane_bytes: u32) -> Result<Streams, PlanEr
     }
 }
 
-/// The steps with early loads up to `window` steps before their first use, but behind the loads of inputs in front and the
-/// stores of what they load.
-fn order(steps: &[Step], window: usize) -> Vec<&Step> {
+/// Where memory does not suffice, and the unit.
+type TooBig = (Unsupported, Option<usize>);
+
+/// Streams with their cycles for one way of loading ahead.
+fn attempt(
+    draft: &Draft,
+    ddr: &Ddr,
+    lane_bytes: u32,
+    room: u64,
+    window: usize,
+) -> Result<Result<(u64, Streams), TooBig>, PlanError> {
+    let order = order(draft, room, window);
+    let alive = lifetimes(&order, draft.buffers.len());
+    let apart = partners(&order, draft.buffers.len());
+    let found = allocate(&draft.buffers, &alive, &apart, lane_bytes);
+    let (places, peak) = match found.or_else(|_| allocate(&draft.buffers, &alive, &[], lane_bytes)) {
+        Ok(found) => found,
+        Err(at) => return Ok(Err(too_big(&order, &draft.buffers, &alive, at, lane_bytes))),
+    };
+    let streams = emit(&order, &places, ddr, peak)?;
+    Ok(Ok((cost::total(&streams.tiu, &streams.gdma), streams)))
+}
+
+/// The steps with early loads up to `window` steps before their first use and as far as no more than `room` bytes per lane are
+/// in use, but behind the loads of inputs in front and the stores of what they load.
+fn order(draft: &Draft, room: u64, window: usize) -> Vec<&Step> {
+    let steps = &draft.steps;
     let others: Vec<&Step> = steps.iter().filter(|step| !step.early).collect();
     let leading = others.iter().take_while(|step| step.body.form().engine == Engine::Gdma).count();
-    let mut first_use: BTreeMap<BufferId, usize> = BTreeMap::new();
-    for (position, step) in others.iter().enumerate() {
-        for (_, place) in &step.places {
-            if let Place::Local(buffer, _) = place {
-                first_use.entry(*buffer).or_insert(position);
-            }
-        }
+    let alive = lifetimes(&others, draft.buffers.len());
+    let mut live = vec![0u64; others.len()];
+    for (index, life) in alive.iter().enumerate() {
+        let Some((first, last)) = *life else { continue };
+        live[first..=last].iter_mut().for_each(|bytes| *bytes += u64::from(draft.buffers[index]));
     }
     let mut stored: BTreeMap<Piece, usize> = BTreeMap::new();
     let mut at: Vec<(usize, &Step)> = Vec::new();
@@ -150,15 +182,20 @@ fn order(steps: &[Step], window: usize) -> Vec<&Step> {
     for step in steps {
         let place = |wanted: &str| step.places.iter().find(|(name, _)| *name == wanted).map(|(_, place)| *place);
         if step.early {
-            let first = match place("dst") {
-                Some(Place::Local(buffer, _)) => first_use.get(&buffer).copied().unwrap_or(others.len()),
-                _ => position,
+            let (first, bytes) = match place("dst") {
+                Some(Place::Local(buffer, _)) => {
+                    (alive[buffer.0].map_or(others.len(), |(first, _)| first), u64::from(draft.buffers[buffer.0]))
+                }
+                _ => (position, 0),
             };
             let behind = match place("src") {
                 Some(Place::Ddr(piece, _)) => stored.get(&piece).copied().unwrap_or(0),
                 _ => 0,
             };
-            at.push((first.saturating_sub(window).max(leading).max(behind).min(first), step));
+            let least = first.saturating_sub(window).max(leading).max(behind).min(first);
+            let free = live[least..first].iter().rev().take_while(|&&used| used + bytes <= room).count();
+            live[first - free..first].iter_mut().for_each(|used| *used += bytes);
+            at.push((first - free, step));
             continue;
         }
         position += 1;
