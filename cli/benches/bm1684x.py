@@ -9,9 +9,13 @@ vendor's estimator at 1 GHz. Ours come from the formulas in `targets/src/bm1684x
 PyPI wheel is given, from the same estimator: every command of the package is handed to it
 (`targets/tests/bm1684x/estimate.py`), and a command starts, as in its profile, when its engine is free and the command that
 it waits for has ended. Needs `onnx` and `numpy`. Writes the models to FOLDER (default: a temporary one).
+
+With ADZE_SHARED set, a table of those of the shared models that compile, in bytes or in half floats.
 """
 
 import itertools
+import json
+import os
 import pathlib
 import re
 import subprocess
@@ -208,6 +212,46 @@ def vendor_cycles(adze, package, library):
     return max(ends[0][-1], ends[1][-1]), [sum(cycles for _, cycles in stream.values()) for stream in streams]
 
 
+def shared_row(adze, model, arguments):
+    """A row of the table, from the report of `adze`; nothing for what does not compile."""
+    command = [adze, "report", model, "--target", "bm1684x", "--json", *arguments]
+    ask = subprocess.run(command, capture_output=True, text=True)
+    if ask.returncode != 0:
+        return None
+    report = json.loads(ask.stdout)
+    lines = report["lines"]
+    compute, copies = (sum(line[engine] for line in lines) for engine in ("compute", "copies"))
+    full = sum(line["utilisation"] * line["compute"] for line in lines)
+    floor, cycles = max(compute, copies), report["cycles"]
+    elsewhere = [line for line in lines if line["device"] != report["target"]]
+    kind = "f16" if arguments[-2:] == ["--float", "f16"] else "int8"
+    moved = sum(line["ddr_bytes"] for line in lines)
+    over = f"+{100 * (cycles / floor - 1):.1f} %"
+    return (
+        f"| `{model.stem}` | {kind} | {cycles:,} | {compute:,} | {copies:,} | {over} | {100 * full / cycles:.1f} % | "
+        f"{moved / 1e6:.2f} MB | {len(elsewhere)} | {sum(line['ddr_bytes'] for line in elsewhere)} |"
+    )
+
+
+def shared_table(adze, folder):
+    """What the shared models take, those with recorded inputs in the shapes of the first case."""
+    print("| network | type | cycles | compute alone | copies alone | over the larger | MACs | DDR | CPU phases | crossing |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for entry in json.loads((folder / "manifest.json").read_text())["models"]:
+        model = folder / entry["file"]
+        cases = sorted(folder.glob(f"{entry['name']}.*.npz"))
+        case = np.load(cases[0]) if cases else {}
+        shapes = []
+        for index, value in enumerate(entry.get("inputs", [])):
+            extents = case[f"in_{index}"].shape if f"in_{index}" in case else ()
+            if extents:
+                shapes += ["--shape", f"{value['name']}={','.join(map(str, extents))}"]
+        rows = (shared_row(adze, model, shapes + kind) for kind in ([], ["--float", "f16"]))
+        row = next(filter(None, rows), None)
+        if row:
+            print(row, flush=True)
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
@@ -227,6 +271,8 @@ def main():
             total, (compute, copies) = vendor_cycles(adze, package, sys.argv[3])
             change = f"{100 * (total / vendor - 1):+.1f} %"
             print(f"{path.stem}: {total} by the vendor's estimator, {change}; compute {compute}, copies {copies}")
+    if "ADZE_SHARED" in os.environ:
+        shared_table(adze, pathlib.Path(os.environ["ADZE_SHARED"]) / "models")
 
 
 main()

@@ -75,9 +75,9 @@ pub struct Ddr {
 impl Ddr {
     /// Places inputs, outputs and spills of so many bytes behind the constants, which start where it is said and have so many
     /// bytes together.
-    pub fn new(constants: (usize, Vec<u64>), inputs: &[u64], outputs: &[u64], spills: &[u64]) -> Self {
-        let (bytes, constants) = constants;
-        let mut top = DDR_BASE + (bytes as u64).next_multiple_of(DDR_ALIGN);
+    pub fn new(constants: (Vec<u64>, u64), inputs: &[u64], outputs: &[u64], spills: &[u64]) -> Self {
+        let (constants, bytes) = constants;
+        let mut top = DDR_BASE + bytes.next_multiple_of(DDR_ALIGN);
         let start = top;
         let mut place = |bytes: &[u64]| -> Vec<u64> {
             let one = |&bytes: &u64| {

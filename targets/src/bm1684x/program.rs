@@ -166,14 +166,13 @@ impl Program {
         let mut inputs = ports(&mut graph.inputs().iter().map(|&value| (value, name(value))))?;
         let mut outputs = ports(&mut graph.outputs().iter().map(|output| (output.value, output.name.to_string())))?;
         let bytes = |ports: &[Port]| ports.iter().map(|port| port.bytes() as u64).collect::<Vec<_>>();
-        let Found { coefficients, notes, ddr, streams } =
-            search(graph, half, [bytes(&inputs), bytes(&outputs)], lane_bytes)?;
+        let Found { draft, ddr, streams } = search(graph, half, [bytes(&inputs), bytes(&outputs)], lane_bytes)?;
         hazard::check(&streams.tiu, &streams.gdma).map_err(|hazard: Hazard| CompileError::Bug(hazard.to_string()))?;
         for (ports, addresses) in [(&mut inputs, &ddr.inputs), (&mut outputs, &ddr.outputs)] {
             ports.iter_mut().zip(addresses).for_each(|(port, &address)| port.address = address);
         }
         let name = graph.name.to_string();
-        let context = ddr.context;
+        let (coefficients, context, notes) = (draft.coefficients(), ddr.context, draft.notes);
         Ok(Program { name, streams, coefficients, context, inputs, outputs, notes })
     }
 

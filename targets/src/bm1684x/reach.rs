@@ -21,26 +21,23 @@ pub fn extents(graph: &Graph, value: ValueId) -> Option<[usize; 2]> {
 /// Rows of an operand under a window.
 #[derive(Clone, Copy, Debug)]
 struct Rows {
-    kernel: usize,
-    stride: usize,
-    pad: usize,
-    dilation: usize,
+    kernel: i64,
+    stride: i64,
+    /// Rows above the first one; less than 0 where the first ones are left out.
+    pad: i64,
+    dilation: i64,
 }
 
 impl Rows {
     const SAME: Rows = Rows { kernel: 1, stride: 1, pad: 0, dilation: 1 };
 
-    fn of(kernel: i64, stride: i64, pad: i64, dilation: i64) -> Option<Self> {
-        let [kernel, stride, pad, dilation] = [kernel, stride, pad, dilation].map(|v| usize::try_from(v).ok());
-        Some(Self { kernel: kernel?, stride: stride?, pad: pad?, dilation: dilation? })
-    }
-
     /// Rows of an operand of a height that rows of the result need, with the padding above and below that is left.
     fn need(self, (from, to): (usize, usize), height: usize) -> Option<((usize, usize), [i64; 2])> {
-        let signed = |v: usize| i64::try_from(v).ok();
-        let first = signed(from * self.stride)? - signed(self.pad)?;
-        let last = signed((to - 1) * self.stride + (self.kernel - 1) * self.dilation + 1)? - signed(self.pad)?;
-        let (lo, hi) = (first.max(0), last.min(signed(height)?));
+        let [from, to, height] = [from, to, height].map(|v| i64::try_from(v).ok());
+        let first = from?.checked_mul(self.stride)?.checked_sub(self.pad)?;
+        let reach = (self.kernel - 1).checked_mul(self.dilation)? + 1;
+        let last = (to? - 1).checked_mul(self.stride)?.checked_sub(self.pad)?.checked_add(reach)?;
+        let (lo, hi) = (first.max(0), last.min(height?));
         let inside = lo < hi;
         inside.then(|| ((lo as usize, hi as usize), [lo - first, last - hi]))
     }
@@ -65,7 +62,8 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
         if kernel.len() < 2 {
             return Some(Reach::Window(Rows::SAME));
         }
-        Rows::of(kernel[0], *strides.first()?, *pads.first()?, *dilations.first()?).map(Reach::Window)
+        let (kernel, stride) = (kernel[0], *strides.first()?);
+        Some(Reach::Window(Rows { kernel, stride, pad: *pads.first()?, dilation: *dilations.first()? }))
     };
     let same = Some(Reach::Window(Rows::SAME));
     let conv = |weights: usize, strides: &[i64], pads: &[i64], dilations: &[i64]| {
@@ -93,12 +91,18 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
         Op::Softmax(op) if op.axis > 0 && !(op.axis == 2 && rank == 4) && (!op.flatten || op.axis + 1 == rank) => same,
         Op::Concat(op) if op.axis == 1 || op.axis == 3 => same,
         Op::Slice(op) if op.axes.iter().all(|&axis| axis == 1 || axis == 3) => same,
-        Op::Slice(op) if !op.axes.contains(&0) => Some(Reach::Batch),
+        Op::Slice(op) if !op.axes.contains(&0) => match op.axes.iter().position(|&axis| axis == 2) {
+            Some(at) if rank == 4 && op.steps[at] > 0 => {
+                let (start, stride) = (op.starts[at].as_const()?, op.steps[at]);
+                Some(Reach::Window(Rows { stride, pad: start.checked_neg()?, ..Rows::SAME }))
+            }
+            _ => Some(Reach::Batch),
+        },
         Op::Pad(op) if index == 0 => {
-            let free = |axis: usize| [&op.before, &op.after].iter().all(|v| v[axis].as_const() == Some(0));
-            match (free(0), rank < 4 || free(2)) {
-                (true, true) => same,
-                (true, false) => Some(Reach::Batch),
+            let along = |axis: usize| Some([op.before[axis].as_const()?, op.after[axis].as_const()?]);
+            match (along(0)?, rank) {
+                ([0, 0], 4) => Some(Reach::Window(Rows { pad: along(2)?[0], ..Rows::SAME })),
+                ([0, 0], _) => same,
                 _ => None,
             }
         }
@@ -166,24 +170,39 @@ pub fn needs(graph: &Graph, node: &Node, part: Part) -> Option<Vec<(ValueId, Par
 /// The operator for a part: with the padding that it has there, and the shape.
 pub fn operator(graph: &Graph, node: &Node, part: Part) -> Option<Op> {
     let mut op = node.op.clone();
-    let pads = match &mut op {
-        Op::QLinearConv(op) => &mut op.pads,
-        Op::Conv(op) => &mut op.pads,
-        Op::MaxPool(op) => &mut op.pads,
-        Op::AveragePool(op) => &mut op.pads,
-        Op::Reshape(op) => {
-            *op.shape.first_mut()? = ((part[0].1 - part[0].0) as i64).into();
-            return Some(op.clone().into());
+    let [batch, count] = part.map(|(from, to)| i64::try_from(to - from).ok());
+    if let Op::Reshape(reshape) = &mut op {
+        *reshape.shape.first_mut()? = batch?.into();
+        return Some(op);
+    }
+    if graph.ty(node.outputs[0]).rank() < 4 || !(has_pads(&op) || matches!(op, Op::Slice(_) | Op::Pad(_))) {
+        return Some(op);
+    }
+    let Reach::Window(rows) = reach(graph, node, 0)? else { return Some(op) };
+    let [_, height] = extents(graph, node.inputs.first().copied().flatten()?)?;
+    let (_, [top, bottom]) = rows.need(part[1], height)?;
+    match &mut op {
+        Op::QLinearConv(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::Conv(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::MaxPool(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::AveragePool(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::Pad(op) => (op.before[2], op.after[2]) = (top.into(), bottom.into()),
+        Op::Slice(op) => {
+            if let Some(at) = op.axes.iter().position(|&axis| axis == 2) {
+                (op.starts[at], op.sizes[at]) = (0.into(), count?.into());
+            }
         }
-        _ => return Some(op),
-    };
-    let axes = pads.len() / 2;
-    if axes > 1
-        && let Reach::Window(rows) = reach(graph, node, 0)?
-    {
-        let [_, height] = extents(graph, node.inputs.first().copied().flatten()?)?;
-        let (_, [top, bottom]) = rows.need(part[1], height)?;
-        (pads[0], pads[axes]) = (top, bottom);
+        _ => {}
     }
     Some(op)
+}
+
+fn has_pads(op: &Op) -> bool {
+    matches!(op, Op::QLinearConv(_) | Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_))
+}
+
+fn set_pads(pads: &mut [i64], [top, bottom]: [i64; 2]) {
+    if let [above, _, below, _] = pads {
+        (*above, *below) = (top, bottom);
+    }
 }

@@ -20,8 +20,9 @@ use super::program::CompileError;
 use super::reach::extents as batch_and_rows;
 use super::tile::{Cut, Tiled, rewrite, units};
 
-/// Most ways of cutting that are tried for fewer cycles.
+/// Most ways of cutting that are tried for fewer cycles, for constants of up to so many bytes; of larger ones fewer.
 const TRIES: usize = 48;
+const TRIED_BYTES: u64 = 1 << 24;
 /// Bytes of loads that small constants are merged to: ways that are tried.
 const MERGED: [u32; 2] = [1 << 14, 1 << 16];
 /// Most parts of a cut whose result is put together in local memory at first.
@@ -32,10 +33,8 @@ const SMALL: u64 = 16;
 /// A network with its commands.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Constants in DDR memory.
-    pub coefficients: Vec<u8>,
-    /// Where results are not the model's bit for bit.
-    pub notes: Vec<String>,
+    /// What was lowered.
+    pub draft: Draft,
     /// Places in DDR memory.
     pub ddr: Ddr,
     /// Commands.
@@ -128,24 +127,24 @@ impl Search<'_> {
         };
         let draft = lower(&tiled, self.half, self.lane_bytes, &mut self.memo.borrow_mut())
             .map_err(|error| Failure::Error(error.into()))?;
-        let plain = self.planned(&draft)?;
-        let others = MERGED.iter().filter_map(|&most| self.planned(&merged(&draft, most)?).ok());
+        let others = MERGED.map(|most| merged(&draft, most));
+        let plain = self.planned(draft)?;
+        let others = others.into_iter().flatten().filter_map(|draft| self.planned(draft).ok());
         Ok(others.fold(plain, |best, found| if cycles(&found) < cycles(&best) { found } else { best }))
     }
 
     /// Places and commands for a draft.
-    fn planned(&self, draft: &Draft) -> Result<Found, Failure> {
+    fn planned(&self, draft: Draft) -> Result<Found, Failure> {
         let [inputs, outputs] = &self.ports;
-        let (coefficients, starts) = draft.coefficients();
-        let ddr = Ddr::new((coefficients.len(), starts), inputs, outputs, &draft.spills);
+        let ddr = Ddr::new(draft.layout(), inputs, outputs, &draft.spills);
         if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {
             let found =
                 format!("{} bytes of constants and what goes in and out", ddr.context[0] + ddr.context[1] - DDR_BASE);
             let accepted = format!("what fits into {DDR_BYTES} bytes of DDR memory");
             return Err(Failure::Error(Unsupported::of_graph(found, accepted).into()));
         }
-        match plan(draft, &ddr, self.lane_bytes) {
-            Ok(streams) => Ok(Found { coefficients, notes: draft.notes.clone(), ddr, streams }),
+        match plan(&draft, &ddr, self.lane_bytes) {
+            Ok(streams) => Ok(Found { draft, ddr, streams }),
             Err(PlanError::Memory { error, unit }) => Err(Failure::Memory(error, unit)),
             Err(other) => Err(Failure::Error(CompileError::Bug(other.to_string()))),
         }
@@ -254,6 +253,8 @@ impl Search<'_> {
     /// Looks for fewer cycles in ways near by.
     fn improve(&self, way: &mut Way, best: &mut Found) {
         let mut tries = 0;
+        let (_, bytes) = best.draft.layout();
+        let most = (TRIES as u64 * TRIED_BYTES / bytes.max(TRIED_BYTES)) as usize;
         let mut least = cycles(best);
         let mut accept = |way: &mut Way, best: &mut Found, next: Way, tries: &mut usize| -> bool {
             *tries += 1;
@@ -266,7 +267,7 @@ impl Search<'_> {
             true
         };
         let mut at = 0;
-        while at + 1 < way.cuts.len() && tries < TRIES {
+        while at + 1 < way.cuts.len() && tries < most {
             let better = self.joined(way, at).is_some_and(|next| accept(way, best, next, &mut tries));
             at += usize::from(!better);
         }
@@ -277,13 +278,13 @@ impl Search<'_> {
                 next.spilled.remove(&value);
                 next.kept.insert(value);
             }
-            if tries < TRIES && self.spilled(&next) != self.spilled(way) {
+            if tries < most && self.spilled(&next) != self.spilled(way) {
                 accept(way, best, next, &mut tries);
             }
         }
         for at in 0..way.cuts.len() {
             for change in [|rows: usize| rows * 3 / 4, |rows: usize| rows * 3 / 2, |rows: usize| rows * 2] {
-                if tries >= TRIES {
+                if tries >= most {
                     return;
                 }
                 let mut next = way.clone();

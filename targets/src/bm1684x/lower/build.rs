@@ -154,21 +154,33 @@ impl Draft {
         Place::Ddr(Piece::Constant(index), 0)
     }
 
-    /// The constants that steps read as they lie in DDR memory, with the first byte of each.
-    pub fn coefficients(&self) -> (Vec<u8>, Vec<u64>) {
+    /// Where the constants that steps read lie in DDR memory: the first byte of each, and how many bytes they take together.
+    pub fn layout(&self) -> (Vec<u64>, u64) {
+        let (mut starts, mut end) = (vec![0; self.constants.len()], 0u64);
+        for index in self.read_constants() {
+            starts[index] = end.next_multiple_of(UNIT_BYTES.into());
+            end = starts[index] + self.constants[index].len() as u64;
+        }
+        (starts, end)
+    }
+
+    /// The constants that steps read as they lie in DDR memory.
+    pub fn coefficients(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for index in self.read_constants() {
+            bytes.resize(bytes.len().next_multiple_of(UNIT_BYTES as usize), 0);
+            bytes.extend_from_slice(&self.constants[index]);
+        }
+        bytes
+    }
+
+    fn read_constants(&self) -> BTreeSet<usize> {
         let places = self.steps.iter().flat_map(|step| &step.places);
         let read = places.filter_map(|(_, place)| match place {
             Place::Ddr(Piece::Constant(index), _) => Some(*index),
             _ => None,
         });
-        let read: BTreeSet<usize> = read.collect();
-        let (mut bytes, mut starts) = (Vec::new(), vec![0; self.constants.len()]);
-        for index in read {
-            bytes.resize(bytes.len().next_multiple_of(UNIT_BYTES as usize), 0);
-            starts[index] = bytes.len() as u64;
-            bytes.extend_from_slice(&self.constants[index]);
-        }
-        (bytes, starts)
+        read.collect()
     }
 }
 

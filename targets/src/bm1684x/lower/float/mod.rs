@@ -156,7 +156,7 @@ impl Lowering<'_> {
                 ..DmaTranspose::default()
             };
             let offset = u64::from((n * h + top) * w * c) * u64::from(from.bytes());
-            self.draft.push(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
+            self.draft.push_early(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
             self.draft.convert_into(part, result, [n, 0, top, 0]);
         }
         Ok(result)
