@@ -16,6 +16,7 @@ pub mod lower;
 pub mod machine;
 pub mod merge;
 pub mod operands;
+pub mod order;
 pub mod plan;
 pub mod profile;
 pub mod program;

@@ -1,13 +1,11 @@
 //! Places, order and dependencies: from steps to two streams.
 //!
 //! Steps keep their order but for loads of constants and of parts of tensors, which move up so that they run beside what comes
-//! before: as far as leaves local memory filled to some share at most, and by some number of steps at most (`AHEAD`; the best
-//! by the cost model is taken). Buffers get places by when they are alive in that order, with operands that
+//! before ([`super::order`]; the best of several ways by the cost model is taken). Buffers get places by when they are alive in that order, with operands that
 //! a command would take turns for in banks of their own where there is room. Then a command waits for the last one of the other
 //! engine that it shares a written byte with: by the operands that it really has, so that whatever else went wrong, the streams
 //! do what the steps in order do.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cost;
@@ -16,6 +14,7 @@ use super::lower::Unsupported;
 use super::lower::build::{Draft, Piece, Place, Step};
 use super::machine::{BANK_BYTES, DDR_ALIGN, DDR_BASE, LOCAL_BASE, UNIT_BYTES};
 use super::operands::{Operand, operands};
+use super::order::{Loads, lifetimes};
 use super::view::Fault;
 
 /// Ways of loading ahead: percent of local memory that is in use then at most, and steps before the first use.
@@ -32,6 +31,10 @@ const AHEAD: [(u64, usize); 11] = [
     (100, 8),
     (100, 0),
 ];
+/// Percent of local memory that loads may fill which go where the copy engine has nothing else to do.
+const IN_TIME: [u64; 4] = [100, 90, 75, 100];
+/// Steps before and behind its use that memory which is copied from or to is left alone, where there is room.
+const MARGIN: usize = 12;
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,20 +125,26 @@ pub struct Streams {
 /// # Errors
 /// [`PlanError`].
 pub fn plan(draft: &Draft, ddr: &Ddr, lane_bytes: u32) -> Result<Streams, PlanError> {
-    let mut best: Option<(u64, Streams)> = None;
+    let loads = Loads::of(draft);
+    let mut best: Option<Planned> = None;
     let mut refused = None;
+    let mut better = |next: Result<Planned, TooBig>, best: &mut Option<Planned>| match next {
+        Ok(next) if best.as_ref().is_none_or(|best| next.cycles < best.cycles) => *best = Some(next),
+        Ok(_) => {}
+        Err(error) => refused = Some(error),
+    };
+    let room = |percent: u64| u64::from(lane_bytes) * percent / 100;
     for (percent, window) in AHEAD {
-        match attempt(draft, ddr, lane_bytes, u64::from(lane_bytes) * percent / 100, window)? {
-            Ok((cycles, streams)) => {
-                if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
-                    best = Some((cycles, streams));
-                }
-            }
-            Err(error) => refused = Some(error),
-        }
+        let order = loads.ahead(draft, room(percent), window);
+        better(attempt(draft, ddr, lane_bytes, order)?, &mut best);
+    }
+    for percent in IN_TIME {
+        let Some(known) = &best else { break };
+        let order = loads.in_time(draft, room(percent), &known.durations(draft));
+        better(attempt(draft, ddr, lane_bytes, order)?, &mut best);
     }
     match (best, refused) {
-        (Some((_, streams)), _) => Ok(streams),
+        (Some(best), _) => Ok(best.streams),
         (None, Some((error, unit))) => Err(PlanError::Memory { error, unit }),
         (None, None) => Ok(Streams::default()),
     }
@@ -144,91 +153,56 @@ pub fn plan(draft: &Draft, ddr: &Ddr, lane_bytes: u32) -> Result<Streams, PlanEr
 /// Where memory does not suffice, and the unit.
 type TooBig = (Unsupported, Option<usize>);
 
-/// Streams with their cycles for one way of loading ahead.
-fn attempt(
-    draft: &Draft,
-    ddr: &Ddr,
-    lane_bytes: u32,
-    room: u64,
-    window: usize,
-) -> Result<Result<(u64, Streams), TooBig>, PlanError> {
-    let order = order(draft, room, window);
-    let alive = lifetimes(&order, draft.buffers.len());
-    let apart = partners(&order, draft.buffers.len());
-    let found = allocate(&draft.buffers, &alive, &apart, lane_bytes);
-    let (places, peak) = match found.or_else(|_| allocate(&draft.buffers, &alive, &[], lane_bytes)) {
+/// Streams for an order of steps.
+struct Planned {
+    cycles: u64,
+    order: Vec<usize>,
+    streams: Streams,
+}
+
+impl Planned {
+    /// Cycles of every step.
+    fn durations(&self, draft: &Draft) -> Vec<u64> {
+        let mut durations = vec![0; draft.steps.len()];
+        let mut commands = [self.streams.tiu.iter(), self.streams.gdma.iter()];
+        for &step in &self.order {
+            let engine = usize::from(draft.steps[step].body.form().engine == Engine::Gdma);
+            let command = commands[engine].next();
+            durations[step] = command.map_or(0, |command| cost::cycles(&command.body));
+        }
+        durations
+    }
+}
+
+/// Streams with their cycles for an order of steps.
+fn attempt(draft: &Draft, ddr: &Ddr, lane_bytes: u32, order: Vec<usize>) -> Result<Result<Planned, TooBig>, PlanError> {
+    let steps: Vec<&Step> = order.iter().map(|&at| &draft.steps[at]).collect();
+    let alive = lifetimes(&steps, draft.buffers.len());
+    let apart = partners(&steps, draft.buffers.len());
+    let roomy = with_margins(&steps, &alive);
+    let found = allocate(&draft.buffers, &roomy, &apart, lane_bytes)
+        .or_else(|_| allocate(&draft.buffers, &alive, &apart, lane_bytes))
+        .or_else(|_| allocate(&draft.buffers, &alive, &[], lane_bytes));
+    let (places, peak) = match found {
         Ok(found) => found,
-        Err(at) => return Ok(Err(too_big(&order, &draft.buffers, &alive, at, lane_bytes))),
+        Err(at) => return Ok(Err(too_big(&steps, &draft.buffers, &alive, at, lane_bytes))),
     };
-    let streams = emit(&order, &places, ddr, peak)?;
-    Ok(Ok((cost::total(&streams.tiu, &streams.gdma), streams)))
+    let streams = emit(&steps, &places, ddr, peak)?;
+    Ok(Ok(Planned { cycles: cost::total(&streams.tiu, &streams.gdma), order, streams }))
 }
 
-/// The steps with early loads up to `window` steps before their first use and as far as no more than `room` bytes per lane are
-/// in use, but behind the loads of inputs in front and the stores of what they load.
-fn order(draft: &Draft, room: u64, window: usize) -> Vec<&Step> {
-    let steps = &draft.steps;
-    let others: Vec<&Step> = steps.iter().filter(|step| !step.early).collect();
-    let leading = others.iter().take_while(|step| step.body.form().engine == Engine::Gdma).count();
-    let alive = lifetimes(&others, draft.buffers.len());
-    let mut live = vec![0u64; others.len()];
-    for (index, life) in alive.iter().enumerate() {
-        let Some((first, last)) = *life else { continue };
-        live[first..=last].iter_mut().for_each(|bytes| *bytes += u64::from(draft.buffers[index]));
-    }
-    let mut stored: BTreeMap<Piece, usize> = BTreeMap::new();
-    let mut at: Vec<(usize, &Step)> = Vec::new();
-    let mut position = 0;
-    for step in steps {
-        let place = |wanted: &str| step.places.iter().find(|(name, _)| *name == wanted).map(|(_, place)| *place);
-        if step.early {
-            let (first, bytes) = match place("dst") {
-                Some(Place::Local(buffer, _)) => {
-                    (alive[buffer.0].map_or(others.len(), |(first, _)| first), u64::from(draft.buffers[buffer.0]))
-                }
-                _ => (position, 0),
-            };
-            let behind = match place("src") {
-                Some(Place::Ddr(piece, _)) => stored.get(&piece).copied().unwrap_or(0),
-                _ => 0,
-            };
-            let least = first.saturating_sub(window).max(leading).max(behind).min(first);
-            let free = live[least..first].iter().rev().take_while(|&&used| used + bytes <= room).count();
-            live[first - free..first].iter_mut().for_each(|used| *used += bytes);
-            at.push((first - free, step));
-            continue;
-        }
-        position += 1;
-        if let Some(Place::Ddr(piece, _)) = place("dst") {
-            stored.insert(piece, position);
-        }
-    }
-    // Stable: those that go to one place keep the order of their uses.
-    at.sort_by_key(|(position, _)| *position);
-    let mut order = Vec::with_capacity(steps.len());
-    let mut at = at.into_iter().peekable();
-    for (position, step) in others.iter().enumerate() {
-        while let Some((_, early)) = at.next_if(|(before, _)| *before <= position) {
-            order.push(early);
-        }
-        order.push(*step);
-    }
-    order.extend(at.map(|(_, early)| early));
-    order
-}
-
-/// First and last step of every buffer.
-fn lifetimes(order: &[&Step], buffers: usize) -> Vec<Option<(usize, usize)>> {
-    let mut alive: Vec<Option<(usize, usize)>> = vec![None; buffers];
-    for (position, step) in order.iter().enumerate() {
+/// Lifetimes of which those of buffers that are copied from or to begin earlier and end later, so that what takes their place
+/// does not wait for the other engine.
+fn with_margins(steps: &[&Step], alive: &[Option<(usize, usize)>]) -> Vec<Option<(usize, usize)>> {
+    let mut roomy = alive.to_vec();
+    for step in steps.iter().filter(|step| step.body.form().engine == Engine::Gdma) {
         for (_, place) in &step.places {
             if let Place::Local(buffer, _) = place {
-                let (first, _) = alive[buffer.0].unwrap_or((position, position));
-                alive[buffer.0] = Some((first, position));
+                roomy[buffer.0] = alive[buffer.0].map(|(from, to)| (from.saturating_sub(MARGIN), to + MARGIN));
             }
         }
     }
-    alive
+    roomy
 }
 
 /// For every buffer those that want to start in another bank: the other operands of requantizations, look-ups and copies to lanes.
