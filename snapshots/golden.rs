@@ -9,6 +9,7 @@ use adze_compiler::build::{BuildOptions, Built, build};
 use adze_compiler::compare::{Tolerance, compare};
 use adze_compiler::execute::Executable;
 use adze_compiler::load::load;
+use adze_compiler::npu::phased;
 use adze_compiler::onnx::ImportOptions;
 use adze_compiler::quantize::samples::Samples;
 use adze_compiler::quantize::table::Table;
@@ -292,6 +293,18 @@ fn quantized(path: &Path) -> Outcome {
     Ok(())
 }
 
+/// `phases/`: the phases on a neural processor and the CPU, once they compute the same on the simulator and this machine.
+fn phases(path: &Path) -> Outcome {
+    let graph = graph(&std::fs::read_to_string(path)?)?;
+    if let Some(machine) = Machine::host() {
+        let inputs = inputs(&graph)?;
+        let found = phased::compile(&graph, None, &BuildOptions::new(machine))?.run(&inputs, false)?;
+        agree("phases", Exactness::Exact, &graph, &eval_graph(&graph, &inputs)?, &found);
+    }
+    snapshot(path, &phased::phases(&graph, None)?.to_string());
+    Ok(())
+}
+
 /// The cases of `testdata/import` whose graphs are worth reading; all of them run in the compiler's tests.
 const IMPORTED: &str = concat!(
     r"(^|/)(activations|attention_opset23|average_pool_include_pad_ceil|batch_norm_opset7|clip_opset6_attributes",
@@ -313,5 +326,6 @@ datatest_stable::harness! {
     { test = c99, root = "../testdata/kernel", pattern = r"\.(graph|kernel)$" },
     { test = machine_code, root = "../testdata/kernel", pattern = r"\.kernel$" },
     { test = quantized, root = "../testdata/quantize", pattern = r"\.graph$" },
+    { test = phases, root = "../testdata/phases", pattern = r"\.graph$" },
     { test = diagnostics, root = "../testdata/diag", pattern = r"\.onnx$" },
 }

@@ -212,42 +212,44 @@ def vendor_cycles(adze, package, library):
     return max(ends[0][-1], ends[1][-1]), [sum(cycles for _, cycles in stream.values()) for stream in streams]
 
 
-def shared_row(adze, model, arguments):
-    """A row of the table, from the report of `adze`; nothing for what does not compile."""
+def shared_row(adze, model, kind, arguments):
+    """A row of the table, from the report of `adze`; nothing for what does not compile or does not run on the chip at all."""
     command = [adze, "report", model, "--target", "bm1684x", "--json", *arguments]
     ask = subprocess.run(command, capture_output=True, text=True)
     if ask.returncode != 0:
         return None
     report = json.loads(ask.stdout)
-    lines = report["lines"]
+    lines = [line for line in report["lines"] if line["device"] == report["target"]]
     compute, copies = (sum(line[engine] for line in lines) for engine in ("compute", "copies"))
     full = sum(line["utilisation"] * line["compute"] for line in lines)
     floor, cycles = max(compute, copies), report["cycles"]
-    elsewhere = [line for line in lines if line["device"] != report["target"]]
-    kind = "f16" if arguments[-2:] == ["--float", "f16"] else "int8"
+    if not floor:
+        return None
     moved = sum(line["ddr_bytes"] for line in lines)
+    elsewhere = sum(phase["device"] != report["target"] for phase in report["phases"])
     over = f"+{100 * (cycles / floor - 1):.1f} %"
     return (
         f"| `{model.stem}` | {kind} | {cycles:,} | {compute:,} | {copies:,} | {over} | {100 * full / cycles:.1f} % | "
-        f"{moved / 1e6:.2f} MB | {len(elsewhere)} | {sum(line['ddr_bytes'] for line in elsewhere)} |"
+        f"{moved / 1e6:.2f} MB | {elsewhere} | {report['crossing_bytes']:,} |"
     )
 
 
 def shared_table(adze, folder):
     """What the shared models take, those with recorded inputs in the shapes of the first case."""
-    print("| network | type | cycles | compute alone | copies alone | over the larger | MACs | DDR | CPU phases | crossing |")
+    print("| network | type | cycles | compute alone | copies alone | over the larger | MACs | DDR | CPU phases | bytes crossing |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for entry in json.loads((folder / "manifest.json").read_text())["models"]:
         model = folder / entry["file"]
         cases = sorted(folder.glob(f"{entry['name']}.*.npz"))
         case = np.load(cases[0]) if cases else {}
-        shapes = []
+        arguments = []
         for index, value in enumerate(entry.get("inputs", [])):
             extents = case[f"in_{index}"].shape if f"in_{index}" in case else ()
             if extents:
-                shapes += ["--shape", f"{value['name']}={','.join(map(str, extents))}"]
-        rows = (shared_row(adze, model, shapes + kind) for kind in ([], ["--float", "f16"]))
-        row = next(filter(None, rows), None)
+                arguments += ["--shape", f"{value['name']}={','.join(map(str, extents))}"]
+        floats = entry["quantisation"].startswith("float")
+        arguments += ["--float", "f16"] if floats else []
+        row = shared_row(adze, model, "f16" if floats else "int8", arguments)
         if row:
             print(row, flush=True)
 

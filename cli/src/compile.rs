@@ -39,6 +39,7 @@ Examples:
   adze compile model.onnx --target x86_64-linux -o out/           object, library, header, manifest
   adze compile model.onnx --target c99 -o out/                    C99 source instead of object and library
   adze compile model.onnx --target bm1684x -o model.bmodel        commands for a neural processor, as one file
+  adze compile model.onnx --target bm1684x -o out/                the same, with phases of a CPU for what it does not run
   adze compile model.onnx --cpu x86-64-v2,x86-64-v3,x86-64-v4 -o out/   three versions, chosen by `init`
   adze compile model.onnx --dim batch=1 --dim seq=1..32 -o out/   one object for all lengths up to 32
   adze compile model.onnx --state h=h_out -o out/                 a state that is updated in place
@@ -64,7 +65,7 @@ pub struct CompileArgs {
     #[command(flatten)]
     build: BuildArgs,
     #[command(flatten)]
-    float: crate::npu::FloatArgs,
+    npu: crate::npu::NpuArgs,
     /// Also write a Makefile rule that names every file the package depends on
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
@@ -96,8 +97,10 @@ pub enum OptimizerArg {
     Joint,
     /// The same rules one after another, each wherever it matches
     Greedy,
-    /// Only batch normalisation, scales and biases into weights
+    /// Only batch normalisation, scales and biases into weights; quantized networks compute in floats
     Canonical,
+    /// The same, and quantized networks compute in integers
+    CanonicalIntegers,
 }
 
 /// Choices of code generation.
@@ -160,6 +163,7 @@ impl BuildArgs {
                     OptimizerArg::Joint => Optimizer::Joint,
                     OptimizerArg::Greedy => Optimizer::Greedy,
                     OptimizerArg::Canonical => Optimizer::Canonical,
+                    OptimizerArg::CanonicalIntegers => Optimizer::CanonicalIntegers,
                 },
                 contract: self.contract,
                 ..PassOptions::default()
@@ -250,7 +254,7 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     if crate::npu::is_npu(args.build.target.as_deref()) {
         return compile_npu(args);
     }
-    args.float.refuse()?;
+    args.npu.refuse()?;
     let mut options = args.build.options()?;
     options.passes.validate = args.validate;
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
@@ -299,12 +303,13 @@ pub fn print_validated(trace: &Trace) {
     trace.report.validated.iter().for_each(|region| eprintln!("validated: {region}"));
 }
 
-/// Compiles for a neural processor: one file, no stages.
+/// Compiles for a neural processor; the one stage that has a text is that of phases.
 fn compile_npu(args: &CompileArgs) -> Result<(), Failure> {
-    let Some(file) = args.output.as_deref().filter(|_| args.stop_after.is_none()) else {
-        let stages = "stages: found --stop-after, accepted for a neural processor: none (`adze disasm` lists commands)";
-        return Err(Error::Options(stages.into()).into());
-    };
+    let stage = args.stop_after.as_deref();
+    if let Some(other) = stage.filter(|stage| *stage != "phases") {
+        let accepted = "accepted for a neural processor: phases (`adze disasm` lists commands)";
+        return Err(Error::Options(format!("--stop-after: found {other}, {accepted}")).into());
+    }
     let refused = args.emit != Emit::Object || args.validate || args.times || args.depfile.is_some();
     let build = &args.build;
     if refused || !build.cpu.is_empty() || build.contract.is_some() || !args.model.states.is_empty() {
@@ -314,7 +319,14 @@ fn compile_npu(args: &CompileArgs) -> Result<(), Failure> {
     }
     let mut loaded = load(&args.model.model, &args.model.import_options())?;
     supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
-    crate::npu::compile(&loaded.graph, &args.float, file, args.verbose)
+    match (stage, &args.output) {
+        (Some(_), file) => {
+            let text = adze_compiler::npu::phased::phases(&loaded.graph, args.npu.float())?.to_string();
+            Ok(write_text(&text, file.as_deref())?)
+        }
+        (None, Some(output)) => crate::npu::compile(&loaded.graph, &args.npu, output, args.verbose),
+        (None, None) => Err(Error::Options("--output: give a folder or a `.bmodel`".into()).into()),
+    }
 }
 
 /// Builds a graph, saying on a terminal how far it is. Silent when standard error is none.
@@ -348,11 +360,15 @@ pub fn write_stage(artifact: &Artifact, output: Option<&Path>, weights: Option<&
     if let Some(path) = weights {
         write_weights(artifact, path)?;
     }
-    let text = artifact.to_string();
+    write_text(&artifact.to_string(), output)
+}
+
+/// Writes a text to a file or standard output.
+fn write_text(text: &str, output: Option<&Path>) -> Result<(), Error> {
     match output {
         Some(path) => std::fs::write(path, text).map_err(|source| Error::Write { path: path.into(), source }),
         None => {
-            crate::io::print(&text);
+            crate::io::print(text);
             Ok(())
         }
     }

@@ -32,7 +32,7 @@ pub struct FitArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     flash: Option<u64>,
     #[command(flatten)]
-    float: crate::npu::FloatArgs,
+    npu: crate::npu::NpuArgs,
     /// Print one JSON object per target
     #[arg(long)]
     json: bool,
@@ -50,7 +50,7 @@ pub fn fit(args: &FitArgs) -> Result<(), Failure> {
     // A neural processor is asked about where it is named: most models are not quantized.
     let (npus, names): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| crate::npu::is_npu(Some(name)));
     if npus.is_empty() {
-        args.float.refuse()?;
+        args.npu.refuse()?;
     }
     let machines: Result<Vec<Machine>, _> = names.into_iter().map(Machine::from_name).collect();
     let machines = machines.map_err(|e| Error::Options(e.to_string()))?;
@@ -59,7 +59,8 @@ pub fn fit(args: &FitArgs) -> Result<(), Failure> {
     declare_states(&mut loaded.graph, &args.model)?;
     let budget = Budget { arena: args.arena, flash: args.flash };
     let mut any = false;
-    let on_npus = npus.iter().map(|_| npu::report::fit(&loaded.graph, args.float.float(), budget));
+    let host = args.npu.host()?;
+    let on_npus = npus.iter().map(|_| npu::fit::fit(&loaded.graph, args.npu.float(), budget, host.as_ref()));
     for fit in machines.iter().map(|machine| fit_one(&loaded.graph, machine, budget)).chain(on_npus) {
         let fit = fit?;
         any |= fit.fits;

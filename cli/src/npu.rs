@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use adze_compiler::build::BuildOptions;
 use adze_compiler::load::{load, supply_weights};
-use adze_compiler::npu::report;
+use adze_compiler::npu::phased::{self, Phased};
+use adze_compiler::npu::{report, timeline};
+use adze_compiler::package::{WriteOptions, write_folder};
 use adze_compiler::{Error, npu};
 use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
@@ -12,6 +15,7 @@ use adze_targets::bm1684x::cost;
 use adze_targets::bm1684x::isa::Engine;
 use adze_targets::bm1684x::profile::events;
 use adze_targets::bm1684x::program::Program;
+use adze_targets::cpu::Machine;
 use clap::Args;
 
 use crate::args::ModelArgs;
@@ -27,16 +31,26 @@ enum FloatType {
     Bf16,
 }
 
-/// What floats become on a neural processor.
+/// The CPU of the chip itself, which runs Linux.
+const HOST: &str = "aarch64-linux";
+
+/// Choices for a neural processor.
 #[derive(Args, Debug)]
-pub struct FloatArgs {
+pub struct NpuArgs {
     /// With --target bm1684x: compute the model's floats in this type of 16 bits. Without it, what computes in 32-bit floats is
     /// refused, but for inputs and outputs of an integer network
     #[arg(long, value_name = "TYPE", value_enum)]
     float: Option<FloatType>,
+    /// With --target bm1684x: refuse what the chip does not run, instead of giving it to a CPU
+    #[arg(long)]
+    no_cpu: bool,
+    /// With --target bm1684x: the CPU that runs what the chip does not: see `adze targets`; aarch64-linux, the chip's own, without
+    /// it (x86_64-linux for a card in a PC)
+    #[arg(long, value_name = "NAME", conflicts_with = "no_cpu")]
+    host: Option<String>,
 }
 
-impl FloatArgs {
+impl NpuArgs {
     /// The type, if one was given.
     pub fn float(&self) -> Option<npu::Float> {
         self.float.map(|float| match float {
@@ -45,14 +59,35 @@ impl FloatArgs {
         })
     }
 
-    /// Refuses the option for a target that is no neural processor.
+    /// Refuses the options for a target that is no neural processor.
     ///
     /// # Errors
     /// [`Error::Options`].
     pub fn refuse(&self) -> Result<(), Error> {
-        match self.float {
-            Some(_) => Err(Error::Options("--float: accepted with --target bm1684x".into())),
+        let given = [("--float", self.float.is_some()), ("--no-cpu", self.no_cpu), ("--host", self.host.is_some())];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Error::Options(format!("{option}: accepted with --target bm1684x"))),
             None => Ok(()),
+        }
+    }
+
+    /// The CPU for phases of it, if there may be some.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for an unknown name.
+    pub fn host(&self) -> Result<Option<BuildOptions>, Error> {
+        if self.no_cpu {
+            return Ok(None);
+        }
+        let machine = Machine::from_name(self.host.as_deref().unwrap_or(HOST));
+        Ok(Some(BuildOptions::new(machine.map_err(|error| Error::Options(format!("--host: {error}")))?)))
+    }
+
+    /// A graph in phases.
+    fn phased(&self, graph: &Graph, host: Option<BuildOptions>) -> Result<Phased, Error> {
+        match host {
+            Some(host) => phased::compile(graph, self.float(), &host),
+            None => phased::alone(graph, self.float()),
         }
     }
 }
@@ -62,28 +97,49 @@ pub fn is_npu(target: Option<&str>) -> bool {
     target == Some(npu::BM1684X)
 }
 
-/// Compiles a graph to a package of one file.
+/// Compiles a graph to a file of the chip alone (`.bmodel`), or to a folder that also has what a CPU does.
 ///
 /// # Errors
 /// What stopped it; nothing is written then.
-pub fn compile(graph: &Graph, float: &FloatArgs, file: &Path, verbose: bool) -> Result<(), Failure> {
-    let program = npu::compile(graph, float.float())?;
-    let bytes = npu::package(&program)?;
-    std::fs::write(file, &bytes).map_err(|source| Error::Write { path: file.to_owned(), source })?;
+pub fn compile(graph: &Graph, args: &NpuArgs, output: &Path, verbose: bool) -> Result<(), Failure> {
+    let written = if output.extension().is_some_and(|extension| extension == "bmodel") {
+        let phased = phased::alone(graph, args.float()).map_err(|error| match error {
+            Error::Unsupported(what) if !args.no_cpu => Error::Unsupported(format!(
+                "{what}\na folder as --output takes phases of a CPU for what the chip does not run"
+            )),
+            error => error,
+        })?;
+        let bytes = phased.bmodel()?;
+        std::fs::write(output, &bytes).map_err(|source| Error::Write { path: output.to_owned(), source })?;
+        (phased, vec![(output.to_owned(), bytes.len())])
+    } else {
+        let phased = args.phased(graph, args.host()?)?;
+        let files = phased.files()?;
+        let paths = write_folder(&files, output, &WriteOptions::default()).map_err(Error::from)?;
+        let sizes = files.iter().map(|(_, bytes)| bytes.len());
+        (phased, paths.into_iter().zip(sizes).collect())
+    };
+    let (phased, files) = written;
     if verbose {
-        println!("{}: {} bytes", file.display(), bytes.len());
-        print(&summary(&program));
+        files.iter().for_each(|(path, bytes)| println!("{}: {bytes} bytes", path.display()));
+        for phase in &phased.phases.phases {
+            phase.reasons.iter().for_each(|reason| println!("; on the CPU: {reason}"));
+        }
+        phased.programs().for_each(|program| print(&summary(program)));
     }
     Ok(())
 }
 
-/// The outputs of a graph on the simulator of adze or the vendor's.
+/// The outputs of a graph on the simulator of adze or the vendor's, and this machine's CPU.
 ///
 /// # Errors
 /// What compiling or running gives.
-pub fn outputs(graph: &Graph, float: &FloatArgs, inputs: &[Tensor], vendor: bool) -> Result<Vec<Tensor>, Error> {
-    let program = npu::compile(graph, float.float())?;
-    if vendor { npu::run_vendor(&program, inputs) } else { npu::run(&program, inputs) }
+pub fn outputs(graph: &Graph, args: &NpuArgs, inputs: &[Tensor], vendor: bool) -> Result<Vec<Tensor>, Error> {
+    if args.host.is_some() {
+        return Err(Error::Options("--host: found one for a run, which is on this machine, accepted: none".into()));
+    }
+    let host = crate::run::machine(None)?;
+    args.phased(graph, (!args.no_cpu).then(|| BuildOptions::new(host)))?.run(inputs, vendor)
 }
 
 /// Arguments of `disasm`.
@@ -97,7 +153,7 @@ pub struct DisasmArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    float: FloatArgs,
+    npu: NpuArgs,
     /// Also write when every command runs and which banks of local memory it touches, as trace events in JSON
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
@@ -109,27 +165,28 @@ pub struct DisasmArgs {
 /// What stopped it.
 pub fn disasm(args: &DisasmArgs) -> Result<(), Failure> {
     let path = &args.model.model;
-    let program = if path.extension().is_some_and(|extension| extension == "bmodel") {
+    let programs = if path.extension().is_some_and(|extension| extension == "bmodel") {
         npu::open(path)?
     } else {
         let mut loaded = load(path, &args.model.import_options())?;
         supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
-        npu::compile(&loaded.graph, args.float.float())?
+        let phased = args.npu.phased(&loaded.graph, args.npu.host()?)?;
+        phased.programs().cloned().collect()
     };
     if let Some(file) = &args.timeline {
-        let write = std::fs::write(file, report::timeline(&program));
+        let write = std::fs::write(file, timeline::timeline(&programs.iter().collect::<Vec<_>>()));
         write.map_err(|source| Error::Write { path: file.clone(), source })?;
     }
-    print(&listing(&program));
+    programs.iter().for_each(|program| print(&listing(program)));
     Ok(())
 }
 
-/// Prints what takes how long, by nodes.
+/// Prints what runs where and what takes how long, by nodes.
 ///
 /// # Errors
 /// What compiling gives.
-pub fn print_report(graph: &Graph, float: &FloatArgs, json: bool) -> Result<(), Failure> {
-    let report = report::report(&npu::compile(graph, float.float())?);
+pub fn print_report(graph: &Graph, args: &NpuArgs, json: bool) -> Result<(), Failure> {
+    let report = report::report(&args.phased(graph, args.host()?)?);
     match json {
         true => println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Error::Bug(e.to_string()))?),
         false => print(&report.to_string()),

@@ -6,6 +6,7 @@ use adze_compiler::build::BuildOptions;
 use adze_compiler::load::{load, supply_weights};
 use adze_compiler::onnx::export::export;
 use adze_compiler::quantize::budget::Goal;
+use adze_compiler::quantize::equalize::Equalize;
 use adze_compiler::quantize::metric::Bound;
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples, thin};
@@ -26,12 +27,13 @@ use crate::run::machine;
 /// Samples of a model's inputs.
 #[derive(Args, Clone, Debug)]
 pub struct SampleArgs {
-    /// Samples: an .npz with an array per input (by name, or `in_0, in_1, ..`), an .npy for a model of one input, or a folder of
-    /// them. Many samples lie along a leading axis
+    /// Samples: an .npz with an array per input (by name, or `in_0, in_1, ..`), an .npy or an image (.png, .jpg) for a model of one
+    /// input, or a folder of them. Many samples lie along a leading axis; an image is one sample, red, green and blue last
     #[arg(long, value_name = "FILE|DIR")]
     pub calib: Option<PathBuf>,
-    /// Steps from the numbers of a file to those of the input, in order: `chw` (last axis first), `reverse` (channels),
-    /// `sub=A[;B;C]`, `mul=..`, `div=..` (one number, or one per channel on the last axis)
+    /// Steps from the numbers of a file to those of the input, in order: `resize=N` (of images, the shorter side) or `resize=HxW`,
+    /// `crop=N` or `crop=HxW` (the middle), `gray`, `chw` (last axis first), `reverse` (channels), `sub=A[;B;C]`, `mul=..`, `div=..`
+    /// (one number, or one per channel on the last axis)
     #[arg(long, value_name = "STEP,..", default_value = "", value_parser = parse_preprocess, hide_default_value = true)]
     pub preprocess: Preprocess,
     /// Most samples that are used, evenly spread over those there are
@@ -60,6 +62,7 @@ impl SampleArgs {
 Examples:
   adze quantize model.onnx --calib data.npz -o model_int8.onnx       integers all through, from samples of the inputs
   adze quantize model.onnx --calib images.npy --preprocess chw,div=255 -o model_int8.onnx
+  adze quantize model.onnx --calib photos/ --preprocess resize=256,crop=224,div=255,chw -o model_int8.onnx
   adze quantize model.onnx --activation-dtype none --weight-dtype i4 --block 32 --calib d.npz -o small.onnx   weights only
   adze quantize model.onnx --calib d.npz --budget flips=1% -o small.onnx    least bytes that keep a bound
   adze quantize model.onnx --calib d.npz --size 1/7 -o small.onnx           least loss in so many bytes
@@ -95,6 +98,11 @@ pub struct QuantizeArgs {
     /// make
     #[arg(long)]
     alone: bool,
+    /// Move scales between neighbours first, by powers of two and so without changing what the float network computes: `weights`
+    /// (the weights before and after a value get ranges of one width), `values` or `values=0.5` (large numbers of a value to this
+    /// power go to the weights after it, as in SmoothQuant)
+    #[arg(long, value_name = "HOW", default_value = "none", value_parser = parse_equalize, hide_default_value = true)]
+    equalize: Equalize,
     /// Zero in the middle of the stored type of values
     #[arg(long)]
     symmetric: bool,
@@ -128,6 +136,9 @@ pub struct QuantizeArgs {
     /// Ranges and types from a table, in its text form or as .pb; what it lacks is taken from the samples
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+    /// Keep what is done in this file; the same command goes on from there after it was interrupted. Removed at the end
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// Also write the table of what was found
     #[arg(long, value_name = "FILE")]
     table_out: Option<PathBuf>,
@@ -171,6 +182,20 @@ struct Stored(Option<DType>);
 
 fn parse_preprocess(text: &str) -> Result<Preprocess, String> {
     if text.is_empty() { Ok(Preprocess::default()) } else { text.parse() }
+}
+
+fn parse_equalize(text: &str) -> Result<Equalize, String> {
+    let wrong = || format!("found `{text}`, accepted: none, weights, values, or values= and a number from 0 to 1");
+    match text.split_once('=') {
+        None if text == "none" => Ok(Equalize::None),
+        None if text == "weights" => Ok(Equalize::Weights),
+        None if text == "values" => Ok(Equalize::Values(0.5)),
+        Some(("values", power)) => {
+            let power = power.parse().ok().filter(|p| (0.0..=1.0).contains(p));
+            power.map(Equalize::Values).ok_or_else(wrong)
+        }
+        _ => Err(wrong()),
+    }
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {
@@ -241,6 +266,8 @@ impl QuantizeArgs {
             per_channel: !self.per_tensor,
             correct_bias: !self.no_bias_correction,
             keep: self.keep.clone(),
+            equalize: self.equalize,
+            resume: self.resume.clone(),
             table: self.table.as_deref().map(Table::read).transpose()?,
             ..Options::default()
         })
@@ -283,6 +310,9 @@ pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     }
     if let Some(path) = &args.table_out {
         quantized.table.write(path)?;
+    }
+    if let Some(path) = args.resume.as_ref().filter(|path| path.exists()) {
+        std::fs::remove_file(path).map_err(|source| Error::Write { path: path.clone(), source })?;
     }
     match options.goal {
         Some(_) => println!("{} products with weights of integers", quantized.products),

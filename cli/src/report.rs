@@ -24,7 +24,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     build: BuildArgs,
     #[command(flatten)]
-    float: crate::npu::FloatArgs,
+    npu: crate::npu::NpuArgs,
     /// Print JSON, which `adze diff` reads
     #[arg(long)]
     json: bool,
@@ -49,9 +49,9 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     supply_weights(&mut loaded.graph, args.model.weights.as_deref())?;
     declare_states(&mut loaded.graph, &args.model)?;
     if crate::npu::is_npu(args.build.target.as_deref()) {
-        return crate::npu::print_report(&loaded.graph, &args.float, args.json);
+        return crate::npu::print_report(&loaded.graph, &args.npu, args.json);
     }
-    args.float.refuse()?;
+    args.npu.refuse()?;
     let options = args.build.single()?;
     let report = report_on(&loaded.graph, &options)?;
     match args.json {

@@ -42,7 +42,7 @@ pub struct RunArgs {
     #[arg(long, requires = "target")]
     vendor_sim: bool,
     #[command(flatten)]
-    float: crate::npu::FloatArgs,
+    npu: crate::npu::NpuArgs,
 }
 
 /// Loads a model with open dimensions bound to the shapes of the given inputs.
@@ -118,11 +118,11 @@ pub fn evaluate(graph: &Graph, inputs: &[Tensor], machine: Option<&Machine>) -> 
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let (graph, inputs) = load_bound(&args.model, &args.input)?;
     let outputs = if crate::npu::is_npu(args.target.as_deref()) {
-        crate::npu::outputs(&graph, &args.float, &inputs, args.vendor_sim)?
+        crate::npu::outputs(&graph, &args.npu, &inputs, args.vendor_sim)?
     } else if args.vendor_sim {
         return Err(Error::Options("--vendor-sim: accepted with --target bm1684x".into()).into());
     } else {
-        args.float.refuse()?;
+        args.npu.refuse()?;
         let machine = (!args.interpret).then(|| machine(args.target.as_deref())).transpose()?;
         evaluate(&graph, &inputs, machine.as_ref())?
     };

@@ -176,8 +176,9 @@ fn manifest_of(versions: &[Version]) -> Manifest {
         arena_bytes: u64::try_from(arena).unwrap_or(u64::MAX),
         weights_bytes: u64::try_from(module.weights_bytes()).unwrap_or(u64::MAX),
         weights_file: if external { format!("{name}.weights") } else { String::new() },
-        phases: vec![Phase { device: "cpu".into(), entry: format!("adze_{name}_step") }],
+        phases: vec![Phase { device: "cpu".into(), entry: format!("adze_{name}_step"), ..Phase::default() }],
         nodes,
+        tensors: Vec::new(),
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Region {
     pub leaves: usize,
     /// Why there.
     pub why: String,
+    /// Nodes that would run on another device if it had code for them, and why it does not.
+    pub nodes: Vec<Missing>,
 }
 
 /// An operator that the target has no code for.
@@ -95,7 +97,7 @@ pub fn fit(graph: &Graph, machine: &Machine, budget: Budget) -> Result<Fit, Erro
     let mut leaves = 0;
     program.for_each_leaf(&mut |_| leaves += 1);
     let why = "the target has no other device".to_owned();
-    let regions = vec![Region { device: "cpu".into(), leaves: leaves - unsupported.len(), why }];
+    let regions = vec![Region { device: "cpu".into(), leaves: leaves - unsupported.len(), why, nodes: Vec::new() }];
     let mut fit = Fit {
         target: machine.name.to_owned(),
         fits: unsupported.is_empty(),
@@ -173,6 +175,9 @@ impl fmt::Display for Fit {
         writeln!(f, "{}: {}", self.target, if self.fits { "fits" } else { "does not fit" })?;
         for region in &self.regions {
             writeln!(f, "  {} leaves on {}: {}", region.leaves, region.device, region.why)?;
+            for node in &region.nodes {
+                writeln!(f, "    `{}` at {}: {}", node.op, node.source.join(", "), node.why)?;
+            }
         }
         if let (Some(arena), Some(code), Some(weights)) = (self.arena_bytes, self.code_bytes, self.weights_bytes) {
             writeln!(

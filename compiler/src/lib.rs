@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod npu;
 pub mod onnx;
 pub mod package;
+pub mod phases;
 pub mod profile;
 pub mod quantize;
 pub mod replay;

@@ -1,6 +1,10 @@
 //! Networks for neural processors: the passes that they want, and the package.
 
+pub mod fit;
+pub mod phased;
+mod prepare;
 pub mod report;
+pub mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,12 +68,12 @@ pub fn compile_within(graph: &Graph, float: Option<Float>, lane_bytes: u32) -> R
 /// A graph after the passes that the target wants.
 fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
     let mut trace = Trace::default();
-    let mut graph = graph.clone();
-    let options = PassOptions { optimizer: Optimizer::Canonical, ..PassOptions::default() };
+    let mut graph = prepare::without_overlap(graph)?;
+    let options = PassOptions { optimizer: Optimizer::CanonicalIntegers, ..PassOptions::default() };
     for pass in PASSES.iter().filter(|pass| **pass != "saturate" || float.is_some()) {
         graph = run_pass(&graph, pass, &options, &PlainMachine, &mut trace)?;
     }
-    Ok(graph.compact())
+    prepare::quantized_parts(&graph)
 }
 
 fn compile_error(error: CompileError) -> Error {
@@ -87,13 +91,13 @@ pub fn package(program: &Program) -> Result<Vec<u8>, Error> {
     program.to_bmodel().map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// Reads a package.
+/// Reads a package: a program for each of its networks.
 ///
 /// # Errors
 /// [`Error::Read`] and [`Error::Options`] for what is none.
-pub fn open(path: &Path) -> Result<Program, Error> {
+pub fn open(path: &Path) -> Result<Vec<Program>, Error> {
     let file = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    Program::from_bmodel(&file).map_err(|error: OpenError| match error {
+    Program::all_from_bmodel(&file).map_err(|error: OpenError| match error {
         OpenError::Decode { .. } => Error::Unsupported(format!("`{}`: {error}", path.display())),
         error => Error::Values(format!("`{}`: {error}", path.display())),
     })
@@ -137,17 +141,27 @@ pub fn vendor_libraries() -> Result<PathBuf, Error> {
 /// # Errors
 /// [`Error::Options`] without the vendor's libraries, [`Error::Link`] when the runtime refuses the program.
 pub fn run_vendor(program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    run_vendor_file(&package(program)?, program, inputs)
+}
+
+/// [`run_vendor`] of a package that may hold other networks too.
+fn run_vendor_file(package: &[u8], program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
     let libraries = vendor_libraries()?;
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("adze-vendor-{}-{run}", std::process::id()));
-    let result = run_vendor_in(&folder, &libraries, program, inputs);
+    let result = run_vendor_in([&folder, &libraries], package, program, inputs);
     // What is left of a failed run is of no use to anyone.
     let _ = std::fs::remove_dir_all(&folder);
     result
 }
 
-fn run_vendor_in(folder: &Path, libraries: &Path, program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+fn run_vendor_in(
+    [folder, libraries]: [&Path; 2],
+    package: &[u8],
+    program: &Program,
+    inputs: &[Tensor],
+) -> Result<Vec<Tensor>, Error> {
     let write = |name: &str, bytes: &[u8]| -> Result<PathBuf, Error> {
         let path = folder.join(name);
         std::fs::write(&path, bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
@@ -156,7 +170,7 @@ fn run_vendor_in(folder: &Path, libraries: &Path, program: &Program, inputs: &[T
     std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
     let mut command = Command::new("python3");
     command.arg(write("run_bmodel.py", RUN_BMODEL.as_bytes())?).arg(libraries);
-    command.arg(write("model.bmodel", &package(program)?)?).arg(&program.name).current_dir(folder);
+    command.arg(write("model.bmodel", package)?).arg(&program.name).current_dir(folder);
     for (index, (tensor, port)) in inputs.iter().zip(&program.inputs).enumerate() {
         let name = format!("in{index}.bin");
         write(&name, tensor.bytes())?;

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use adze_ir::graph::{ConstEntry, Graph};
-use adze_ir::propose::CostModel;
+use adze_ir::propose::{CostModel, Pressed};
 use adze_ir::tile::{Program, Role, memory};
 use adze_ir::verify::verify_program;
 use adze_passes::lower::{LowerOptions, lower};
@@ -69,6 +69,9 @@ impl Stage {
     }
 }
 
+/// Cycles of 256 bytes of results under an arena limit, one after the other: reading them once from the second cache takes about 16.
+const PRICES: [u64; 4] = [0, 16, 128, 1024];
+
 /// What a build holds at a stage.
 #[derive(Clone, Debug)]
 pub enum Artifact {
@@ -125,17 +128,43 @@ impl Artifact {
         }
     }
 
-    /// Goes on to a stage; does nothing when it is there or beyond.
+    /// Goes on to a stage; does nothing when it is there or beyond. Where a graph finds no plan under an arena limit, forms that
+    /// hold less are tried, at a price of memory that goes up.
     ///
     /// # Errors
-    /// [`Error`] of the stages on the way.
-    pub fn advance(mut self, until: Stage, options: &BuildOptions, trace: &mut Trace) -> Result<Artifact, Error> {
-        let model = CpuModel::new(options.machine.clone());
+    /// [`Error`] of the stages on the way; of a limit that is out of reach the one at the price of nothing.
+    pub fn advance(self, until: Stage, options: &BuildOptions, trace: &mut Trace) -> Result<Artifact, Error> {
+        let machine = &CpuModel::new(options.machine.clone());
+        let chooses = matches!(self, Artifact::Graph(_, done) if done < pipeline::DEFAULT.len());
+        if !chooses || until < Stage::Planned || options.arena_limit.is_none() {
+            return self.walk(until, machine, options, trace);
+        }
+        let mut least = None;
+        for price in PRICES {
+            let mut own = trace.clone();
+            match self.clone().walk(until, &Pressed { machine, price }, options, &mut own) {
+                Err(error @ Error::Options(_)) => least = least.or(Some(error)),
+                done => {
+                    *trace = own;
+                    return done;
+                }
+            }
+        }
+        Err(least.unwrap_or_else(|| Error::Bug("there is a price of memory".into())))
+    }
+
+    fn walk(
+        mut self,
+        until: Stage,
+        model: &dyn CostModel,
+        options: &BuildOptions,
+        trace: &mut Trace,
+    ) -> Result<Artifact, Error> {
         let passes = &options.passes;
         while self.stage() < until {
             self = match self {
                 Artifact::Graph(graph, done) => match pipeline::DEFAULT.get(done) {
-                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, passes, &model, trace)?), done + 1),
+                    Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, passes, model, trace)?), done + 1),
                     None => Artifact::Tile(Box::new(to_tile(&graph, trace)?)),
                 },
                 Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, options, trace)?)),

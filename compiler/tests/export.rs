@@ -10,6 +10,7 @@ use adze_compiler::onnx::export::export;
 use adze_compiler::onnx::{ImportOptions, import_bytes, import_file};
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
+use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::parse_graph;
 
@@ -91,4 +92,35 @@ fn fused_graphs_are_refused_by_name() {
     }"#;
     let error = export(&parse_graph(text).unwrap()).unwrap_err();
     assert!(matches!(&error, Error::Unsupported(text) if text.contains("Relu_7")), "{error}");
+}
+
+/// The standard lets a mask of attention broadcast over queries and keys, ONNX Runtime does not.
+#[test]
+fn masks_of_attention_are_written_in_full() {
+    for (mask, full) in [("1,1,1,4", false), ("1,1,3,1", false), ("1,1,3,4", true), ("3,4", true), ("4", false)] {
+        let text = format!(
+            "graph @g {{
+              input %0 \"q\" : f32[1,2,3,4]
+              input %1 \"k\" : f32[1,2,4,4]
+              input %2 \"v\" : f32[1,2,4,5]
+              input %3 \"mask\" : f32[{mask}]
+              %4 = attention %0, %1, %2, %3 {{scale=0.5, softcap=0.0}} : f32[1,2,3,5]
+              output \"y\" = %4
+            }}"
+        );
+        let graph = parse_graph(&text).unwrap();
+        let again = there_and_back(&graph).unwrap();
+        let inputs: Vec<Tensor> = graph
+            .inputs()
+            .iter()
+            .map(|&v| {
+                let shape = graph.ty(v).fixed_shape().unwrap();
+                let elems: usize = shape.iter().product();
+                Tensor::from_f32(&shape, &(0..elems).map(|i| (i * 7 % 11) as f32 / 4.0 - 1.0).collect::<Vec<_>>())
+            })
+            .collect();
+        assert_eq!(eval_graph(&graph, &inputs).unwrap(), eval_graph(&again, &inputs).unwrap(), "{mask}");
+        let expands = again.nodes().filter(|(_, node)| matches!(node.op, Op::Expand(_))).count();
+        assert_eq!(expands, usize::from(!full), "{mask}: {again}");
+    }
 }

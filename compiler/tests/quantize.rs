@@ -10,7 +10,9 @@ use adze_compiler::build::BuildOptions;
 use adze_compiler::data;
 use adze_compiler::onnx::export::export;
 use adze_compiler::onnx::{ImportOptions, import_bytes, import_file};
+use adze_compiler::quantize::budget::Goal;
 use adze_compiler::quantize::diagnose::diagnose;
+use adze_compiler::quantize::equalize::Equalize;
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
 use adze_compiler::quantize::table::{Activation, Table};
@@ -292,4 +294,158 @@ fn parts_that_are_much_smaller_have_ranges_of_their_own() {
     let table = run(&graph, &samples, &Options::default()).unwrap().table;
     let from_table = Options { table: Some(table.clone()), ..Options::default() };
     assert_eq!(run(&graph, &Samples::default(), &from_table).unwrap().table, table);
+}
+
+/// Runs up to that call of the progress, where it stops as on a machine that goes off; says whether it did, and the calls.
+fn interrupted(graph: &Graph, samples: &Samples, options: &Options, after: usize) -> (bool, usize) {
+    let mut calls = 0;
+    let mut progress = |_: &str, _: usize, _: usize| {
+        calls += 1;
+        if calls > after {
+            std::panic::panic_any("interrupted");
+        }
+    };
+    let mut run = || quantize(graph, samples, options, &here().unwrap(), &mut progress).map(|_| ()).unwrap();
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut run)).is_err();
+    (stopped, calls)
+}
+
+#[test]
+fn interrupted_runs_go_on_where_they_stopped() {
+    if here().is_none() {
+        return;
+    }
+    let graph = digits();
+    let mut samples = calibration(&graph);
+    samples.thin(4);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("resume-{}.state", std::process::id()));
+    let goal = Goal { size: Some(1.0 / 6.0), ..Goal::default() };
+    let follow = Options { weights: adze_ir::types::DType::I4, ..Options::default() };
+    for plain in [Options { goal: Some(goal), ..Options::default() }, follow] {
+        let whole = run(&graph, &samples, &plain).unwrap();
+        let (_, calls) = interrupted(&graph, &samples, &plain, usize::MAX);
+        let options = Options { resume: Some(path.clone()), ..plain };
+        let (stopped, _) = interrupted(&graph, &samples, &options, calls / 2);
+        assert!(stopped && path.exists());
+        let resumed = run(&graph, &samples, &options).unwrap();
+        assert_eq!(export(&resumed.graph).unwrap(), export(&whole.graph).unwrap());
+        assert_eq!((resumed.table, resumed.notes), (whole.table, whole.notes));
+        let (_, left) = interrupted(&graph, &samples, &options, usize::MAX);
+        assert!(left < calls, "what is done is not done again: {left} of {calls}");
+        let other = Options { symmetric: true, ..options.clone() };
+        let error = run(&graph, &samples, &other).unwrap_err().to_string();
+        assert!(error.contains("another run"), "{error}");
+        std::fs::write(&path, b"\xff\xff").unwrap();
+        assert!(run(&graph, &samples, &options).unwrap_err().to_string().contains("no state"));
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Channels of very different sizes all the way: a depthwise convolution between two others, and a product behind a normalisation.
+const UNEVEN: &str = r#"graph @net {
+  input %0 "x" : f32[1,2,4]
+  %1 = const "w" [4.0, -0.5, 0.0625, 0.03] : f32[2,2,1]
+  %2 = const "b" [0.5, -0.01] : f32[2]
+  %3 = conv %0, %1, %2 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,2,4] name("a") loc("conv1")
+  %4 = relu %3 : f32[1,2,4] name("r") loc("relu")
+  %5 = const "dw" [0.7, 0.9, 0.3, 3.0] : f32[2,1,2]
+  %6 = conv %4, %5 {strides=[1], pads=[0, 1], dilations=[1], group=2} : f32[1,2,4] name("d") loc("conv2")
+  %7 = const "w2" [0.1, 7.0, 0.2, -3.0] : f32[2,2,1]
+  %8 = conv %6, %7 {strides=[1], pads=[0, 0], dilations=[1], group=1} : f32[1,2,4] name("c") loc("conv3")
+  %9 = const "scale" [1.0, 30.0, 0.1, 2.0] : f32[4]
+  %10 = const "shift" [0.3, -4.0, 0.02, 0.0] : f32[4]
+  %11 = layer_norm %8, %9, %10 {axis=2, epsilon=0.001} : f32[1,2,4] name("n") loc("norm")
+  %12 = const "w3" [1.0, 0.01, -3.0, 0.4, 0.2, -0.03, 5.0, 0.1] : f32[4,2]
+  %13 = matmul %11, %12 : f32[1,2,2] name("y") loc("fc")
+  output "y" = %13
+}"#;
+
+#[test]
+fn scales_move_without_changing_a_float() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(UNEVEN).unwrap();
+    let samples = one_sample(&[1.0, -0.5, 0.25, 0.75, 1.0, 0.3, -0.9, 0.6]);
+    let build = here().unwrap();
+    let before = eval_graph(&graph, &samples.inputs[0]).unwrap();
+    let lost = |equalize| {
+        let method = Method::MinMax;
+        let found =
+            run(&graph, &samples, &Options { equalize, method, per_channel: false, ..Options::default() }).unwrap();
+        let after = eval_graph(&found.graph, &samples.inputs[0]).unwrap()[0].to_f64();
+        before[0].to_f64().iter().zip(after).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
+    };
+    for (how, count) in [(Equalize::Weights, 3), (Equalize::Values(0.5), 3), (Equalize::None, 0)] {
+        let prepared = adze_compiler::quantize::prepare(&graph).unwrap();
+        let move_scales = adze_compiler::quantize::equalize::equalize;
+        let (scaled, found) = move_scales(prepared.clone(), how, &samples, &build, &mut |_, _, _| {}).unwrap();
+        assert_eq!(found, count, "{how:?}: {scaled}");
+        assert_eq!(scaled.to_string() == prepared.to_string(), count == 0);
+        assert_eq!(eval_graph(&scaled, &samples.inputs[0]).unwrap(), before, "{how:?}");
+        assert!(how == Equalize::None || lost(how) < lost(Equalize::None), "{how:?}");
+    }
+    let none = Samples::default();
+    let error = adze_compiler::quantize::equalize::equalize(
+        graph.clone(),
+        Equalize::Values(0.5),
+        &none,
+        &build,
+        &mut |_, _, _| {},
+    );
+    assert!(error.unwrap_err().to_string().contains("--calib"));
+}
+
+#[test]
+fn images_are_samples() {
+    let graph = parse_graph("graph @g { input %0 \"x\" : f32[1,3,16,20]\n output \"y\" = %0 }").unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/images");
+    let copied = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("images-{}", std::process::id()));
+    std::fs::create_dir_all(&copied).unwrap();
+    for name in ["picture.png", "picture.jpg", "gray.png"] {
+        std::fs::copy(folder.join(name), copied.join(name)).unwrap();
+    }
+    let read = |steps: &str| read_samples(&graph, &copied, &steps.parse::<Preprocess>().unwrap());
+    let samples = read("crop=16x20,div=255,chw").unwrap();
+    std::fs::remove_dir_all(&copied).unwrap();
+    assert_eq!(samples.names, ["gray.png", "picture.jpg", "picture.png"]);
+    let pixels: BTreeMap<String, Tensor> = data::read(&folder.join("pixels.npz")).unwrap().into_iter().collect();
+    let (crop, found) = (pixels["crop"].to_f64(), samples.inputs[2][0].to_f64());
+    assert_eq!(samples.inputs[2][0].shape(), [1, 3, 16, 20]);
+    let at = |c: usize, y: usize, x: usize| crop[(y * 20 + x) * 3 + c] / 255.0;
+    let all = (0..3).flat_map(|c| (0..16).flat_map(move |y| (0..20).map(move |x| (c, y, x))));
+    assert!(found.iter().zip(all).all(|(v, (c, y, x))| (v - at(c, y, x)).abs() < 1e-7));
+}
+
+/// Channels whose weights have the scale zero: nothing but their bias, in compiled code too.
+#[test]
+fn scales_of_zero_leave_the_bias() {
+    if here().is_none() {
+        return;
+    }
+    let text = r#"graph @net {
+      input %0 "x" : u8[1,2,4]
+      %1 = const "c1" [0.05] : f32[]
+      %2 = const "c2" [128] : u8[]
+      %3 = const "c3" [3, -4, 5, 6] : i8[2,2,1]
+      %4 = const "c4" [0.0, 0.02] : f32[2]
+      %5 = const "c5" [0, 0] : i8[2]
+      %6 = const "c6" [0.25] : f32[]
+      %7 = const "c7" [7] : u8[]
+      %8 = const "c8" [1000, -2000] : i32[2]
+      %9 = qlinear_conv %0, %1, %2, %3, %4, %5, %6, %7, %8 {strides=[1], pads=[0, 0], dilations=[1], group=1, contract=f32_rne} : u8[1,2,4]
+      output "y" = %9
+    }"#;
+    let graph = parse_graph(text).unwrap();
+    let input = Tensor::from_ints(adze_ir::types::DType::U8, &[1, 2, 4], &[0, 255, 128, 1, 9, 200, 77, 31]);
+    let samples = Samples { inputs: vec![vec![input.clone()]], names: vec!["a".into()] };
+    let outputs: Vec<_> = graph.outputs().iter().map(|o| o.value).collect();
+    let expected = eval_graph(&graph, &[input]).unwrap();
+    assert_eq!(expected[0].to_f64()[..4], [7.0; 4], "a scale of zero gives the zero point");
+    let taps = Taps::new(&graph, &outputs, &samples, &here().unwrap()).unwrap();
+    taps.run(&samples, &mut |_, found| {
+        assert_eq!(found, expected.as_slice());
+        Ok(())
+    })
+    .unwrap();
 }

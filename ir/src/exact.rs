@@ -29,6 +29,13 @@ pub const MEAN_UNITS: f64 = 0.05;
 pub const NORM_LINEAR: u32 = 4;
 /// Constant of [`Exactness::Norm`] for operators with transcendental functions.
 pub const NORM_TRANSCENDENTAL: u32 = 16;
+/// Constants of [`Exactness::Norm`] for [`crate::ops::WinogradConv`] with tiles of 2 and of 4.
+pub const NORM_WINOGRAD: [u32; 2] = [8, 32];
+
+/// Constant of [`Exactness::Norm`] for a tile of [`crate::ops::WinogradConv`].
+fn norm_winograd(tile: i64) -> u32 {
+    NORM_WINOGRAD[usize::from(tile > 2)]
+}
 
 impl Exactness {
     /// What compiled code keeps to against [`Op::eval`] on the same operands.
@@ -55,6 +62,7 @@ impl Exactness {
                 _ => Exactness::Norm(NORM_TRANSCENDENTAL),
             },
             Op::Binary(binary) if binary.function == BinaryFn::Pow => Exactness::Norm(NORM_TRANSCENDENTAL),
+            Op::WinogradConv(op) => Exactness::Norm(norm_winograd(op.tile)),
             Op::Conv(_)
             | Op::ConvTranspose(_)
             | Op::MatMul(_)

@@ -10,7 +10,10 @@ pub fn is_anchor(op: &Op) -> bool {
 
 /// Sums that stay in registers until all that follows is done.
 pub fn is_sum(op: &Op) -> bool {
-    let float = matches!(op, Op::Conv(_) | Op::MatMul(_) | Op::MatMulStored(_) | Op::Gemm(_) | Op::AveragePool(_));
+    let float = matches!(
+        op,
+        Op::Conv(_) | Op::WinogradConv(_) | Op::MatMul(_) | Op::MatMulStored(_) | Op::Gemm(_) | Op::AveragePool(_)
+    );
     float || matches!(op, Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_))
 }
 

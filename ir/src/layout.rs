@@ -22,7 +22,8 @@ pub enum Habit {
 pub fn habit(op: &Op) -> Habit {
     match op {
         Op::Fused(fused) => habit(&fused.anchor().op),
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
+        Op::Conv(_) | Op::WinogradConv(_) | Op::ConvTranspose(_) => Habit::Window,
+        Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
         op if is_integer_conv(op) => Habit::Window,
         op if is_elementwise(op) => Habit::Keeps,
         Op::Cast(_)

@@ -125,6 +125,13 @@ pub trait Propose {
     /// At most [`MAX_PROPOSALS`] schedules, none better than another in every respect, best cost first. Empty when the
     /// machine cannot run the operator.
     fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal>;
+
+    /// The same schedule in the opposite order over a constant that another operator has just read in this one, so that what
+    /// the caches still have of it is read first; `None` where there is no such order.
+    fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
+        let _ = schedule;
+        None
+    }
 }
 
 /// The most schedules that a machine offers for one operator.
@@ -153,6 +160,12 @@ pub trait CostModel {
         let _ = (op, facts);
         None
     }
+
+    /// As [`Propose::backwards`].
+    fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
+        let _ = schedule;
+        None
+    }
 }
 
 impl<M: Propose> CostModel for M {
@@ -163,9 +176,46 @@ impl<M: Propose> CostModel for M {
     fn schedule(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Schedule> {
         self.propose(op, facts).into_iter().min_by_key(|p| p.cost.weight())?.schedule
     }
+
+    fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
+        Propose::backwards(self, schedule)
+    }
 }
 
-/// A machine that does 8 multiply-adds or elements per cycle and runs everything in one way.
+/// A machine whose memory is short: what holds data while it runs costs cycles too.
+///
+/// Peak memory does not add up over operators, so no price of one is right; a plan says whether the forms that a price brings about
+/// fit, and a higher one is asked for where they do not.
+#[derive(Clone, Copy, Debug)]
+pub struct Pressed<'a, M> {
+    /// The machine.
+    pub machine: &'a M,
+    /// Cycles that 256 bytes of results and scratch memory weigh.
+    pub price: u64,
+}
+
+impl<M: Propose> Propose for Pressed<'_, M> {
+    fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
+        let mut proposals = self.machine.propose(op, facts);
+        if self.price == 0 || proposals.iter().all(|proposal| proposal.cost == Cost::default()) {
+            // Other names for data take no memory.
+            return proposals;
+        }
+        let bytes = |ty: &TensorType| u64::try_from(ty.max_bytes(facts.dims)).unwrap_or(u64::MAX);
+        let results = facts.outputs.iter().fold(0u64, |sum, ty| sum.saturating_add(bytes(ty)));
+        for proposal in &mut proposals {
+            let held = results.saturating_add(proposal.scratch_bytes);
+            proposal.cost.cycles = proposal.cost.cycles.saturating_add((held / 256).saturating_mul(self.price));
+        }
+        proposals
+    }
+
+    fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
+        Propose::backwards(self.machine, schedule)
+    }
+}
+
+/// A machine that does 8 multiply-adds or elements per cycle and runs everything in one way, convolutions by their definition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainMachine;
 
@@ -178,6 +228,10 @@ const BYTES_AT_ONCE: u64 = 4;
 
 impl Propose for PlainMachine {
     fn propose(&self, op: &Op, facts: &OpFacts<'_>) -> Vec<Proposal> {
+        if matches!(op, Op::WinogradConv(_)) {
+            // Whether it pays depends on what transforms and larger weights cost a machine.
+            return Vec::new();
+        }
         vec![Proposal { cost: plain_cost(op, facts), ..Proposal::default() }]
     }
 }

@@ -8,7 +8,7 @@ use adze_ir::ops::{Op, Quantize};
 use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 
-use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::pass::{Changed, Optimizer, Pass, PassCx, PassError};
 use crate::rebuild::{Rewrite, Site, add, rebuild};
 use crate::{rules, saturate};
 
@@ -33,7 +33,8 @@ impl Pass for Integers {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        if !graph.nodes().any(|(_, node)| matches!(node.op, Op::Quantize(_) | Op::Dequantize(_))) {
+        let quantized = graph.nodes().any(|(_, node)| matches!(node.op, Op::Quantize(_) | Op::Dequantize(_)));
+        if !quantized || cx.options.optimizer == Optimizer::Canonical {
             return Ok(Changed::No);
         }
         let mut close = beside_users(graph)?;

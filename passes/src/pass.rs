@@ -45,8 +45,10 @@ pub enum Optimizer {
     Joint,
     /// The same rules one after another in a fixed order, each applied wherever it matches.
     Greedy,
-    /// Only what takes batch normalisation, scales and biases into weights.
+    /// Only what takes batch normalisation, scales and biases into weights; quantized networks compute in floats.
     Canonical,
+    /// The same, and operators between integers compute in integers.
+    CanonicalIntegers,
 }
 
 /// What passes may be told.

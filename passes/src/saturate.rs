@@ -38,7 +38,7 @@ impl Pass for Saturate {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
         match cx.options.optimizer {
-            Optimizer::Canonical => rewrite_all(graph, cx, NAME, &rules::canonical()),
+            Optimizer::Canonical | Optimizer::CanonicalIntegers => rewrite_all(graph, cx, NAME, &rules::canonical()),
             Optimizer::Joint | Optimizer::Greedy => rewrite_all(graph, cx, NAME, &rules::rules()),
         }
     }

@@ -75,6 +75,49 @@ const OPERATORS: &[(&str, &str, &str)] = &[
     ("2,70", "%9 = softmax %0 {axis=1}", "2,70"),
     ("2,5,70", "%9 = softmax %0 {axis=2}", "2,5,70"),
     ("2,5,3,7", "%9 = softmax %0 {axis=3}", "2,5,3,7"),
+    ("2,5,3,7", "%9 = softmax %0 {axis=1}", "2,5,3,7"),
+    ("2,5,3,7", "%9 = softmax %0 {axis=2}", "2,5,3,7"),
+    ("2,70,3", "%9 = softmax %0 {axis=0}", "2,70,3"),
+    ("2,5,3,7", "%9 = softmax %0 {axis=2, flatten=true}", "2,5,3,7"),
+    ("2,70,5,6", "%9 = reduce %0 {function=mean, axes=[1], keep_dims=true}", "2,1,5,6"),
+    ("2,70,5,6", "%9 = reduce %0 {function=max, axes=[1], keep_dims=false}", "2,5,6"),
+    ("2,7,5,6", "%9 = reduce %0 {function=sum, axes=[0, 1, 3], keep_dims=false}", "5"),
+    ("2,7,5,6", "%9 = reduce %0 {function=mean, axes=[0, 1, 2, 3], keep_dims=false}", ""),
+    ("2,70,3", "%1 = const \"\" [0.5, -2, 3] : f32[3]\n%9 = layer_norm %0, %1 {axis=2, epsilon=0.001}", "2,70,3"),
+    (
+        "2,7,5,3",
+        "%1 = const \"\" [0.5, -2, 3] : f32[3]\n%2 = const \"\" [1, 0, -1] : f32[3]\n\
+         %9 = layer_norm %0, %1, %2 {axis=3, epsilon=0.00001}",
+        "2,7,5,3",
+    ),
+    ("9,3", "%1 = const \"\" [0.5, -2, 3] : f32[3]\n%9 = layer_norm %0, %1 {axis=1, epsilon=0.00001}", "9,3"),
+    // Resampling.
+    (
+        "2,70,5,6",
+        "%9 = resize %0 {mode=nearest, coords=asymmetric, nearest=floor, cubic_a=-0.75, sizes=[2, 70, 10, 18], scales=[1.0, 1.0, 2.0, 3.0]}",
+        "2,70,10,18",
+    ),
+    (
+        "1,3,9,10",
+        "%9 = resize %0 {mode=nearest, coords=half_pixel, nearest=round_prefer_ceil, cubic_a=-0.75, sizes=[1, 3, 4, 17], \
+         scales=[1.0, 1.0, 0.5, 1.7]}",
+        "1,3,4,17",
+    ),
+    (
+        "2,70,5,6",
+        "%9 = resize %0 {mode=linear, coords=half_pixel, nearest=floor, cubic_a=-0.75, sizes=[2, 70, 10, 9], scales=[1.0, 1.0, 2.0, 1.5]}",
+        "2,70,10,9",
+    ),
+    (
+        "1,3,5,6",
+        "%9 = resize %0 {mode=linear, coords=align_corners, nearest=floor, cubic_a=-0.75, sizes=[1, 3, 9, 6], scales=[1.0, 1.0, 1.8, 1.0]}",
+        "1,3,9,6",
+    ),
+    (
+        "1,3,6",
+        "%9 = resize %0 {mode=cubic, coords=half_pixel, nearest=floor, cubic_a=-0.75, sizes=[1, 3, 12], scales=[1.0, 1.0, 2.0]}",
+        "1,3,12",
+    ),
     // Moves.
     ("2,70,5,6", "%9 = transpose %0 {perm=[0, 2, 3, 1]}", "2,5,6,70"),
     ("2,70,5,6", "%9 = transpose %0 {perm=[3, 1, 0, 2]}", "6,70,2,5"),
@@ -92,6 +135,22 @@ const OPERATORS: &[(&str, &str, &str)] = &[
     ("2,5,70", "%1 = const \"\" [3, -1, 0] : i64[3]\n%9 = gather %0, %1 {axis=1}", "2,3,70"),
     ("70,6", "%1 = const \"\" [69] : i64[]\n%9 = gather %0, %1 {axis=0}", "6"),
     ("2,1,5,1", "%9 = expand %0 {shape=[2, 70, 5, 6]}", "2,70,5,6"),
+    // More than four axes.
+    (
+        "1,9,5,6",
+        "%1 = reshape %0 {shape=[1, 1, 3, 3, 5, 6]} : f32[1,1,3,3,5,6]\n\
+         %2 = transpose %1 {perm=[0, 1, 4, 2, 5, 3]} : f32[1,1,5,3,6,3]\n%9 = reshape %2 {shape=[1, 1, 15, 18]}",
+        "1,1,15,18",
+    ),
+    (
+        "2,12,5,6",
+        "%1 = relu %0 : f32[2,12,5,6]\n%2 = reshape %1 {shape=[2, 3, 2, 2, 5, 6]} : f32[2,3,2,2,5,6]\n\
+         %3 = transpose %2 {perm=[0, 1, 4, 2, 5, 3]} : f32[2,3,5,2,6,2]\n%9 = reshape %3 {shape=[2, 3, 10, 12]}",
+        "2,3,10,12",
+    ),
+    ("2,12,5,6", "%9 = depth_to_space %0 {block=2, crd=false}", "2,3,10,12"),
+    ("2,12,5,6", "%9 = depth_to_space %0 {block=2, crd=true}", "2,3,10,12"),
+    ("1,3,10,12", "%9 = space_to_depth %0 {block=2, crd=false}", "1,12,5,6"),
 ];
 
 /// Convolutions: shapes of `x`, weights and result, attributes.
@@ -102,6 +161,32 @@ const CONVOLUTIONS: &[(&str, &str, &str, &str)] = &[
     ("1,6,9,8", "12,1,3,3", "1,12,7,6", "strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=6"),
     ("1,8,9,8", "12,4,1,1", "1,12,9,8", "strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=2"),
     ("1,8,20", "12,8,5", "1,12,10", "strides=[2], pads=[2, 2], dilations=[1], group=1"),
+    ("1,3,9,8", "8,3,3,3", "1,8,41,8", "strides=[1, 1], pads=[17, 1, 17, 1], dilations=[1, 1], group=1"),
+    ("1,3,40,41", "8,3,3,3", "1,8,40,41", "strides=[1, 1], pads=[16, 17, 16, 17], dilations=[16, 17], group=1"),
+    ("1,6,40,8", "6,1,3,3", "1,6,40,8", "strides=[1, 1], pads=[18, 1, 18, 1], dilations=[18, 1], group=6"),
+];
+
+/// Transposed convolutions: shapes of `x`, weights and result, attributes.
+const TRANSPOSED: &[(&str, &str, &str, &str)] = &[
+    (
+        "1,40,5,6",
+        "40,7,2,2",
+        "1,7,10,12",
+        "strides=[2, 2], pads=[0, 0, 0, 0], output_padding=[0, 0], dilations=[1, 1], group=1",
+    ),
+    (
+        "2,3,5,6",
+        "3,7,3,4",
+        "2,7,10,11",
+        "strides=[2, 2], pads=[1, 1, 1, 2], output_padding=[1, 0], dilations=[1, 1], group=1",
+    ),
+    (
+        "1,6,5,6",
+        "6,2,3,3",
+        "1,4,9,17",
+        "strides=[1, 3], pads=[0, 1, 0, 1], output_padding=[0, 1], dilations=[2, 1], group=2",
+    ),
+    ("1,8,9", "8,5,4", "1,5,18", "strides=[2], pads=[1, 1], output_padding=[0], dilations=[1], group=1"),
 ];
 
 /// Matrix products: shapes of both operands and the result, and whether the second is a constant.
@@ -183,6 +268,14 @@ fn products_are_near_the_interpreter() {
             "graph @g {{ input %0 \"x\" : f32[{x}]\n%1 = const \"\" [{rows}] : f32[{w}]\n%2 = const \"\" [{}] : \
              f32[{channels}]\n%9 = conv %0, %1, %2 {{{attributes}}} : f32[{result}]\noutput \"y\" = %9 }}",
             listed(&bias)
+        );
+        check(&mut rng, &text, &[x]);
+    }
+    for (x, w, result, attributes) in TRANSPOSED {
+        let weights = listed(&values(&mut rng, &shape(w), 0.5));
+        let text = format!(
+            "graph @g {{ input %0 \"x\" : f32[{x}]\n%1 = const \"\" [{weights}] : f32[{w}]\n\
+             %9 = conv_transpose %0, %1 {{{attributes}}} : f32[{result}]\noutput \"y\" = %9 }}"
         );
         check(&mut rng, &text, &[x]);
     }

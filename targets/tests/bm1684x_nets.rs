@@ -12,8 +12,8 @@ use adze_ir::eval::eval_graph;
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{
-    Binary, BinaryFn, Clip, Concat, Dequantize, MaxPool, Pad, PadMode, QLinearConv, QLinearMatMul, Quantize, Reshape,
-    Slice, Transpose, Unary, UnaryFn,
+    Binary, BinaryFn, Clip, Concat, CoordMode, Dequantize, MaxPool, NearestMode, PRelu, Pad, PadMode, QLinearConv,
+    QLinearMatMul, Quantize, Reshape, Resize, ResizeMode, Slice, Transpose, Unary, UnaryFn,
 };
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
@@ -105,6 +105,63 @@ impl Net<'_> {
         };
         let loc = self.loc();
         self.graph.add(op, &operands, loc).expect("well typed")[0]
+    }
+
+    /// A convolution whose rows reach further than commands do.
+    fn wide_conv(&mut self, x: ValueId, depthwise: bool) -> ValueId {
+        let c = self.shape(x)[1];
+        let (out, group) = if depthwise { (c, c) } else { (9, 1) };
+        let weights = self.weights(&[out, c / group, 3, 3]);
+        let operands = self.product(x, weights, out, 9 * c / group);
+        let dilation = self.rng.i64(14..=18);
+        let op = QLinearConv {
+            strides: vec![1, 2],
+            pads: vec![dilation, self.rng.i64(0..20), dilation, 1],
+            dilations: vec![dilation, 1],
+            group: group as i64,
+            contract: Requantize::F32Rne,
+        };
+        let loc = self.loc();
+        self.graph.add(op, &operands, loc).expect("well typed")[0]
+    }
+
+    /// A slope, a factor and a summand per channel, between bytes.
+    fn by_channel(&mut self, x: ValueId) -> ValueId {
+        let c = self.shape(x)[1];
+        let (scale, zero) = (self.scale(0.01, 0.1), self.zero());
+        let loc = self.loc();
+        let mut y =
+            self.graph.add1(Dequantize { axis: 0, block: 0 }, &[x, scale, zero], loc.clone()).expect("well typed");
+        for step in 0..3 {
+            let values: Vec<f32> = (0..c).map(|_| self.rng.f32() * 3.0 - 1.0).collect();
+            let by = self.constant(Tensor::from_f32(&[c, 1, 1], &values));
+            let made = match step {
+                0 => self.graph.add1(Binary { function: BinaryFn::Mul }, &[y, by], loc.clone()),
+                1 => self.graph.add1(Binary { function: BinaryFn::Add }, &[by, y], loc.clone()),
+                _ => self.graph.add1(PRelu {}, &[y, by], loc.clone()),
+            };
+            y = made.expect("well typed");
+        }
+        let (scale, zero) = (self.scale(0.02, 0.1), self.zero());
+        self.graph.add1(Quantize { axis: 0, block: 0, to: self.dtype }, &[y, scale, zero], loc).expect("well typed")
+    }
+
+    /// Bytes resampled to the nearest point.
+    fn nearest(&mut self, x: ValueId) -> ValueId {
+        let shape = self.shape(x);
+        let scales = [1.0, 1.0, [0.5, 2.0, 3.0][self.rng.usize(..3)], [0.4, 1.5, 2.0][self.rng.usize(..3)]];
+        let sizes = shape.iter().zip(scales).map(|(&d, scale)| ((d as f64 * scale).floor() as i64).into()).collect();
+        let op = Resize {
+            mode: ResizeMode::Nearest,
+            coords: CoordMode::Asymmetric,
+            nearest: NearestMode::Floor,
+            cubic_a: (-0.75).into(),
+            exclude_outside: false,
+            sizes,
+            scales: scales.map(Into::into).to_vec(),
+        };
+        let loc = self.loc();
+        self.graph.add1(op, &[x], loc).expect("well typed")
     }
 
     fn elementwise(&mut self, x: ValueId, y: Option<ValueId>) -> ValueId {
@@ -272,6 +329,31 @@ fn networks_equal_the_interpreter() {
 }
 
 /// Each wait is there for a hazard: without it the checker finds a race.
+/// Pads and dilations that commands have no room for, functions with a constant per channel, and resampling, on bytes.
+#[test]
+fn wide_windows_and_tables_by_channel_equal_the_interpreter() {
+    let mut rng = Rng::with_seed(35);
+    for round in 0..12 {
+        let dtype = if rng.bool() { DType::I8 } else { DType::U8 };
+        let mut net = Net { rng: &mut rng, graph: Graph::new("net"), dtype, count: 0 };
+        let (batch, channels) = if round % 3 == 0 { (2, 70) } else { (1, 5) };
+        let shape = [batch, channels, 20, 37];
+        let x = net.graph.add_input("x", TensorType::fixed(dtype, &shape));
+        let y = match round % 3 {
+            0 => net.by_channel(x),
+            1 => net.wide_conv(x, round % 2 == 0),
+            _ => net.nearest(x),
+        };
+        net.graph.add_output("y", y);
+        let graph = net.graph;
+        let bytes = (0..shape.iter().product()).map(|_| rng.u8(..)).collect();
+        let inputs = [Tensor::new(dtype, shape.to_vec(), bytes).expect("as many bytes")];
+        let program = Program::compile(&graph, None).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+        let found = program.run(&inputs).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+        assert_eq!(found, eval_graph(&graph, &inputs).expect("evaluates"), "{graph}");
+    }
+}
+
 #[test]
 fn every_wait_is_needed() {
     let mut rng = Rng::with_seed(32);

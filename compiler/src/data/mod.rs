@@ -51,6 +51,14 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// An image that does not decode.
+    #[error("`{}`: {problem}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        problem: String,
+    },
     /// The content is not what the extension says.
     #[error("`{}`: {fault}", path.display())]
     Content {

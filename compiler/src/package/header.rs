@@ -38,6 +38,9 @@ pub fn header(manifest: &Manifest) -> String {
     line(format!("#define ADZE_{upper}_WEIGHTS_BYTES {}ull", manifest.weights_bytes));
     line("/** Number of phases that `step` takes; `run` does them all. */".into());
     line(format!("#define ADZE_{upper}_PHASES {}u", manifest.phases.len()));
+    for (index, phase) in manifest.phases.iter().enumerate().filter(|_| manifest.phases.len() > 1) {
+        line(format!("/* Phase {index} on {}: {}. */", comment(&phase.device), comment(&phase.entry)));
+    }
     line(format!("#define ADZE_{upper}_INPUTS {}u", manifest.inputs.len()));
     line(format!("#define ADZE_{upper}_OUTPUTS {}u", manifest.outputs.len()));
     line(format!("#define ADZE_{upper}_STATES {}u", manifest.states.len()));

@@ -47,6 +47,9 @@ pub struct Manifest {
     /// The steps of all phases, for reports and profiles; positions are the node ids of a failed status.
     #[prost(message, repeated, tag = "13")]
     pub nodes: Vec<NodeInfo>,
+    /// What phases hand on, the model's inputs first; empty for a model of one phase.
+    #[prost(message, repeated, tag = "14")]
+    pub tensors: Vec<TensorInfo>,
 }
 
 /// A named dimension.
@@ -115,6 +118,12 @@ pub struct Phase {
     /// Symbol or command stream that runs it.
     #[prost(string, tag = "2")]
     pub entry: String,
+    /// What it reads, as positions in `tensors`.
+    #[prost(uint32, repeated, tag = "3")]
+    pub inputs: Vec<u32>,
+    /// What it makes, as positions in `tensors`.
+    #[prost(uint32, repeated, tag = "4")]
+    pub outputs: Vec<u32>,
 }
 
 /// A step of the compiled program and the source nodes it came from.

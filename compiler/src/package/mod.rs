@@ -10,7 +10,7 @@ use adze_targets::cpu::backend::Code;
 pub use archive::static_library;
 pub use header::{c_identifier, header};
 pub use manifest::{Dim, MANIFEST_VERSION, Manifest, NodeInfo, Phase, StateInfo, TensorInfo};
-pub use write::{PackageError, WriteOptions, write_package};
+pub use write::{NamedFile, PackageError, WriteOptions, write_folder, write_package};
 
 /// Alignment of the arena and of a separate weights file, bytes.
 pub const ARENA_ALIGN: u64 = 64;

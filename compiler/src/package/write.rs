@@ -43,7 +43,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> PackageError + '_ {
 }
 
 /// A file's name and what it holds.
-type NamedFile<'a> = (String, Cow<'a, [u8]>);
+pub type NamedFile<'a> = (String, Cow<'a, [u8]>);
 
 /// The files of a package by name.
 fn files(package: &Package) -> Result<Vec<NamedFile<'_>>, PackageError> {
@@ -78,7 +78,19 @@ fn files(package: &Package) -> Result<Vec<NamedFile<'_>>, PackageError> {
 pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -> Result<Vec<PathBuf>, PackageError> {
     let mut files = files(package)?;
     files.extend(options.linked.iter().map(|(name, bytes)| (name.clone(), Cow::Borrowed(bytes.as_slice()))));
-    check_replaceable(folder, &files)?;
+    write_folder(&files, folder, options)
+}
+
+/// Writes named files as a package.
+///
+/// # Errors
+/// As [`write_package`].
+pub fn write_folder(
+    files: &[NamedFile<'_>],
+    folder: &Path,
+    options: &WriteOptions,
+) -> Result<Vec<PathBuf>, PackageError> {
+    check_replaceable(folder, files)?;
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -86,7 +98,7 @@ pub fn write_package(package: &Package, folder: &Path, options: &WriteOptions) -
     fs::create_dir_all(parent).map_err(io_error(parent))?;
     let stem = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let fresh = parent.join(format!(".{stem}.adze-{}", std::process::id()));
-    let result = write_files(&fresh, &files).and_then(|()| swap(&fresh, folder));
+    let result = write_files(&fresh, files).and_then(|()| swap(&fresh, folder));
     if result.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_dir_all(&fresh);

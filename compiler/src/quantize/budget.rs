@@ -12,7 +12,6 @@ use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::Progress;
 use super::follow::follow;
 use super::insert::{Edits, insert};
 use super::metric::{Bound, Metric, Score};
@@ -22,6 +21,7 @@ use super::samples::Samples;
 use super::store::{Consts, Format, Maker, Products};
 use super::taps::Taps;
 use super::trial::{Given, LoadedTrial, Trial};
+use super::{Progress, node_name};
 use crate::build::{BuildOptions, build};
 use crate::error::Error;
 
@@ -58,11 +58,11 @@ pub struct Labelled {
     pub reference: Vec<Tensor>,
 }
 
-/// Those that formats are chosen by, and every third, which is held back.
+/// Those that formats are chosen by, and every third, which is held back where there is a bound to hold against it.
 pub fn split(samples: &Samples, goal: &Goal) -> [Labelled; 2] {
     let mut parts: [Labelled; 2] = Default::default();
     for (index, inputs) in samples.inputs.iter().enumerate() {
-        let part = &mut parts[usize::from(index % 3 == 2)];
+        let part = &mut parts[usize::from(goal.bound.is_some() && index % 3 == 2)];
         part.samples.inputs.push(inputs.clone());
         part.samples.names.push(samples.names.get(index).cloned().unwrap_or_default());
         part.labels.extend(goal.labels.get(index));
@@ -93,12 +93,13 @@ pub fn choose(
     progress: &mut Progress<'_>,
 ) -> Result<(Products, Vec<String>), Error> {
     let metric = goal.bound.map_or(Metric::Sqnr, |bound| bound.metric);
-    for part in &parts {
+    let used = if goal.bound.is_some() { 2 } else { 1 };
+    for part in &parts[..used] {
         if part.samples.inputs.is_empty() || (metric == Metric::Top1 && part.labels.len() != part.samples.inputs.len())
         {
             let found = format!("{} samples with {} labels", part.samples.inputs.len(), part.labels.len());
             return Err(Error::Options(format!(
-                "a budget: found {found}, accepted: three or more, each with a label where `top1` is asked for"
+                "a budget: found {found}, accepted: three or more (one for a size alone), each with a label where `top1` is asked for"
             )));
         }
     }
@@ -138,6 +139,7 @@ pub fn choose(
     if maker.options.follow {
         consts = follow(maker, plan, &formats, &parts[0].samples, build, progress)?;
     }
+    notes.extend(search.kinds(plan, &picked));
     notes.extend(search.judge(&consts)?);
     let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
     Ok((entries.zip(consts).collect(), notes))
@@ -243,6 +245,24 @@ impl Search<'_> {
         let counts = [0, 1].map(|part: usize| self.parts[part].samples.inputs.len());
         let [chosen, held] = values.map(|v| bound.show(v));
         Ok(Some(format!("{chosen} on {} samples, {held} on {} that were held back", counts[0], counts[1])))
+    }
+
+    /// A line per format that was taken: how many products, their bytes, and the one that would lose most by the next smaller
+    /// format.
+    fn kinds(&self, plan: &Plan, picked: &[usize]) -> Vec<String> {
+        let line = |dtype: DType| {
+            let taken = |index: &usize| self.choices[*index][picked[*index]].format.dtype == dtype;
+            let own: Vec<usize> = (0..picked.len()).filter(taken).collect();
+            let bytes: f64 = own.iter().map(|&i| self.choices[i][picked[i]].bytes).sum();
+            let more = |i: usize| Some(self.choices[i].get(picked[i] + 1)?.loss - self.choices[i][picked[i]].loss);
+            let most = own.iter().filter_map(|&i| Some((more(i)?, i))).max_by(|a, b| a.0.total_cmp(&b.0));
+            let why = most.map_or(String::new(), |(loss, index)| {
+                let name = node_name(self.maker.graph.node(plan.products[index].node));
+                format!(", `{name}` would lose {loss:.1e} by less")
+            });
+            (!own.is_empty()).then(|| format!("{}: {} products, {bytes} bytes{why}", dtype.name(), own.len()))
+        };
+        FORMATS.into_iter().filter_map(line).collect()
     }
 
     fn consts(&self, picked: &[usize]) -> Vec<&Consts> {

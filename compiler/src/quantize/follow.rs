@@ -42,6 +42,14 @@ pub fn follow(
     let (mut all, mut given, mut first) = (Vec::new(), Given::default(), 0);
     let group = plan.products.len().div_ceil(PASSES).max(1);
     for (pass, products) in plan.products.chunks(group).enumerate() {
+        let made = products.iter().zip(&formats[all.len()..]).map(|(product, &format)| maker.made(product, format));
+        if let Some(made) = made.collect::<Option<Vec<Consts>>>() {
+            // An interrupted run had come this far.
+            first += products.iter().filter(|p| seen(p).is_some()).count();
+            made.iter().try_for_each(|consts| given.add(consts))?;
+            all.extend(made);
+            continue;
+        }
         let mut found: Vec<(NodeId, Moments)> = products.iter().filter_map(|p| Some((p.node, seen(p)?.1))).collect();
         for (index, inputs) in samples.inputs.iter().enumerate() {
             progress(

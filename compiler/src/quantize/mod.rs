@@ -1,11 +1,11 @@
 //! Quantization of float networks: `adze quantize`.
 //!
-//! - [`samples`]: calibration data. [`taps`]: compiled code with values to look at as outputs.
-//! - [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
+//! - [`samples`]: calibration data, [`images`] among them. [`taps`]: compiled code with values to look at as outputs.
+//! - [`mod@equalize`]: scales moved between neighbours. [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
 //!   may edit it.
 //! - [`weights`], [`feedback`]: rounding of weights, judged by the [`mod@moments`] of what they meet; [`store`]: the constants
 //!   that come of it, [`descent`]: learned ones, [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
-//! - [`diagnose`]: what each layer lost.
+//! - [`diagnose`]: what each layer lost. [`resume`]: what an interrupted run had done.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
 
@@ -13,13 +13,16 @@ pub mod budget;
 pub mod calibrate;
 pub mod descent;
 pub mod diagnose;
+pub mod equalize;
 pub mod feedback;
 pub mod follow;
+pub mod images;
 pub mod insert;
 pub mod metric;
 pub mod moments;
 pub mod plan;
 pub mod ranges;
+pub mod resume;
 pub mod samples;
 pub mod store;
 pub mod table;
@@ -27,7 +30,9 @@ pub mod taps;
 pub mod trial;
 pub mod weights;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::ops::Op;
@@ -40,14 +45,16 @@ use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 use budget::Goal;
 use calibrate::{calibrate, params_of};
+use equalize::{Equalize, equalize};
 use follow::follow;
 use insert::{Edits, insert};
 use moments::moments;
-use plan::{plan, point_of};
+use plan::{Plan, plan, point_of};
 use ranges::{Method, Params};
+use resume::State;
 use samples::Samples;
 use store::{Format, Maker};
-use table::{TABLE_VERSION, Table};
+use table::{Activation, TABLE_VERSION, Table};
 
 /// How weights are rounded. All but the first need samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +88,8 @@ pub struct Options {
     /// Weights of less than a byte are judged by the operands that the rounded layers before them make, not by those of the
     /// float network.
     pub follow: bool,
+    /// How scales move between neighbours before.
+    pub equalize: Equalize,
     /// How ranges of values are found.
     pub method: Method,
     /// Zero lies in the middle of the stored type of values.
@@ -97,6 +106,8 @@ pub struct Options {
     pub table: Option<Table>,
     /// What the formats of weights that no table states are chosen for.
     pub goal: Option<Goal>,
+    /// File that keeps what is done, and from which an interrupted run goes on.
+    pub resume: Option<PathBuf>,
 }
 
 impl Options {
@@ -114,6 +125,7 @@ impl Default for Options {
             block: 0,
             rounding: Rounding::Learned,
             follow: true,
+            equalize: Equalize::None,
             method: Method::Best,
             symmetric: false,
             per_channel: true,
@@ -122,6 +134,7 @@ impl Default for Options {
             keep: Vec::new(),
             table: None,
             goal: None,
+            resume: None,
         }
     }
 }
@@ -208,7 +221,7 @@ pub fn quantize(
     let chosen_by = parts.as_ref().map(|(_, [chosen, _])| chosen.samples.clone());
     let samples = chosen_by.as_ref().unwrap_or(samples);
     progress("preparing", 0, 1);
-    let graph = prepare(graph)?;
+    let (graph, scaled) = equalize(prepare(graph)?, options.equalize, samples, build, progress)?;
     let named = |node: &Node, name: &String| node.loc.names().iter().any(|n| **n == **name);
     if let Some(name) = options.keep.iter().find(|name| !graph.nodes().any(|(_, node)| named(node, name))) {
         return Err(Error::Options(format!("--keep: the model has no node `{name}`")));
@@ -218,12 +231,14 @@ pub fn quantize(
         options.keep.iter().any(|n| named(node, n)) || is_float
     };
     let mut plan = plan(&graph, &keep);
-    let activations = calibrate(&graph, &mut plan, samples, options, build, progress)?;
+    let state = options.resume.as_ref().map(|path| State::open(path, &graph, samples, options, build)).transpose()?;
+    let state = state.map(RefCell::new);
+    let activations = ranges_of(&graph, &mut plan, samples, options, state.as_ref(), build, progress)?;
     let points = params_of(&plan.points, &activations, options.symmetric);
     let mut edits = Edits { points, ..Edits::default() };
     share_concat(&graph, &mut edits.points);
     let looks = (options.rounding.feeds_back() || options.correct_bias) && !samples.inputs.is_empty();
-    let maker = Maker { graph: &graph, points: &edits.points, options, quick: false };
+    let maker = Maker { graph: &graph, points: &edits.points, options, quick: false, state: state.as_ref() };
     let moments = |progress: &mut Progress<'_>| match looks {
         true => moments(&graph, &plan.products, samples, build, options.rounding.feeds_back(), progress),
         false => Ok(BTreeMap::new()),
@@ -238,6 +253,10 @@ pub fn quantize(
         }
         None => (maker.all(&plan, moments(progress)?, progress)?, Vec::new()),
     };
+    let mut notes = notes;
+    if options.equalize != Equalize::None {
+        notes.push(format!("channels of {scaled} values scaled"));
+    }
     let weights = chosen.iter().map(|(entry, _)| entry.clone()).collect();
     edits.consts = chosen.into_iter().flat_map(|(_, consts)| consts).collect();
     let table = Table { version: TABLE_VERSION, model: graph.name.to_string(), activations, weights };
@@ -246,6 +265,28 @@ pub fn quantize(
     let left = plan.left.iter().map(why).collect();
     let products = table.weights.iter().filter(|w| w.dtype != DType::F32.name()).count();
     Ok(Quantized { graph: insert(&graph, &edits)?, table, left, products, notes })
+}
+
+/// What [`calibrate`] finds, or what an interrupted run had found.
+fn ranges_of(
+    graph: &Graph,
+    plan: &mut Plan,
+    samples: &Samples,
+    options: &Options,
+    state: Option<&RefCell<State>>,
+    build: &BuildOptions,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Activation>, Error> {
+    let Some(state) = state else { return calibrate(graph, plan, samples, options, build, progress) };
+    let known = state.borrow().activations().map(<[Activation]>::to_vec);
+    if let Some(activations) = known {
+        let table = Table { activations, ..options.table.clone().unwrap_or_default() };
+        let options = Options { table: Some(table), ..options.clone() };
+        return calibrate(graph, plan, samples, &options, build, progress);
+    }
+    let activations = calibrate(graph, plan, samples, options, build, progress)?;
+    state.borrow_mut().keep_activations(&activations)?;
+    Ok(activations)
 }
 
 /// Parts of a concatenation get the parameters of the whole where they lose less than a bit by it: then they are not touched.

@@ -143,7 +143,7 @@ impl<'a> Points<'a> {
 }
 
 /// The nodes that use each value.
-fn users_of(graph: &Graph) -> BTreeMap<ValueId, Vec<NodeId>> {
+pub fn users_of(graph: &Graph) -> BTreeMap<ValueId, Vec<NodeId>> {
     let mut users: BTreeMap<ValueId, Vec<NodeId>> = BTreeMap::new();
     for (id, node) in graph.nodes() {
         node.inputs.iter().flatten().for_each(|&v| users.entry(v).or_default().push(id));

@@ -1,9 +1,9 @@
-//! Calibration data: samples of every input, from `.npz` or `.npy` files or a folder of them.
+//! Calibration data: samples of every input, from `.npz` or `.npy` files, images, or a folder of them.
 //!
 //! An array belongs to an input by its name, by position (`in_0`, `in_1`, ..), or because both are alone. It is either one
 //! sample, of the input's own shape (a recorded case), or many of them along a leading axis. Unit axes may be missing, so
 //! `[497, 49, 10]` gives 497 samples to an input `[N, 49, 10, 1]`. Numbers are converted to the input's dtype after the
-//! stated [`Preprocess`] steps; nothing else is done to them.
+//! stated [`Preprocess`] steps; nothing else is done to them. An image is one sample, `[h, w, 3]`, of a model of one input.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,6 +12,7 @@ use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 
+use super::images::{self, Size, is_image, read_image};
 use crate::data;
 use crate::error::Error;
 
@@ -36,12 +37,19 @@ enum Step {
     ChannelsFirst,
     /// The channels in reverse order, while they are last.
     Reverse,
+    /// Pixels of another size.
+    Resize(Size),
+    /// The middle of an image.
+    Crop(Size),
+    /// One channel of three.
+    Gray,
     Sub(Vec<f64>),
     Mul(Vec<f64>),
     Div(Vec<f64>),
 }
 
-const STEPS: &str = "`chw`, `reverse`, `sub=A[;B;C]`, `mul=A[;B;C]`, `div=A[;B;C]`, separated by `,`";
+const STEPS: &str = "`resize=N|HxW`, `crop=N|HxW`, `gray`, `chw`, `reverse`, `sub=A[;B;C]`, `mul=A[;B;C]`, `div=A[;B;C]`, \
+                     separated by `,`";
 
 impl FromStr for Preprocess {
     type Err = String;
@@ -56,6 +64,9 @@ impl FromStr for Preprocess {
             match part.split_once('=') {
                 None if part == "chw" => Ok(Step::ChannelsFirst),
                 None if part == "reverse" => Ok(Step::Reverse),
+                None if part == "gray" => Ok(Step::Gray),
+                Some(("resize", size)) => Size::parse(size).map(Step::Resize).ok_or_else(|| wrong(part)),
+                Some(("crop", size)) => Size::parse(size).map(Step::Crop).ok_or_else(|| wrong(part)),
                 Some(("sub", list)) => Ok(Step::Sub(numbers(list)?)),
                 Some(("mul", list)) => Ok(Step::Mul(numbers(list)?)),
                 Some(("div", list)) if numbers(list)?.iter().all(|n| *n != 0.0) => Ok(Step::Div(numbers(list)?)),
@@ -82,6 +93,9 @@ impl Preprocess {
                 Step::Sub(list) => each(&mut values, list, |a, b| a - b)?,
                 Step::Mul(list) => each(&mut values, list, |a, b| a * b)?,
                 Step::Div(list) => each(&mut values, list, |a, b| a / b)?,
+                Step::Resize(size) => (shape, values) = images::resize(&shape, &values, *size)?,
+                Step::Crop(size) => (shape, values) = images::crop(&shape, &values, *size)?,
+                Step::Gray => (shape, values) = images::gray(&shape, &values)?,
                 Step::Reverse => values.chunks_mut(channels.max(1)).for_each(<[f64]>::reverse),
                 Step::ChannelsFirst => {
                     let pixels = values.len() / channels.max(1);
@@ -137,13 +151,13 @@ pub fn thin<T>(items: &mut Vec<T>, most: usize) {
     });
 }
 
-/// The tensor files of a folder, by name.
+/// The tensor files and images of a folder, by name.
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let read = |source| Error::Read { path: folder.into(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
-        if path.extension().is_some_and(|e| e == "npy" || e == "npz" || e == "pb") {
+        if is_image(&path) || path.extension().is_some_and(|e| e == "npy" || e == "npz" || e == "pb") {
             files.push(path);
         }
     }
@@ -152,7 +166,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn read_file(graph: &Graph, path: &Path, preprocess: &Preprocess) -> Result<Samples, Error> {
-    let arrays = data::read(path)?;
+    let arrays = if is_image(path) { vec![(String::new(), read_image(path)?)] } else { data::read(path)? };
     let names: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
     let mut columns: Vec<Vec<Tensor>> = Vec::new();
     for (index, &value) in graph.inputs().iter().enumerate() {

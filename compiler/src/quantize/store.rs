@@ -1,5 +1,6 @@
 //! The weights and biases of products as integers.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use adze_ir::graph::{Graph, Node, NodeId, ValueId};
@@ -12,6 +13,7 @@ use super::insert::StoredConst;
 use super::moments::Moments;
 use super::plan::{Plan, Product, point_of};
 use super::ranges::{Params, floats};
+use super::resume::State;
 use super::table::Weights;
 use super::weights::{Rows, Scaling, Stored, round_nearest, scales_of};
 use super::{Options, Progress, Rounding, node_name};
@@ -42,6 +44,8 @@ pub struct Maker<'a> {
     pub options: &'a Options,
     /// Rounding is not learned: what comes of it is looked at only.
     pub quick: bool,
+    /// What an interrupted run had made, and where what is made is kept.
+    pub state: Option<&'a RefCell<State>>,
 }
 
 impl Maker<'_> {
@@ -115,6 +119,27 @@ impl Maker<'_> {
         if format.dtype == DType::F32 {
             return Ok(Vec::new());
         }
+        if let Some(made) = self.made(product, format) {
+            return Ok(made);
+        }
+        let consts = self.compute(product, format, moments)?;
+        if let Some(state) = self.state {
+            state.borrow_mut().keep(self.key(product, format), &consts)?;
+        }
+        Ok(consts)
+    }
+
+    /// What an interrupted run had made of a product.
+    pub fn made(&self, product: &Product, format: Format) -> Option<Consts> {
+        self.state?.borrow().made(&self.key(product, format)).cloned()
+    }
+
+    fn key(&self, product: &Product, format: Format) -> String {
+        let kind = if self.quick { "quick" } else { "final" };
+        format!("{}.{} {} {} {kind}", product.node, product.at, format.dtype, format.block)
+    }
+
+    fn compute(&self, product: &Product, format: Format, moments: Option<&Moments>) -> Result<Consts, Error> {
         let node = self.graph.node(product.node);
         let data = self.constant(node, product.weights)?;
         let rows = Rows::of(data, product.axis);

@@ -83,7 +83,7 @@ fn terms(event: &LeafEvent<'_>) -> usize {
     };
     let shape = |at: usize| event.inputs.get(at).and_then(Option::as_ref).map(Tensor::shape).unwrap_or_default();
     match op {
-        Op::Conv(_) => shape(1).iter().skip(1).product(),
+        Op::Conv(_) | Op::WinogradConv(_) => shape(1).iter().skip(1).product(),
         Op::MatMul(_) | Op::Gemm(_) => shape(0).last().copied().unwrap_or(1),
         _ => 1,
     }

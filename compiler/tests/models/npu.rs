@@ -98,6 +98,7 @@ const LARGE_FLOATS: &[(&str, &[Float])] = &[
     ("resnet20_cifar10_f32", &[Float::F16]),
     ("facemesh_landmark", &[Float::F16]),
     ("ultraface_rfb320", &[Float::F16]),
+    ("super_resolution_espcn", &[Float::F16]),
     ("mobilenet_v2_f32", &[Float::F16]),
 ];
 
@@ -175,20 +176,22 @@ fn reports_on_the_bm1684x() {
     let Some(model) = model("mlperf_ic_resnet8_int8") else { return };
     let (inputs, _) = model.tensors(&model.cases[0]);
     let (graph, _) = model.graph_for(&inputs).unwrap();
-    let program = npu::compile(&graph, None).unwrap();
-    let read = Program::from_bmodel(&npu::package(&program).unwrap()).unwrap();
-    let (report, again) = (npu::report::report(&program), npu::report::report(&read));
+    let phased = npu::phased::alone(&graph, None).unwrap();
+    let program = phased.programs().next().unwrap();
+    let read = Program::from_bmodel(&phased.bmodel().unwrap()).unwrap();
+    let (report, again) = (npu::report::report(&phased), npu::report::command_lines(&read, 0));
     assert_eq!(
         report.lines.iter().map(|line| &line.nodes).collect::<Vec<_>>(),
-        again.lines.iter().map(|line| &line.nodes).collect::<Vec<_>>()
+        again.iter().map(|line| &line.nodes).collect::<Vec<_>>()
     );
+    assert_eq!((report.phases.len(), report.crossing_bytes), (1, 0));
     assert!(report.lines.iter().all(|line| !line.nodes.is_empty()), "every command is for a node");
     let products: f64 = report.lines.iter().map(|line| line.utilisation * line.compute as f64 * 16384.0).sum();
     assert!(
         (12.4e6..13.4e6).contains(&products),
         "{products} products: the network has 12.5 million, and its first layer is gathered"
     );
-    let trace: serde_json::Value = serde_json::from_str(&npu::report::timeline(&read)).unwrap();
+    let trace: serde_json::Value = serde_json::from_str(&npu::timeline::timeline(&[&read])).unwrap();
     let mut ends: std::collections::BTreeMap<(u64, u64), f64> = std::collections::BTreeMap::new();
     for event in trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X") {
         let number = |name: &str| event[name].as_f64().unwrap();

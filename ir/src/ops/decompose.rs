@@ -11,8 +11,16 @@ use crate::tensor::Tensor;
 use crate::types::DType;
 
 /// Spellings of the operators that [`decompose`] knows.
-pub const DECOMPOSED: &[&str] =
-    &["batch_norm", "instance_norm", "group_norm", "rms_norm", "lp_norm", "log_softmax", "conv_transpose"];
+pub const DECOMPOSED: &[&str] = &[
+    "batch_norm",
+    "instance_norm",
+    "group_norm",
+    "rms_norm",
+    "lp_norm",
+    "log_softmax",
+    "conv_transpose",
+    "winograd_conv",
+];
 
 /// Adds the equal form of a composite to the graph and gives its results; `None` when it has no such form here.
 ///
@@ -33,6 +41,10 @@ pub fn decompose(
         Op::RmsNorm(op) => b.rms_norm(op, x, operand(1)?),
         Op::LpNorm(op) => b.lp_norm(op, x),
         Op::LogSoftmax(op) => b.log_softmax(op, x),
+        Op::WinogradConv(op) => {
+            let operands: Vec<ValueId> = inputs.iter().copied().flatten().collect();
+            b.add(op.conv(), &operands)
+        }
         Op::ConvTranspose(op) => b.conv_transpose(op, x, operand(1)?, operand(2)),
         _ => return None,
     };

@@ -298,7 +298,7 @@ op_table! {
     // elementwise
     Unary, Binary, Where, Cast, BitCast, Clip, LeakyRelu, Elu, Celu, Selu, HardSigmoid, Gelu, Swish, ThresholdedRelu, Shrink, IsInf, PRelu,
     // linear
-    Conv, ConvTranspose, MatMul, Gemm, Einsum,
+    Conv, WinogradConv, ConvTranspose, MatMul, Gemm, Einsum,
     // pooling and reductions
     MaxPool, AveragePool, LpPool, Reduce, ArgReduce, CumSum, CumProd, TopK,
     // normalisation and rows

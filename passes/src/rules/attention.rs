@@ -1,12 +1,12 @@
-//! Attention and rotary position embedding, written out.
+//! Attention, written out.
 
-use adze_ir::egraph::{Condition, EGraph, ENode, Match, Rule, add_op};
-use adze_ir::exact::{Exactness, NORM_LINEAR, NORM_TRANSCENDENTAL};
+use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_op};
+use adze_ir::exact::{Exactness, NORM_TRANSCENDENTAL};
 use adze_ir::extent::Extent;
-use adze_ir::ops::{Attention, BinaryFn, Expand, Op, RotaryEmbedding, UnaryFn};
-use egg::{Id, Subst};
+use adze_ir::ops::{Attention, BinaryFn, Op, UnaryFn};
+use egg::Id;
 
-use super::support::{find, id, number, op, op_of, reshape, transpose, ty, value};
+use super::support::{find, id, number, op, op_of, value};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -62,26 +62,6 @@ pub(super) const RULES: &[Rule] = &[
             let operands: Vec<Id> = [q, k, v].into_iter().chain(find(g, s, "mask")).collect();
             add_op(g, attention, &operands)
         },
-    },
-    Rule {
-        name: "rotary-of-neighbours",
-        left: &[
-            "(reshape ?r (concat ?c \
-                (reshape ?o (sub ?d (mul ?m ?cos (reshape ?h (@get ?t))) (mul ?m ?sin ?odd))) \
-                (reshape ?o (add ?p (mul ?m ?sin (reshape ?h (@get ?t))) (mul ?m ?cos ?odd)))))",
-            "(reshape ?r (concat ?c \
-                (reshape ?o (sub ?d (mul ?m (reshape ?h (@get ?t)) ?cos) (mul ?m ?odd ?sin))) \
-                (reshape ?o (add ?p (mul ?m (reshape ?h (@get ?t)) ?sin) (mul ?m ?odd ?cos)))))",
-        ],
-        right: "(transpose (rotary_embedding{interleaved} (transpose ?x) ?cos ?sin))",
-        conditions: &[Condition {
-            name: "neighbours of a last axis are turned by the angles of their position",
-            holds: |m| turned(m.egraph, m.subst).is_some(),
-        }],
-        exactness: Exactness::Norm(NORM_LINEAR),
-        sound: "the definition; heads come before positions in the operator",
-        helps: "one pass over the tensor instead of a dozen",
-        make: make_rotary,
     },
 ];
 
@@ -150,67 +130,4 @@ fn repeats_heads(m: &Match<'_>) -> bool {
     let many = [b.clone(), heads.clone(), times.clone(), t.clone(), d.clone()];
     let all = [b.clone(), heads.clone() * times.clone(), t.clone(), d.clone()];
     split.shape == one && spread.shape == many && joined.shape == all && k.shape == v.shape
-}
-
-/// The only operand of an operator in a class that `accept` takes.
-fn operand_of(egraph: &EGraph, class: Id, accept: impl Fn(&Op) -> bool) -> Option<Id> {
-    egraph[class].nodes.iter().find_map(|node| {
-        let op = op_of(egraph, node)?;
-        node.children.get(1).copied().filter(|_| accept(op))
-    })
-}
-
-/// The operand `[batch, positions, heads, size]` whose neighbours are turned.
-fn turned(egraph: &EGraph, subst: &Subst) -> Option<Id> {
-    let m = Match { egraph, subst };
-    let (Op::Reshape(joined), Op::Reshape(single), Op::Reshape(half), Op::Concat(concat)) =
-        (m.op("r"), m.op("o"), m.op("h"), m.op("c"))
-    else {
-        return None;
-    };
-    let [b, s, heads, d] = &joined.shape[..] else { return None };
-    let pairs = d.floordiv(&2.into());
-    let shape = [b.clone(), s.clone(), heads.clone(), pairs.clone()];
-    let with = |last: i64| -> Vec<Extent> { shape.iter().cloned().chain([last.into()]).collect() };
-    if half.shape != shape || single.shape != with(1) || concat.axis != 4 {
-        return None;
-    }
-    // Both halves come from one split, the second as its second result.
-    let split = egraph.find(m.id("t"));
-    let second = operand_of(egraph, m.id("odd"), |op| op == m.op("h"))?;
-    let is_second = |node: &ENode| node.is("@get") && node.payload == 1 && egraph.find(node.children[0]) == split;
-    let apart = operand_of(
-        egraph,
-        split,
-        |op| matches!(op, Op::Split(split) if split.axis == 4 && split.sizes == [Extent::ONE, Extent::ONE]),
-    )?;
-    let x = operand_of(egraph, apart, |op| matches!(op, Op::Reshape(to) if to.shape == with(2)))?;
-    // One row of angles per position.
-    let angles = |name: &str| {
-        let [batch, rows, one, columns] = &m.ty(name)?.shape[..] else { return None };
-        Some((batch == b || *batch == Extent::ONE) && rows == s && *one == Extent::ONE && *columns == pairs)
-    };
-    let fits = angles("cos")? && angles("sin")? && egraph[second].nodes.iter().any(is_second);
-    (fits && ty(egraph, x)?.shape == joined.shape).then_some(x)
-}
-
-fn make_rotary(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
-    let x = turned(egraph, subst)?;
-    let shape = ty(egraph, x)?.shape.clone();
-    let rows = vec![shape[0].clone(), shape[1].clone(), shape[3].floordiv(&2.into())];
-    let mut table = |name: &str| {
-        let angles = id(egraph, subst, name);
-        let mut own = ty(egraph, angles)?.shape.clone();
-        own.remove(2);
-        let angles = reshape(egraph, angles, own)?;
-        if ty(egraph, angles)?.shape == rows {
-            Some(angles)
-        } else {
-            add_op(egraph, Expand { shape: rows.clone() }, &[angles])
-        }
-    };
-    let (cos, sin) = (table("cos")?, table("sin")?);
-    let heads_first = transpose(egraph, x, vec![0, 2, 1, 3])?;
-    let turned = add_op(egraph, RotaryEmbedding { interleaved: true, rotary_dim: 0 }, &[heads_first, cos, sin])?;
-    transpose(egraph, turned, vec![0, 2, 1, 3])
 }

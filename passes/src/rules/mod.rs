@@ -13,6 +13,7 @@ mod pad;
 mod pool;
 mod quantized;
 mod reshape;
+mod rotary;
 mod slice;
 pub(crate) mod stack;
 mod support;
@@ -76,6 +77,12 @@ pub const FAMILIES: &[Family] = &[
         about: "Attention that exporters write out becomes one operator again.",
         pass: "saturate",
         rules: attention::RULES,
+    },
+    Family {
+        name: "rotary",
+        about: "Rotary position embedding that exporters write out becomes one operator again.",
+        pass: "saturate",
+        rules: rotary::RULES,
     },
     Family {
         name: "movement",

@@ -285,6 +285,7 @@ fn too_big(
     let error = Unsupported {
         place: format!("node {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
         names: names.to_vec(),
+        node: None,
         found: format!("{bytes} bytes per lane in use at once"),
         accepted: format!("{lane_bytes} bytes of local memory per lane, in gaps between buffers that fit"),
     };

@@ -186,6 +186,19 @@ impl Program {
     /// # Errors
     /// [`EncodeError`] for a command of ours that does not fit into its form: a bug.
     pub fn to_bmodel(&self) -> Result<Vec<u8>, EncodeError> {
+        Self::all_to_bmodel(&[self])
+    }
+
+    /// Several programs as one `.bmodel`, each a network by its name.
+    ///
+    /// # Errors
+    /// As [`Program::to_bmodel`].
+    pub fn all_to_bmodel(programs: &[&Program]) -> Result<Vec<u8>, EncodeError> {
+        let nets = programs.iter().map(|program| program.net()).collect::<Result<_, _>>()?;
+        Ok(Model { chip: CHIP.into(), nets }.write())
+    }
+
+    fn net(&self) -> Result<Net, EncodeError> {
         let stream = |commands: &[Command]| -> Result<Stream, EncodeError> {
             let mut bytes = encode(commands)?;
             bytes.resize(bytes.len().next_multiple_of(STREAM_ALIGN), 0);
@@ -212,8 +225,7 @@ impl Program {
             groups: vec![Group { tiu: stream(&self.streams.tiu)?, gdma: stream(&self.streams.gdma)? }],
             notes: write_names([&self.streams.tiu_names, &self.streams.gdma_names]).into_bytes(),
         };
-        let net = Net { name: self.name.clone(), stages: vec![stage] };
-        Ok(Model { chip: CHIP.into(), nets: vec![net] }.write())
+        Ok(Net { name: self.name.clone(), stages: vec![stage] })
     }
 
     /// The program of a `.bmodel`; names of nodes are in it if adze wrote it.
@@ -221,14 +233,27 @@ impl Program {
     /// # Errors
     /// [`OpenError`].
     pub fn from_bmodel(file: &[u8]) -> Result<Program, OpenError> {
+        let mut all = Self::all_from_bmodel(file)?;
+        match (all.pop(), all.len()) {
+            (Some(program), 0) => Ok(program),
+            (None, _) => Err(other("networks", "none".into(), "1")),
+            (Some(_), others) => Err(other("networks", (others + 1).to_string(), "1")),
+        }
+    }
+
+    /// The programs of a `.bmodel`, one for each of its networks.
+    ///
+    /// # Errors
+    /// As [`Program::from_bmodel`].
+    pub fn all_from_bmodel(file: &[u8]) -> Result<Vec<Program>, OpenError> {
         let model = Model::read(file)?;
-        let other = |what, found: String, accepted| OpenError::Other { what, found, accepted };
         if model.chip != CHIP {
             return Err(other("chip", format!("`{}`", model.chip), "`BM1684X`"));
         }
-        let [net] = &model.nets[..] else {
-            return Err(other("networks", model.nets.len().to_string(), "1"));
-        };
+        model.nets.iter().map(Self::from_net).collect()
+    }
+
+    fn from_net(net: &Net) -> Result<Program, OpenError> {
         let [stage] = &net.stages[..] else {
             return Err(other("sets of shapes", net.stages.len().to_string(), "1"));
         };
@@ -350,12 +375,16 @@ pub fn encode(commands: &[Command]) -> Result<Vec<u8>, EncodeError> {
     Ok(encoded?.concat())
 }
 
+fn other(what: &'static str, found: String, accepted: &'static str) -> OpenError {
+    OpenError::Other { what, found, accepted }
+}
+
 fn port(graph: &Graph, value: ValueId, name: String) -> Result<Port, CompileError> {
     let ty = graph.ty(value);
     let fixed = ty.fixed_shape();
     let refused = || {
         let accepted = "fixed shapes (--dim, --shape)".into();
-        Unsupported { place: format!("`{name}`"), names: Vec::new(), found: ty.to_string(), accepted }
+        Unsupported { place: format!("`{name}`"), names: Vec::new(), node: None, found: ty.to_string(), accepted }
     };
     let shape = fixed.ok_or_else(refused)?;
     Ok(Port { name, dtype: ty.dtype, shape, address: 0 })

@@ -114,14 +114,9 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
             }
         }
         Op::Reshape(_) => Some(Reach::Batch),
-        op if is_elementwise(op) || matches!(op, Op::PRelu(_)) => same,
+        op if is_elementwise(op) => same,
         _ => None,
     }
-}
-
-/// Whether shapes of operands broadcast.
-fn broadcasts(op: &Op) -> bool {
-    is_elementwise(op) || matches!(op, Op::PRelu(_))
 }
 
 /// The operands that vary, with what a part of the result needs of them; `None` if there is no such part.
@@ -131,7 +126,7 @@ pub fn needs(graph: &Graph, node: &Node, part: Part) -> Option<Vec<(ValueId, Par
     let mut operands = Vec::new();
     for (index, value) in node.inputs.iter().enumerate().filter_map(|(index, value)| Some((index, (*value)?))) {
         let shape = graph.ty(value).fixed_shape()?;
-        let repeats = broadcasts(&node.op);
+        let repeats = is_elementwise(&node.op);
         if graph.constant(value).is_some() {
             // A constant is not cut: it is the same for all of N and H.
             let extent = |axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |axis| shape[axis]);

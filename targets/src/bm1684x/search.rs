@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use adze_ir::graph::{Graph, NodeId, ValueId};
 
@@ -125,8 +126,14 @@ impl Search<'_> {
             ([], true) => Tiled::whole(self.graph, &self.made),
             _ => rewrite(self.graph, &self.made, &way.cuts, &self.spilled(way)).ok_or(Failure::Rigid)?,
         };
-        let draft = lower(&tiled, self.half, self.lane_bytes, &mut self.memo.borrow_mut())
-            .map_err(|error| Failure::Error(error.into()))?;
+        let lowered = lower(&tiled, self.half, self.lane_bytes, &mut self.memo.borrow_mut());
+        let draft = lowered.map_err(|mut error| {
+            if !way.cuts.is_empty() {
+                // Nodes of parts are not those of the graph.
+                error.0.iter_mut().for_each(|one| one.node = self.named(&one.names));
+            }
+            Failure::Error(error.into())
+        })?;
         let others = MERGED.map(|most| merged(&draft, most));
         let plain = self.planned(draft)?;
         let others = others.into_iter().flatten().filter_map(|draft| self.planned(draft).ok());
@@ -145,9 +152,19 @@ impl Search<'_> {
         }
         match plan(&draft, &ddr, self.lane_bytes) {
             Ok(streams) => Ok(Found { draft, ddr, streams }),
-            Err(PlanError::Memory { error, unit }) => Err(Failure::Memory(error, unit)),
+            Err(PlanError::Memory { error, unit }) => {
+                let node = unit.map(|unit| self.units[unit]).or_else(|| self.named(&error.names));
+                Err(Failure::Memory(Unsupported { node, ..error }, unit))
+            }
             Err(other) => Err(Failure::Error(CompileError::Bug(other.to_string()))),
         }
+    }
+
+    /// The node of source nodes, other than a constant.
+    fn named(&self, names: &[Arc<str>]) -> Option<NodeId> {
+        let computed = self.graph.nodes().filter(|(_, node)| !node.inputs.is_empty());
+        let mut all = computed.filter(|(_, node)| node.loc.names() == names && !names.is_empty());
+        all.next_back().map(|(id, _)| id)
     }
 
     /// Values that go to DDR memory: results of cuts, what cuts read, and what is alive beside them, unless small.

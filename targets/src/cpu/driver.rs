@@ -37,7 +37,7 @@ pub mod call {
     pub const EXTENTS: i32 = 56;
     /// `uint32_t node`.
     pub const NODE: i32 = 64;
-    /// Size of the struct.
+    /// What there is of the struct for phases of a CPU; the accelerator's hooks follow.
     pub const BYTES: u32 = 72;
 }
 

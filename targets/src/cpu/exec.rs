@@ -243,7 +243,7 @@ impl Loaded {
 }
 
 /// Size of the struct `adze_call`, which begins with it; the number of threads is the other half of the word.
-const CALL_BYTES: u64 = 72;
+const CALL_BYTES: u64 = 80;
 
 /// A kernel call that was made.
 #[derive(Clone, Copy, Debug)]
@@ -361,7 +361,7 @@ impl RawCall {
         dims: Vec<i64>,
         extents: usize,
     ) -> Self {
-        let (words, pointers) = (vec![0; 9], Default::default());
+        let (words, pointers) = (vec![0; 10], Default::default());
         let mut call = Self { words, tensors, weights, arena, dims, extents: vec![0; extents], pointers };
         call.refresh();
         call
@@ -382,6 +382,7 @@ impl RawCall {
             address(&mut self.arena),
             self.dims.as_ptr() as u64,
             self.extents.as_mut_ptr() as u64,
+            0,
             0,
         ];
     }

@@ -14,7 +14,7 @@ use adze_ir::tensor::{Tensor, checked_elems};
 use adze_ir::types::{Layout, TensorType};
 
 use super::cost::{Core, Profile};
-use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, lower_leaf, schedules};
+use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, backwards, lower_leaf, schedules};
 use super::machine::Machine;
 
 /// A CPU as passes see it. Remembers what it was asked: the same layer comes many times in a network.
@@ -161,6 +161,10 @@ impl Propose for CpuModel {
         self.known.borrow_mut().insert(question, offered.clone());
         offered
     }
+
+    fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
+        backwards(schedule)
+    }
 }
 
 /// The proposals that no other one beats in every respect, cheapest first.
@@ -234,7 +238,8 @@ const MIN_CHANNELS: i64 = 8;
 fn is_window(op: &Op) -> bool {
     match op {
         Op::Fused(fused) => is_window(&fused.anchor().op),
-        op => matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_)),
+        Op::Conv(_) | Op::WinogradConv(_) | Op::ConvTranspose(_) => true,
+        op => matches!(op, Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_)),
     }
 }
 

@@ -52,6 +52,7 @@ pub const FAMILIES: &[Family] = &[
     family("conv_dilated", |rng| conv(rng, &Window { dilation: 2..4, ..DENSE }), Within::Sums(4.0), ALL),
     family("conv_depthwise", |rng| conv(rng, &DEPTHWISE), Within::Sums(4.0), ALL),
     family("conv_transposed", conv_transposed, Within::Sums(4.0), ALL),
+    family("winograd", winograd, Within::Sums(64.0), ALL),
     family("conv_f16", |rng| conv(rng, &Window { dtype: DType::F16, ..DENSE }), Within::Sums(4.0), ALL),
     family("gemm_f16", gemm_f16, Within::Sums(4.0), ALL),
     family("conv_int8", |rng| conv_int8(rng, &Window { pads: 0..1, ..DENSE }), Within::Bits, ALL),
@@ -194,6 +195,16 @@ fn activated(op: impl Into<Op>, operands: usize) -> Op {
         BodyStep { op: clip.into(), inputs: vec![Some(BodyRef::Step(0))] },
     ];
     Fused { steps: steps.into() }.into()
+}
+
+/// A convolution by minimal filtering.
+fn winograd(rng: &mut Rng) -> Leaf {
+    let Shapes { x, w, op } = shapes(rng, &Window { depth: 1..20, kernel: 3..4, ..DENSE });
+    let op = WinogradConv { tile: one_of(rng, &[2, 4]), pads: op.pads };
+    let bias = rng.bool().then(|| plain(random(rng, DType::F32, &w[..1]))).flatten();
+    let activation = rng.bool() && bias.is_some();
+    let inputs = vec![placed(random(rng, DType::F32, &x), true), constant(random(rng, DType::F32, &w)), bias];
+    Leaf { op: if activation { activated(op, 3) } else { op.into() }, inputs, last: true }
 }
 
 fn conv_transposed(rng: &mut Rng) -> Leaf {

@@ -61,6 +61,11 @@ pub(super) fn export(cx: &mut Exporter<'_>, node: &Node) -> Result<(), Error> {
         }
         Op::PRelu(_) => plain("PRelu", Vec::new()),
         Op::Conv(op) => plain("Conv", window(&op.strides, &op.pads, &op.dilations, op.group)),
+        // The same function; ONNX does not say how it is computed.
+        Op::WinogradConv(op) => {
+            let conv = op.conv();
+            plain("Conv", window(&conv.strides, &conv.pads, &conv.dilations, conv.group))
+        }
         Op::ConvTranspose(op) => {
             let mut attributes = window(&op.strides, &op.pads, &op.dilations, op.group);
             attributes.push(ints("output_padding", &op.output_padding));

@@ -3,12 +3,14 @@
 mod conv;
 mod einsum;
 mod product;
+mod winograd;
 
 use super::op;
 
 pub(super) use conv::{convolve, infer_conv};
 pub use einsum::EinsumAxes;
 pub(super) use product::{infer_product, multiply};
+pub use winograd::WINDOW as WINOGRAD_WINDOW;
 
 use std::sync::Arc;
 
@@ -31,6 +33,23 @@ op! {
         dilations: Vec<i64>,
         /// Divides `ci` and `co`.
         group: i64,
+    }
+}
+
+op! {
+    /// Convolution of 3x3 windows, stride 1, by minimal filtering: fewer multiplications, larger rounding errors.
+    ///
+    /// - `x`: `f32[n, ci, h, w]`, `w`: `f32[co, ci, 3, 3]`, as of [`Conv`], not transformed; `bias` (optional): `f32[co]`.
+    /// - result: that of the [`Conv`] with these pads.
+    /// - rounding: that of kernels is [`NORM_WINOGRAD`](crate::exact::NORM_WINOGRAD); the interpreter sums in `f64` and rounds
+    ///   once. What is infinite makes all outputs of its tiles NaN.
+    ///
+    /// Source: Lavin and Gray, arXiv 1509.09308.
+    pub struct WinogradConv = "winograd_conv" (2..=3) {
+        /// Outputs of a tile along each axis: 2 or 4.
+        tile: i64,
+        /// Begin of both spatial axes, then end. May be negative (cropping).
+        pads: Vec<i64>,
     }
 }
 

@@ -179,3 +179,36 @@ fn einsum_diagonals_and_many_operands() {
         assert!(Op::from(einsum(bad)).infer(&[Some(&a.ty())]).is_err(), "{bad}");
     }
 }
+
+proptest! {
+    #[test]
+    fn minimal_filtering_is_a_convolution(
+        n in 1usize..3, ci in 1usize..4, co in 1usize..3, size in prop::array::uniform2(3usize..12),
+        pads in prop::collection::vec(-1i64..3, 4), tile in 1i64..3, bias: bool, seed: u64,
+    ) {
+        let (x, w) = (numbers(&[n, ci, size[0], size[1]], seed), numbers(&[co, ci, 3, 3], !seed));
+        let b = bias.then(|| numbers(&[co], seed / 2));
+        let op = WinogradConv { tile: 2 * tile, pads };
+        let operands = [Some(&x), Some(&w), b.as_ref()];
+        let types = operands.map(|t| t.map(Tensor::ty));
+        let types: Vec<Option<&TensorType>> = types.iter().map(Option::as_ref).collect();
+        let conv = Op::from(op.conv()).infer(&types);
+        prop_assert_eq!(&Op::from(op.clone()).infer(&types), &conv);
+        if conv.is_ok() {
+            let (found, expected) = (eval(op.clone(), &operands).to_f64(), eval(op.conv(), &operands).to_f64());
+            // Integers, but for what a division by 24 rounds in `f64`.
+            prop_assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9), "{:?} {:?}", found, expected);
+        }
+    }
+}
+
+#[test]
+fn minimal_filtering_is_of_floats_and_3x3() {
+    let infer = |tile: i64, dtype: DType, w: &[usize]| {
+        let (x, w) = (TensorType::fixed(dtype, &[1, 2, 8, 8]), TensorType::fixed(dtype, w));
+        Op::from(WinogradConv { tile, pads: vec![0; 4] }).infer(&[Some(&x), Some(&w)]).is_ok()
+    };
+    assert!(infer(2, DType::F32, &[4, 2, 3, 3]) && infer(4, DType::F32, &[4, 2, 3, 3]));
+    assert!(!infer(3, DType::F32, &[4, 2, 3, 3]) && !infer(6, DType::F32, &[4, 2, 3, 3]));
+    assert!(!infer(4, DType::F16, &[4, 2, 3, 3]) && !infer(4, DType::F32, &[4, 2, 3, 1]));
+}

@@ -14,6 +14,7 @@ use super::super::sim::from_float;
 use super::blocks::{RowBytes, channels};
 use super::build::{Home, Image, Place, lane_bytes};
 use super::commands::{Constants, Scales, table_rows};
+use super::places::Region;
 use super::requant::{Contract, Way, byte_range, choose};
 use super::{Lowering, Refusal, pool, refuse};
 
@@ -37,12 +38,14 @@ pub(super) struct Window {
     /// Above, left, below, right.
     pub(super) pads: [u32; 4],
     pub(super) dilations: [u32; 2],
+    /// Values between neighbours of the input along H and W.
+    pub(super) inserted: [u32; 2],
 }
 
 impl Window {
     /// That of a product of matrices.
     pub(super) fn plain() -> Self {
-        Self { strides: [1, 1], pads: [0; 4], dilations: [1, 1] }
+        Self { strides: [1, 1], pads: [0; 4], dilations: [1, 1], inserted: [0; 2] }
     }
 
     /// The command of a convolution of one group, as far as the geometry says it; what stands in the pads is a constant, 0 as yet.
@@ -57,6 +60,8 @@ impl Window {
             opd0_rt_pad: rt,
             res_op_y_str: self.strides[0],
             res_op_x_str: self.strides[1],
+            opd0_y_ins0: self.inserted[0],
+            opd0_x_ins0: self.inserted[1],
             opd1_y_ins0: self.dilations[0] - 1,
             opd1_x_ins0: self.dilations[1] - 1,
             res0_n: result.shape[0],
@@ -72,32 +77,109 @@ impl Window {
         }
     }
 
-    /// The geometry along one or two axes, if the chip has it.
+    /// The geometry along one or two axes. Pads and dilations may be ones that commands have no room for ([`Lowering::fitted`]).
     pub(super) fn new(strides: &[i64], pads: &[i64], dilations: &[i64]) -> Result<Self, Refusal> {
-        let fit = |name: &'static str, values: &[i64], least: i64| -> Result<Vec<u32>, Refusal> {
-            let ok = values.iter().all(|v| (least..=MAX_WINDOW.into()).contains(v));
-            let accepted = format!("{least} to {MAX_WINDOW}");
-            if ok {
-                Ok(values.iter().map(|&v| v as u32).collect())
-            } else {
-                refuse(format!("{name} {values:?}"), accepted)
-            }
-        };
-        let axes = |name: &'static str, values: Vec<u32>| match values[..] {
-            [w] => Ok([1, w]),
-            [h, w] => Ok([h, w]),
-            _ => refuse(format!("{name} along {} axes", values.len()), "one or two axes"),
-        };
-        let pads = match fit("pads", pads, 0)?[..] {
+        let most = MAX_WINDOW.into();
+        let pads = match numbers("pads", pads, 0, MAX_EXTENT.into())?[..] {
             [left, right] => [0, left, 0, right],
             [up, left, down, right] => [up, left, down, right],
             ref pads => return refuse(format!("pads of {} sides", pads.len()), "two or four sides"),
         };
         Ok(Self {
-            strides: axes("strides", fit("strides", strides, 1)?)?,
+            strides: axes("strides", strides, 1, most)?,
             pads,
-            dilations: axes("dilations", fit("dilations", dilations, 1)?)?,
+            dilations: axes("dilations", dilations, 1, MAX_EXTENT.into())?,
+            inserted: [0; 2],
         })
+    }
+
+    /// By how much a kernel is stretched for dilations that commands have room for: with as few zeros as can be.
+    fn stretch(&self, kernel: [u32; 2]) -> [u32; 2] {
+        std::array::from_fn(|axis| {
+            let dilation = if kernel[axis] == 1 { 1 } else { self.dilations[axis] };
+            let by = (1..=dilation).find(|by| dilation.is_multiple_of(*by) && dilation / by <= MAX_WINDOW);
+            by.unwrap_or(dilation)
+        })
+    }
+}
+
+/// Attributes in a range.
+pub(super) fn numbers(name: &'static str, values: &[i64], least: i64, most: i64) -> Result<Vec<u32>, Refusal> {
+    if values.iter().all(|v| (least..=most).contains(v)) {
+        Ok(values.iter().map(|&v| v as u32).collect())
+    } else {
+        refuse(format!("{name} {values:?}"), format!("{least} to {most}"))
+    }
+}
+
+/// Attributes along one or two axes, in a range.
+pub(super) fn axes(name: &'static str, values: &[i64], least: i64, most: i64) -> Result<[u32; 2], Refusal> {
+    match numbers(name, values, least, most)?[..] {
+        [w] => Ok([1, w]),
+        [h, w] => Ok([h, w]),
+        _ => refuse(format!("{name} along {} axes", values.len()), "one or two axes"),
+    }
+}
+
+/// Planes of a kernel with zeros between its elements.
+fn stretched<T: Copy + Default>(values: &[T], [kh, kw]: [u32; 2], by: [u32; 2]) -> Vec<T> {
+    let [kh, kw, by_h, by_w] = [kh, kw, by[0], by[1]].map(|v| v as usize);
+    let width = (kw - 1) * by_w + 1;
+    let plane = |plane: &[T]| {
+        let mut wide = vec![T::default(); ((kh - 1) * by_h + 1) * width];
+        for (at, &value) in plane.iter().enumerate() {
+            wide[at / kw * by_h * width + at % kw * by_w] = value;
+        }
+        wide
+    };
+    values.chunks(kh * kw).flat_map(plane).collect()
+}
+
+/// A convolution whose geometry commands have room for.
+pub(super) struct Fitted<T> {
+    pub(super) x: Home,
+    pub(super) window: Window,
+    pub(super) kernel: [u32; 2],
+    /// Weights of every result channel.
+    pub(super) weights: Vec<Vec<T>>,
+}
+
+impl Lowering<'_> {
+    /// Brings pads that commands have no room for into the input, and dilations into the kernel. `border` are the bits of what
+    /// stands in the pads.
+    pub(super) fn fitted<T: Copy + Default>(
+        &mut self,
+        mut x: Home,
+        mut window: Window,
+        mut kernel: [u32; 2],
+        mut weights: Vec<Vec<T>>,
+        border: u32,
+    ) -> Result<Fitted<T>, Refusal> {
+        let by = window.stretch(kernel);
+        if by != [1, 1] {
+            weights.iter_mut().for_each(|row| *row = stretched(row, kernel, by));
+        }
+        for axis in 0..2 {
+            window.dilations[axis] = if kernel[axis] == 1 { 1 } else { window.dilations[axis] / by[axis] };
+            kernel[axis] = (kernel[axis] - 1) * by[axis] + 1;
+        }
+        if window.pads.iter().any(|&pad| pad > MAX_WINDOW) {
+            let [up, lf, dn, rt] = window.pads;
+            if window.inserted != [0, 0] {
+                return refuse(
+                    format!("pads {:?} of a transposed convolution", window.pads),
+                    format!("0 to {MAX_WINDOW}"),
+                );
+            }
+            let [n, c, h, w] = x.shape;
+            let shape = super::extents(&[n, c, up + h + dn, lf + w + rt].map(|d| d as usize))?;
+            let padded = self.draft.tensor(x.prec, x.signed, shape);
+            self.draft.fill(padded, border);
+            let to = Region { at: [0, 0, up, lf], ..Region::default() };
+            self.draft.copy_region(x, Region::default(), padded, to, x.shape);
+            (x, window.pads) = (padded, [0; 4]);
+        }
+        Ok(Fitted { x, window, kernel, weights })
     }
 }
 
@@ -111,10 +193,14 @@ impl Lowering<'_> {
         let [oc, ic, kh, kw] = super::extents(parameters.weights.shape())?;
         let groups = x.shape[1] / ic;
         let shape = self.shape(node.outputs[0])?;
+        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?;
+        let border = parameters.x_zero as u32 & 0xff;
+        let Fitted { x, window, kernel, weights: values } = self.fitted(x, window, [kh, kw], weights.values, border)?;
+        let weights = Weights { values, signed: weights.signed };
         if groups > 1 && ic == 1 && oc == groups {
-            return self.depthwise(x, shape, &window, [kh, kw], &parameters, conv.contract);
+            return self.depthwise(x, shape, &window, kernel, &parameters, weights, conv.contract);
         }
-        self.convolution(x, shape, &window, [kh, kw], &parameters, conv.contract)
+        self.convolution(x, shape, &window, kernel, &parameters, weights, conv.contract)
     }
 
     /// Lowers a quantized matrix product with constant weights: a convolution of 1 by 1 with rows as N.
@@ -124,7 +210,8 @@ impl Lowering<'_> {
         let parameters = self.parameters(node, turned)?;
         let window = Window::plain();
         let shape = self.shape(node.outputs[0])?;
-        self.convolution(x, shape, &window, [1, 1], &parameters, op.contract)
+        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?;
+        self.convolution(x, shape, &window, [1, 1], &parameters, weights, op.contract)
     }
 
     /// Lowers a matrix product with constant weights to 32 bits.
@@ -233,6 +320,7 @@ impl Lowering<'_> {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "operands, geometry and numbers of one convolution")]
     fn convolution(
         &mut self,
         x: Home,
@@ -240,10 +328,11 @@ impl Lowering<'_> {
         window: &Window,
         kernel: [u32; 2],
         parameters: &Parameters,
+        weights: Weights,
         contract: Requantize,
     ) -> Result<Home, Refusal> {
         let taps = (kernel[0] * kernel[1]) as usize;
-        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?.of_one_group(x.shape[1] as usize * taps);
+        let weights = weights.of_one_group(x.shape[1] as usize * taps);
         let contracts = weights.contracts(parameters, x.signed, contract);
         let way = self.way(&contracts)?;
         if let Some(gather) = Gather::best(x, shape, window, kernel) {
@@ -283,6 +372,7 @@ impl Lowering<'_> {
             strides: [window.strides[0], gather.stride],
             pads: [up, lf, dn, gather.right],
             dilations: window.dilations,
+            inserted: [0; 2],
         };
         let pool = Pool {
             // The result is unsigned with the ReLU, which does nothing to what is.
@@ -368,6 +458,7 @@ impl Lowering<'_> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "operands, geometry and numbers of one convolution")]
     fn depthwise(
         &mut self,
         x: Home,
@@ -375,9 +466,9 @@ impl Lowering<'_> {
         window: &Window,
         kernel: [u32; 2],
         parameters: &Parameters,
+        weights: Weights,
         contract: Requantize,
     ) -> Result<Home, Refusal> {
-        let weights = Weights::of(&parameters.weights, &parameters.w_zero)?;
         // The bias is an operand of the command here, so the sums have it already.
         let mut contracts = weights.contracts(parameters, x.signed, contract);
         let bias = words(contracts.iter().map(|c| c.bias));
@@ -506,7 +597,7 @@ impl Gather {
             1 => (1, 1),
             _ => (window.strides[1], window.dilations[1] * self.columns),
         };
-        Window { strides: [1, stride], pads: [0; 4], dilations: [1, dilation] }
+        Window { strides: [1, stride], dilations: [1, dilation], ..Window::plain() }
     }
 
     /// Weights of the second part: `[oc][ic · kh · columns][1][taps]`, zero where the kernel has no such column.

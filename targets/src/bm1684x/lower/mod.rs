@@ -5,6 +5,7 @@
 //! of the graph go there besides. Between integers, a `quantize` is lowered together with the float operators in front of it
 //! (`quantize`); other values of floats have 16 bits, where the caller chose that (`float`).
 
+mod axes;
 mod blocks;
 pub mod build;
 pub mod commands;
@@ -14,6 +15,7 @@ mod moves;
 pub mod places;
 mod quantize;
 pub mod requant;
+mod resize;
 mod softmax;
 
 pub use quantize::is_elementwise;
@@ -23,7 +25,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use adze_ir::attrs::F64;
-use adze_ir::graph::{Graph, Node, ValueId};
+use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::ops::{MaxPool, Op, Slice, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
@@ -44,6 +46,8 @@ pub struct Unsupported {
     pub place: String,
     /// Source nodes, if it is a node.
     pub names: Vec<Arc<str>>,
+    /// The node of the graph without which the rest could do; `None` where there is no such node.
+    pub node: Option<NodeId>,
     /// What is there.
     pub found: String,
     /// What could be.
@@ -53,7 +57,7 @@ pub struct Unsupported {
 impl Unsupported {
     /// Something about a graph as a whole.
     pub fn of_graph(found: String, accepted: impl Into<String>) -> Self {
-        Self { place: "graph".into(), names: Vec::new(), found, accepted: accepted.into() }
+        Self { place: "graph".into(), names: Vec::new(), node: None, found, accepted: accepted.into() }
     }
 }
 
@@ -92,9 +96,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// What is to be said about a place, if it was not said before.
-    fn at(self, place: String, names: &[Arc<str>]) -> Option<Unsupported> {
+    fn at(self, place: String, names: &[Arc<str>], node: Option<NodeId>) -> Option<Unsupported> {
         match self {
-            Refusal::Found { found, accepted } => Some(Unsupported { place, names: names.to_vec(), found, accepted }),
+            Refusal::Found { found, accepted } => {
+                Some(Unsupported { place, names: names.to_vec(), node, found, accepted })
+            }
             Refusal::Follows => None,
         }
     }
@@ -168,7 +174,7 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, lane_bytes: u32, memo: &mut Memo
     }
     let mut unsupported = Vec::new();
     if let Err(refusal) = tiled.wholes.iter().try_for_each(|whole| lowering.assemble(whole)) {
-        unsupported.extend(refusal.at("graph".into(), &[]));
+        unsupported.extend(refusal.at("graph".into(), &[], None));
     }
     for (id, node) in graph.nodes() {
         lowering.draft.loc = node.loc.clone();
@@ -176,7 +182,7 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, lane_bytes: u32, memo: &mut Memo
         lowering.draft.keep_constants(tiled.resident.get(&id).copied());
         if let Err(refusal) = lowering.node(node) {
             let names = node.loc.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name()), node.loc.names()));
+            unsupported.extend(refusal.at(format!("node {names} ({})", node.op.name()), node.loc.names(), Some(id)));
             lowering.refused.extend(&node.outputs);
         }
     }
@@ -185,7 +191,8 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, lane_bytes: u32, memo: &mut Memo
             continue;
         }
         if let Err(refusal) = lowering.store(output.value, Piece::Output(index)) {
-            unsupported.extend(refusal.at(format!("output `{}`", output.name), &[]));
+            let node = graph.producer(output.value).map(|(id, _)| id);
+            unsupported.extend(refusal.at(format!("output `{}`", output.name), &[], node));
         }
     }
     if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
@@ -254,11 +261,16 @@ impl<'a> Lowering<'a> {
 }
 
 impl Lowering<'_> {
+    /// Lowers a node.
     fn node(&mut self, node: &Node) -> Result<(), Refusal> {
         let float = |value: &ValueId| self.graph.ty(*value).dtype.is_float();
         let unused = node.outputs.iter().all(|value| float(value) && !self.made.contains(value));
         if matches!(node.op, Op::Constant(_)) || unused {
             return Ok(());
+        }
+        let ranks = node.inputs.iter().flatten().map(|&value| self.graph.ty(value).rank());
+        if let (Some(rank @ 5..), false) = (ranks.max(), matches!(node.op, Op::Reshape(_) | Op::Transpose(_))) {
+            return refuse(format!("an operand of rank {rank}"), "rank 0 to 4, but for reshapes and transposes");
         }
         let home = match &node.op {
             // Of parts that are stored already; a concatenation of the model's is stored itself.
@@ -293,6 +305,9 @@ impl Lowering<'_> {
             Op::Split(op) => return self.split(node, op),
             Op::Expand(op) => self.expand(node, op)?,
             Op::Gather(op) => self.gather(node, op)?,
+            Op::Resize(op) => self.resize(node, op)?,
+            Op::DepthToSpace(op) => self.depth_to_space(node, op)?,
+            Op::SpaceToDepth(op) => self.space_to_depth(node, op)?,
             _ if node.outputs.iter().all(float) => self.float_node(node)?,
             op => {
                 let accepted = "quantized convolutions and matrix products, max pools, reshapes, and what stands between \
@@ -470,22 +485,38 @@ impl Lowering<'_> {
     /// The same bytes in another shape; `None` where they stay in DDR memory, or are floats.
     fn reshape(&mut self, node: &Node) -> Result<Option<Home>, Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
+        if self.graph.ty(result).rank() > 4 {
+            // Its elements lie as they did; only operators that go by axes see more of them.
+            return Ok(Some(self.home(value)?));
+        }
         let shape = self.shape(result)?;
         if let (Some(&Where::Ddr(piece)), false) = (self.values.get(&value), self.stored.contains_key(&result)) {
             self.values.insert(result, Where::Ddr(piece));
             return Ok(None);
         }
         let home = self.home(value)?;
+        let read = self.graph.nodes().any(|(_, reader)| reader.inputs.contains(&Some(result)));
+        if !read && !self.stored.contains_key(&result) {
+            // What only leaves lies in memory the same.
+            return Ok(Some(home));
+        }
         Ok(Some(self.draft.reshape(home, shape)))
     }
 
     fn transpose(&mut self, node: &Node, perm: &[usize]) -> Result<Home, Refusal> {
         let (Some(value), result) = (node.inputs[0], node.outputs[0]) else { return refuse("no operand", "one") };
-        let (ty, shape) = (self.graph.ty(result), self.shape(result)?);
         let there = self.values.get(&value).copied();
         if self.refused.contains(&value) {
             return Err(Refusal::Follows);
         }
+        let ty = self.graph.ty(result);
+        if perm.len() > 4 {
+            let x = self.home(value)?;
+            let dims = self.graph.ty(value).fixed_shape().unwrap_or_default();
+            let dims: Vec<u32> = dims.iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect();
+            return self.permuted_axes(x, &dims, perm);
+        }
+        let shape = self.shape(result)?;
         if let ([0, 3, 1, 2], Some(Where::Ddr(piece))) = (perm, there)
             && shape[2] * shape[3] <= MAX_EXTENT
         {
@@ -494,9 +525,6 @@ impl Lowering<'_> {
             }
             let (prec, signed) = byte_type(ty)?;
             return Ok(self.draft.load_channels_last(piece, prec, signed, shape));
-        }
-        if perm.len() > 4 {
-            return refuse(format!("permutation {perm:?}"), "rank 1 to 4");
         }
         let x = self.home(value)?;
         let mut axes = [0, 1, 2, 3];

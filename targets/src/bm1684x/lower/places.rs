@@ -233,7 +233,11 @@ impl Draft {
         });
         let small = |strides: [u64; 4]| strides[0] <= MAX_STRIDE && strides[1] <= MAX_STRIDE;
         let narrow = |strides: [u64; 4]| strides.map(|stride| u32::try_from(stride).unwrap_or(u32::MAX));
-        if src.2 == dst.2 && small(src.1) && small(dst.1) {
+        // One row of channels has no distance to another, where a command has no room for it.
+        let one_row = src.2.max(dst.2) + shape[1] <= LANES;
+        let in_lanes = |[n, c, h, w]: [u64; 4]| [n, if one_row && c > MAX_STRIDE { 0 } else { c }, h, w];
+        if src.2 == dst.2 && small(in_lanes(src.1)) && small(in_lanes(dst.1)) {
+            let [src, dst] = [src, dst].map(|(place, strides, lane)| (place, in_lanes(strides), lane));
             let mut ar = copying(Home { shape, ..result });
             (ar.res0_str, [ar.res0_n_str, ar.res0_c_str, ar.res0_h_str, ar.res0_w_str]) = (FREE, narrow(dst.1));
             (ar.opd0_str, [ar.opd0_n_str, ar.opd0_c_str, ar.opd0_h_str, ar.opd0_w_str]) = (FREE, narrow(src.1));
@@ -244,6 +248,30 @@ impl Draft {
         [dma.src_nstride, dma.src_cstride, dma.src_hstride, dma.src_wstride] = narrow(src.1);
         [dma.dst_nstride, dma.dst_cstride, dma.dst_hstride, dma.dst_wstride] = narrow(dst.1);
         self.push(dma, vec![("src", src.0), ("dst", dst.0)]);
+    }
+
+    /// Elements along H or W, by index: as few copies as there are progressions among every so many of them.
+    pub fn taken(&mut self, x: Home, axis: usize, indices: &[u32]) -> Home {
+        let mut shape = x.shape;
+        shape[axis] = u32::try_from(indices.len()).unwrap_or(u32::MAX);
+        let result = self.tensor(x.prec, x.signed, shape);
+        let every = |from: usize, period: usize| indices.iter().skip(from).step_by(period).copied().collect::<Vec<_>>();
+        let even = |all: Vec<u32>| {
+            let step = |pair: &[u32]| pair[1].checked_sub(pair[0]);
+            let first = all.get(..2).map_or(Some(1), step);
+            first.filter(|_| all.windows(2).all(|pair| step(pair) == first))
+        };
+        let fits = |period: &usize| (0..*period).all(|from| even(every(from, *period)).is_some());
+        let period = (1..=indices.len()).find(fits).unwrap_or(1);
+        for from in 0..period.min(indices.len()) {
+            let own = every(from, period);
+            let [mut source, mut target] = [Region::default(); 2];
+            (source.at[axis], source.steps[axis]) = (own[0], even(own.clone()).unwrap_or(1));
+            (target.at[axis], target.steps[axis]) = (from as u32, period as u32);
+            shape[axis] = own.len() as u32;
+            self.copy_region(x, source, result, target, shape);
+        }
+        result
     }
 
     /// Exchanges two axes: N and C, C and W, or H and W.

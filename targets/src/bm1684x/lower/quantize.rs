@@ -9,14 +9,15 @@
 use std::collections::BTreeSet;
 
 use adze_ir::graph::{Node, NodeId, ValueId};
-use adze_ir::ops::{BinaryFn, Op, Quantize, ReduceFn};
+use adze_ir::ops::{AveragePool, BinaryFn, Op, Quantize, ReduceFn};
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::tile;
 use adze_ir::types::DType;
 
 use super::super::isa::{Lookup, Prec, Requant};
-use super::build::{Home, Place};
+use super::super::machine::{LANES, MAX_WINDOW, UNIT_BYTES};
+use super::build::{Home, Image, Place};
 use super::commands::{Constants, Scales, command_words};
 use super::places::dense_parts;
 use super::requant::{Contract, byte_range, neighbours};
@@ -39,8 +40,16 @@ pub(super) struct Affine {
 
 /// Operators that compute each element from those at its position, and how it is stored.
 pub fn is_elementwise(op: &Op) -> bool {
-    let other = matches!(op, Op::PRelu(_) | Op::Where(_) | Op::Fused(_));
-    (tile::is_elementwise(op) && !other) || matches!(op, Op::Dequantize(_) | Op::Quantize(_))
+    let other = matches!(op, Op::Where(_) | Op::Fused(_));
+    (tile::is_elementwise(op) && !other) || matches!(op, Op::Dequantize(_) | Op::Quantize(_) | Op::BatchNorm(_))
+}
+
+/// Whether every window of an average has all of its elements, in the tensor or in pads that commands have room for.
+pub(super) fn is_mean_of_all(pool: &AveragePool) -> bool {
+    let small = pool.pads.iter().all(|pad| (0..=MAX_WINDOW.into()).contains(pad));
+    let counted = pool.count_include_pad || pool.pads.iter().all(|&pad| pad == 0);
+    let dense = pool.dilations.iter().all(|&dilation| dilation == 1);
+    small && counted && dense && pool.ceil_pads.iter().all(|&pad| pad == 0)
 }
 
 impl Lowering<'_> {
@@ -53,17 +62,18 @@ impl Lowering<'_> {
         let producer = node.inputs[0].and_then(|value| self.graph.producer(value)).map(|(_, node)| node.clone());
         if let Some(anchor) = producer {
             match &anchor.op {
-                Op::AveragePool(pool) if pool.pads.iter().chain(&pool.ceil_pads).all(|&p| p == 0) => {
+                Op::AveragePool(pool) if is_mean_of_all(pool) => {
                     let [kernel, strides] = [&pool.kernel, &pool.strides].map(|v| <[i64; 2]>::try_from(v.as_slice()));
-                    let (Ok(kernel), Ok(strides)) = (kernel, strides) else {
+                    let (Ok(kernel), Ok(strides), &[up, lf, dn, rt]) = (kernel, strides, &pool.pads[..]) else {
                         return refuse(format!("an average over {} axes", pool.kernel.len()), "2");
                     };
-                    return self.average(node, &anchor, kernel, strides, to, op.to);
+                    let pads = [up, lf, dn, rt].map(|pad| pad as u32);
+                    return self.average(node, &anchor, kernel, strides, pads, to, op.to);
                 }
                 Op::Reduce(mean) if mean.function == ReduceFn::Mean && mean.axes == [2, 3] => {
                     let value = anchor.inputs[0].expect("a reduction has an operand");
                     let [_, _, h, w] = self.shape(value)?.map(i64::from);
-                    return self.average(node, &anchor, [h, w], [1, 1], to, op.to);
+                    return self.average(node, &anchor, [h, w], [1, 1], [0; 4], to, op.to);
                 }
                 Op::Softmax(softmax) => return self.softmax(node, &anchor, softmax.axis, to, op.to),
                 _ => {}
@@ -103,13 +113,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// An average over windows without pads.
+    /// An average over windows, whose pads count as zeros.
+    #[expect(clippy::too_many_arguments, reason = "operand, geometry and numbers of one average")]
     fn average(
         &mut self,
         node: &Node,
         anchor: &Node,
         kernel: [i64; 2],
         strides: [i64; 2],
+        pads: [u32; 4],
         to: Affine,
         dtype: DType,
     ) -> Result<Home, Refusal> {
@@ -118,7 +130,8 @@ impl Lowering<'_> {
         let shape = self.shape(node.outputs[0])?;
         let count = kernel[0] * kernel[1];
         let kernel = kernel.map(|k| k as u32);
-        let strides = window_strides([x.shape[2], x.shape[3]], shape, kernel, strides)?;
+        let padded = [x.shape[2] + pads[0] + pads[2], x.shape[3] + pads[1] + pads[3]];
+        let strides = window_strides(padded, shape, kernel, strides)?;
         let signed = dtype == DType::I8;
         let (lo, hi) = byte_range(x.signed);
         let contract = Contract {
@@ -133,6 +146,8 @@ impl Lowering<'_> {
         let sums = self.draft.tensor(Prec::Int32, true, shape);
         let mut pool = pool(x, sums, kernel, strides);
         (pool.eu, pool.opd1_const, pool.opd1_addr) = (1, 1, 1);
+        [pool.opd0_up_pad, pool.opd0_lf_pad, pool.opd0_dn_pad, pool.opd0_rt_pad] = pads;
+        pool.opd3_addr = from.zero as u32 & 0xff;
         let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(sums.buffer, 0))];
         self.draft.push(pool, places);
         if way.adds_bias() && contract.bias != 0 {
@@ -185,21 +200,26 @@ impl Lowering<'_> {
         Ok(Cone { nodes: order.collect(), leaves })
     }
 
-    /// The results of a cone and its `quantize` for all values of its leaves: the first leaf's bytes run fastest.
-    fn results(&self, node: &Node, cone: &Cone) -> Result<Vec<i64>, Refusal> {
+    /// The results of a cone and its `quantize` for all values of its leaves: the first leaf's bytes run fastest. Constants with a
+    /// value per channel have that of `channel`.
+    fn results(&self, node: &Node, cone: &Cone, channel: Option<usize>) -> Result<Vec<i64>, Refusal> {
         let count = 1 << (8 * cone.leaves.len());
         let mut values: std::collections::BTreeMap<ValueId, Tensor> = std::collections::BTreeMap::new();
         for (index, &leaf) in cone.leaves.iter().enumerate() {
             super::byte_type(self.graph.ty(leaf))?;
             let bytes = (0..count).map(|at: usize| (at >> (8 * index)) as u8).collect();
-            let tensor = Tensor::new(self.graph.ty(leaf).dtype, vec![count], bytes);
+            // With one channel, as operators want it that have some.
+            let shape = if channel.is_some() { vec![count, 1] } else { vec![count] };
+            let tensor = Tensor::new(self.graph.ty(leaf).dtype, shape, bytes);
             values.insert(leaf, tensor.or_else(|error| refuse(error.to_string(), "bytes"))?);
         }
         let nodes = cone.nodes.iter().map(|&id| self.graph.node(id));
         for node in nodes.chain([node]) {
-            let constant = |value: ValueId| self.graph.constant(value).and_then(|entry| entry.data());
+            let one = |value: ValueId| self.of_channel(value, channel);
+            let constants: Vec<Option<Tensor>> = node.inputs.iter().map(|v| v.and_then(one)).collect();
+            let known = node.inputs.iter().zip(&constants);
             let operands: Vec<Option<&Tensor>> =
-                node.inputs.iter().map(|v| v.and_then(|v| values.get(&v).or_else(|| constant(v)))).collect();
+                known.map(|(v, constant)| v.and_then(|v| values.get(&v)).or(constant.as_ref())).collect();
             let spread = operands.iter().flatten().any(|t| t.elems() != 1 && t.elems() != count);
             if spread {
                 return refuse("a constant per channel between integers", "one per tensor");
@@ -211,11 +231,50 @@ impl Lowering<'_> {
         Ok(values.get(&node.outputs[0]).map_or_else(Vec::new, Tensor::to_i64))
     }
 
-    /// A table of 256 entries.
+    /// A constant, or what it has for a channel: the only one of its values that an element there meets.
+    fn of_channel(&self, value: ValueId, channel: Option<usize>) -> Option<Tensor> {
+        let tensor = self.graph.constant(value)?.data()?;
+        let Some(channel) = channel.filter(|_| tensor.elems() > 1) else { return Some(tensor.clone()) };
+        let values = tensor.to_f64();
+        Some(Tensor::from_f64(tensor.dtype(), &[1], &[*values.get(channel)?]))
+    }
+
+    /// Whether a cone has constants with a value for each of so many channels, and no others of several values.
+    fn by_channel(&self, cone: &Cone, rank: usize, channels: u32) -> bool {
+        let shape = |value: &ValueId| self.graph.constant(*value).and_then(|entry| entry.ty().fixed_shape());
+        let along_channels = |shape: &Vec<usize>| {
+            let place = (shape.len() + 1).checked_sub(rank);
+            let wanted = |axis: usize| if Some(axis) == place { channels as usize } else { 1 };
+            shape.iter().enumerate().all(|(axis, &extent)| extent == wanted(axis))
+        };
+        let mut found = false;
+        for node in cone.nodes.iter().map(|&id| self.graph.node(id)) {
+            // Those of a normalisation are lists of channels, whatever the rank.
+            let listed = matches!(node.op, Op::BatchNorm(_));
+            let many = node.inputs.iter().flatten().filter_map(shape);
+            let mut many = many.filter(|shape| listed || shape.iter().product::<usize>() != 1).peekable();
+            found |= many.peek().is_some();
+            if !many.all(|shape| if listed { shape == [channels as usize] } else { along_channels(&shape) }) {
+                return false;
+            }
+        }
+        found
+    }
+
+    /// A table of 256 entries, or one for each channel.
     fn table(&mut self, node: &Node, cone: &Cone, leaf: ValueId) -> Result<Home, Refusal> {
-        let results = self.results(node, cone)?;
         let x = self.home(leaf)?;
         let (prec, signed) = super::byte_type(self.graph.ty(node.outputs[0]))?;
+        let rank = self.graph.ty(leaf).rank();
+        if self.by_channel(cone, rank, x.shape[1]) {
+            let bytes = |results: Vec<i64>| results.iter().map(|&v| v as u8).collect();
+            let rows = (0..x.shape[1] as usize).map(|c| self.results(node, cone, Some(c)).map(bytes));
+            let rows: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
+            let result = self.draft.tensor(prec, signed, x.shape);
+            self.lookup_by_channel(x, &rows, result);
+            return Ok(result);
+        }
+        let results = self.results(node, cone, None)?;
         let bytes: Vec<u8> = results.iter().map(|&v| v as u8).collect();
         if bytes.iter().enumerate().all(|(at, &byte)| at == usize::from(byte)) {
             return Ok(Home { signed, ..x });
@@ -225,10 +284,34 @@ impl Lowering<'_> {
         Ok(result)
     }
 
+    /// Looks bytes up in tables of bytes, one for each channel: lanes have different ones, and rows of channels a command each.
+    fn lookup_by_channel(&mut self, index: Home, rows: &[Vec<u8>], result: Home) {
+        let mut image = Image::new(index.shape[1]);
+        let at = image.section(rows, rows[0].len(), UNIT_BYTES as usize);
+        let tables = self.draft.constants(&image);
+        let [n, c, h, w] = index.shape;
+        let (batches, each) = if c > LANES { (n, 1) } else { (1, n) };
+        for batch in 0..batches {
+            for first in (0..c).step_by(LANES as usize) {
+                let part = |home: Home| Home { shape: [each, (c - first).min(LANES), h, w], ..home };
+                let table = Place::Local(tables, at + first / LANES * rows[0].len() as u32);
+                let places = [result, index].map(|home| self.draft.place_of(home, [batch, first, 0, 0]));
+                self.look_up(part(index), part(result), rows[0].len() as u32, [places[0], table, places[1]]);
+            }
+        }
+    }
+
     /// Looks bytes up in a table.
     pub(super) fn lookup(&mut self, index: Home, prec: Prec, table: &[u8], result: Home) {
         let entries = table.len() as u32 / prec.bytes();
         let buffer = self.draft.table(prec, table);
+        let [result_at, table_at, index_at] = [result.buffer, buffer, index.buffer].map(|b| Place::Local(b, 0));
+        self.look_up(index, Home { prec, ..result }, entries, [result_at, table_at, index_at]);
+    }
+
+    /// The command of a look-up; places of result, table and index.
+    fn look_up(&mut self, index: Home, result: Home, entries: u32, [to, table, from]: [Place; 3]) {
+        let prec = result.prec;
         let [n, c, h, w] = index.shape;
         let lookup = Lookup {
             eu: 5,
@@ -246,12 +329,7 @@ impl Lowering<'_> {
             opd1_prec: index.prec.code(),
             ..Lookup::default()
         };
-        let places = vec![
-            ("res0_addr", Place::Local(result.buffer, 0)),
-            ("opd0_addr", Place::Local(buffer, 0)),
-            ("opd1_addr", Place::Local(index.buffer, 0)),
-        ];
-        self.draft.push(lookup, places);
+        self.draft.push(lookup, vec![("res0_addr", to), ("opd0_addr", table), ("opd1_addr", from)]);
     }
 
     /// A sum or difference of two tensors, each with its scale.
@@ -326,7 +404,7 @@ impl Lowering<'_> {
         to: Affine,
         dtype: DType,
     ) -> Result<Option<(usize, SumForm)>, Refusal> {
-        let expected = self.results(node, cone)?;
+        let expected = self.results(node, cone, None)?;
         let signs = leaves.map(|leaf| self.graph.ty(leaf).dtype == DType::I8);
         let range = byte_range(dtype == DType::I8);
         let read = |byte: usize, signed: bool| if signed { i64::from(byte as u8 as i8) } else { byte as i64 };

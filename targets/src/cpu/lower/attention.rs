@@ -5,7 +5,7 @@ use adze_ir::ops::{Attention, Op, RotaryEmbedding};
 use adze_ir::types::DType;
 
 use super::elementwise::compute_elem;
-use super::leaf::{Leaf, Stream, elem_dtype, unsupported};
+use super::leaf::{Leaf, Stream, elem_dtype, lanes_of, unsupported};
 use super::nest::broadcast_strides;
 use super::operand::{LeafCx, Lowered, Unsupported};
 use super::walk::{Source, each};
@@ -195,6 +195,10 @@ fn rotary(cx: &LeafCx<'_>, op: &RotaryEmbedding) -> Result<Lowered, Unsupported>
     let elem = float(x.dtype(), cx.op)?;
     let half = cos.operand.shape.last().cloned().unwrap_or(Extent::ZERO);
     let size = x.operand.shape[3].clone();
+    // Members of halves are neighbours, those of pairs are not.
+    let vectors =
+        !op.interleaved && [&x, &cos, &sin, &y].iter().all(|s| s.operand.strides.last() == Some(&Extent::ONE));
+    let most = if vectors { lanes_of(cx, elem) } else { 1 };
     let b = &mut leaf.b;
     let range = each(b, &x.operand.shape[..3], |b, row| {
         let table: Vec<Extent> = match &ids {
@@ -205,15 +209,18 @@ fn rotary(cx: &LeafCx<'_>, op: &RotaryEmbedding) -> Result<Lowered, Unsupported>
             }
         };
         let member = |i: Extent| [row, &[i]].concat();
-        b.loop_(0, half.clone(), 1, |b, i| {
+        b.strips(0, half.clone(), most, |b, i, lanes| {
+            let load = |b: &mut KernelBuilder, from: &Source<'_>, at: Extent| {
+                b.load_as(from.stream.param, at, Type::vec(elem, lanes))
+            };
             let (first, second) = match op.interleaved {
                 true => (i.clone() * 2.into(), i.clone() * 2.into() + Extent::ONE),
                 false => (i.clone(), i.clone() + half.clone()),
             };
             let angle = [table.as_slice(), &[i]].concat();
-            let (c, s) = (cos.load(b, cos.at(&angle), elem), sin.load(b, sin.at(&angle), elem));
+            let (c, s) = (load(b, &cos, cos.at(&angle)), load(b, &sin, sin.at(&angle)));
             let (first, second) = (member(first), member(second));
-            let (p, q) = (x.load(b, x.at(&first), elem), x.load(b, x.at(&second), elem));
+            let (p, q) = (load(b, &x, x.at(&first)), load(b, &x, x.at(&second)));
             let (pc, ps) = (b.mul(p, c), b.mul(p, s));
             let minus = b.un(UnOp::Neg, q);
             let left = b.muladd(minus, s, pc);

@@ -65,12 +65,23 @@ pub(super) struct Blocking {
     pub lanes: u16,
     /// Steps of the left operand that are read together; see [`at_once`].
     pub at_once: u16,
-    /// Panels before everything else, so that each is read once.
+    /// How panels are walked.
+    pub order: Order,
+}
+
+/// How panels of the right operand are walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// Before everything else, so that each is read once.
     pub panels_first: bool,
+    /// From the last one to the first.
+    pub backwards: bool,
 }
 
 /// Name of the schedules of sums of products.
 const BLOCK: &str = "block";
+/// Its parameter that may be left out.
+const BACKWARDS: &str = "backwards";
 /// Name of the schedules of sliding windows.
 const WINDOW: &str = "window";
 
@@ -82,20 +93,25 @@ impl Blocking {
     pub fn choose(cx: &LeafCx<'_>, shape: &Shape) -> Result<Self, Unsupported> {
         let listed = Self::list(cx, shape);
         let Some(schedule) = cx.schedule else { return Ok(listed[0]) };
-        let [mr, vecs, panels] = params(schedule, BLOCK, ["mr", "vecs", "panels_first"])?;
+        let backwards = schedule.params.get(BACKWARDS) == Some(&1);
+        let mut forwards = schedule.clone();
+        if backwards {
+            forwards.params.remove(BACKWARDS);
+        }
+        let [mr, vecs, panels] = params(&forwards, BLOCK, ["mr", "vecs", "panels_first"])?;
         let lanes = if shape.right == Right::Dot { 1 } else { listed[0].lanes };
         let nr = usize::try_from(vecs).unwrap_or(1) * usize::from(lanes);
         // A tile of the leaf may be smaller than what the schedule was chosen for.
         let rows = shape.rows.as_const().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1);
         let mr = usize::try_from(mr).unwrap_or(1).min(rows);
-        Ok(Self { mr, nr, panels_first: panels != 0, ..listed[0] })
+        Ok(Self { mr, nr, order: Order { panels_first: panels != 0, backwards }, ..listed[0] })
     }
 
     /// The schedule that gives this block again.
     pub fn schedule(&self, right: Right) -> Schedule {
         let lanes = if right == Right::Dot { 1 } else { usize::from(self.lanes) };
         let vecs = (self.nr / lanes) as i64;
-        stated(BLOCK, [("mr", self.mr as i64), ("vecs", vecs), ("panels_first", self.panels_first.into())])
+        stated(BLOCK, [("mr", self.mr as i64), ("vecs", vecs), ("panels_first", self.order.panels_first.into())])
     }
 
     /// The blocks that make sense, most promising first; at least one.
@@ -104,14 +120,15 @@ impl Blocking {
         let first = bytes <= PANELS_FIRST_BYTES;
         let mut blocks = blocks(cx, shape);
         blocks.truncate(MAX_BLOCKS);
+        let forwards = |panels_first| Order { panels_first, backwards: false };
         let orders = |block: &Self| {
             let one = |extent: &Extent, of: usize| extent.as_const().is_some_and(|n| n <= of as i64);
             let both = !one(&shape.rows, block.mr) && !one(&shape.cols, block.nr);
-            let other = both.then_some(Self { panels_first: !first, ..*block });
-            std::iter::once(Self { panels_first: first, ..*block }).chain(other)
+            let other = both.then_some(Self { order: forwards(!first), ..*block });
+            std::iter::once(Self { order: forwards(first), ..*block }).chain(other)
         };
         let (firsts, others): (Vec<Self>, Vec<Self>) =
-            blocks.iter().flat_map(orders).partition(|block| block.panels_first == first);
+            blocks.iter().flat_map(orders).partition(|block| block.order == forwards(first));
         firsts.into_iter().chain(others).collect()
     }
 
@@ -133,7 +150,8 @@ fn blocks(cx: &LeafCx<'_>, shape: &Shape) -> Vec<Blocking> {
     let together = at_once(cx);
     let block = |mr: usize, vecs: usize, lanes: u16| {
         let nr = vecs * usize::from(lanes);
-        Blocking { mr: small(&shape.rows, mr), nr, lanes, at_once: together, panels_first: false }
+        let order = Order { panels_first: false, backwards: false };
+        Blocking { mr: small(&shape.rows, mr), nr, lanes, at_once: together, order }
     };
     if shape.right == Right::Dot {
         let mr = if registers > 16 { 4 } else { 2 };
@@ -192,6 +210,13 @@ fn block_cycles(mr: i64, vecs: i64, depth: i64, at_once: i64) -> i64 {
     depth * (mr * vecs).max(mr + vecs).max(8) + around
 }
 
+/// The same schedule with panels walked from the last one to the first, for a right operand that was just read by another
+/// kernel: its end is still in the cache.
+pub(in crate::cpu) fn backwards(schedule: &Schedule) -> Option<Schedule> {
+    let mut backwards = schedule.clone();
+    (&*schedule.id == BLOCK && backwards.params.insert(BACKWARDS.into(), 1).is_none()).then_some(backwards)
+}
+
 /// Registers that a sliding window's results and weights may take: one for the element read, one more to compute with.
 pub(super) fn window_registers(cx: &LeafCx<'_>) -> usize {
     cx.machine.vector_registers as usize - 2
@@ -229,7 +254,8 @@ pub(super) fn window_schedule(mr: usize) -> Schedule {
     stated(WINDOW, [("mr", mr as i64)])
 }
 
-fn stated<const N: usize>(id: &str, params: [(&str, i64); N]) -> Schedule {
+/// A schedule of that name and these parameters.
+pub(super) fn stated<const N: usize>(id: &str, params: [(&str, i64); N]) -> Schedule {
     let params: BTreeMap<_, _> = params.into_iter().map(|(name, value)| (name.into(), value)).collect();
     Schedule { id: id.into(), params }
 }

@@ -181,7 +181,7 @@ impl<'a> Conv<'a> {
             form: Form::Plain,
             start_times: None,
             chunk: Some(blocking.chunk(cx, self.elem, &depth)),
-            panels_first: blocking.panels_first,
+            order: blocking.order,
             outer,
             rows,
             cols,

@@ -74,7 +74,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         start_times: None,
         scale: (alpha != 1.0 || beta != 1.0).then_some(Scale { alpha, beta }),
         chunk: Some(blocking.chunk(cx, elem, &depth)),
-        panels_first: blocking.panels_first,
+        order: blocking.order,
         outer,
         rows,
         cols,

@@ -40,10 +40,12 @@ mod stored;
 mod transpose;
 mod walk;
 mod window;
+mod winograd;
 
 use adze_ir::ops::Op;
 use adze_ir::propose::Schedule;
 
+pub(in crate::cpu) use blocking::backwards;
 pub use nest::{Nest, NestDim, broadcast_strides};
 pub use operand::{Bounds, LeafCx, Lowered, Operand, PackedWeight, PtrRole, Unsupported};
 pub use point::eval_steps;
@@ -59,6 +61,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::MatMul(_)
             | Op::Gemm(_)
             | Op::Conv(_)
+            | Op::WinogradConv(_)
             | Op::ConvTranspose(_)
             | Op::MaxPool(_)
             | Op::AveragePool(_)
@@ -106,6 +109,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::MatMulStored(_) => stored::lower(cx),
         Op::Conv(_) => conv::lower(cx),
+        Op::WinogradConv(_) => winograd::lower(cx),
         Op::ConvTranspose(_) => conv_transpose::lower(cx),
         Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => recurrent::lower(cx),
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => pool::lower(cx),
@@ -126,6 +130,7 @@ pub fn schedules(cx: &LeafCx<'_>) -> Vec<Schedule> {
     let listed = match anchor(cx.op) {
         Op::MatMul(_) | Op::Gemm(_) => gemm::schedules(cx),
         Op::Conv(_) => conv::schedules(cx),
+        Op::WinogradConv(_) => winograd::schedules(cx),
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Ok(pool::schedules(cx)),
         _ => Ok(Vec::new()),
     };

@@ -7,6 +7,7 @@
 use adze_ir::extent::Extent;
 use adze_ir::types::DType;
 
+use super::blocking::Order;
 use super::epilogue::Epilogue;
 use super::leaf::{Axis, Leaf, Stream, bind, decode};
 use super::micro::{Ahead, Block, Form, Operands, Sum, dot_block, load_lanes, multiply_add, sum_block, vec_step};
@@ -95,8 +96,8 @@ pub(super) struct Product<'a> {
     pub chunk: Option<i64>,
     /// Rows that need special care; empty when all are alike.
     pub row_parts: Vec<RowPart>,
-    /// Walk panels before everything else, so that each is read once.
-    pub panels_first: bool,
+    /// How panels are walked.
+    pub order: Order,
     /// The sum.
     pub sum: &'a SumOf<'a>,
     /// Steps before the store.
@@ -113,8 +114,8 @@ const LINE_BYTES: i64 = 64;
 /// Panels that are fetched before they are used.
 #[derive(Clone, Copy, Debug)]
 struct PanelAhead {
-    /// Elements of a panel.
-    panel: i64,
+    /// Elements from a panel to the next one.
+    step: i64,
     /// Blocks that a panel is used for.
     blocks: i64,
     /// Of these in a unit of the outer axes.
@@ -141,14 +142,18 @@ impl Product<'_> {
         let count = outer.len();
         let mut counts = outer;
         counts.push(chunks.clone());
-        counts.insert(if self.panels_first { 0 } else { count + 1 }, panels);
+        let at = if self.order.panels_first { 0 } else { count + 1 };
+        counts.insert(at, panels.clone());
         let range = Extent::product(&counts);
         let ahead = self.ahead(leaf.cx.machine, leaf.b.dtype(self.streams[RIGHT].param), &chunks);
         let (lo, hi) = leaf.b.range();
         let mut result = Ok(());
         leaf.b.loop_(lo, hi, 1, |b, unit| {
             let mut indices = decode(b, unit, &counts);
-            let panel = indices.remove(if self.panels_first { 0 } else { count + 1 });
+            let mut panel = indices.remove(at);
+            if self.order.backwards {
+                panel = bind(b, panels.clone() - 1.into() - panel);
+            }
             let chunk = indices.pop().unwrap_or(Extent::ZERO);
             result = self.unit(b, &indices, (&chunk, chunks != Extent::ONE), &panel, ahead);
         });
@@ -330,18 +335,19 @@ impl Product<'_> {
             Arch::Riscv64 | Arch::C99 => false,
         };
         let bytes = i64::from(right.bits() / 8);
-        if !fetches || !self.panels_first || self.right != Right::Packed || bytes == 0 {
+        if !fetches || !self.order.panels_first || self.right != Right::Packed || bytes == 0 {
             return None;
         }
         let units = self.outer.iter().map(|axis| axis.extent.as_const()).product::<Option<i64>>()?;
         let rows = self.rows.extent.as_const()?;
         let each = rows.div_euclid(self.mr as i64) + i64::from(rows % self.mr as i64 > 0);
         let panel = self.cols.strides[RIGHT].as_const()? * self.nr as i64;
+        let step = if self.order.backwards { -panel } else { panel };
         let panels = self.cols.extent.ceildiv(&self.nr.into()).as_const()?;
         let blocks = units.checked_mul(each)?;
         let much = panel.checked_mul(panels * bytes).is_some_and(|all| all >= AHEAD_BYTES);
         let wanted = much && panels > 1 && blocks > 1 && chunks.as_const().is_some();
-        wanted.then_some(PanelAhead { panel, blocks, each, line: LINE_BYTES / bytes })
+        wanted.then_some(PanelAhead { step, blocks, each, line: LINE_BYTES / bytes })
     }
 
     fn block_ahead(&self, b: &mut KernelBuilder, ahead: PanelAhead, outer: &[Extent], row: &Extent) -> Ahead {
@@ -351,7 +357,7 @@ impl Product<'_> {
             .zip(outer)
             .fold(Extent::ZERO, |unit, (axis, index)| unit * axis.extent.clone() + index.clone());
         let index = bind(b, unit * ahead.each.into() + row.floordiv(&self.mr.into()));
-        Ahead { distance: ahead.panel.into(), index, blocks: ahead.blocks, line: ahead.line }
+        Ahead { distance: ahead.step.into(), index, blocks: ahead.blocks, line: ahead.line }
     }
 
     fn block(

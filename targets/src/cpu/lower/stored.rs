@@ -85,7 +85,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         form: Form::Stored(stored),
         start_times: None,
         chunk: Some(blocking.chunk(cx, elem, &depth)),
-        panels_first: blocking.panels_first,
+        order: blocking.order,
         outer,
         rows,
         cols,

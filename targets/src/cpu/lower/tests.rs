@@ -14,16 +14,18 @@ mod recurrent;
 mod resize;
 mod riscv;
 mod schedules;
+mod winograd;
 
 use std::collections::BTreeMap;
 
 use adze_ir::attrs::F64;
 use adze_ir::extent::{DimRange, Dims, Extent};
 use adze_ir::ops::Op;
+use adze_ir::propose::Schedule;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::{Bounds, LeafCx, Lowered, Operand, PtrRole, lower_leaf, schedules};
+use super::{Bounds, LeafCx, Lowered, Operand, PtrRole, backwards, lower_leaf, schedules};
 use crate::cpu::exec::{Buffer, Loaded};
 use crate::cpu::kernel::{interp, verify};
 use crate::cpu::object::ObjectBuilder;
@@ -119,7 +121,7 @@ impl Given {
     }
 
     /// Position in the buffer of every element of the view; `None` in the border.
-    fn positions(&self) -> Vec<Option<usize>> {
+    pub(super) fn positions(&self) -> Vec<Option<usize>> {
         let (shape, stored) = (self.tensor.shape(), self.stored());
         let mut strides = vec![1usize; shape.len()];
         let mut step = 1;
@@ -236,7 +238,8 @@ impl Case {
     pub(super) fn check_schedules(&self, machine: &Machine, c: f64) -> usize {
         let wanted = self.results();
         let listed = self.with_cx(machine, &wanted, schedules);
-        for schedule in &listed {
+        let backwards: Vec<Schedule> = listed.iter().filter_map(backwards).collect();
+        for schedule in listed.iter().chain(&backwards) {
             let lowered = self.with_cx(machine, &wanted, |cx| lower_leaf(&LeafCx { schedule: Some(schedule), ..*cx }));
             let lowered = lowered.unwrap_or_else(|e| panic!("{} by {schedule}: {e}", self.op));
             let found = self.run(&Engine::Native(machine, 1), &lowered, &wanted).expect("machine code has no limit");

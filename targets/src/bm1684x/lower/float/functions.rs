@@ -1,12 +1,9 @@
 //! Functions of fp32 from the chip's arithmetic. Errors are those of fp32 with a few roundings; results go to 16 bits.
 
-use adze_ir::graph::Node;
-use adze_ir::ops::Softmax;
-
 use super::super::super::isa::{Prec, Sfu};
+use super::super::Lowering;
 use super::super::build::{Home, Place};
 use super::super::places::Source;
-use super::super::{Lowering, Refusal, refuse};
 use super::pointwise::{ADD, DIV, MAX, MIN, MUL, SUB, bytes};
 
 /// Coefficients of `exp(r)` for `r` of 0 to ln 2: the next one is below rounding.
@@ -148,7 +145,7 @@ impl Lowering<'_> {
     }
 
     /// `1 / √x`.
-    fn inverse_root(&mut self, x: Home) -> Home {
+    pub(super) fn inverse_root(&mut self, x: Home) -> Home {
         let result = self.float(Prec::Fp32, x.shape);
         let sfu = Sfu { opd2_n_str: 3, ..sfu(17, x) };
         let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(result.buffer, 0))];
@@ -160,35 +157,6 @@ impl Lowering<'_> {
     pub(super) fn whole(&mut self, x: Home, code: u32) -> Home {
         self.draft.whole(x, code);
         x
-    }
-
-    /// Lowers a softmax.
-    pub(super) fn float_softmax(&mut self, node: &Node, op: &Softmax) -> Result<Home, Refusal> {
-        self.need_half("a softmax")?;
-        let mut x = self.input(node, 0)?;
-        let value = node.inputs[0].expect("a softmax has an operand");
-        let rank = self.graph.ty(value).rank();
-        let axis = super::super::place_of(rank, op.axis);
-        let [n, c, h, w] = x.shape;
-        let row = axis == 1 && h * w == 1;
-        if row {
-            x = self.draft.reshape(x, [n, 1, 1, c]);
-        } else if axis != 3 || op.flatten && op.axis + 1 < rank && w != x.shape[1..].iter().product() {
-            return refuse(format!("a softmax over axis {} of rank {rank}", op.axis), "the last axis");
-        }
-        let [n, c, h, w] = x.shape;
-        let wide = self.as_float(x, Prec::Fp32);
-        let largest = self.windows(4, wide, [n, c, h, 1], [1, w], [1, 1], [0; 4], 1.0);
-        let below = self.float(Prec::Fp32, wide.shape);
-        let largest = self.spread(largest, wide.shape)?;
-        self.draft.arithmetic(SUB, [Source::dense(wide), largest], below);
-        let exp = self.exp(below);
-        let sum = self.windows(1, exp, [n, c, h, 1], [1, w], [1, 1], [0; 4], 1.0);
-        let sum = self.spread(sum, exp.shape)?;
-        self.draft.arithmetic(DIV, [Source::dense(exp), sum], exp);
-        let result = self.as_float(exp, self.real);
-        let shape = self.shape(node.outputs[0])?;
-        Ok(self.draft.reshape(result, shape))
     }
 }
 

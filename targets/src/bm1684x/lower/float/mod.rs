@@ -5,11 +5,12 @@
 //! with elementwise operators only.
 
 mod functions;
+mod norm;
 mod pointwise;
 mod products;
 mod windows;
 
-pub(super) use pointwise::bytes;
+pub(super) use pointwise::{ADD, MUL, bytes};
 
 use std::collections::BTreeSet;
 
@@ -21,7 +22,7 @@ use super::super::isa::{DmaTranspose, Prec};
 use super::super::machine::MAX_EXTENT;
 use super::build::{Draft, Home, Piece, Place, lane_bytes};
 use super::commands::Stored;
-use super::quantize::Affine;
+use super::quantize::{Affine, is_mean_of_all};
 use super::{Lowering, Refusal, refuse};
 
 /// Bytes per lane above which a tensor is converted in parts on its way in and out.
@@ -61,7 +62,7 @@ impl Lowering<'_> {
         let anchor = node.inputs[0].and_then(|value| self.graph.producer(value)).map(|(_, node)| node);
         let Some(anchor) = anchor else { return false };
         let window = match &anchor.op {
-            Op::AveragePool(pool) => pool.pads.iter().chain(&pool.ceil_pads).all(|&p| p == 0),
+            Op::AveragePool(pool) => is_mean_of_all(pool),
             Op::Reduce(mean) => mean.function == ReduceFn::Mean && mean.axes == [2, 3],
             Op::Softmax(_) => true,
             _ => false,
@@ -79,6 +80,8 @@ impl Lowering<'_> {
             Op::Dequantize(_) => self.dequantize_node(node),
             Op::Cast(_) => self.cast(node),
             Op::Conv(conv) => self.float_conv(node, conv),
+            Op::ConvTranspose(op) => self.float_conv_transpose(node, op),
+            Op::LayerNorm(op) => self.layer_norm(node, op),
             Op::MatMul(op) => self.float_matmul(node, op),
             Op::Gemm(op) => self.float_gemm(node, op),
             Op::AveragePool(op) => self.float_average(node, op),

@@ -12,8 +12,8 @@ use super::super::places::{Source, spread};
 use super::super::{Lowering, Refusal, extents, refuse};
 
 /// Operations of elementwise arithmetic.
-pub(super) const MUL: u32 = 0;
-pub(super) const ADD: u32 = 2;
+pub(in super::super) const MUL: u32 = 0;
+pub(in super::super) const ADD: u32 = 2;
 pub(super) const SUB: u32 = 3;
 pub(super) const MAX: u32 = 4;
 pub(super) const MIN: u32 = 5;
@@ -83,7 +83,7 @@ impl Lowering<'_> {
     }
 
     /// An operand of a result of this shape in a type; `inverse` takes that of a constant.
-    fn operand(
+    pub(super) fn operand(
         &mut self,
         node: &Node,
         index: usize,
@@ -118,8 +118,17 @@ impl Lowering<'_> {
             let constants = self.draft.constants(&image);
             return Ok(Source::Strided(Place::Local(constants, at), [0, 1, 0, 0]));
         }
-        let mut own = own;
-        let mut values = values;
+        self.repeated_constant(values, own, prec, shape)
+    }
+
+    /// Constants of a shape, repeated to another.
+    pub(in super::super) fn repeated_constant(
+        &mut self,
+        mut values: Vec<f32>,
+        mut own: [u32; 4],
+        prec: Prec,
+        shape: [u32; 4],
+    ) -> Result<Source, Refusal> {
         if own[1] == 1 && shape[1] > 1 {
             let plane = (own[2] * own[3]) as usize;
             own[1] = shape[1].min(LANES);

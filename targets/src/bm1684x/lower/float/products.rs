@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use adze_ir::graph::{Node, ValueId};
-use adze_ir::ops::{Conv as ConvOp, Gemm, MatMul as MatMulOp};
+use adze_ir::ops::{Conv as ConvOp, ConvTranspose, Gemm, MatMul as MatMulOp};
 
 use super::super::super::isa::{Conv, Dma, MatMul, Pool, Prec};
-use super::super::super::machine::CONV_CHANNELS_HALF;
+use super::super::super::machine::{CONV_CHANNELS_HALF, MAX_WINDOW};
 use super::super::blocks::{RowBytes, channels};
 use super::super::build::{Home, Image, Place, lane_bytes};
 use super::super::commands::copy;
-use super::super::conv::{Gather, Window};
+use super::super::conv::{Fitted, Gather, Window, axes, numbers};
 use super::super::{Lowering, Refusal, pool, refuse};
 use super::pointwise::{bits, bytes};
 
@@ -36,18 +36,51 @@ impl Lowering<'_> {
             None => vec![0.0; oc as usize],
         };
         let groups = x.shape[1] / ic.max(1);
+        let rows = weights.chunks(((ic * kh * kw) as usize).max(1)).map(<[f32]>::to_vec).collect();
+        let Fitted { x, window, kernel, weights } = self.fitted(x, window, [kh, kw], rows, 0)?;
+        let weights = weights.concat();
         if groups > 1 && ic == 1 && oc == groups {
-            return Ok(self.depthwise_floats(x, shape, &window, [kh, kw], &weights, &bias));
+            return Ok(self.depthwise_floats(x, shape, &window, kernel, &weights, &bias));
         }
-        let weights = dense(&weights, [oc, ic, kh * kw], groups);
-        if let Some(gather) = Gather::best(x, shape, &window, [kh, kw]) {
+        let weights = dense(&weights, [oc, ic, kernel[0] * kernel[1]], groups);
+        if let Some(gather) = Gather::best(x, shape, &window, kernel) {
             let row = weights.len() / oc as usize;
             let rows: Vec<Vec<f32>> = weights.chunks(row).map(<[f32]>::to_vec).collect();
-            let weights = gather.weights(&rows, [kh, kw]).concat();
-            let x = self.taken_apart(x, shape, &window, [kh, kw], &gather, 0);
+            let weights = gather.weights(&rows, kernel).concat();
+            let x = self.taken_apart(x, shape, &window, kernel, &gather, 0);
             return Ok(self.conv_floats(x, shape, &gather.rest(&window), [1, gather.taps], &weights, &bias));
         }
-        Ok(self.conv_floats(x, shape, &window, [kh, kw], &weights, &bias))
+        Ok(self.conv_floats(x, shape, &window, kernel, &weights, &bias))
+    }
+
+    /// Lowers a transposed convolution: one with the kernel turned round, of the input with zeros between its elements.
+    pub(super) fn float_conv_transpose(&mut self, node: &Node, op: &ConvTranspose) -> Result<Home, Refusal> {
+        self.need_half("a transposed convolution")?;
+        let strides = axes("strides", &op.strides, 1, MAX_WINDOW.into())?;
+        let dilations = axes("dilations", &op.dilations, 1, MAX_WINDOW.into())?;
+        let x = self.input(node, 0)?;
+        let shape = self.shape(node.outputs[0])?;
+        let weights = self.floats(node, 1)?;
+        let [ic, oc, kh, kw] = super::super::extents(self.constant(node, 1)?.shape())?;
+        let (kernel, groups) = ([kh, kw], u32::try_from(op.group).unwrap_or(1).max(1));
+        let bias = match node.inputs.get(2).copied().flatten() {
+            Some(_) => self.floats(node, 2)?,
+            None => vec![0.0; (oc * groups) as usize],
+        };
+        let rank = op.strides.len();
+        let mut pads = [0i64; 4];
+        for axis in 0..rank {
+            let place = axis + 2 - rank;
+            let reach = i64::from(dilations[place] * (kernel[place] - 1));
+            pads[place] = reach - op.pads[axis];
+            pads[place + 2] = reach - op.pads[rank + axis] + op.output_padding[axis];
+        }
+        let pads = numbers("rows and columns around", &pads, 0, MAX_WINDOW.into())?;
+        let pads = [pads[0], pads[1], pads[2], pads[3]];
+        let inserted = strides.map(|stride| stride - 1);
+        let window = Window { strides: [1, 1], pads, dilations, inserted };
+        let weights = mirrored(&weights, [ic, oc, kh * kw], groups);
+        Ok(self.conv_floats(x, shape, &window, kernel, &weights, &bias))
     }
 
     /// The commands of a convolution of one group.
@@ -342,6 +375,19 @@ fn dense(weights: &[f32], [oc, ic, taps]: [u32; 3], groups: u32) -> Vec<f32> {
     for (o, weights) in weights.chunks(row).enumerate() {
         let group = o / each.max(1);
         values[(o * groups as usize + group) * row..][..row].copy_from_slice(weights);
+    }
+    values
+}
+
+/// Weights `[ic][oc / groups][taps]` of a transposed convolution as `[oc][ic][taps]` of one group, taps back to front.
+fn mirrored(weights: &[f32], [ic, oc, taps]: [u32; 3], groups: u32) -> Vec<f32> {
+    let [ic, oc, taps, groups] = [ic, oc, taps, groups].map(|v| v as usize);
+    let each = (ic / groups).max(1);
+    let mut values = vec![0.0; groups * oc * ic * taps];
+    for (at, kernel) in weights.chunks(taps).enumerate() {
+        let (from, to) = (at / oc, at / oc / each * oc + at % oc);
+        let row = &mut values[(to * ic + from) * taps..][..taps];
+        row.iter_mut().zip(kernel.iter().rev()).for_each(|(to, &from)| *to = from);
     }
     values
 }

@@ -82,13 +82,15 @@ impl Lowering<'_> {
         if axes == [1] && h * w == 1 {
             (x, axes) = (self.draft.reshape(x, [n, 1, 1, c]), vec![3]);
         }
-        let over = |axis: usize| axes.contains(&axis) || x.shape[axis] == 1;
-        if axes.iter().any(|&axis| axis < 2) {
-            return refuse(
-                format!("a reduction over axes {:?} of rank {rank}", op.axes),
-                "the last axes, at most H and W",
-            );
+        // N and C one after the other, from where the last axis is.
+        for axis in axes.iter().copied().filter(|&axis| axis < 2 && x.shape[axis] > 1).collect::<Vec<_>>() {
+            let turned = self.with_last(x, axis);
+            let [n, c, h, w] = turned.shape;
+            let scale = if mean { 1.0 / w as f32 } else { 1.0 };
+            let reduced = self.windows(eu, turned, [n, c, h, 1], [1, w], [1, 1], [0; 4], scale);
+            x = self.with_last(reduced, axis);
         }
+        let over = |axis: usize| axes.contains(&axis) || x.shape[axis] == 1;
         let kernel = [if over(2) { x.shape[2] } else { 1 }, if over(3) { x.shape[3] } else { 1 }];
         let shape = [x.shape[0], x.shape[1], x.shape[2] / kernel[0], x.shape[3] / kernel[1]];
         let scale = if mean { 1.0 / (kernel[0] * kernel[1]) as f32 } else { 1.0 };

@@ -60,7 +60,9 @@ fn what_is_no_schedule_is_refused() {
     let machine = Machine::from_name("x86_64-v3").unwrap();
     let block = |mr, vecs, order| stated("block", &[("mr", mr), ("vecs", vecs), ("panels_first", order)]);
     let relu = Case::new(Unary { function: UnaryFn::Relu }, vec![matmul(4, 4, 4, false).inputs[0].clone()]);
-    let refused: [(Case, Schedule); 7] = [
+    let backwards = stated("block", &[("mr", 4), ("vecs", 2), ("panels_first", 1), ("backwards", 2)]);
+    let refused: [(Case, Schedule); 8] = [
+        (matmul(8, 8, 8, true), backwards),
         (matmul(8, 8, 8, true), stated("rows", &[("mr", 4)])),
         (matmul(8, 8, 8, true), stated("block", &[("mr", 4), ("vecs", 2)])),
         (matmul(8, 8, 8, true), block(0, 2, 1)),

@@ -1,0 +1,162 @@
+//! What a neural processor wants otherwise than a CPU: rewrites of graphs that pay there whatever they cost elsewhere.
+//!
+//! Both compute the same numbers: what is moved is moved before or after it is rounded.
+
+use std::collections::BTreeMap;
+
+use adze_ir::graph::{ConstEntry, Graph, Node, NodeId, ValueId};
+use adze_ir::ops::{Concat, Conv, ConvTranspose, DepthToSpace, Dequantize, Op, Quantize};
+use adze_ir::tensor::Tensor;
+
+use crate::error::Error;
+
+/// A graph being built from another one.
+struct Rewrite<'a> {
+    old: &'a Graph,
+    new: Graph,
+    map: BTreeMap<ValueId, ValueId>,
+}
+
+/// `quantize` of a transposed convolution by quantized weights whose windows do not overlap, as that of a convolution of 1 by 1
+/// whose channels then move into space: its sums are the same, and it becomes one of integers like others do. Runs while
+/// weights are as they were exported.
+pub(super) fn without_overlap(graph: &Graph) -> Result<Graph, Error> {
+    rewritten(graph, |rewrite, node| match &node.op {
+        Op::Quantize(op) => rewrite.blocks(node, op),
+        _ => Ok(None),
+    })
+}
+
+/// `quantize` of a concatenation as one of each part: parts of other tensors are then lowered together with what makes them.
+pub(super) fn quantized_parts(graph: &Graph) -> Result<Graph, Error> {
+    rewritten(graph, |rewrite, node| match &node.op {
+        Op::Quantize(op) => rewrite.parts(node, op),
+        _ => Ok(None),
+    })
+}
+
+/// Builds a graph anew; a rule gives what stands for the only result of a node, or nothing to keep it.
+fn rewritten(
+    graph: &Graph,
+    mut rule: impl FnMut(&mut Rewrite<'_>, &Node) -> Result<Option<ValueId>, Error>,
+) -> Result<Graph, Error> {
+    let mut new = Graph::new(graph.name.clone());
+    (new.dims, new.consts, new.states) = (graph.dims.clone(), graph.consts.clone(), graph.states.clone());
+    let mut rewrite = Rewrite { old: graph, new, map: BTreeMap::new() };
+    for &value in graph.inputs() {
+        let name = graph.value(value).name.clone().unwrap_or_default();
+        let input = rewrite.new.add_input(name, graph.ty(value).clone());
+        rewrite.map.insert(value, input);
+    }
+    for (_, node) in graph.nodes() {
+        match rule(&mut rewrite, node)? {
+            Some(value) => {
+                rewrite.new.set_name(value, graph.value(node.outputs[0]).name.clone());
+                rewrite.map.insert(node.outputs[0], value);
+            }
+            None => rewrite.keep(node)?,
+        }
+    }
+    for output in graph.outputs() {
+        let value = rewrite.map[&output.value];
+        rewrite.new.add_output(output.name.clone(), value);
+    }
+    Ok(rewrite.new.compact())
+}
+
+impl Rewrite<'_> {
+    fn keep(&mut self, node: &Node) -> Result<(), Error> {
+        if let Op::Constant(constant) = &node.op {
+            let value = self.new.add_const(constant.id, node.loc.clone());
+            self.map.insert(node.outputs[0], value);
+            return Ok(());
+        }
+        let operands: Vec<Option<ValueId>> = node.inputs.iter().map(|v| v.map(|v| self.map[&v])).collect();
+        let made = self.new.add(node.op.clone(), &operands, node.loc.clone());
+        let made = made.map_err(|error| Error::Bug(format!("{}: {error}", node.loc)))?;
+        for (&before, &after) in node.outputs.iter().zip(&made) {
+            self.new.set_type(after, self.old.ty(before).clone());
+            self.new.set_name(after, self.old.value(before).name.clone());
+            self.map.insert(before, after);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, node: &Node, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Error> {
+        self.new.add1(op, operands, node.loc.clone()).map_err(|error| Error::Bug(format!("{}: {error}", node.loc)))
+    }
+
+    fn constant(&mut self, tensor: Tensor) -> ValueId {
+        let id = self.new.consts.push(ConstEntry::new("", tensor));
+        self.new.add_const(id, Default::default())
+    }
+
+    fn producer(&self, value: Option<ValueId>) -> Option<(NodeId, &Node)> {
+        self.old.producer(value?)
+    }
+
+    /// The parameters of a `quantize` or `dequantize` if there is one of each.
+    fn scalars(&self, node: &Node) -> Option<Vec<ValueId>> {
+        let one = |value: &ValueId| self.old.ty(*value).elems().as_const() == Some(1);
+        let by: Vec<ValueId> = node.inputs[1..].iter().flatten().copied().collect();
+        by.iter().all(one).then_some(by)
+    }
+
+    fn parts(&mut self, node: &Node, op: &Quantize) -> Result<Option<ValueId>, Error> {
+        let (Some((_, concat)), Some(by)) = (self.producer(node.inputs[0]), self.scalars(node)) else {
+            return Ok(None);
+        };
+        let Op::Concat(Concat { axis }) = &concat.op else { return Ok(None) };
+        let (axis, values) = (*axis, concat.inputs.clone());
+        let by: Vec<ValueId> = by.iter().map(|v| self.map[v]).collect();
+        let quantize = Quantize { axis: 0, ..op.clone() };
+        let mut parts = Vec::new();
+        for value in values.into_iter().flatten() {
+            let operands: Vec<ValueId> = [self.map[&value]].into_iter().chain(by.iter().copied()).collect();
+            parts.push(self.add(node, quantize.clone(), &operands)?);
+        }
+        self.add(node, Concat { axis }, &parts).map(Some)
+    }
+
+    fn blocks(&mut self, node: &Node, op: &Quantize) -> Result<Option<ValueId>, Error> {
+        let (Some((_, transposed)), Some(by)) = (self.producer(node.inputs[0]), self.scalars(node)) else {
+            return Ok(None);
+        };
+        let transposed = transposed.clone();
+        let Op::ConvTranspose(geometry) = &transposed.op else { return Ok(None) };
+        let weights = transposed.inputs[1].and_then(|value| self.old.ty(value).fixed_shape());
+        let Some(&[inputs, results, block, width]) = weights.as_deref() else { return Ok(None) };
+        if block != width || !is_apart(geometry, block) || transposed.inputs.get(2).copied().flatten().is_some() {
+            return Ok(None);
+        }
+        let Some(kernel) = self.kernel(&transposed, [inputs, results, block])? else { return Ok(None) };
+        let x = self.map[&transposed.inputs[0].expect("a convolution has an operand")];
+        let conv = Conv { strides: vec![1; 2], pads: vec![0; 4], dilations: vec![1; 2], group: 1 };
+        let channels = self.add(&transposed, conv, &[x, kernel])?;
+        let operands: Vec<ValueId> = [channels].into_iter().chain(by.iter().map(|v| self.map[v])).collect();
+        let bytes = self.add(node, Quantize { axis: 0, ..op.clone() }, &operands)?;
+        self.add(&transposed, DepthToSpace { block: block as i64, crd: true }, &[bytes]).map(Some)
+    }
+
+    /// A `dequantize` of constant weights `[ci, co, b, b]` as one of `[co · b · b, ci, 1, 1]`.
+    fn kernel(&mut self, node: &Node, [inputs, results, block]: [usize; 3]) -> Result<Option<ValueId>, Error> {
+        let Some((_, dequantize)) = self.producer(node.inputs[1]) else { return Ok(None) };
+        let data = dequantize.inputs[0].and_then(|value| self.old.constant(value)?.data());
+        let (Op::Dequantize(op), Some(tensor)) = (&dequantize.op, data) else { return Ok(None) };
+        let (Some(by), 0) = (self.scalars(dequantize), op.block) else { return Ok(None) };
+        let (values, area) = (tensor.to_ints(), results * block * block);
+        let turned: Vec<i128> = (0..area * inputs).map(|at| values[at % inputs * area + at / inputs]).collect();
+        let turned = Tensor::from_ints(tensor.dtype(), &[area, inputs, 1, 1], &turned);
+        let op = Dequantize { axis: 0, ..op.clone() };
+        let kernel = self.constant(turned);
+        let operands: Vec<ValueId> = [kernel].into_iter().chain(by.iter().map(|v| self.map[v])).collect();
+        self.add(node, op, &operands).map(Some)
+    }
+}
+
+/// Whether every element of the result has one window of this size.
+fn is_apart(op: &ConvTranspose, block: usize) -> bool {
+    let zero = |values: &[i64]| values.iter().all(|&v| v == 0);
+    let plain = zero(&op.pads) && zero(&op.output_padding) && op.group == 1 && op.dilations.iter().all(|&d| d == 1);
+    plain && op.strides == [block as i64; 2]
+}
