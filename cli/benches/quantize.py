@@ -2,6 +2,7 @@
 """What integers cost in accuracy: `adze quantize` beside ONNX Runtime's static quantization, on labelled data.
 
     cli/benches/quantize.py --adze target/release/adze [--models DIR] [--only NAME ...] [--option WORD ...] [--nncf PYTHON]
+                            [--dreamt N]
 
 DIR holds `<model>.onnx` and `data/` (default: $ADZE_SHARED/models). Each row of TASKS says how a data set becomes a model's
 inputs and what is measured. Samples with an even index calibrate both tools, those with an odd one are measured; none is
@@ -21,6 +22,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import typing
 
 import numpy as np
@@ -330,11 +332,28 @@ def told(path, ids):
     return rows, -np.take_along_axis(rows, ids[:, 1:, None], 2)[..., 0].mean(1)
 
 
+def dreamt(path, count, length, first, seed=1):
+    """Token ids that the float model makes by itself, each drawn with the probability that the model gives it."""
+    session, random = session_of(path), np.random.default_rng(seed)
+    names = [i.name for i in session.get_inputs()]
+    last, *cache = story_feeds(np.full((count, 1), first, np.int64))
+    ids = [last]
+    while len(ids) < length:
+        logits, *cache = session.run(None, dict(zip(names, [last, *cache])))
+        # The largest of numbers with Gumbel noise on them is drawn by the softmax of the numbers.
+        noisy = logits[:, -1].astype(np.float64) + random.gumbel(size=(count, logits.shape[-1]))
+        last = noisy.argmax(1)[:, None]
+        ids.append(last)
+    return np.concatenate(ids, 1)
+
+
 def measure_stories(args, folder):
-    """Nats per token of sequences that the float model made; also weights alone, in blocks of 32."""
+    """Nats per token of sequences that the float model made; also weights alone, in blocks of 32. What is learned end to end has
+    sequences that the float model makes here beside those that calibrate."""
     path = args.models / f"{STORIES}.onnx"
     ids = np.load(args.models / "data" / "stories_sampled.npz")["x"].astype(np.int64)
-    calib, ids = story_feeds(ids[::2]), ids[1::2]
+    even, ids = ids[::2], ids[1::2]
+    calib = story_feeds(even)
     base, nats = told(path, ids)
 
     def row(tool, made):
@@ -351,11 +370,19 @@ def measure_stories(args, folder):
     made = folder / "made.onnx"
     dims = ["--dim", "past=0..256", "--dim", "seq=1..256"]
     alone = ["--activation-dtype", "none", "--block", "32"]
-    for tool, words in (
-        ("adze", []), ("adze, i8 weights alone", [*alone]), ("adze, i4 weights alone", [*alone, "--weight-dtype", "i4"]),
-        ("the same, to nearest", [*alone, "--weight-dtype", "i4", "--rounding", "nearest"]),
+    four = [*alone, "--weight-dtype", "i4"]
+    learned = [*four, "--rounding", "distilled", "--class-axis", "2"]
+    more = story_feeds(np.concatenate([even, dreamt(path, args.dreamt, ids.shape[1], even[0, 0])])) if args.dreamt else None
+    for tool, words, samples in (
+        ("adze", [], calib), ("adze, i8 weights alone", alone, calib), ("adze, i4 weights alone", four, calib),
+        ("the same, to nearest", [*four, "--rounding", "nearest"], calib),
+        ("the same, end to end", learned, calib), (f"the same, and {args.dreamt} sequences of the float model", learned, more),
     ):  # fmt: skip
-        quantize_adze(args.adze, path, calib, made, folder, [*dims, *words, *args.option])
+        if samples is None:
+            continue
+        start = time.monotonic()
+        quantize_adze(args.adze, path, samples, made, folder, [*dims, *words, *args.option])
+        print(f"{tool}: {time.monotonic() - start:.0f} s, {made.stat().st_size} bytes of ONNX", file=sys.stderr)
         row(tool, made)
     for name in ("dynamic_int8", "int4_matmulnbits"):
         row(f"ONNX Runtime, {name}", args.models / f"{STORIES[:-4]}_{name}.onnx")
@@ -445,6 +472,7 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(shared, "models"))
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
+    parser.add_argument("--dreamt", type=int, default=488, help="sequences that the stories model makes to learn from; 0 for none")
     parser.add_argument("--nncf", help="Python with nncf and openvino: its quantization is a row too")
     parser.add_argument("--alone", action="store_true", help="leave ONNX Runtime's quantization out")
     args = parser.parse_args()

@@ -6,6 +6,7 @@ use adze_compiler::build::BuildOptions;
 use adze_compiler::load::{load, supply_weights};
 use adze_compiler::onnx::export::export;
 use adze_compiler::quantize::budget::Goal;
+use adze_compiler::quantize::distil::Distil;
 use adze_compiler::quantize::equalize::Equalize;
 use adze_compiler::quantize::metric::Bound;
 use adze_compiler::quantize::ranges::Method;
@@ -94,6 +95,9 @@ pub struct QuantizeArgs {
     /// How weights are rounded
     #[arg(long, value_enum, default_value_t = RoundingArg::Learned)]
     rounding: RoundingArg,
+    /// Steps of 4 samples that `--rounding distilled` takes
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    distil_steps: usize,
     /// Judge weights of less than a byte by the operands of the float model too, not by those that the rounded layers before them
     /// make
     #[arg(long)]
@@ -124,7 +128,8 @@ pub struct QuantizeArgs {
     /// The class of every sample: an .npy, or an .npz with `y`
     #[arg(long, value_name = "FILE", requires = "budget")]
     labels: Option<PathBuf>,
-    /// Axis of the classes in the first output, the last one unless given
+    /// Axis of the classes in the first output, the last one unless given. `--rounding distilled` minds the classes where it is
+    /// given or the output is a softmax, the numbers of the output otherwise
     #[arg(long, value_name = "AXIS")]
     class_axis: Option<usize>,
     /// Machine whose object --size and --budget measure, one that this machine can run; this machine unless given
@@ -174,6 +179,9 @@ enum RoundingArg {
     Feedback,
     /// From there on, integers and scales move as long as the layer's output comes closer
     Learned,
+    /// From there on, those of all layers move as long as the network's first output comes closer to the float model's: minutes,
+    /// and many samples. With `--activation-dtype none`
+    Distilled,
 }
 
 /// A stored type, or none.
@@ -259,6 +267,9 @@ impl QuantizeArgs {
                 RoundingArg::Nearest => Rounding::Nearest,
                 RoundingArg::Feedback => Rounding::Feedback,
                 RoundingArg::Learned => Rounding::Learned,
+                RoundingArg::Distilled => {
+                    Rounding::Distilled(Distil { steps: self.distil_steps, class_axis: self.class_axis })
+                }
             },
             follow: !self.alone,
             method,

@@ -12,7 +12,9 @@ use adze_compiler::onnx::export::export;
 use adze_compiler::onnx::{ImportOptions, import_bytes, import_file};
 use adze_compiler::quantize::budget::Goal;
 use adze_compiler::quantize::diagnose::diagnose;
+use adze_compiler::quantize::distil::Distil;
 use adze_compiler::quantize::equalize::Equalize;
+use adze_compiler::quantize::metric::{Metric, Score};
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
 use adze_compiler::quantize::table::{Activation, Table};
@@ -24,6 +26,7 @@ use adze_ir::graph::Graph;
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::parse_graph;
+use adze_ir::types::DType;
 use adze_targets::cpu::Machine;
 
 fn models() -> PathBuf {
@@ -294,6 +297,85 @@ fn parts_that_are_much_smaller_have_ranges_of_their_own() {
     let table = run(&graph, &samples, &Options::default()).unwrap().table;
     let from_table = Options { table: Some(table.clone()), ..Options::default() };
     assert_eq!(run(&graph, &Samples::default(), &from_table).unwrap().table, table);
+}
+
+/// Two layers of weights that four levels cost much of, between them what makes an error of the first one matter.
+fn two_layers(tail: &str) -> Graph {
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut list = |count: usize| {
+        let numbers: Vec<String> = (0..count).map(|_| format!("{:.3}", 2.0 * random.f64() - 1.0)).collect();
+        numbers.join(", ")
+    };
+    let (first, second) = (list(16 * 8), list(8 * 4));
+    parse_graph(&format!(
+        r#"graph @net {{
+  input %0 "x" : f32[1,16]
+  %1 = const "w1" [{first}] : f32[16,8]
+  %2 = matmul %0, %1 : f32[1,8] loc("fc1")
+  %3 = tanh %2 : f32[1,8]
+  %4 = const "w2" [{second}] : f32[8,4]
+  %5 = matmul %3, %4 : f32[1,4] loc("fc2")
+  %6 = {tail} : f32[1,4] loc("tail")
+  output "y" = %6
+}}"#
+    ))
+    .unwrap()
+}
+
+/// Random samples of sixteen numbers.
+fn sixteens(count: usize, seed: u64) -> Samples {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut sample = || vec![Tensor::from_f64(DType::F32, &[1, 16], &[(); 16].map(|()| 2.0 * random.f64() - 1.0))];
+    Samples { inputs: (0..count).map(|_| sample()).collect(), names: (0..count).map(|i| i.to_string()).collect() }
+}
+
+#[test]
+fn learning_end_to_end_beats_learning_by_layer() {
+    if here().is_none() {
+        return;
+    }
+    let (graph, samples, fresh) = (two_layers("softmax %5 {axis=1}"), sixteens(96, 1), sixteens(64, 2));
+    let options = |rounding| Options { activations: None, weights: DType::I2, rounding, ..Options::default() };
+    let lost = |found: &Quantized| {
+        let mut score = Score::default();
+        for inputs in &fresh.inputs {
+            let [a, b] = [&graph, &found.graph].map(|graph| eval_graph(graph, inputs).unwrap().remove(0));
+            score.take(&a, &b, None, None);
+        }
+        score.loss(Metric::Flips)
+    };
+    let by_layer = run(&graph, &samples, &options(Rounding::Learned)).unwrap();
+    let how = Rounding::Distilled(Distil { steps: 150, class_axis: None });
+    let end_to_end = run(&graph, &samples, &options(how)).unwrap();
+    assert!(
+        end_to_end.notes[0].starts_with("learned end to end in 150 steps: relative entropy"),
+        "{:?}",
+        end_to_end.notes
+    );
+    let (before, after) = (lost(&by_layer), lost(&end_to_end));
+    assert!(after < 0.6 * before, "{after} after {before}");
+    let bytes = |found: &Quantized| {
+        found.graph.consts.iter().map(|(_, c)| c.data().map_or(0, |d| d.bytes().len())).sum::<usize>()
+    };
+    assert_eq!(bytes(&by_layer), bytes(&end_to_end));
+    // Nothing depends on time.
+    assert_eq!(end_to_end.graph.to_string(), run(&graph, &samples, &options(how)).unwrap().graph.to_string());
+}
+
+#[test]
+fn what_cannot_learn_end_to_end_stays_and_says_so() {
+    if here().is_none() {
+        return;
+    }
+    let (graph, samples) = (two_layers("cum_sum %5 {axis=1}"), sixteens(16, 1));
+    let how = Rounding::Distilled(Distil { steps: 10, class_axis: None });
+    let options = |rounding| Options { activations: None, weights: DType::I4, rounding, ..Options::default() };
+    let found = run(&graph, &samples, &options(how)).unwrap();
+    assert!(found.notes[0].contains("no gradient of `cum_sum`"), "{:?}", found.notes);
+    let by_layer = run(&graph, &samples, &options(Rounding::Learned)).unwrap();
+    assert_eq!(found.graph.to_string(), by_layer.graph.to_string());
+    let error = run(&graph, &samples, &Options { rounding: how, ..Options::default() }).unwrap_err().to_string();
+    assert!(error.contains("--activation-dtype none"), "{error}");
 }
 
 /// Runs up to that call of the progress, where it stops as on a machine that goes off; says whether it did, and the calls.

@@ -116,10 +116,12 @@ mod tests {
             composite("batch_norm {epsilon=0.01}", &["2,3,4", "3", "3", "3", "3"], "2,3,4"),
             composite("instance_norm {epsilon=0.01}", &["2,3,4", "3", "3"], "2,3,4"),
             composite("group_norm {epsilon=0.01, groups=2}", &["2,4,3", "4", "4"], "2,4,3"),
+            composite("layer_norm {axis=1, epsilon=0.01}", &["3,5", "5", "5"], "3,5"),
             composite("rms_norm {axis=1, epsilon=0.01}", &["3,5", "5"], "3,5"),
             composite("lp_norm {axis=1, p=2}", &["3,5"], "3,5"),
             composite("lp_norm {axis=0, p=1}", &["3,5"], "3,5"),
             composite("log_softmax {axis=1}", &["3,5"], "3,5"),
+            composite("winograd_conv {tile=4, pads=[1, 0, 0, 1]}", &["1,2,5,4", "3,2,3,3", "3"], "1,3,4,3"),
             composite(&format!("conv_transpose {conv}"), &["1,4,3,5", "4,2,3,2", "4"], "1,4,7,5"),
         ];
         for name in adze_ir::ops::DECOMPOSED {

@@ -2,6 +2,7 @@
 //!
 //! The order is in [`pipeline`]; a pass sees a machine as a [`adze_ir::propose::CostModel`] only.
 
+pub mod adjoint;
 pub mod canonicalize;
 pub mod catalog;
 mod contract;

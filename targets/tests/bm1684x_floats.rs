@@ -91,6 +91,17 @@ const OPERATORS: &[(&str, &str, &str)] = &[
         "2,7,5,3",
     ),
     ("9,3", "%1 = const \"\" [0.5, -2, 3] : f32[3]\n%9 = layer_norm %0, %1 {axis=1, epsilon=0.00001}", "9,3"),
+    (
+        "2,70,5,6",
+        "%1 = arg_reduce %0 {function=max, axis=1, keep_dims=false} : i64[2,5,6]\n%9 = cast %1 {to=f32}",
+        "2,5,6",
+    ),
+    (
+        "2,70,5,6",
+        "%1 = arg_reduce %0 {function=min, axis=3, keep_dims=true} : i64[2,70,5,1]\n%9 = cast %1 {to=f32}",
+        "2,70,5,1",
+    ),
+    ("9,70", "%1 = arg_reduce %0 {function=max, axis=1, keep_dims=false} : i64[9]\n%9 = cast %1 {to=f32}", "9"),
     // Resampling.
     (
         "2,70,5,6",
@@ -147,6 +158,12 @@ const OPERATORS: &[(&str, &str, &str)] = &[
         "%1 = relu %0 : f32[2,12,5,6]\n%2 = reshape %1 {shape=[2, 3, 2, 2, 5, 6]} : f32[2,3,2,2,5,6]\n\
          %3 = transpose %2 {perm=[0, 1, 4, 2, 5, 3]} : f32[2,3,5,2,6,2]\n%9 = reshape %3 {shape=[2, 3, 10, 12]}",
         "2,3,10,12",
+    ),
+    (
+        "1,12,5,6",
+        "%1 = reshape %0 {shape=[1, 6, 2, 5, 6]} : f32[1,6,2,5,6]\n%2 = transpose %1 {perm=[2, 0, 1, 3, 4]} : \
+         f32[2,1,6,5,6]\n%3 = const \"\" [-1] : i64[]\n%9 = gather %2, %3 {axis=0}",
+        "1,6,5,6",
     ),
     ("2,12,5,6", "%9 = depth_to_space %0 {block=2, crd=false}", "2,3,10,12"),
     ("2,12,5,6", "%9 = depth_to_space %0 {block=2, crd=true}", "2,3,10,12"),

@@ -12,8 +12,8 @@ use adze_ir::eval::eval_graph;
 use adze_ir::graph::{ConstEntry, Graph, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{
-    Binary, BinaryFn, Clip, Concat, CoordMode, Dequantize, MaxPool, NearestMode, PRelu, Pad, PadMode, QLinearConv,
-    QLinearMatMul, Quantize, Reshape, Resize, ResizeMode, Slice, Transpose, Unary, UnaryFn,
+    ArgReduce, Binary, BinaryFn, Clip, Concat, CoordMode, Dequantize, MaxPool, NearestMode, PRelu, Pad, PadMode,
+    QLinearConv, QLinearMatMul, Quantize, ReduceFn, Reshape, Resize, ResizeMode, Slice, Transpose, Unary, UnaryFn,
 };
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
@@ -144,6 +144,21 @@ impl Net<'_> {
         }
         let (scale, zero) = (self.scale(0.02, 0.1), self.zero());
         self.graph.add1(Quantize { axis: 0, block: 0, to: self.dtype }, &[y, scale, zero], loc).expect("well typed")
+    }
+
+    /// Where the extremes of bounded bytes are.
+    fn extreme(&mut self, x: ValueId) -> ValueId {
+        let (lo, _) = self.dtype.int_range().expect("bytes");
+        let bounds = Clip { min: Some((lo as f64 + 90.0).into()), max: Some((lo as f64 + 160.0).into()) };
+        let loc = self.loc();
+        let x = self.graph.add1(bounds, &[x], loc.clone()).expect("well typed");
+        let op = ArgReduce {
+            function: if self.rng.bool() { ReduceFn::Max } else { ReduceFn::Min },
+            axis: self.rng.usize(1..4),
+            keep_dims: self.rng.bool(),
+            last: self.rng.bool(),
+        };
+        self.graph.add1(op, &[x], loc).expect("well typed")
     }
 
     /// Bytes resampled to the nearest point.
@@ -329,20 +344,22 @@ fn networks_equal_the_interpreter() {
 }
 
 /// Each wait is there for a hazard: without it the checker finds a race.
-/// Pads and dilations that commands have no room for, functions with a constant per channel, and resampling, on bytes.
+/// Pads and dilations that commands have no room for, functions with a constant per channel, resampling, and positions of
+/// extremes among many equals, on bytes.
 #[test]
 fn wide_windows_and_tables_by_channel_equal_the_interpreter() {
     let mut rng = Rng::with_seed(35);
-    for round in 0..12 {
+    for round in 0..16 {
         let dtype = if rng.bool() { DType::I8 } else { DType::U8 };
         let mut net = Net { rng: &mut rng, graph: Graph::new("net"), dtype, count: 0 };
-        let (batch, channels) = if round % 3 == 0 { (2, 70) } else { (1, 5) };
+        let (batch, channels) = if round % 4 == 0 { (2, 70) } else { (1, 5) };
         let shape = [batch, channels, 20, 37];
         let x = net.graph.add_input("x", TensorType::fixed(dtype, &shape));
-        let y = match round % 3 {
+        let y = match round % 4 {
             0 => net.by_channel(x),
-            1 => net.wide_conv(x, round % 2 == 0),
-            _ => net.nearest(x),
+            1 => net.wide_conv(x, round % 8 == 1),
+            2 => net.nearest(x),
+            _ => net.extreme(x),
         };
         net.graph.add_output("y", y);
         let graph = net.graph;

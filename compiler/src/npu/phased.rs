@@ -18,7 +18,7 @@ use crate::phases::{Answer, Arena, Crossing, Phases, Refused, glue, partition};
 #[derive(Clone, Debug)]
 pub enum Part {
     /// For the neural processor.
-    Npu(Program),
+    Npu(Box<Program>),
     /// For the CPU.
     Cpu(Box<Built>),
 }
@@ -45,7 +45,7 @@ pub fn compile(graph: &Graph, float: Option<Float>, host: &BuildOptions) -> Resu
     for (phase, program) in phases.phases.iter_mut().zip(programs) {
         phase.graph.name = c_identifier(&phase.graph.name).into();
         parts.push(match program {
-            Some(program) => Part::Npu(Program { name: phase.graph.name.to_string(), ..program }),
+            Some(program) => Part::Npu(Box::new(Program { name: phase.graph.name.to_string(), ..program })),
             None => Part::Cpu(Box::new(build(&phase.graph, &host)?)),
         });
     }
@@ -60,7 +60,7 @@ pub fn alone(graph: &Graph, float: Option<Float>) -> Result<Phased, Error> {
     let half = float.map(Float::prec);
     let compile = |graph: &Graph| Program::compile(graph, half).map(Answer::Made).map_err(compile_error);
     let (phases, programs) = partition(&lowered(graph, float)?, BM1684X, &mut |graph| compile(graph))?;
-    Ok(Phased { phases, parts: programs.into_iter().flatten().map(Part::Npu).collect() })
+    Ok(Phased { phases, parts: programs.into_iter().flatten().map(|program| Part::Npu(Box::new(program))).collect() })
 }
 
 /// The phases of a graph, without what is made of them.
@@ -94,7 +94,7 @@ impl Phased {
     /// The programs of the neural processor, in order.
     pub fn programs(&self) -> impl Iterator<Item = &Program> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Npu(program) => Some(program),
+            Part::Npu(program) => Some(&**program),
             Part::Cpu(_) => None,
         })
     }

@@ -267,7 +267,7 @@ impl Walk<'_> {
         match &node.op {
             Op::Conv(conv) if conv.group == 1 => (reads && axis == 1).then_some(1),
             Op::Conv(conv) => {
-                let depthwise = i64::try_from(shape[0]).ok() == i64::try_from(conv.group).ok() && shape[1] == 1;
+                let depthwise = i64::try_from(shape[0]) == Ok(conv.group) && shape[1] == 1;
                 (reads && axis == 1 && depthwise).then_some(0)
             }
             _ => (reads && axis + 1 == self.graph.ty(value).rank()).then_some(1 - product.axis),

@@ -4,7 +4,7 @@
 //! - [`mod@equalize`]: scales moved between neighbours. [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
 //!   may edit it.
 //! - [`weights`], [`feedback`]: rounding of weights, judged by the [`mod@moments`] of what they meet; [`store`]: the constants
-//!   that come of it, [`descent`]: learned ones, [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
+//!   that come of it, [`descent`]: learned ones, [`mod@distil`]: all of them end to end, [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
 //! - [`diagnose`]: what each layer lost. [`resume`]: what an interrupted run had done.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
@@ -13,6 +13,7 @@ pub mod budget;
 pub mod calibrate;
 pub mod descent;
 pub mod diagnose;
+pub mod distil;
 pub mod equalize;
 pub mod feedback;
 pub mod follow;
@@ -45,6 +46,7 @@ use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 use budget::Goal;
 use calibrate::{calibrate, params_of};
+use distil::{Distil, distil};
 use equalize::{Equalize, equalize};
 use follow::follow;
 use insert::{Edits, insert};
@@ -65,12 +67,19 @@ pub enum Rounding {
     Feedback,
     /// From there on, integers and scales move as long as the layer's output comes closer.
     Learned,
+    /// From there on, integers and scales of all products move as long as the network's output comes closer.
+    Distilled(Distil),
 }
 
 impl Rounding {
     /// Whether it looks at operands.
     pub fn feeds_back(self) -> bool {
         self != Self::Nearest
+    }
+
+    /// Whether every layer learns.
+    pub fn learns(self) -> bool {
+        matches!(self, Self::Learned | Self::Distilled(_))
     }
 }
 
@@ -217,6 +226,11 @@ pub fn quantize(
             "scales per block: accepted with values in floats (--activation-dtype none)".into(),
         ));
     }
+    if matches!(options.rounding, Rounding::Distilled(_)) && (options.activations.is_some() || options.goal.is_some()) {
+        return Err(Error::Options(
+            "learning end to end: accepted with values in floats (--activation-dtype none) and stated formats".into(),
+        ));
+    }
     let parts = options.goal.as_ref().map(|goal| (goal, budget::split(samples, goal)));
     let chosen_by = parts.as_ref().map(|(_, [chosen, _])| chosen.samples.clone());
     let samples = chosen_by.as_ref().unwrap_or(samples);
@@ -244,7 +258,7 @@ pub fn quantize(
         false => Ok(BTreeMap::new()),
     };
     let formats: Vec<Format> = plan.products.iter().map(|product| maker.stated(product)).collect();
-    let (chosen, notes) = match parts {
+    let (chosen, mut notes) = match parts {
         Some(goal) => budget::choose(&maker, &plan, moments(progress)?, goal, build, progress)?,
         None if looks && options.follow && formats.iter().any(|f| f.dtype.bits() < 8) => {
             let consts = follow(&maker, &plan, &formats, samples, build, progress)?;
@@ -253,12 +267,16 @@ pub fn quantize(
         }
         None => (maker.all(&plan, moments(progress)?, progress)?, Vec::new()),
     };
-    let mut notes = notes;
+    let (weights, mut consts): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+    if let Rounding::Distilled(how) = options.rounding {
+        let (learned, note) = distil(&maker, consts, how, samples, build, progress)?;
+        consts = learned;
+        notes.push(note);
+    }
+    edits.consts = consts.into_iter().flatten().collect();
     if options.equalize != Equalize::None {
         notes.push(format!("channels of {scaled} values scaled"));
     }
-    let weights = chosen.iter().map(|(entry, _)| entry.clone()).collect();
-    edits.consts = chosen.into_iter().flat_map(|(_, consts)| consts).collect();
     let table = Table { version: TABLE_VERSION, model: graph.name.to_string(), activations, weights };
     let why =
         |(id, reason): &(NodeId, String)| format!("`{}` {}: {reason}", graph.node(*id).op.name(), graph.node(*id).loc);

@@ -16,7 +16,7 @@ use super::ranges::{Params, floats};
 use super::resume::State;
 use super::table::Weights;
 use super::weights::{Rows, Scaling, Stored, round_nearest, scales_of};
-use super::{Options, Progress, Rounding, node_name};
+use super::{Options, Progress, node_name};
 use crate::error::Error;
 
 /// Constant operands as integers, by node and position: weights, and a bias where there is one.
@@ -200,7 +200,7 @@ impl Maker<'_> {
         }
         match moments {
             Some(moments) if !moments.matrices.is_empty() => {
-                let learn = self.options.rounding == Rounding::Learned && self.options.per_channel && !self.quick;
+                let learn = self.options.rounding.learns() && self.options.per_channel && !self.quick;
                 round_feedback(rows, moments, scales, (dtype, block), learn.then_some(scaling.floor))
             }
             _ => round_nearest(rows, scales, dtype, block),

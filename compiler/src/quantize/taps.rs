@@ -107,7 +107,10 @@ impl LoadedTaps<'_> {
 }
 
 /// Dimensions that are the same in all samples get that value, the others the range that is needed.
-fn narrow(graph: &mut Graph, samples: &Samples) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Eval`] for samples that the graph does not take.
+pub fn narrow(graph: &mut Graph, samples: &Samples) -> Result<(), Error> {
     let mut ranges: BTreeMap<Sym, DimRange> = BTreeMap::new();
     for inputs in &samples.inputs {
         for (name, value) in bind_dims(graph, inputs)? {

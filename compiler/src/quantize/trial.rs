@@ -14,7 +14,7 @@ use crate::build::BuildOptions;
 use crate::error::Error;
 
 /// A constant operand: its node and position.
-type At = (NodeId, usize);
+pub(super) type At = (NodeId, usize);
 
 /// Weights and biases that stand for integers.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl LoadedTrial<'_> {
 }
 
 /// Operands that become inputs, in the order in which they do.
-fn fed(graph: &Graph, edits: &Edits) -> Vec<(At, Tensor)> {
+pub(super) fn fed(graph: &Graph, edits: &Edits) -> Vec<(At, Tensor)> {
     let mut own = Vec::new();
     for (id, node) in graph.nodes() {
         for (index, input) in node.inputs.iter().enumerate().filter(|(index, _)| edits.fed.contains(&(id, *index))) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use adze_compiler::build::BuildOptions;
 use adze_compiler::npu::{self, Float};
 use adze_ir::eval::eval_graph;
 use adze_ir::tensor::Tensor;
@@ -134,6 +135,32 @@ fn floats_on_the_bm1684x() {
             if vendor {
                 assert_eq!(npu::run_vendor(&program, &inputs).unwrap(), found, "{name}: the vendor's simulator");
             }
+        }
+    }
+}
+
+/// Networks of which the chip runs a part, with `ADZE_ALL=1`: minutes.
+const IN_PHASES: &[&str] = &["twinlitenet_int8_qdq"];
+
+/// With phases on the CPU, the outputs of floats are those of the interpreter but for the rounding of floats, and the vendor's
+/// simulator makes the same bytes as ours.
+#[test]
+fn in_phases_on_the_bm1684x() {
+    let Some(machine) = adze_targets::cpu::Machine::host() else { return skip("a code generator for this machine") };
+    for name in IN_PHASES.iter().filter(|_| std::env::var_os("ADZE_ALL").is_some()) {
+        let Some(model) = model(name) else { return };
+        let (inputs, _) = model.tensors(&model.cases[0]);
+        let (graph, inputs) = model.graph_for(&inputs).unwrap();
+        let phased = npu::phased::compile(&graph, None, &BuildOptions::new(machine.clone())).unwrap();
+        let found = phased.run(&inputs, false).unwrap();
+        for (found, expected) in found.iter().zip(eval_graph(&graph, &inputs).unwrap()) {
+            let largest = expected.to_f64().into_iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+            let (most, count) = difference(found, &expected);
+            println!("{name}: {} phases, at most {most} in {count} elements", phased.parts.len());
+            assert!(most <= 1e-5 * largest, "{name}: {most} of {largest} in {count} elements");
+        }
+        if npu::vendor_libraries().is_ok() {
+            assert_eq!(phased.run(&inputs, true).unwrap(), found, "{name}: the vendor's simulator");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Equal forms of composites in smaller operators, for machines without a kernel of their own.
 
 use super::{
-    BatchNorm, Binary, BinaryFn, Conv, ConvTranspose, GroupNorm, InstanceNorm, LogSoftmax, LpNorm, Op, Pad, PadMode,
-    Reduce, ReduceFn, Reshape, RmsNorm, Slice, Softmax, Transpose, TypeError, Unary, UnaryFn,
+    BatchNorm, Binary, BinaryFn, Conv, ConvTranspose, GroupNorm, InstanceNorm, LayerNorm, LogSoftmax, LpNorm, Op, Pad,
+    PadMode, Reduce, ReduceFn, Reshape, RmsNorm, Slice, Softmax, Transpose, TypeError, Unary, UnaryFn,
 };
 use crate::extent::Extent;
 use crate::graph::{ConstEntry, Graph, ValueId};
@@ -15,6 +15,7 @@ pub const DECOMPOSED: &[&str] = &[
     "batch_norm",
     "instance_norm",
     "group_norm",
+    "layer_norm",
     "rms_norm",
     "lp_norm",
     "log_softmax",
@@ -38,6 +39,7 @@ pub fn decompose(
         Op::BatchNorm(op) => b.batch_norm(op, [x, operand(1)?, operand(2)?, operand(3)?, operand(4)?]),
         Op::InstanceNorm(op) => b.instance_norm(op, x, operand(1)?, operand(2)?),
         Op::GroupNorm(op) => b.group_norm(op, x, operand(1)?, operand(2)?),
+        Op::LayerNorm(op) => b.layer_norm(op, x, operand(1)?, operand(2)),
         Op::RmsNorm(op) => b.rms_norm(op, x, operand(1)?),
         Op::LpNorm(op) => b.lp_norm(op, x),
         Op::LogSoftmax(op) => b.log_softmax(op, x),
@@ -141,6 +143,13 @@ impl Builder<'_> {
         let normal = self.normalise(grouped, axes, op.epsilon.get())?;
         let back = self.add(Reshape { shape }, &[normal])?;
         self.affine(back, scale, bias)
+    }
+
+    fn layer_norm(&mut self, op: &LayerNorm, x: ValueId, scale: ValueId, bias: Option<ValueId>) -> Made {
+        let axes = (op.axis..self.graph.ty(x).rank()).collect();
+        let normal = self.normalise(x, axes, op.epsilon.get())?;
+        let scaled = self.binary(BinaryFn::Mul, normal, scale)?;
+        bias.map_or(Ok(scaled), |bias| self.binary(BinaryFn::Add, scaled, bias))
     }
 
     fn rms_norm(&mut self, op: &RmsNorm, x: ValueId, scale: ValueId) -> Made {

@@ -19,6 +19,7 @@ pub(crate) mod stack;
 mod support;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use adze_ir::egraph::Rule;
 
@@ -103,6 +104,12 @@ pub const FAMILIES: &[Family] = &[
         rules: slice::RULES,
     },
     Family { name: "pad", about: "Padding goes into what reads it.", pass: "saturate", rules: pad::RULES },
+    Family {
+        name: "winograd",
+        about: "Convolutions of 3 x 3 windows by minimal filtering, where that is cheaper.",
+        pass: "saturate",
+        rules: winograd::RULES,
+    },
     Family { name: "pool", about: "Pools become simpler pools.", pass: "saturate", rules: pool::RULES },
     Family {
         name: "quantized",

@@ -1,7 +1,7 @@
 //! Tensors of more than four axes. Their elements lie in row-major order under any shape of four; axes that stay side by side
 //! are one axis, and what is left over is done part by part.
 
-use adze_ir::graph::Node;
+use adze_ir::graph::{Node, ValueId};
 use adze_ir::ops::{DepthToSpace, SpaceToDepth};
 
 use super::build::Home;
@@ -34,6 +34,12 @@ impl Lowering<'_> {
         let moved = self.permuted_axes(x, &dims, &perm)?;
         let shape = self.shape(node.outputs[0])?;
         Ok(self.draft.reshape(moved, shape))
+    }
+
+    /// Extents of a value of any rank.
+    pub(super) fn dims(&self, value: Option<ValueId>) -> Vec<u32> {
+        let shape = value.and_then(|value| self.graph.ty(value).fixed_shape()).unwrap_or_default();
+        shape.iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect()
     }
 
     /// Permutes axes of a tensor whose elements lie in row-major order of `dims`; the result's lie in that of the permuted ones,
@@ -117,7 +123,7 @@ fn shuffle(dims: &[u32], perm: &[usize]) -> Option<usize> {
 }
 
 /// The axes in front of one as N, itself as C, those behind as H and W.
-fn around(dims: &[u32], axis: usize) -> Result<[u32; 4], Refusal> {
+pub(super) fn around(dims: &[u32], axis: usize) -> Result<[u32; 4], Refusal> {
     let product = |dims: &[u32]| dims.iter().map(|&d| d as usize).product::<usize>();
     let behind = &dims[axis + 1..];
     let last = behind.last().copied().unwrap_or(1) as usize;

@@ -269,8 +269,9 @@ impl Lowering<'_> {
             return Ok(());
         }
         let ranks = node.inputs.iter().flatten().map(|&value| self.graph.ty(value).rank());
-        if let (Some(rank @ 5..), false) = (ranks.max(), matches!(node.op, Op::Reshape(_) | Op::Transpose(_))) {
-            return refuse(format!("an operand of rank {rank}"), "rank 0 to 4, but for reshapes and transposes");
+        let any = matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Gather(_));
+        if let (Some(rank @ 5..), false) = (ranks.max(), any) {
+            return refuse(format!("an operand of rank {rank}"), "rank 0 to 4, but for reshapes, transposes, gathers");
         }
         let home = match &node.op {
             // Of parts that are stored already; a concatenation of the model's is stored itself.
@@ -306,6 +307,7 @@ impl Lowering<'_> {
             Op::Expand(op) => self.expand(node, op)?,
             Op::Gather(op) => self.gather(node, op)?,
             Op::Resize(op) => self.resize(node, op)?,
+            Op::ArgReduce(op) => self.arg_reduce(node, op)?,
             Op::DepthToSpace(op) => self.depth_to_space(node, op)?,
             Op::SpaceToDepth(op) => self.space_to_depth(node, op)?,
             _ if node.outputs.iter().all(float) => self.float_node(node)?,
@@ -455,9 +457,28 @@ impl Lowering<'_> {
         if dtype.is_float() {
             return self.store_floats(home, piece, dtype);
         }
-        byte_type(self.graph.ty(value))?;
-        self.draft.store(home, piece);
+        match dtype {
+            DType::I32 if home.prec == Prec::Int32 => self.draft.store(home, piece),
+            DType::I64 if self.is_counted(value) && home.shape[1].max(home.shape[3]) <= MAX_EXTENT / 2 => {
+                self.draft.store_pairs(home, piece);
+            }
+            _ => {
+                byte_type(self.graph.ty(value))?;
+                self.draft.store(home, piece);
+            }
+        }
         Ok(())
+    }
+
+    /// Whether integers of 64 bits are positions that were counted here, so that they have 32 bits.
+    fn is_counted(&self, value: ValueId) -> bool {
+        match self.graph.producer(value).map(|(_, node)| node) {
+            Some(Node { op: Op::ArgReduce(_), .. }) => true,
+            Some(Node { op: Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_), inputs, .. }) => {
+                inputs[0].is_some_and(|value| self.is_counted(value))
+            }
+            _ => false,
+        }
     }
 
     /// Whether the first result is of 8-bit integers.
@@ -512,8 +533,7 @@ impl Lowering<'_> {
         let ty = self.graph.ty(result);
         if perm.len() > 4 {
             let x = self.home(value)?;
-            let dims = self.graph.ty(value).fixed_shape().unwrap_or_default();
-            let dims: Vec<u32> = dims.iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect();
+            let dims = self.dims(Some(value));
             return self.permuted_axes(x, &dims, perm);
         }
         let shape = self.shape(result)?;

@@ -6,6 +6,7 @@ use adze_ir::ops::{Concat, Expand, Gather, Pad, PadMode, Slice, Split};
 
 use super::super::isa::{DmaGather, Prec};
 use super::super::machine::MAX_EXTENT;
+use super::axes::around;
 use super::build::{Home, Place};
 use super::places::Region;
 use super::{Lowering, Refusal, place_of, refuse};
@@ -120,8 +121,12 @@ impl Lowering<'_> {
             return self.gather_rows(node, op);
         }
         let indices = self.constant(node, 1)?.to_i64();
-        let axis = place_of(self.rank(node), op.axis);
-        let x = self.input(node, 0)?;
+        let mut axis = place_of(self.rank(node), op.axis);
+        let mut x = self.input(node, 0)?;
+        if self.rank(node) > 4 {
+            let dims = self.dims(node.inputs[0]);
+            (x, axis) = (self.draft.reshape(x, around(&dims, op.axis)?), 1);
+        }
         let count = u32::try_from(indices.len()).unwrap_or(u32::MAX);
         let mut shape = x.shape;
         shape[axis] = count;

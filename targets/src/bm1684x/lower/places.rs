@@ -219,6 +219,23 @@ impl Draft {
         home
     }
 
+    /// Stores integers of 32 bits as those of 64: each with its sign behind it.
+    pub fn store_pairs(&mut self, home: Home, piece: Piece) {
+        let [_, c, h, w] = home.shape;
+        let home = if c > 1 && h * w == 1 { self.turn(home) } else { home };
+        let [n, c, h, w] = home.shape;
+        let signs = self.tensor(Prec::Int32, true, home.shape);
+        for (operation, from, bound) in [(5, home, 0), (4, signs, u32::MAX)] {
+            self.with_constant(operation, from, Prec::Int32, bound, signs);
+        }
+        let pairs = self.tensor(Prec::Int32, true, [n, c, h, 2 * w]);
+        for (at, half) in [(0, home), (1, signs)] {
+            let to = Region { at: [0, 0, 0, at], steps: [1, 1, 1, 2] };
+            self.copy_region(half, Region::default(), pairs, to, home.shape);
+        }
+        self.store(pairs, piece);
+    }
+
     /// Copies a part of a tensor to a part of another: inside of lanes by the compute unit, else by the copy engine.
     pub fn copy_region(&mut self, x: Home, from: Region, result: Home, to: Region, shape: [u32; 4]) {
         let [src, dst] = [(x, from), (result, to)].map(|(home, region)| {

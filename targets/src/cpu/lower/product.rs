@@ -108,8 +108,17 @@ pub(super) struct Product<'a> {
 type Place = Vec<Extent>;
 
 /// From so many bytes on, panels come from beyond the second cache.
-const AHEAD_BYTES: i64 = 1 << 20;
-const LINE_BYTES: i64 = 64;
+pub(super) const AHEAD_BYTES: i64 = 1 << 20;
+pub(super) const LINE_BYTES: i64 = 64;
+
+/// Whether kernels of a machine fetch panels before they are used.
+pub(super) fn fetches_ahead(machine: &Machine) -> bool {
+    match machine.arch {
+        Arch::X86_64 => machine.vector_bytes > 16,
+        Arch::Aarch64 => true,
+        Arch::Riscv64 | Arch::C99 => false,
+    }
+}
 
 /// Panels that are fetched before they are used.
 #[derive(Clone, Copy, Debug)]
@@ -329,13 +338,8 @@ impl Product<'_> {
     /// Whether panels that are walked one after the other are too many for the second cache, so that each has to be
     /// fetched while the one before it is in use.
     fn ahead(&self, machine: &Machine, right: DType, chunks: &Extent) -> Option<PanelAhead> {
-        let fetches = match machine.arch {
-            Arch::X86_64 => machine.vector_bytes > 16,
-            Arch::Aarch64 => true,
-            Arch::Riscv64 | Arch::C99 => false,
-        };
         let bytes = i64::from(right.bits() / 8);
-        if !fetches || !self.order.panels_first || self.right != Right::Packed || bytes == 0 {
+        if !fetches_ahead(machine) || !self.order.panels_first || self.right != Right::Packed || bytes == 0 {
             return None;
         }
         let units = self.outer.iter().map(|axis| axis.extent.as_const()).product::<Option<i64>>()?;

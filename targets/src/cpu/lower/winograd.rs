@@ -19,9 +19,9 @@ use adze_ir::types::DType;
 use super::blocking::{Blocking, Shape, at_once, stated};
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Leaf, Stream, bind, decode, input, lanes_of, output, unsupported};
-use super::micro::{Block, Form, Operands, Sum, sum_block};
+use super::micro::{Ahead, Block, Form, Operands, Sum, sum_block};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
-use super::product::Right;
+use super::product::{AHEAD_BYTES, LINE_BYTES, Right, fetches_ahead};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::{Cmp, Cond, Elem, KernelBuilder, Type, Value};
 use tiles::{Place, Stages};
@@ -222,6 +222,9 @@ struct Writer<'a> {
     conv: &'a Winograd<'a>,
     tiling: Tiling,
     at_once: u16,
+    /// Whether the weights of an element are fetched while those of the one before are in use: all together are too many for
+    /// the second cache.
+    ahead: bool,
     /// Transformed weights `[panel][element][channel][column]`.
     weights: Stream,
     /// Transformed tiles and sums.
@@ -247,7 +250,9 @@ impl Winograd<'_> {
         let (blocks, panels) = self.units(tiling);
         let transform = Transform::new(self.op.tile, Type::vec(Elem::F32, self.lanes));
         let stages = Stages { conv: self, tiling, panels, x, y, bias, epilogue, tiles, sums, half, transform };
-        let writer = Writer { conv: self, tiling, at_once: at_once(cx), weights, stages };
+        let bytes = 4 * self.n() * self.n() * self.channels[0] * nr * panels;
+        let ahead = fetches_ahead(cx.machine) && bytes >= AHEAD_BYTES;
+        let writer = Writer { conv: self, tiling, at_once: at_once(cx), ahead, weights, stages };
         let images = self.y.shape[0].clone();
         let (lo, hi) = leaf.b.range();
         let each: Extent = panels.into();
@@ -339,6 +344,13 @@ impl Writer<'_> {
     fn register_block(&self, b: &mut KernelBuilder, rows: usize, element: &Extent, row: &Extent, right: &Extent) {
         let (conv, vecs, lanes) = (self.conv, self.tiling.vecs, self.conv.lanes);
         let (depth, nr) = (conv.channels[0], conv.nr(self.tiling));
+        let blocks = (self.tiling.tiles + self.tiling.mr as i64 - 1) / self.tiling.mr as i64;
+        let ahead = self.ahead.then(|| Ahead {
+            distance: (depth * nr).into(),
+            index: row.floordiv(&self.tiling.mr.into()),
+            blocks,
+            line: LINE_BYTES / 4,
+        });
         let operands = Operands {
             elem: Elem::F32,
             a: &self.stages.tiles,
@@ -347,7 +359,7 @@ impl Writer<'_> {
             col_stride: Extent::ONE,
             form: Form::Plain,
             at_once: self.at_once,
-            ahead: None,
+            ahead,
         };
         let block = Block { rows, vecs, lanes, valid: lanes, exact: false };
         let sum = Sum::Run { lo: Extent::ZERO, hi: depth.into(), a: Extent::ONE, b: nr.into() };

@@ -22,8 +22,9 @@ use super::super::isa::{DmaTranspose, Prec};
 use super::super::machine::MAX_EXTENT;
 use super::build::{Draft, Home, Piece, Place, lane_bytes};
 use super::commands::Stored;
+use super::places::Region;
 use super::quantize::{Affine, is_mean_of_all};
-use super::{Lowering, Refusal, refuse};
+use super::{Lowering, Refusal, Where, refuse};
 
 /// Bytes per lane above which a tensor is converted in parts on its way in and out.
 const WHOLE_BYTES: u64 = 1 << 15;
@@ -223,7 +224,29 @@ impl Lowering<'_> {
     /// `quantize` of a tensor of floats: `round(x · (1 / scale)) + zero`, where the model divides. So what is within rounding
     /// of a tie can be one unit off, unless the scale is a power of two.
     pub(super) fn quantize_floats(&mut self, node: &Node, to: Affine, dtype: DType) -> Result<Home, Refusal> {
+        let value = node.inputs[0].expect("a quantize has an operand");
+        if let Some(&Where::Ddr(piece)) = self.values.get(&value)
+            && self.float_in(Some(piece), self.graph.ty(value).dtype)? == Prec::Fp32
+            && lane_bytes(Prec::Fp32, self.shape(value)?) > WHOLE_BYTES
+        {
+            // Only the bytes have to be there as a whole.
+            let shape = self.shape(value)?;
+            let from = Stored { piece, shape, prec: Prec::Fp32, signed: true };
+            let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, shape);
+            for [n, top, rows] in parts(Prec::Fp32, shape) {
+                let floats = self.draft.load_part(from, [n, top], [1, shape[1], rows, shape[3]]);
+                let bytes = self.rounded(floats, to, dtype);
+                let at = Region { at: [n, 0, top, 0], ..Region::default() };
+                self.draft.copy_region(bytes, Region::default(), result, at, bytes.shape);
+            }
+            return Ok(result);
+        }
         let x = self.input(node, 0)?;
+        Ok(self.rounded(x, to, dtype))
+    }
+
+    /// Floats as bytes.
+    fn rounded(&mut self, x: Home, to: Affine, dtype: DType) -> Home {
         let floats = self.float(Prec::Fp32, x.shape);
         let x = self.as_float(x, Prec::Fp32);
         self.draft.with_constant(0, x, Prec::Fp32, (1.0 / to.scale).to_bits(), floats);
@@ -235,7 +258,7 @@ impl Lowering<'_> {
             self.draft.convert(floats, wide);
             self.draft.add_zero(wide, to.zero, result);
         }
-        Ok(result)
+        result
     }
 }
 

@@ -1,13 +1,13 @@
-//! Softmax and layer normalisation: rows of fp32, along W.
+//! Softmax, layer normalisation and positions of extremes: rows of fp32, along W.
 
 use adze_ir::graph::Node;
-use adze_ir::ops::{LayerNorm, Softmax};
+use adze_ir::ops::{ArgReduce, LayerNorm, ReduceFn, Softmax};
 
 use super::super::super::isa::Prec;
 use super::super::build::Home;
 use super::super::places::Source;
 use super::super::{Lowering, Refusal, place_of, refuse};
-use super::pointwise::{ADD, DIV, MUL, SUB};
+use super::pointwise::{ADD, DIV, MAX, MIN, MUL, SUB};
 
 impl Lowering<'_> {
     /// The tensor with an axis exchanged with the last one; the same again undoes it.
@@ -104,5 +104,49 @@ impl Lowering<'_> {
             }
         }
         Ok(self.as_float(result, self.real))
+    }
+
+    /// Lowers the position of the largest or smallest element along an axis, as integers of 32 bits. What equals the extreme
+    /// gets a 1 and everything else a 0; the positions of the ones are compared in floats, which are exact there.
+    pub(in super::super) fn arg_reduce(&mut self, node: &Node, op: &ArgReduce) -> Result<Home, Refusal> {
+        let x = self.input(node, 0)?;
+        if x.prec.is_int() && x.prec != Prec::Int8 {
+            return refuse("integers of 32 bits", "i8, u8 or floats");
+        }
+        let value = node.inputs[0].expect("a reduction has an operand");
+        let axis = place_of(self.graph.ty(value).rank(), op.axis);
+        let [n, c, h, w] = x.shape;
+        let rows = match axis {
+            1 if h * w == 1 => self.draft.reshape(x, [n, 1, 1, c]),
+            axis => self.with_last(x, axis),
+        };
+        let [n, c, h, w] = rows.shape;
+        let wide = self.as_float(rows, Prec::Fp32);
+        // In a tensor of its own; infinities would leave no number as the difference.
+        let values = self.with(MUL, wide, if op.function == ReduceFn::Min { -1.0 } else { 1.0 });
+        self.with_in(MIN, values, f32::MAX);
+        self.with_in(MAX, values, f32::MIN);
+        let largest = self.windows(4, values, [n, c, h, 1], [1, w], [1, 1], [0; 4], 1.0);
+        let largest = self.spread(largest, values.shape)?;
+        self.draft.arithmetic(SUB, [Source::dense(values), largest], values);
+        // The least difference of two floats is beyond -1 by then.
+        self.with_in(MUL, values, 1e30);
+        self.with_in(MUL, values, 1e30);
+        self.with_in(ADD, values, 1.0);
+        self.with_in(MAX, values, 0.0);
+        let order = (0..w).map(|at| if op.last { at + 1 } else { w - at } as f32).collect();
+        let order = self.repeated_constant(order, [1, 1, 1, w], Prec::Fp32, values.shape)?;
+        self.draft.arithmetic(MUL, [Source::dense(values), order], values);
+        let best = self.windows(4, values, [n, c, h, 1], [1, w], [1, 1], [0; 4], 1.0);
+        if !op.last {
+            self.with_in(MUL, best, -1.0);
+        }
+        self.with_in(ADD, best, if op.last { -1.0 } else { w as f32 });
+        let found = self.draft.tensor(Prec::Int32, true, best.shape);
+        self.draft.convert(best, found);
+        let turned = axis != 3 && rows.shape != [n, 1, 1, w];
+        let found = if turned { self.with_last(found, axis) } else { found };
+        let shape = self.shape(node.outputs[0])?;
+        Ok(self.draft.reshape(found, shape))
     }
 }

@@ -1,0 +1,413 @@
+//! Rounding learned end to end: the integers and scales of all products move so that the network's output comes back to that of
+//! the float network, which teaches it (distillation; straight-through gradients and scales as in LSQ, Esser et al., 2020).
+//!
+//! The network is compiled once, with its weights as inputs and the gradients of the loss by them as outputs
+//! ([`adze_passes::adjoint`]). Behind every integer stands a number that the gradient moves, in Adam's steps that are shares of a
+//! scale; integers are what it rounds to. Every eighth sample is held back and says which state is kept: the first one if none
+//! is better.
+
+use adze_ir::graph::{Graph, ValueId};
+use adze_ir::ops::{Binary, BinaryFn, Op, Softmax};
+use adze_ir::tensor::Tensor;
+use adze_passes::adjoint::{AdjointError, gradients};
+
+use super::Progress;
+use super::insert::{Edits, StoredConst, insert_mapped};
+use super::metric::{Metric, Score};
+use super::ranges::usable;
+use super::samples::{Samples, thin};
+use super::store::{Consts, Maker};
+use super::taps::{LoadedTaps, Taps, narrow};
+use super::trial::{At, fed};
+use crate::build::BuildOptions;
+use crate::error::Error;
+
+/// How long and by what it is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Distil {
+    /// Steps of [`BATCH`] samples.
+    pub steps: usize,
+    /// Axis of the classes in the first output, where these are what counts; otherwise its numbers do, unless it is a softmax.
+    pub class_axis: Option<usize>,
+}
+
+/// Samples per step.
+const BATCH: usize = 4;
+/// One of so many samples is held back.
+const HELD: usize = 8;
+/// Most samples that are held back.
+const MOST_HELD: usize = 32;
+/// Times that the held-back samples are looked at.
+const LOOKS: usize = 8;
+/// First step of a number, in scales; steps go to zero along half a wave.
+const RATE: f64 = 2.5e-2;
+/// The same for the logarithm of a scale.
+const SCALE_RATE: f64 = 2e-3;
+/// Shares of the past in Adam's means of gradients and of their squares.
+const MEMORY: [f64; 2] = [0.9, 0.99];
+/// How far from its integer's middle a number starts at most, in scales.
+const START: f64 = 0.49;
+/// Draws the order of samples.
+const SEED: u64 = 1;
+
+/// The constants of products after learning, and what came of it.
+///
+/// # Errors
+/// What compiling and running gives. A network that has no gradient is no error: its constants stay as they are.
+pub fn distil(
+    maker: &Maker<'_>,
+    start: Vec<Consts>,
+    how: Distil,
+    samples: &Samples,
+    build: &BuildOptions,
+    progress: &mut Progress<'_>,
+) -> Result<(Vec<Consts>, String), Error> {
+    let kept = |why: String| Ok((start.clone(), format!("not learned end to end: {why}")));
+    if samples.inputs.len() < 2 {
+        return kept("found fewer than two samples, accepted: one to learn from and one that is held back".into());
+    }
+    let taught = teach(maker, samples, build, progress)?;
+    let network = match Network::new(maker, &start, how, samples, &taught) {
+        Ok(network) => network,
+        Err(Problem::NoGradient(error)) => return kept(error.to_string()),
+        Err(Problem::Other(error)) => return Err(error),
+    };
+    progress("compiling gradients", 0, 1);
+    let taps = Taps::new(&network.graph, &network.values, &network.shapes, build)?;
+    let mut school = School { taps: taps.load()?, samples, taught, how, network: &network };
+    let mut weights: Vec<Learned> = network.learned.clone();
+    let (before, after) = school.learn(&mut weights, progress)?;
+    let consts = start.into_iter().map(|consts| {
+        let learned = |(at, stored): (At, StoredConst)| {
+            let found = weights.iter().find(|w| w.at == at);
+            (at, found.map_or(Ok(stored), Learned::stored))
+        };
+        consts.into_iter().map(learned).map(|(at, stored)| Ok((at, stored?))).collect::<Result<Consts, Error>>()
+    });
+    let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
+    let note =
+        format!("learned end to end in {} steps: {unit} {before:.5} -> {after:.5} on held-back samples", how.steps);
+    Ok((consts.collect::<Result<_, _>>()?, note))
+}
+
+/// What the float network makes of the samples.
+fn teach(
+    maker: &Maker<'_>,
+    samples: &Samples,
+    build: &BuildOptions,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Tensor>, Error> {
+    let first = maker.graph.outputs().first().map(|output| output.value);
+    let first = first.ok_or_else(|| Error::Options("the network has no output".into()))?;
+    let mut taught = Vec::new();
+    Taps::new(maker.graph, &[first], samples, build)?.run(samples, &mut |index, tensors| {
+        progress("what the float network says", index, samples.inputs.len());
+        taught.extend(tensors.first().cloned());
+        Ok(())
+    })?;
+    Ok(taught)
+}
+
+enum Problem {
+    NoGradient(AdjointError),
+    Other(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// The network with gradients.
+struct Network {
+    graph: Graph,
+    /// Its first output, then the gradient of each weight.
+    values: Vec<ValueId>,
+    /// A sample of everything that it is fed.
+    shapes: Samples,
+    learned: Vec<Learned>,
+    loss: Loss,
+}
+
+/// What is made small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// The relative entropy of the shares along an axis.
+    Classes(usize),
+    /// The squared difference.
+    Numbers,
+}
+
+impl Network {
+    fn new(
+        maker: &Maker<'_>,
+        start: &[Consts],
+        how: Distil,
+        samples: &Samples,
+        taught: &[Tensor],
+    ) -> Result<Self, Problem> {
+        let mut edits = Edits { points: maker.points.clone(), ..Edits::default() };
+        edits.fed.extend(start.iter().flatten().map(|(at, _)| *at));
+        let mut learned = Vec::new();
+        for (at, own) in fed(maker.graph, &edits) {
+            let stored = start.iter().flatten().find(|(place, _)| *place == at).map(|(_, stored)| stored);
+            learned.extend(stored.map(|stored| Learned::new(at, stored, &own, maker.points.is_empty())));
+        }
+        let (mut graph, map) = insert_mapped(maker.graph, &edits)?;
+        let inputs = graph.inputs()[maker.graph.inputs().len()..].to_vec();
+        let Some(output) = maker.graph.outputs().first().map(|output| map[&output.value]) else {
+            return Err(Error::Options("the network has no output".into()).into());
+        };
+        let target = graph.add_input("target", graph.ty(output).clone());
+        let real = learned.iter().map(Learned::real).collect::<Vec<_>>();
+        let feeds = samples.inputs.iter().zip(taught).map(|(inputs, target)| feed(inputs, &real, target)).collect();
+        let shapes = Samples { inputs: feeds, names: samples.names.clone() };
+        narrow(&mut graph, &shapes)?;
+        let (seed, loss) = seed(&mut graph, output, target, how.class_axis)?;
+        let found = gradients(&mut graph, &[seed], &inputs).map_err(Problem::NoGradient)?;
+        let mut values = vec![output];
+        // What the output does not depend on stays as it is.
+        let moved = |gradient: &Option<ValueId>| gradient.is_some();
+        values.extend(found.iter().flatten());
+        let mut has = found.iter().map(moved);
+        learned.iter_mut().for_each(|weights| weights.moves = has.next() == Some(true));
+        Ok(Self { graph, values, shapes, learned, loss })
+    }
+}
+
+/// A value and the derivative of the loss by it; and the loss.
+fn seed(
+    graph: &mut Graph,
+    output: ValueId,
+    target: ValueId,
+    class_axis: Option<usize>,
+) -> Result<((ValueId, ValueId), Loss), Error> {
+    let softmax = graph.producer(output).and_then(|(_, node)| match &node.op {
+        Op::Softmax(op) if !op.flatten => node.inputs[0].map(|x| (x, op.axis)),
+        _ => None,
+    });
+    let mut add = |op: Op, inputs: &[ValueId]| {
+        graph.add1(op, inputs, Default::default()).map_err(|error| Error::Options(format!("--class-axis: {error}")))
+    };
+    let mut shares = |v: ValueId, axis: usize| add(Softmax { axis, flatten: false }.into(), &[v]);
+    let (value, from, to, loss) = match (softmax, class_axis) {
+        (Some((x, axis)), _) => (x, output, target, Loss::Classes(axis)),
+        (None, Some(axis)) => (output, shares(output, axis)?, shares(target, axis)?, Loss::Classes(axis)),
+        (None, None) => (output, output, target, Loss::Numbers),
+    };
+    let derivative = add(Binary { function: BinaryFn::Sub }.into(), &[from, to])?;
+    Ok(((value, derivative), loss))
+}
+
+fn feed(inputs: &[Tensor], weights: &[Tensor], target: &Tensor) -> Vec<Tensor> {
+    inputs.iter().chain(weights).chain([target]).cloned().collect()
+}
+
+/// Weights that learn.
+#[derive(Clone, Debug)]
+struct Learned {
+    at: At,
+    /// Where they started; type, shape and place of scales stay.
+    form: StoredConst,
+    /// The scale of every number.
+    group: Vec<usize>,
+    /// What is rounded, in the unit of the weights.
+    numbers: Vec<f64>,
+    scales: Vec<f64>,
+    low: f64,
+    high: f64,
+    /// Whether there is a gradient.
+    moves: bool,
+    past: [Past; 2],
+}
+
+impl Learned {
+    /// `open`: the lowest integer is used too, which kernels of integers keep free.
+    fn new(at: At, stored: &StoredConst, own: &Tensor, open: bool) -> Self {
+        let scales: Vec<f64> = stored.scales.to_f64();
+        let group = groups(stored);
+        let high = super::weights::largest(stored.data.dtype());
+        let near = |((&q, w), &g): ((&i128, f64), &usize)| {
+            let (q, unit) = (q as f64, scales[g]);
+            (w / unit).clamp(q - START, q + START) * unit
+        };
+        let ints = stored.data.to_ints();
+        let numbers: Vec<f64> = ints.iter().zip(own.to_f64()).zip(&group).map(near).collect();
+        let past = [Past::new(numbers.len()), Past::new(scales.len())];
+        let low = if open { -high - 1.0 } else { -high };
+        Self { at, form: stored.clone(), group, numbers, scales, low, high, moves: true, past }
+    }
+
+    fn int(&self, index: usize) -> f64 {
+        (self.numbers[index] / self.scales[self.group[index]]).round_ties_even().clamp(self.low, self.high)
+    }
+
+    /// What the integers stand for.
+    fn real(&self) -> Tensor {
+        let number = |(index, &group): (usize, &usize)| self.int(index) as f32 * usable(self.scales[group]);
+        let numbers: Vec<f32> = self.group.iter().enumerate().map(number).collect();
+        Tensor::from_f32(self.form.data.shape(), &numbers)
+    }
+
+    fn stored(&self) -> Result<StoredConst, Error> {
+        let ints: Vec<i128> = (0..self.numbers.len()).map(|index| self.int(index) as i128).collect();
+        let scales: Vec<f32> = self.scales.iter().map(|&scale| usable(scale)).collect();
+        let data = Tensor::from_ints(self.form.data.dtype(), self.form.data.shape(), &ints);
+        let scales = Tensor::from_f32(self.form.scales.shape(), &scales);
+        Ok(StoredConst { data, scales, ..self.form.clone() })
+    }
+
+    /// Goes against a gradient, the `t`-th step.
+    fn step(&mut self, gradient: &[f64], t: usize, share: f64) {
+        let mut by_scale = vec![0.0; self.scales.len()];
+        for (index, (&g, &group)) in gradient.iter().zip(&self.group).enumerate() {
+            let (at, scale) = (self.numbers[index] / self.scales[group], self.scales[group]);
+            let inside = at >= self.low && at <= self.high;
+            // By the logarithm of the scale: what rounding adds, or the whole integer where it is at an end.
+            by_scale[group] += g * scale * (self.int(index) - if inside { at } else { 0.0 });
+            let moved = self.past[0].step(index, if inside { g } else { 0.0 }, t);
+            self.numbers[index] -= share * RATE * scale * moved;
+        }
+        for (group, g) in by_scale.into_iter().enumerate() {
+            self.scales[group] *= (-share * SCALE_RATE * self.past[1].step(group, g, t)).exp();
+        }
+    }
+}
+
+/// The scale of every element.
+fn groups(stored: &StoredConst) -> Vec<usize> {
+    let (shape, axis) = (stored.data.shape(), stored.axis);
+    let inner: usize = shape.iter().skip(axis + 1).product();
+    let extent = shape.get(axis).copied().unwrap_or(1).max(1);
+    let group = |index: usize| {
+        let (outer, at, rest) = (index / inner / extent, index / inner % extent, index % inner);
+        match stored.block {
+            _ if stored.scales.elems() == 1 => 0,
+            0 => at,
+            block => (outer * (extent / block) + at / block) * inner + rest,
+        }
+    };
+    (0..stored.data.elems()).map(group).collect()
+}
+
+/// Adam's means.
+#[derive(Clone, Debug)]
+struct Past {
+    mean: Vec<f64>,
+    square: Vec<f64>,
+}
+
+impl Past {
+    fn new(count: usize) -> Self {
+        Self { mean: vec![0.0; count], square: vec![0.0; count] }
+    }
+
+    /// Takes a gradient in and gives the direction, about one long.
+    fn step(&mut self, index: usize, g: f64, t: usize) -> f64 {
+        let [a, b] = MEMORY;
+        let (mean, square) = (&mut self.mean[index], &mut self.square[index]);
+        *mean = a * *mean + (1.0 - a) * g;
+        *square = b * *square + (1.0 - b) * g * g;
+        let t = i32::try_from(t).unwrap_or(i32::MAX);
+        let root = (*square / (1.0 - b.powi(t))).sqrt();
+        if root > 0.0 { *mean / (1.0 - a.powi(t)) / root } else { 0.0 }
+    }
+}
+
+/// The compiled network, its teacher's words, and the samples.
+struct School<'a> {
+    taps: LoadedTaps<'a>,
+    samples: &'a Samples,
+    taught: Vec<Tensor>,
+    how: Distil,
+    network: &'a Network,
+}
+
+impl School<'_> {
+    /// Learns, leaves the weights that lose least on held-back samples, and gives what these lost before and lose after.
+    fn learn(&mut self, weights: &mut Vec<Learned>, progress: &mut Progress<'_>) -> Result<(f64, f64), Error> {
+        let (mut train, mut held): (Vec<usize>, Vec<usize>) =
+            (0..self.samples.inputs.len()).partition(|index| index % HELD != HELD / 2);
+        if held.is_empty() {
+            held.extend(train.pop());
+        }
+        thin(&mut held, MOST_HELD);
+        let before = self.lost(weights, &held)?;
+        let (mut best, mut kept) = (before, weights.clone());
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let mut order: Vec<usize> = Vec::new();
+        for t in 1..=self.how.steps {
+            progress("learning end to end", t, self.how.steps);
+            let mut batch = Vec::new();
+            while batch.len() < BATCH.min(train.len()) {
+                if order.is_empty() {
+                    order.clone_from(&train);
+                    random.shuffle(&mut order);
+                }
+                batch.extend(order.pop());
+            }
+            let share = 0.5 * (1.0 + (std::f64::consts::PI * t as f64 / self.how.steps as f64).cos());
+            self.step(weights, &batch, t, share)?;
+            if t % self.how.steps.div_ceil(LOOKS) == 0 || t == self.how.steps {
+                let lost = self.lost(weights, &held)?;
+                if lost < best {
+                    (best, kept) = (lost, weights.clone());
+                }
+            }
+        }
+        *weights = kept;
+        Ok((before, best))
+    }
+
+    fn step(&self, weights: &mut [Learned], batch: &[usize], t: usize, share: f64) -> Result<(), Error> {
+        let real: Vec<Tensor> = weights.iter().map(Learned::real).collect();
+        let mut sums: Vec<Vec<f64>> = Vec::new();
+        for values in self.run_all(batch, &real)? {
+            if sums.is_empty() {
+                sums = values[1..].iter().map(|tensor| vec![0.0; tensor.elems()]).collect();
+            }
+            for (sum, tensor) in sums.iter_mut().zip(&values[1..]) {
+                sum.iter_mut().zip(tensor.to_f64()).for_each(|(sum, g)| *sum += g);
+            }
+        }
+        let moving = weights.iter_mut().filter(|weights| weights.moves);
+        moving.zip(&sums).for_each(|(weights, gradient)| weights.step(gradient, t, share));
+        Ok(())
+    }
+
+    /// The loss on samples.
+    fn lost(&self, weights: &[Learned], samples: &[usize]) -> Result<f64, Error> {
+        let real: Vec<Tensor> = weights.iter().map(Learned::real).collect();
+        let (axis, metric) = match self.network.loss {
+            Loss::Classes(axis) => (Some(axis), Metric::Flips),
+            Loss::Numbers => (None, Metric::Sqnr),
+        };
+        let mut score = Score::default();
+        for part in samples.chunks(BATCH) {
+            for (&index, values) in part.iter().zip(self.run_all(part, &real)?) {
+                score.take(&self.taught[index], &values[0], axis, None);
+            }
+        }
+        Ok(score.loss(metric))
+    }
+
+    /// The values for samples, some on each processor.
+    fn run_all(&self, samples: &[usize], real: &[Tensor]) -> Result<Vec<Vec<Tensor>>, Error> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let run = |part: &[usize]| part.iter().map(|&index| self.run(index, real)).collect::<Result<Vec<_>, Error>>();
+        std::thread::scope(|scope| {
+            let parts = samples.chunks(samples.len().div_ceil(threads).max(1));
+            let parts: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
+            let mut all = Vec::new();
+            for part in parts {
+                all.extend(part.join().map_err(|_| Error::Bug("a sample could not be run".into()))??);
+            }
+            Ok(all)
+        })
+    }
+
+    fn run(&self, index: usize, real: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        self.taps.values(&feed(&self.samples.inputs[index], real, &self.taught[index]))
+    }
+}

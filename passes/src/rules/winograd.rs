@@ -1,0 +1,62 @@
+//! Convolutions by minimal filtering: another way to compute them, taken where a machine says that it is cheaper.
+//!
+//! The operator keeps the weights as they are; what transforming them costs in stored bytes is part of a machine's proposal.
+
+use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_op};
+use adze_ir::exact::{Exactness, NORM_WINOGRAD};
+use adze_ir::ops::{Op, WINOGRAD_WINDOW, WinogradConv};
+use adze_ir::types::DType;
+use egg::{Id, Subst};
+
+use super::support::{find, id, op};
+
+const LEFT: &[&str] = &["(conv ?a ?x ?w)", "(conv ?a ?x ?w ?b)"];
+
+const CONDITIONS: &[Condition] = &[
+    Condition { name: "weights are constant", holds: |m| m.fixed("w") },
+    Condition { name: "windows of neighbours, one step apart, without groups", holds: dense },
+    Condition { name: "images of `f32`, windows of 3 x 3", holds: images },
+];
+
+const SOUND: &str = "both are the same sums of products of finite numbers; products of sums round more, and what is infinite makes \
+                     its tile NaN";
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "conv-by-tiles-of-4x4",
+        left: LEFT,
+        right: "(winograd_conv{tile=4} ?x ?w ?b)",
+        conditions: CONDITIONS,
+        exactness: Exactness::Norm(NORM_WINOGRAD[1]),
+        sound: SOUND,
+        helps: "a quarter of the multiplications, for weights four times as large",
+        make: |g, s| make(g, s, 4),
+    },
+    Rule {
+        name: "conv-by-tiles-of-2x2",
+        left: LEFT,
+        right: "(winograd_conv{tile=2} ?x ?w ?b)",
+        conditions: CONDITIONS,
+        exactness: Exactness::Norm(NORM_WINOGRAD[0]),
+        sound: SOUND,
+        helps: "2.25 times fewer multiplications, for weights 1.8 times as large; small images fill its tiles better",
+        make: |g, s| make(g, s, 2),
+    },
+];
+
+fn dense(m: &Match<'_>) -> bool {
+    let Op::Conv(conv) = m.op("a") else { return false };
+    conv.strides.iter().chain(&conv.dilations).all(|&step| step == 1) && conv.group == 1
+}
+
+fn images(m: &Match<'_>) -> bool {
+    let (Some(x), Some(w)) = (m.ty("x"), m.ty("w")) else { return false };
+    x.dtype == DType::F32 && w.rank() == 4 && w.shape[2..].iter().all(|k| *k == WINOGRAD_WINDOW.into())
+}
+
+fn make(egraph: &mut EGraph, subst: &Subst, tile: i64) -> Option<Id> {
+    let Op::Conv(conv) = op(egraph, subst, "a") else { return None };
+    let operands: Vec<Id> =
+        ["x", "w"].map(|name| id(egraph, subst, name)).into_iter().chain(find(egraph, subst, "b")).collect();
+    add_op(egraph, WinogradConv { tile, pads: conv.pads }, &operands)
+}
