@@ -1,15 +1,21 @@
-"""ResNet-18 and MobileNetV2 as 8-bit networks on the BM1684X: estimated cycles beside the vendor compiler's.
+"""ResNet-18 and MobileNetV2 in bytes and in half floats on the BM1684X: estimated cycles beside the vendor compiler's.
 
     python3 cli/benches/bm1684x.py target/release/adze [FOLDER [TPU_MLIR_LIB]]
 
-Weights are random, activations symmetric (u8 behind a ReLU, i8 elsewhere, zero point 0), weights per channel; batch 1, 224 x 224.
+Weights are random; batch 1, 224 x 224. In bytes activations are symmetric (u8 behind a ReLU, i8 elsewhere, zero point 0), weights
+per channel; in half floats inputs and outputs are such, too.
 The vendor's figures are those that its compiler's profile gives for the same networks with the same kind of numbers, from the
 vendor's estimator at 1 GHz. Ours come from the formulas in `targets/src/bm1684x/cost.rs` and, where `tpu_mlir/lib` of the
 PyPI wheel is given, from the same estimator: every command of the package is handed to it
 (`targets/tests/bm1684x/estimate.py`), and a command starts, as in its profile, when its engine is free and the command that
 it waits for has ended. Needs `onnx` and `numpy`. Writes the models to FOLDER (default: a temporary one).
+
+With ADZE_SHARED set, a table of those of the shared models that compile, in bytes or in half floats.
 """
 
+import itertools
+import json
+import os
 import pathlib
 import re
 import subprocess
@@ -20,15 +26,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-VENDOR = {"resnet18": 283_222, "mobilenet_v2": 161_336}
+# Cycles in bytes and in half floats.
+VENDOR = {"resnet18": (283_222, 573_863), "mobilenet_v2": (161_336, 551_316)}
 
 
 class Net:
-    """A network in QDQ form; a value is a name with its scale and whether it is unsigned."""
+    """A network in the making; a value is a name, in QDQ form with its scale and whether it is unsigned."""
 
     def __init__(self, seed):
         self.random = np.random.default_rng(seed)
-        self.nodes, self.constants, self.count = [], [], 0
+        self.nodes, self.constants, self.count, self.channels = [], [], 0, {"x": 3}
 
     def name(self, stem):
         self.count += 1
@@ -43,6 +50,16 @@ class Net:
         result = self.name(kind.lower())
         self.nodes.append(helper.make_node(kind, inputs, [result], name=result, **attributes))
         return result
+
+    def finish(self, x, features):
+        flat = self.node("Flatten", [self.pool("GlobalAveragePool", x)[0]])
+        return self.layer((flat, *x[1:]), 1000, 1, relu=False, features=features)[0]
+
+
+class Bytes(Net):
+    """In QDQ form."""
+
+    kind, x = TensorProto.INT8, ("x", 0.02, False)
 
     def real(self, value):
         name, scale, unsigned = value
@@ -88,18 +105,52 @@ class Net:
         self.channels[value[0]] = self.channels[a[0]]
         return value
 
-    def finish(self, x, features):
-        y = self.stored(self.node("GlobalAveragePool", [self.real(x)]), x[1], x[2])
-        flat = (self.node("Flatten", [y[0]]), y[1], y[2])
-        return self.layer(flat, 1000, 1, relu=False, features=features)[0]
+    def pool(self, kind, x, **attributes):
+        value = self.stored(self.node(kind, [self.real(x)], **attributes), x[1], x[2])
+        self.channels[value[0]] = self.channels[x[0]]
+        return value
+
+
+class Halves(Net):
+    """In half floats; a ReLU that ends at 6 takes as long whatever it ends at."""
+
+    kind, x = TensorProto.FLOAT16, ("x",)
+
+    def layer(self, x, channels, kernel, stride=1, group=1, relu=True, features=None):
+        inputs = features if features else self.channels[x[0]]
+        shape = (channels, inputs // group, kernel, kernel)
+        weights = (self.random.standard_normal(shape) / np.sqrt(inputs // group * kernel * kernel)).astype(np.float16)
+        bias = self.constant(self.random.standard_normal(channels).astype(np.float16))
+        if features:
+            y = self.node("Gemm", [x[0], self.constant(weights.reshape(channels, inputs)), bias], transB=1)
+        else:
+            operands = [x[0], self.constant(weights), bias]
+            y = self.node("Conv", operands, strides=[stride] * 2, pads=[kernel // 2] * 4, group=group)
+        value = (self.bounded(y) if relu else y,)
+        self.channels[value[0]] = channels
+        return value
+
+    def bounded(self, y):
+        if not self.six:
+            return self.node("Relu", [y])
+        return self.node("Clip", [y, *(self.constant(np.float16(bound)) for bound in (0, 6))])
+
+    def add(self, a, b, relu):
+        y = self.node("Add", [a[0], b[0]])
+        value = (self.bounded(y) if relu else y,)
+        self.channels[value[0]] = self.channels[a[0]]
+        return value
+
+    def pool(self, kind, x, **attributes):
+        value = (self.node(kind, [x[0]], **attributes),)
+        self.channels[value[0]] = self.channels[x[0]]
+        return value
 
 
 def resnet18(net, x):
+    net.six = False
     x = net.layer(x, 64, 7, 2)
-    channels = net.channels[x[0]]
-    pooled = net.node("MaxPool", [net.real(x)], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    x = net.stored(pooled, x[1], x[2])
-    net.channels[x[0]] = channels
+    x = net.pool("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     for width, first in [(64, 1), (128, 2), (256, 2), (512, 2)]:
         for stride in (first, 1):
             y = net.layer(net.layer(x, width, 3, stride), width, 3, relu=False)
@@ -109,6 +160,7 @@ def resnet18(net, x):
 
 
 def mobilenet_v2(net, x):
+    net.six = True
     x = net.layer(x, 32, 3, 2)
     blocks = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
     for expand, width, repeat, first in blocks:
@@ -122,16 +174,15 @@ def mobilenet_v2(net, x):
     return net.finish(net.layer(x, 1280, 1), 1280)
 
 
-def build(name, folder):
-    net = Net(18)
-    net.channels = {"x": 3}
-    output = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2}[name](net, ("x", 0.02, False))
-    x = helper.make_tensor_value_info("x", TensorProto.INT8, [1, 3, 224, 224])
-    y = helper.make_tensor_value_info(output, TensorProto.INT8, [1, 1000])
+def build(name, kind, folder):
+    net = kind(18)
+    output = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2}[name](net, net.x)
+    x = helper.make_tensor_value_info("x", net.kind, [1, 3, 224, 224])
+    y = helper.make_tensor_value_info(output, net.kind, [1, 1000])
     graph = helper.make_graph(net.nodes, name, [x], [y], net.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
-    path = folder / f"{name}.onnx"
+    path = folder / f"{name}_{kind.__name__.lower()}.onnx"
     onnx.save(model, path)
     return path
 
@@ -161,23 +212,69 @@ def vendor_cycles(adze, package, library):
     return max(ends[0][-1], ends[1][-1]), [sum(cycles for _, cycles in stream.values()) for stream in streams]
 
 
+def shared_row(adze, model, kind, arguments):
+    """A row of the table, from the report of `adze`; nothing for what does not compile or does not run on the chip at all."""
+    command = [adze, "report", model, "--target", "bm1684x", "--json", *arguments]
+    ask = subprocess.run(command, capture_output=True, text=True)
+    if ask.returncode != 0:
+        return None
+    report = json.loads(ask.stdout)
+    lines = [line for line in report["lines"] if line["device"] == report["target"]]
+    compute, copies = (sum(line[engine] for line in lines) for engine in ("compute", "copies"))
+    full = sum(line["utilisation"] * line["compute"] for line in lines)
+    floor, cycles = max(compute, copies), report["cycles"]
+    if not floor:
+        return None
+    moved = sum(line["ddr_bytes"] for line in lines)
+    elsewhere = sum(phase["device"] != report["target"] for phase in report["phases"])
+    over = f"+{100 * (cycles / floor - 1):.1f} %"
+    return (
+        f"| `{model.stem}` | {kind} | {cycles:,} | {compute:,} | {copies:,} | {over} | {100 * full / cycles:.1f} % | "
+        f"{moved / 1e6:.2f} MB | {elsewhere} | {report['crossing_bytes']:,} |"
+    )
+
+
+def shared_table(adze, folder):
+    """What the shared models take, those with recorded inputs in the shapes of the first case."""
+    print("| network | type | cycles | compute alone | copies alone | over the larger | MACs | DDR | CPU phases | bytes crossing |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for entry in json.loads((folder / "manifest.json").read_text())["models"]:
+        model = folder / entry["file"]
+        cases = sorted(folder.glob(f"{entry['name']}.*.npz"))
+        case = np.load(cases[0]) if cases else {}
+        arguments = []
+        for index, value in enumerate(entry.get("inputs", [])):
+            extents = case[f"in_{index}"].shape if f"in_{index}" in case else ()
+            if extents:
+                arguments += ["--shape", f"{value['name']}={','.join(map(str, extents))}"]
+        floats = entry["quantisation"].startswith("float")
+        arguments += ["--float", "f16"] if floats else []
+        row = shared_row(adze, model, "f16" if floats else "int8", arguments)
+        if row:
+            print(row, flush=True)
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     adze = sys.argv[1]
     folder = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    for name, vendor in VENDOR.items():
-        path = build(name, folder)
-        command = [adze, "compile", path, "--target", "bm1684x", "-o", path.with_suffix(".bmodel"), "-v"]
+    for (name, cycles), (kind, index) in itertools.product(VENDOR.items(), ((Bytes, 0), (Halves, 1))):
+        vendor, path = cycles[index], build(name, kind, folder)
+        package = path.with_suffix(".bmodel")
+        command = [adze, "compile", path, "--target", "bm1684x", "-o", package, "-v"]
+        command += ["--float", "f16"] if kind is Halves else []
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         print(text, end="")
         cycles = int(re.search(r"(\d+) estimated cycles", text)[1])
-        print(f"{name}: {cycles} cycles, vendor's compiler {vendor}: {100 * (cycles / vendor - 1):+.1f} %")
+        print(f"{path.stem}: {cycles} cycles, vendor's compiler {vendor}: {100 * (cycles / vendor - 1):+.1f} %")
         if len(sys.argv) > 3:
-            total, (compute, copies) = vendor_cycles(adze, path.with_suffix(".bmodel"), sys.argv[3])
+            total, (compute, copies) = vendor_cycles(adze, package, sys.argv[3])
             change = f"{100 * (total / vendor - 1):+.1f} %"
-            print(f"{name}: {total} by the vendor's estimator, {change}; compute {compute}, copies {copies}")
+            print(f"{path.stem}: {total} by the vendor's estimator, {change}; compute {compute}, copies {copies}")
+    if "ADZE_SHARED" in os.environ:
+        shared_table(adze, pathlib.Path(os.environ["ADZE_SHARED"]) / "models")
 
 
 main()

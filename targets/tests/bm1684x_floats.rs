@@ -315,3 +315,77 @@ fn products_are_near_the_interpreter() {
         check(&mut rng, &text, &inputs);
     }
 }
+
+/// Networks for little memory: type of `x`, operators with `values(..)` for random constants, type of the result `%9`.
+const NETWORKS: &[(&str, &str, &str)] = &[
+    (
+        "2,24,10,8",
+        "%1 = values(70,24,3,3)\n%2 = values(70)\n%3 = values(70,1,3,3)\n%4 = values(70,70,1,1)\n\
+         %10 = conv %0, %1, %2 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1} : f32[2,70,10,8]\n\
+         %11 = clip %10 {min=0.0, max=6.0} : f32[2,70,10,8]\n\
+         %12 = conv %11, %3, %2 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=70} : f32[2,70,10,8]\n\
+         %13 = conv %12, %4 {strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=1} : f32[2,70,10,8]\n\
+         %14 = add %13, %11 : f32[2,70,10,8]\n%15 = relu %14 : f32[2,70,10,8]\n\
+         %16 = max_pool %15 {kernel=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], dilations=[1, 1]} : f32[2,70,5,4]\n\
+         %9 = reduce %16 {function=mean, axes=[2, 3], keep_dims=true}",
+        "2,70,1,1",
+    ),
+    (
+        "1,150,5,4",
+        "%1 = values(100,150,3,3)\n%2 = values(100)\n\
+         %10 = conv %0, %1, %2 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1} : f32[1,100,5,4]\n\
+         %11 = concat %10, %0 {axis=1} : f32[1,250,5,4]\n\
+         %12 = sigmoid %11 : f32[1,250,5,4]\n\
+         %13 = const \"\" [0] : f32[]\n\
+         %14 = pad %12, %13 {mode=constant, before=[0, 0, 2, 1], after=[0, 0, 1, 0]} : f32[1,250,8,5]\n\
+         %15 = slice %14 {axes=[2], starts=[1], sizes=[3], steps=[2]} : f32[1,250,3,5]\n\
+         %9 = softmax %15 {axis=3}",
+        "1,250,3,5",
+    ),
+    (
+        "1,4,32,16",
+        "%10 = transpose %0 {perm=[0, 1, 3, 2]} : f32[1,4,16,32]\n%11 = matmul %0, %10 : f32[1,4,32,32]\n\
+         %12 = softmax %11 {axis=3} : f32[1,4,32,32]\n%9 = matmul %12, %0",
+        "1,4,32,16",
+    ),
+];
+
+/// In local memory that is too small networks are done in parts and layers in blocks, with the same results.
+#[test]
+fn parts_are_the_same() {
+    let mut rng = Rng::with_seed(19);
+    for (x, operators, result) in NETWORKS {
+        let mut text =
+            format!("graph @g {{ input %0 \"x\" : f32[{x}]\n{operators} : f32[{result}]\noutput \"y\" = %9 }}");
+        while let Some((front, (extents, rest))) =
+            text.split_once("values(").and_then(|(front, rest)| Some((front, rest.split_once(')')?)))
+        {
+            let listed = listed(&values(&mut rng, &shape(extents), 0.2));
+            text = format!("{front}const \"\" [{listed}] : f32[{extents}]{rest}");
+        }
+        let graph = parse_graph(&text).unwrap_or_else(|error| panic!("{error}"));
+        let inputs = [Tensor::from_f32(&shape(x), &values(&mut rng, &shape(x), 1.0))];
+        let whole = Program::compile(&graph, Some(Prec::Fp16)).expect("compiles");
+        let expected = whole.run(&inputs).expect("runs");
+        let mut cut = 0;
+        for share in [2, 3, 5] {
+            let limit = whole.streams.peak_bytes / share / 64 * 64;
+            let program = match Program::compile_within(&graph, Some(Prec::Fp16), limit) {
+                Ok(program) => program,
+                Err(error) => {
+                    assert!(error.to_string().contains(&format!("{limit} bytes of local memory per lane")), "{error}");
+                    continue;
+                }
+            };
+            assert!(program.streams.peak_bytes <= limit, "{} of {limit} bytes", program.streams.peak_bytes);
+            assert_eq!(program.run(&inputs).as_ref(), Ok(&expected), "{limit} bytes of {operators}");
+            if cut == 0 {
+                let again = Program::compile_within(&graph, Some(Prec::Fp16), limit).expect("compiles");
+                assert_eq!(again.to_bmodel(), program.to_bmodel(), "the same bytes again");
+            }
+            cut += 1;
+        }
+        println!("{cut} of 3 sizes of memory, {} bytes per lane for the whole", whole.streams.peak_bytes);
+        assert!(cut >= 2, "{cut} sizes of memory sufficed for {operators}");
+    }
+}

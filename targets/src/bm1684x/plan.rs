@@ -1,23 +1,40 @@
 //! Places, order and dependencies: from steps to two streams.
 //!
-//! Steps keep their order but for loads of constants and of parts of tensors, which move up by some number of steps so that they run beside what comes
-//! before (`WINDOWS`; the best by the cost model is taken). Buffers get places by when they are alive in that order, with
-//! operands that a command would take turns for in banks of their own where there is room. Then a command waits for the last one of the other engine that it shares a written byte with: by the operands that it really has,
-//! so that whatever else went wrong, the streams do what the steps in order do.
+//! Steps keep their order but for loads of constants and of parts of tensors, which move up so that they run beside what comes
+//! before ([`super::order`]; the best of several ways by the cost model is taken). Buffers get places by when they are alive in that order, with operands that
+//! a command would take turns for in banks of their own where there is room. Then a command waits for the last one of the other
+//! engine that it shares a written byte with: by the operands that it really has, so that whatever else went wrong, the streams
+//! do what the steps in order do.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cost;
 use super::isa::{Body, Command, DmaEnd, Engine, ID_LIMIT, TiuEnd};
 use super::lower::Unsupported;
-use super::lower::build::{BufferId, Draft, Piece, Place, Step};
+use super::lower::build::{Draft, Piece, Place, Step};
 use super::machine::{BANK_BYTES, DDR_ALIGN, DDR_BASE, LOCAL_BASE, UNIT_BYTES};
 use super::operands::{Operand, operands};
+use super::order::{Loads, lifetimes};
 use super::view::Fault;
 
-/// How many steps before their first use constants are loaded; all before the first step that waits for an input is the last.
-const WINDOWS: [usize; 7] = [usize::MAX, 64, 32, 16, 8, 4, 0];
+/// Ways of loading ahead: percent of local memory that is in use then at most, and steps before the first use.
+const AHEAD: [(u64, usize); 11] = [
+    (100, usize::MAX),
+    (95, usize::MAX),
+    (90, usize::MAX),
+    (80, usize::MAX),
+    (65, usize::MAX),
+    (45, usize::MAX),
+    (100, 64),
+    (100, 32),
+    (100, 16),
+    (100, 8),
+    (100, 0),
+];
+/// Percent of local memory that loads may fill which go where the copy engine has nothing else to do.
+const IN_TIME: [u64; 4] = [100, 90, 75, 100];
+/// Steps before and behind its use that memory which is copied from or to is left alone, where there is room.
+const MARGIN: usize = 12;
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +63,8 @@ pub enum PlanError {
 /// Where pieces of DDR memory are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ddr {
+    /// First byte of every constant, from the first address on.
+    pub constants: Vec<u64>,
     /// First byte of every input, as addresses.
     pub inputs: Vec<u64>,
     /// The same of outputs.
@@ -57,9 +76,11 @@ pub struct Ddr {
 }
 
 impl Ddr {
-    /// Places inputs, outputs and spills of so many bytes behind the coefficients.
-    pub fn new(coefficients: usize, inputs: &[u64], outputs: &[u64], spills: &[u64]) -> Self {
-        let mut top = DDR_BASE + (coefficients as u64).next_multiple_of(DDR_ALIGN);
+    /// Places inputs, outputs and spills of so many bytes behind the constants, which start where it is said and have so many
+    /// bytes together.
+    pub fn new(constants: (Vec<u64>, u64), inputs: &[u64], outputs: &[u64], spills: &[u64]) -> Self {
+        let (constants, bytes) = constants;
+        let mut top = DDR_BASE + bytes.next_multiple_of(DDR_ALIGN);
         let start = top;
         let mut place = |bytes: &[u64]| -> Vec<u64> {
             let one = |&bytes: &u64| {
@@ -70,12 +91,12 @@ impl Ddr {
             bytes.iter().map(one).collect()
         };
         let [inputs, outputs, spills] = [inputs, outputs, spills].map(&mut place);
-        Self { inputs, outputs, spills, context: [start, top - start] }
+        Self { constants, inputs, outputs, spills, context: [start, top - start] }
     }
 
     fn address(&self, piece: Piece, offset: u64) -> u64 {
         let start = match piece {
-            Piece::Coefficients => DDR_BASE,
+            Piece::Constant(index) => DDR_BASE + self.constants.get(index).copied().unwrap_or(0),
             Piece::Input(index) => self.inputs.get(index).copied().unwrap_or(0),
             Piece::Output(index) => self.outputs.get(index).copied().unwrap_or(0),
             Piece::Spill(index) => self.spills.get(index).copied().unwrap_or(0),
@@ -104,94 +125,84 @@ pub struct Streams {
 /// # Errors
 /// [`PlanError`].
 pub fn plan(draft: &Draft, ddr: &Ddr, lane_bytes: u32) -> Result<Streams, PlanError> {
-    let mut best: Option<(u64, Streams)> = None;
+    let loads = Loads::of(draft);
+    let mut best: Option<Planned> = None;
     let mut refused = None;
-    for window in WINDOWS {
-        let order = order(&draft.steps, window);
-        let alive = lifetimes(&order, draft.buffers.len());
-        let apart = partners(&order, draft.buffers.len());
-        let found = allocate(&draft.buffers, &alive, &apart, lane_bytes);
-        let (places, peak) = match found.or_else(|_| allocate(&draft.buffers, &alive, &[], lane_bytes)) {
-            Ok(found) => found,
-            Err(at) => {
-                refused = Some(too_big(&order, &draft.buffers, &alive, at, lane_bytes));
-                continue;
-            }
-        };
-        let streams = emit(&order, &places, ddr, peak)?;
-        let cycles = cost::total(&streams.tiu, &streams.gdma);
-        if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
-            best = Some((cycles, streams));
-        }
+    let mut better = |next: Result<Planned, TooBig>, best: &mut Option<Planned>| match next {
+        Ok(next) if best.as_ref().is_none_or(|best| next.cycles < best.cycles) => *best = Some(next),
+        Ok(_) => {}
+        Err(error) => refused = Some(error),
+    };
+    let room = |percent: u64| u64::from(lane_bytes) * percent / 100;
+    for (percent, window) in AHEAD {
+        let order = loads.ahead(draft, room(percent), window);
+        better(attempt(draft, ddr, lane_bytes, order)?, &mut best);
+    }
+    for percent in IN_TIME {
+        let Some(known) = &best else { break };
+        let order = loads.in_time(draft, room(percent), &known.durations(draft));
+        better(attempt(draft, ddr, lane_bytes, order)?, &mut best);
     }
     match (best, refused) {
-        (Some((_, streams)), _) => Ok(streams),
+        (Some(best), _) => Ok(best.streams),
         (None, Some((error, unit))) => Err(PlanError::Memory { error, unit }),
         (None, None) => Ok(Streams::default()),
     }
 }
 
-/// The steps with early loads up to `window` steps before their first use, but behind the loads of inputs in front and the
-/// stores of what they load.
-fn order(steps: &[Step], window: usize) -> Vec<&Step> {
-    let others: Vec<&Step> = steps.iter().filter(|step| !step.early).collect();
-    let leading = others.iter().take_while(|step| step.body.form().engine == Engine::Gdma).count();
-    let mut first_use: BTreeMap<BufferId, usize> = BTreeMap::new();
-    for (position, step) in others.iter().enumerate() {
-        for (_, place) in &step.places {
-            if let Place::Local(buffer, _) = place {
-                first_use.entry(*buffer).or_insert(position);
-            }
-        }
-    }
-    let mut stored: BTreeMap<Piece, usize> = BTreeMap::new();
-    let mut at: Vec<(usize, &Step)> = Vec::new();
-    let mut position = 0;
-    for step in steps {
-        let place = |wanted: &str| step.places.iter().find(|(name, _)| *name == wanted).map(|(_, place)| *place);
-        if step.early {
-            let first = match place("dst") {
-                Some(Place::Local(buffer, _)) => first_use.get(&buffer).copied().unwrap_or(others.len()),
-                _ => position,
-            };
-            let behind = match place("src") {
-                Some(Place::Ddr(piece, _)) => stored.get(&piece).copied().unwrap_or(0),
-                _ => 0,
-            };
-            at.push((first.saturating_sub(window).max(leading).max(behind).min(first), step));
-            continue;
-        }
-        position += 1;
-        if let Some(Place::Ddr(piece, _)) = place("dst") {
-            stored.insert(piece, position);
-        }
-    }
-    // Stable: those that go to one place keep the order of their uses.
-    at.sort_by_key(|(position, _)| *position);
-    let mut order = Vec::with_capacity(steps.len());
-    let mut at = at.into_iter().peekable();
-    for (position, step) in others.iter().enumerate() {
-        while let Some((_, early)) = at.next_if(|(before, _)| *before <= position) {
-            order.push(early);
-        }
-        order.push(*step);
-    }
-    order.extend(at.map(|(_, early)| early));
-    order
+/// Where memory does not suffice, and the unit.
+type TooBig = (Unsupported, Option<usize>);
+
+/// Streams for an order of steps.
+struct Planned {
+    cycles: u64,
+    order: Vec<usize>,
+    streams: Streams,
 }
 
-/// First and last step of every buffer.
-fn lifetimes(order: &[&Step], buffers: usize) -> Vec<Option<(usize, usize)>> {
-    let mut alive: Vec<Option<(usize, usize)>> = vec![None; buffers];
-    for (position, step) in order.iter().enumerate() {
+impl Planned {
+    /// Cycles of every step.
+    fn durations(&self, draft: &Draft) -> Vec<u64> {
+        let mut durations = vec![0; draft.steps.len()];
+        let mut commands = [self.streams.tiu.iter(), self.streams.gdma.iter()];
+        for &step in &self.order {
+            let engine = usize::from(draft.steps[step].body.form().engine == Engine::Gdma);
+            let command = commands[engine].next();
+            durations[step] = command.map_or(0, |command| cost::cycles(&command.body));
+        }
+        durations
+    }
+}
+
+/// Streams with their cycles for an order of steps.
+fn attempt(draft: &Draft, ddr: &Ddr, lane_bytes: u32, order: Vec<usize>) -> Result<Result<Planned, TooBig>, PlanError> {
+    let steps: Vec<&Step> = order.iter().map(|&at| &draft.steps[at]).collect();
+    let alive = lifetimes(&steps, draft.buffers.len());
+    let apart = partners(&steps, draft.buffers.len());
+    let roomy = with_margins(&steps, &alive);
+    let found = allocate(&draft.buffers, &roomy, &apart, lane_bytes)
+        .or_else(|_| allocate(&draft.buffers, &alive, &apart, lane_bytes))
+        .or_else(|_| allocate(&draft.buffers, &alive, &[], lane_bytes));
+    let (places, peak) = match found {
+        Ok(found) => found,
+        Err(at) => return Ok(Err(too_big(&steps, &draft.buffers, &alive, at, lane_bytes))),
+    };
+    let streams = emit(&steps, &places, ddr, peak)?;
+    Ok(Ok(Planned { cycles: cost::total(&streams.tiu, &streams.gdma), order, streams }))
+}
+
+/// Lifetimes of which those of buffers that are copied from or to begin earlier and end later, so that what takes their place
+/// does not wait for the other engine.
+fn with_margins(steps: &[&Step], alive: &[Option<(usize, usize)>]) -> Vec<Option<(usize, usize)>> {
+    let mut roomy = alive.to_vec();
+    for step in steps.iter().filter(|step| step.body.form().engine == Engine::Gdma) {
         for (_, place) in &step.places {
             if let Place::Local(buffer, _) = place {
-                let (first, _) = alive[buffer.0].unwrap_or((position, position));
-                alive[buffer.0] = Some((first, position));
+                roomy[buffer.0] = alive[buffer.0].map(|(from, to)| (from.saturating_sub(MARGIN), to + MARGIN));
             }
         }
     }
-    alive
+    roomy
 }
 
 /// For every buffer those that want to start in another bank: the other operands of requantizations, look-ups and copies to lanes.

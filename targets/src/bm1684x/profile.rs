@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cost::{self, Span};
-use super::isa::{Body, Command, Engine};
+use super::isa::{Body, Command, Engine, Prec};
 use super::machine::{BANK_BYTES, CONV_CHANNELS, LANES};
 use super::operands::operands;
 use super::program::Program;
@@ -28,6 +28,8 @@ pub struct Row {
     pub ddr_bytes: u64,
     /// Products of convolutions and matrices.
     pub products: u64,
+    /// The same in products of 8-bit integers that could be done in their place: two for one of 16 bits, four for one of 32.
+    pub places: u64,
     /// First cycle, and the one behind the last.
     pub span: (u64, u64),
 }
@@ -35,7 +37,7 @@ pub struct Row {
 impl Row {
     /// Share of the products that the compute unit could do in its cycles.
     pub fn utilisation(&self) -> f64 {
-        if self.compute == 0 { 0.0 } else { self.products as f64 / (self.compute * PRODUCTS_PER_CYCLE) as f64 }
+        if self.compute == 0 { 0.0 } else { self.places as f64 / (self.compute * PRODUCTS_PER_CYCLE) as f64 }
     }
 }
 
@@ -80,16 +82,24 @@ fn banks(command: &Command) -> Vec<u32> {
     banks
 }
 
-/// Products that a command sums.
-fn products(body: &Body) -> u64 {
+/// Products that a command sums, and bytes of their operands.
+fn products(body: &Body) -> (u64, u64) {
     let count = |values: &[u32]| values.iter().copied().map(u64::from).product::<u64>();
+    let bytes = |prec: u32| Prec::from_code(prec).map_or(1, |prec| prec.bytes().into());
     match body {
-        Body::Conv(c) => count(&[c.res0_n, c.res0_c, c.res0_h, c.res0_w]) * count(&[c.opd0_c, c.opd1_h, c.opd1_w]),
-        Body::Pool(p) if matches!(p.eu, 0 | 2) => {
-            count(&[p.res0_n, p.res0_c, p.res0_h, p.res0_w]) * count(&[p.opd1_h, p.opd1_w])
+        Body::Conv(c) => {
+            let sums = count(&[c.res0_n, c.res0_c, c.res0_h, c.res0_w]);
+            (sums * count(&[c.opd0_c, c.opd1_h, c.opd1_w]), bytes(c.opd0_prec))
         }
-        Body::MatMul(m) => count(&[m.res0_c, m.res0_w, if m.eu == 4 { m.opd1_c } else { m.opd1_w }]),
-        _ => 0,
+        Body::Pool(p) if matches!(p.eu, 0 | 2) => {
+            let sums = count(&[p.res0_n, p.res0_c, p.res0_h, p.res0_w]);
+            (sums * count(&[p.opd1_h, p.opd1_w]), bytes(p.opd0_prec))
+        }
+        Body::MatMul(m) => {
+            let inner = if m.eu == 4 { m.opd1_c } else { m.opd1_w };
+            (count(&[m.res0_c, m.res0_w, inner]), bytes(m.opd0_prec))
+        }
+        _ => (0, 0),
     }
 }
 
@@ -118,7 +128,9 @@ pub fn rows(program: &Program) -> Vec<Row> {
             Engine::Gdma => row.copies += cycles,
         }
         row.ddr_bytes += ddr_bytes(&event.command.body);
-        row.products += products(&event.command.body);
+        let (products, bytes) = products(&event.command.body);
+        row.products += products;
+        row.places += products * bytes;
     }
     rows
 }

@@ -172,7 +172,7 @@ impl Program {
             ports.iter_mut().zip(addresses).for_each(|(port, &address)| port.address = address);
         }
         let name = graph.name.to_string();
-        let (coefficients, context, notes) = (draft.coefficients, ddr.context, draft.notes);
+        let (coefficients, context, notes) = (draft.coefficients(), ddr.context, draft.notes);
         Ok(Program { name, streams, coefficients, context, inputs, outputs, notes })
     }
 

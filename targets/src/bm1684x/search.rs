@@ -13,14 +13,21 @@ use adze_ir::graph::{Graph, NodeId, ValueId};
 use super::cost;
 use super::isa::Prec;
 use super::lower::build::{Draft, lane_bytes};
-use super::lower::{Memo, Unsupported, extents, lower};
+use super::lower::{Memo, Unsupported, extents, lower, made};
 use super::machine::{DDR_BASE, DDR_BYTES};
+use super::merge::merged;
 use super::plan::{Ddr, PlanError, Streams, plan};
 use super::program::CompileError;
-use super::tile::{Cut, Tiled, extents as batch_and_rows, rewrite, units};
+use super::reach::extents as batch_and_rows;
+use super::tile::{Cut, Tiled, rewrite, units};
 
-/// Most ways of cutting that are tried for fewer cycles.
-const TRIES: usize = 32;
+/// Most ways of cutting that are tried for fewer cycles, for constants of up to so many bytes; of larger ones fewer.
+const TRIES: usize = 48;
+const TRIED_BYTES: u64 = 1 << 24;
+/// Bytes of loads that small constants are merged to: ways that are tried.
+const MERGED: [u32; 2] = [1 << 14, 1 << 16];
+/// Most parts of a cut whose result is put together in local memory at first.
+const KEPT_PARTS: usize = 16;
 /// What is less than this share of local memory may stay there while a cut runs.
 const SMALL: u64 = 16;
 
@@ -33,6 +40,11 @@ pub struct Found {
     pub ddr: Ddr,
     /// Commands.
     pub streams: Streams,
+}
+
+/// Cycles of all commands.
+fn cycles(found: &Found) -> u64 {
+    cost::total(&found.streams.tiu, &found.streams.gdma)
 }
 
 /// Why a way of cutting does not do.
@@ -51,6 +63,8 @@ struct Way {
     cuts: Vec<Cut>,
     /// Values that are stored besides.
     spilled: BTreeSet<ValueId>,
+    /// Values that stay in local memory nevertheless.
+    kept: BTreeSet<ValueId>,
 }
 
 /// What is looked for.
@@ -59,6 +73,8 @@ struct Search<'a> {
     half: Option<Prec>,
     ports: [Vec<u64>; 2],
     lane_bytes: u32,
+    /// Values that are in memory at some time.
+    made: BTreeSet<ValueId>,
     units: Vec<NodeId>,
     /// First and last unit that makes or reads a value of a unit, in order of units.
     alive: Vec<(usize, usize)>,
@@ -70,9 +86,10 @@ struct Search<'a> {
 /// # Errors
 /// [`CompileError`].
 pub fn search(graph: &Graph, half: Option<Prec>, ports: [Vec<u64>; 2], lane_bytes: u32) -> Result<Found, CompileError> {
-    let units = units(graph);
+    let made = made(graph, half);
+    let units = units(graph, &made);
     let alive = alive(graph, &units);
-    let search = Search { graph, half, ports, lane_bytes, units, alive, memo: RefCell::default() };
+    let search = Search { graph, half, ports, lane_bytes, made, units, alive, memo: RefCell::default() };
     let (mut way, mut best) = search.first()?;
     if way.cuts.is_empty() {
         return Ok(best);
@@ -106,10 +123,10 @@ impl Search<'_> {
     /// Commands for a way of cutting.
     fn attempt(&self, way: &Way) -> Result<Found, Failure> {
         let tiled = match (&way.cuts[..], way.spilled.is_empty()) {
-            ([], true) => Tiled::whole(self.graph),
-            _ => rewrite(self.graph, &way.cuts, &self.spilled(way)).ok_or(Failure::Rigid)?,
+            ([], true) => Tiled::whole(self.graph, &self.made),
+            _ => rewrite(self.graph, &self.made, &way.cuts, &self.spilled(way)).ok_or(Failure::Rigid)?,
         };
-        let lowered = lower(&tiled, self.half, &mut self.memo.borrow_mut());
+        let lowered = lower(&tiled, self.half, self.lane_bytes, &mut self.memo.borrow_mut());
         let draft = lowered.map_err(|mut error| {
             if !way.cuts.is_empty() {
                 // Nodes of parts are not those of the graph.
@@ -117,10 +134,19 @@ impl Search<'_> {
             }
             Failure::Error(error.into())
         })?;
+        let others = MERGED.map(|most| merged(&draft, most));
+        let plain = self.planned(draft)?;
+        let others = others.into_iter().flatten().filter_map(|draft| self.planned(draft).ok());
+        Ok(others.fold(plain, |best, found| if cycles(&found) < cycles(&best) { found } else { best }))
+    }
+
+    /// Places and commands for a draft.
+    fn planned(&self, draft: Draft) -> Result<Found, Failure> {
         let [inputs, outputs] = &self.ports;
-        let ddr = Ddr::new(draft.coefficients.len(), inputs, outputs, &draft.spills);
+        let ddr = Ddr::new(draft.layout(), inputs, outputs, &draft.spills);
         if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {
-            let found = format!("{} bytes of constants", draft.coefficients.len());
+            let found =
+                format!("{} bytes of constants and what goes in and out", ddr.context[0] + ddr.context[1] - DDR_BASE);
             let accepted = format!("what fits into {DDR_BYTES} bytes of DDR memory");
             return Err(Failure::Error(Unsupported::of_graph(found, accepted).into()));
         }
@@ -141,20 +167,26 @@ impl Search<'_> {
         all.next_back().map(|(id, _)| id)
     }
 
-    /// Results of units outside of the cuts that go to DDR memory: what cuts read, and what is alive beside them, unless small.
+    /// Values that go to DDR memory: results of cuts, what cuts read, and what is alive beside them, unless small.
     fn spilled(&self, way: &Way) -> BTreeSet<ValueId> {
-        let whole = |unit: &usize| !way.cuts.iter().any(|cut| cut.units.contains(unit));
+        let cut = |unit: usize| way.cuts.iter().any(|cut| cut.units.contains(&unit));
         let over =
             |&(from, to): &(usize, usize)| way.cuts.iter().any(|cut| from < cut.units.start && cut.units.start <= to);
-        let large = |unit: &usize| self.bytes(self.result(*unit)) > u64::from(self.lane_bytes) / SMALL;
-        let all = (0..self.units.len()).filter(whole).filter(large).filter(|&unit| over(&self.alive[unit]));
-        all.map(|unit| self.result(unit)).chain(way.spilled.iter().copied()).collect()
+        let large = |unit: usize| self.bytes(self.result(unit)) > u64::from(self.lane_bytes) / SMALL;
+        let all = (0..self.units.len()).filter(|&unit| cut(unit) || large(unit) && over(&self.alive[unit]));
+        let all = all.map(|unit| self.result(unit)).filter(|value| !way.kept.contains(value));
+        all.chain(way.spilled.iter().copied()).collect()
     }
 
-    /// Bytes per lane of a tensor of bytes.
+    /// Bytes per lane of a tensor.
     fn bytes(&self, value: ValueId) -> u64 {
-        let shape = self.graph.ty(value).fixed_shape().and_then(|shape| extents(&shape).ok());
-        shape.map_or(0, |shape| lane_bytes(Prec::Int8, shape))
+        let ty = self.graph.ty(value);
+        let prec = match ty.dtype.is_float() {
+            true => self.half.unwrap_or(Prec::Fp32),
+            false => Prec::Int8,
+        };
+        let shape = ty.fixed_shape().and_then(|shape| extents(&shape).ok());
+        shape.map_or(0, |shape| lane_bytes(prec, shape))
     }
 
     /// The first way that fits.
@@ -187,9 +219,18 @@ impl Search<'_> {
         let at = next.cuts.iter().position(|cut| cut.units.contains(&unit));
         let at = at.unwrap_or_else(|| {
             next.cuts.push(Cut { units: unit..unit + 1, batch: 1, rows: 1, resident: true });
+            next.kept.insert(self.result(unit));
             next.cuts.len() - 1
         });
-        if self.grow(&mut next.cuts[at]) {
+        let results: Vec<ValueId> = next.cuts[at].units.clone().map(|unit| self.result(unit)).collect();
+        let mut grown = self.grow(&mut next.cuts[at]);
+        let many = next.cuts[at].batch * next.cuts[at].rows > KEPT_PARTS;
+        if results.iter().any(|value| next.kept.contains(value)) && (many || !grown) {
+            next.kept.retain(|value| !results.contains(value));
+            (next.cuts[at].batch, next.cuts[at].rows, next.cuts[at].resident) = (1, 1, true);
+            grown = self.grow(&mut next.cuts[at]);
+        }
+        if grown {
             next.cuts.sort_by_key(|cut| cut.units.start);
             if self.can(&next) {
                 return Some(next);
@@ -206,7 +247,7 @@ impl Search<'_> {
     }
 
     fn can(&self, way: &Way) -> bool {
-        rewrite(self.graph, &way.cuts, &BTreeSet::new()).is_some()
+        rewrite(self.graph, &self.made, &way.cuts, &BTreeSet::new()).is_some()
     }
 
     /// More parts, or constants that do not stay; `false` when there are no more.
@@ -229,25 +270,38 @@ impl Search<'_> {
     /// Looks for fewer cycles in ways near by.
     fn improve(&self, way: &mut Way, best: &mut Found) {
         let mut tries = 0;
-        let mut cycles = cost::total(&best.streams.tiu, &best.streams.gdma);
+        let (_, bytes) = best.draft.layout();
+        let most = (TRIES as u64 * TRIED_BYTES / bytes.max(TRIED_BYTES)) as usize;
+        let mut least = cycles(best);
         let mut accept = |way: &mut Way, best: &mut Found, next: Way, tries: &mut usize| -> bool {
             *tries += 1;
             let Ok(found) = self.attempt(&next) else { return false };
-            let total = cost::total(&found.streams.tiu, &found.streams.gdma);
-            if total >= cycles {
+            let total = cycles(&found);
+            if total >= least {
                 return false;
             }
-            (cycles, *best, *way) = (total, found, next);
+            (least, *best, *way) = (total, found, next);
             true
         };
         let mut at = 0;
-        while at + 1 < way.cuts.len() && tries < TRIES {
+        while at + 1 < way.cuts.len() && tries < most {
             let better = self.joined(way, at).is_some_and(|next| accept(way, best, next, &mut tries));
             at += usize::from(!better);
         }
+        let candidates: Vec<ValueId> = self.spilled(way).union(&way.kept).copied().collect();
+        for value in candidates {
+            let mut next = way.clone();
+            if !next.kept.remove(&value) {
+                next.spilled.remove(&value);
+                next.kept.insert(value);
+            }
+            if tries < most && self.spilled(&next) != self.spilled(way) {
+                accept(way, best, next, &mut tries);
+            }
+        }
         for at in 0..way.cuts.len() {
             for change in [|rows: usize| rows * 3 / 4, |rows: usize| rows * 3 / 2, |rows: usize| rows * 2] {
-                if tries >= TRIES {
+                if tries >= most {
                     return;
                 }
                 let mut next = way.clone();

@@ -1,6 +1,6 @@
 //! Networks whose tensors do not fit into local memory: runs of nodes that are done part by part.
 //!
-//! A *unit* is a node that gives integers, with the float operators in front of it. A [`Cut`] is a run of units whose results
+//! A *unit* is a node whose result is made, with the float operators in front of it that are lowered together with it. A [`Cut`] is a run of units whose results
 //! are made in parts along N and H: a part goes through all of them before the next one begins, from slices of tensors in
 //! DDR memory to its place in one. Rows that the windows of two parts see are computed twice. What [`rewrite`] gives is an
 //! ordinary graph of slices and concatenations, so that the interpreter says whether it means the same.
@@ -12,7 +12,7 @@ use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::loc::Loc;
 use adze_ir::ops::{Concat, Op, Slice};
 
-use super::lower::is_elementwise;
+use super::reach::{Part, extents, needs, operator};
 
 /// A run of units that is done in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +30,11 @@ pub struct Cut {
 /// Values that make up another, and where along N and H.
 pub type Pieces = Vec<(ValueId, [usize; 2])>;
 
-/// A tensor that lies in DDR memory.
+/// A tensor that lies in DDR memory, or is put together in local memory.
 #[derive(Clone, Debug)]
-pub struct Spill {
+pub struct Whole {
+    /// Whether it lies in local memory.
+    pub local: bool,
     /// The tensor as a whole.
     pub value: ValueId,
     /// What is stored in it.
@@ -46,8 +48,8 @@ pub struct Spill {
 pub struct Tiled {
     /// The graph.
     pub graph: Graph,
-    /// Tensors in DDR memory.
-    pub spills: Vec<Spill>,
+    /// Tensors in DDR memory, and those that are made of parts.
+    pub wholes: Vec<Whole>,
     /// The unit that a node is of.
     pub units: BTreeMap<NodeId, usize>,
     /// The cut that a node is of, where constants stay.
@@ -56,100 +58,26 @@ pub struct Tiled {
 
 impl Tiled {
     /// A graph as it is.
-    pub fn whole(graph: &Graph) -> Self {
-        let all = units(graph).into_iter().enumerate().map(|(unit, node)| (node, unit)).collect();
-        Self { graph: graph.clone(), spills: Vec::new(), units: all, resident: BTreeMap::new() }
+    pub fn whole(graph: &Graph, made: &BTreeSet<ValueId>) -> Self {
+        let all = units(graph, made).into_iter().enumerate().map(|(unit, node)| (node, unit)).collect();
+        Self { graph: graph.clone(), wholes: Vec::new(), units: all, resident: BTreeMap::new() }
     }
 }
 
-/// The nodes that give integers.
-pub fn units(graph: &Graph) -> Vec<NodeId> {
-    let gives = |node: &Node| node.outputs.first().is_some_and(|&value| !graph.ty(value).dtype.is_float());
-    graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Constant(_)) && gives(node)).map(|(id, _)| id).collect()
-}
-
-/// Ranges along N and H.
-type Part = [(usize, usize); 2];
-
-/// N and H of a value; H is 1 unless it has rank 4.
-pub fn extents(graph: &Graph, value: ValueId) -> Option<[usize; 2]> {
-    let shape = graph.ty(value).fixed_shape()?;
-    match shape[..] {
-        [n, _, h, _] => Some([n, h]),
-        [n, _] | [n, _, _] => Some([n, 1]),
-        _ => None,
-    }
-}
-
-/// How rows of a result depend on rows of the first operand.
-#[derive(Clone, Copy, Debug)]
-struct Rows {
-    kernel: usize,
-    stride: usize,
-    pad: usize,
-    dilation: usize,
-}
-
-impl Rows {
-    const SAME: Rows = Rows { kernel: 1, stride: 1, pad: 0, dilation: 1 };
-
-    fn of(kernel: i64, stride: i64, pad: i64, dilation: i64) -> Option<Self> {
-        let [kernel, stride, pad, dilation] = [kernel, stride, pad, dilation].map(|v| usize::try_from(v).ok());
-        Some(Self { kernel: kernel?, stride: stride?, pad: pad?, dilation: dilation? })
-    }
-
-    /// Rows of an operand of a height that rows of the result need, with the padding above and below that is left.
-    fn need(self, (from, to): (usize, usize), height: usize) -> Option<((usize, usize), [i64; 2])> {
-        let signed = |v: usize| i64::try_from(v).ok();
-        let first = signed(from * self.stride)? - signed(self.pad)?;
-        let last = signed((to - 1) * self.stride + (self.kernel - 1) * self.dilation + 1)? - signed(self.pad)?;
-        let (lo, hi) = (first.max(0), last.min(signed(height)?));
-        let inside = lo < hi;
-        inside.then(|| ((lo as usize, hi as usize), [lo - first, last - hi]))
-    }
-}
-
-/// How a node reads what varies; `None` if it cannot be done in parts.
-fn reads(graph: &Graph, node: &Node) -> Option<Rows> {
-    let plain = |values: &[i64]| values.iter().all(|&v| v == 0);
-    match &node.op {
-        Op::QLinearConv(conv) => {
-            let weights = graph.ty(node.inputs[3]?).fixed_shape()?;
-            Rows::of(*weights.get(2)? as i64, *conv.strides.first()?, *conv.pads.first()?, *conv.dilations.first()?)
-        }
-        Op::MaxPool(pool) => {
-            let [kernel, stride, pad] = [&pool.kernel, &pool.strides, &pool.pads].map(|v| v.first().copied());
-            Rows::of(kernel?, stride?, pad?, *pool.dilations.first()?)
-        }
-        Op::AveragePool(pool) if plain(&pool.pads) && plain(&pool.ceil_pads) => {
-            Rows::of(*pool.kernel.first()?, *pool.strides.first()?, 0, *pool.dilations.first()?)
-        }
-        op if is_elementwise(op) => Some(Rows::SAME),
-        _ => None,
-    }
-}
-
-/// The operator for a part, with the padding that it has there.
-fn with_pads(op: &Op, [top, bottom]: [i64; 2]) -> Op {
-    let mut op = op.clone();
-    let pads = match &mut op {
-        Op::QLinearConv(conv) => &mut conv.pads,
-        Op::MaxPool(pool) => &mut pool.pads,
-        _ => return op,
-    };
-    let axes = pads.len() / 2;
-    if axes > 0 {
-        (pads[0], pads[axes]) = (top, bottom);
-    }
-    op
+/// The nodes whose results are among those that are made.
+pub fn units(graph: &Graph, made: &BTreeSet<ValueId>) -> Vec<NodeId> {
+    let gives = |node: &Node| node.outputs.first().is_some_and(|value| made.contains(value));
+    graph.nodes().filter(|(_, node)| gives(node)).map(|(id, _)| id).collect()
 }
 
 /// A graph being rewritten.
 struct Rewrite<'a> {
     old: &'a Graph,
+    made: &'a BTreeSet<ValueId>,
     new: Graph,
     map: BTreeMap<ValueId, ValueId>,
-    spills: Vec<Spill>,
+    wholes: Vec<Whole>,
+    spilled: &'a BTreeSet<ValueId>,
     units: BTreeMap<NodeId, usize>,
     resident: BTreeMap<NodeId, usize>,
 }
@@ -165,14 +93,15 @@ struct PartState<'a> {
     slices: BTreeMap<(ValueId, Part), ValueId>,
 }
 
-/// Does the cuts in parts and stores the `spilled` values of other units. `None` when a cut cannot be done so.
-pub fn rewrite(graph: &Graph, cuts: &[Cut], spilled: &BTreeSet<ValueId>) -> Option<Tiled> {
-    let units = units(graph);
+/// Does the cuts in parts and stores the `spilled` values in DDR memory. `None` when a cut cannot be done so.
+pub fn rewrite(graph: &Graph, made: &BTreeSet<ValueId>, cuts: &[Cut], spilled: &BTreeSet<ValueId>) -> Option<Tiled> {
+    let units = units(graph, made);
     let position: BTreeMap<NodeId, usize> = units.iter().enumerate().map(|(at, &id)| (id, at)).collect();
     let mut new = Graph::new(graph.name.clone());
     new.consts = graph.consts.clone();
-    let (spills, map) = (Vec::new(), BTreeMap::new());
-    let mut rewrite = Rewrite { old: graph, new, map, spills, units: BTreeMap::new(), resident: BTreeMap::new() };
+    let (wholes, map) = (Vec::new(), BTreeMap::new());
+    let (units_of, resident) = (BTreeMap::new(), BTreeMap::new());
+    let mut rewrite = Rewrite { old: graph, made, new, map, wholes, spilled, units: units_of, resident };
     for &value in graph.inputs() {
         let name = graph.value(value).name.clone().unwrap_or_default();
         let input = rewrite.new.add_input(name, graph.ty(value).clone());
@@ -190,20 +119,20 @@ pub fn rewrite(graph: &Graph, cuts: &[Cut], spilled: &BTreeSet<ValueId>) -> Opti
         match (cut, unit) {
             (Some((index, cut)), Some(unit)) if unit == cut.units.start => rewrite.cut(cut, index, &units)?,
             (Some(_), _) => {}
-            (None, _) => rewrite.copy(node, unit, spilled)?,
+            (None, _) => rewrite.copy(node, unit)?,
         }
     }
     for output in graph.outputs() {
         let value = *rewrite.map.get(&output.value)?;
         rewrite.new.add_output(output.name.clone(), value);
     }
-    let Rewrite { new, spills, units, resident, .. } = rewrite;
-    Some(Tiled { graph: new, spills, units, resident })
+    let Rewrite { new, wholes, units, resident, .. } = rewrite;
+    Some(Tiled { graph: new, wholes, units, resident })
 }
 
 impl Rewrite<'_> {
     /// A node as it is; one whose operands were left out with a cut is dead.
-    fn copy(&mut self, node: &Node, unit: Option<usize>, spilled: &BTreeSet<ValueId>) -> Option<()> {
+    fn copy(&mut self, node: &Node, unit: Option<usize>) -> Option<()> {
         let operand = |value: &Option<ValueId>| match value {
             Some(value) => self.map.get(value).map(|&v| Some(v)),
             None => Some(None),
@@ -214,8 +143,8 @@ impl Rewrite<'_> {
             self.new.set_name(new, self.old.value(old).name.clone());
             self.map.insert(old, new);
             self.note(new, unit, None);
-            if spilled.contains(&old) {
-                self.spills.push(Spill { value: new, parts: vec![(new, [0, 0])], inner: Vec::new() });
+            if self.spilled.contains(&old) {
+                self.wholes.push(Whole { local: false, value: new, parts: vec![(new, [0, 0])], inner: Vec::new() });
             }
         }
         Some(())
@@ -279,12 +208,12 @@ impl Rewrite<'_> {
         let mut read_inside: BTreeSet<NodeId> = inside.iter().copied().collect();
         // Float operators whose readers are all inside are inside.
         for (id, node) in self.old.nodes().rev() {
-            let float = node.outputs.iter().all(|&value| self.old.ty(value).dtype.is_float());
+            let unmade = node.outputs.iter().all(|value| !self.made.contains(value));
             let readers = |value: ValueId| {
                 let reads = move |node: &Node| node.inputs.contains(&Some(value));
                 self.old.nodes().filter(move |(_, node)| reads(node)).map(|(id, _)| id)
             };
-            if float && !node.outputs.iter().any(|&v| self.is_output(v)) {
+            if unmade && !node.outputs.iter().any(|&v| self.is_output(v)) {
                 let all = node.outputs.iter().all(|&value| readers(value).all(|reader| read_inside.contains(&reader)));
                 if all {
                     read_inside.insert(id);
@@ -310,8 +239,8 @@ impl Rewrite<'_> {
             let mut open = vec![(value, part)];
             while let Some((value, part)) = open.pop() {
                 let (_, node) = self.old.producer(value)?;
-                for (operand, part) in self.operands(node, part)? {
-                    if self.old.ty(operand).dtype.is_float() {
+                for (operand, part) in needs(self.old, node, part)? {
+                    if self.is_inner(operand) {
                         open.push((operand, part));
                     } else {
                         let hull = need.entry(operand).or_insert(part);
@@ -325,45 +254,32 @@ impl Rewrite<'_> {
         Some(())
     }
 
-    /// The operands that vary, with what a part of the result needs of them.
-    fn operands(&self, node: &Node, part: Part) -> Option<Vec<(ValueId, Part)>> {
-        let rows = reads(self.old, node)?;
-        let whole = extents(self.old, node.outputs[0])?;
-        let mut operands = Vec::new();
-        for &value in node.inputs.iter().flatten() {
-            if self.old.constant(value).is_some() {
-                continue;
-            }
-            let [batch, height] = extents(self.old, value)?;
-            if batch != whole[0] || is_elementwise(&node.op) && height != whole[1] {
-                return None;
-            }
-            operands.push((value, [part[0], rows.need(part[1], height)?.0]));
-        }
-        Some(operands)
+    /// Whether a value is not made: its node is lowered together with those that read it.
+    fn is_inner(&self, value: ValueId) -> bool {
+        !self.made.contains(&value) && self.old.producer(value).is_some()
     }
 
     /// A unit's result in a part, with the float operators in front of it.
     fn tree(&mut self, value: ValueId, part: Part, state: &mut PartState<'_>) -> Option<ValueId> {
         let (_, node) = self.old.producer(value)?;
         let node = node.clone();
-        let needed: BTreeMap<ValueId, Part> = self.operands(&node, part)?.into_iter().collect();
+        let needed: BTreeMap<ValueId, Part> = needs(self.old, &node, part)?.into_iter().collect();
         let mut operands = Vec::new();
         for operand in &node.inputs {
             operands.push(match operand {
                 None => None,
                 Some(value) => Some(match needed.get(value) {
                     None => *self.map.get(value)?,
-                    Some(&part) if self.old.ty(*value).dtype.is_float() => self.tree(*value, part, state)?,
+                    Some(&part) if self.is_inner(*value) => self.tree(*value, part, state)?,
                     Some(&part) => self.fetch(*value, part, state)?,
                 }),
             });
         }
-        let rows = reads(self.old, &node)?;
-        let first = node.inputs.first().copied().flatten()?;
-        let pads = rows.need(part[1], extents(self.old, first).map_or(1, |[_, h]| h)).map(|(_, pads)| pads);
-        let op = with_pads(&node.op, pads?);
+        let op = operator(self.old, &node, part)?;
         let result = *self.new.add(op, &operands, node.loc.clone()).ok()?.first()?;
+        if extents(&self.new, result)? != part.map(|(from, to)| to - from) {
+            return None;
+        }
         self.note(result, Some(state.unit), state.cut.resident.then_some(state.index));
         Some(result)
     }
@@ -436,7 +352,7 @@ impl Rewrite<'_> {
         inner.retain(|joined| *joined != value && !stored.contains(joined));
         self.new.set_name(value, self.old.value(old).name.clone());
         self.map.insert(old, value);
-        self.spills.push(Spill { value, parts, inner });
+        self.wholes.push(Whole { local: !self.spilled.contains(&old), value, parts, inner });
         Some(())
     }
 }

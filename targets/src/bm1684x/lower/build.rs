@@ -1,6 +1,7 @@
 //! Commands in the making: steps on buffers that have no place yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use adze_ir::loc::Loc;
 
@@ -15,8 +16,8 @@ pub struct BufferId(pub usize);
 /// A tensor in DDR memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Piece {
-    /// Constants; the offset counts from their start.
-    Coefficients,
+    /// A constant, by position.
+    Constant(usize),
     /// An input, by position.
     Input(usize),
     /// An output, by position.
@@ -69,8 +70,8 @@ pub struct Draft {
     pub steps: Vec<Step>,
     /// Bytes per lane of every buffer.
     pub buffers: Vec<u32>,
-    /// Constants in DDR memory.
-    pub coefficients: Vec<u8>,
+    /// The bytes of every [`Piece::Constant`].
+    pub constants: Vec<Arc<[u8]>>,
     /// Where results are not the model's bit for bit.
     pub notes: Vec<String>,
     /// Bytes of every [`Piece::Spill`].
@@ -79,10 +80,10 @@ pub struct Draft {
     pub loc: Loc,
     /// The unit that steps are made for now.
     pub unit: Option<usize>,
-    /// Where constants are in DDR memory: the parts of a layer have the same ones.
-    stored: HashMap<Vec<u8>, Place>,
-    /// Constants that stay in local memory for now, by place in DDR memory.
-    resident: Option<(usize, BTreeMap<u64, BufferId>)>,
+    /// Positions of constants: the parts of a layer have the same ones.
+    known: HashMap<Arc<[u8]>, usize>,
+    /// Constants that stay in local memory for now, by position.
+    resident: Option<(usize, BTreeMap<usize, BufferId>)>,
 }
 
 /// Bytes per lane of a dense tensor in local memory.
@@ -123,14 +124,14 @@ impl Draft {
 
     /// The buffer of constants that stay, if they are there.
     pub fn kept(&self, source: Place) -> Option<BufferId> {
-        let Place::Ddr(_, offset) = source else { return None };
-        self.resident.as_ref()?.1.get(&offset).copied()
+        let Place::Ddr(Piece::Constant(index), _) = source else { return None };
+        self.resident.as_ref()?.1.get(&index).copied()
     }
 
     /// Keeps constants.
     pub fn keep(&mut self, source: Place, buffer: BufferId) {
-        if let (Some((_, kept)), Place::Ddr(_, offset)) = (&mut self.resident, source) {
-            kept.insert(offset, buffer);
+        if let (Some((_, kept)), Place::Ddr(Piece::Constant(index), _)) = (&mut self.resident, source) {
+            kept.insert(index, buffer);
         }
     }
 
@@ -141,17 +142,45 @@ impl Draft {
         Piece::Spill(self.spills.len() - 1)
     }
 
-    /// Stores constants in DDR memory; gives where.
-    pub fn coefficients(&mut self, bytes: &[u8]) -> Place {
-        if let Some(&place) = self.stored.get(bytes) {
-            return place;
+    /// A constant in DDR memory; gives where.
+    pub fn constant(&mut self, bytes: &[u8]) -> Place {
+        let next = self.constants.len();
+        let index = self.known.get(bytes).copied().unwrap_or_else(|| {
+            let bytes: Arc<[u8]> = bytes.into();
+            self.constants.push(bytes.clone());
+            self.known.insert(bytes, next);
+            next
+        });
+        Place::Ddr(Piece::Constant(index), 0)
+    }
+
+    /// Where the constants that steps read lie in DDR memory: the first byte of each, and how many bytes they take together.
+    pub fn layout(&self) -> (Vec<u64>, u64) {
+        let (mut starts, mut end) = (vec![0; self.constants.len()], 0u64);
+        for index in self.read_constants() {
+            starts[index] = end.next_multiple_of(UNIT_BYTES.into());
+            end = starts[index] + self.constants[index].len() as u64;
         }
-        let start = self.coefficients.len().next_multiple_of(UNIT_BYTES as usize);
-        self.coefficients.resize(start, 0);
-        self.coefficients.extend(bytes);
-        let place = Place::Ddr(Piece::Coefficients, start as u64);
-        self.stored.insert(bytes.to_vec(), place);
-        place
+        (starts, end)
+    }
+
+    /// The constants that steps read as they lie in DDR memory.
+    pub fn coefficients(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for index in self.read_constants() {
+            bytes.resize(bytes.len().next_multiple_of(UNIT_BYTES as usize), 0);
+            bytes.extend_from_slice(&self.constants[index]);
+        }
+        bytes
+    }
+
+    fn read_constants(&self) -> BTreeSet<usize> {
+        let places = self.steps.iter().flat_map(|step| &step.places);
+        let read = places.filter_map(|(_, place)| match place {
+            Place::Ddr(Piece::Constant(index), _) => Some(*index),
+            _ => None,
+        });
+        read.collect()
     }
 }
 

@@ -44,6 +44,33 @@ pub(super) fn copy(prec: Prec, shape: [u32; 4], to_local: bool) -> Dma {
     }
 }
 
+/// The load of an [`Image`] of so many lanes and bytes per lane.
+pub fn image_load(lanes: u32, bytes: u32) -> Dma {
+    // One run per lane; what is too long for a row becomes several rows of equal length.
+    let rows = (1..=bytes).find(|&rows| bytes.is_multiple_of(rows) && bytes / rows <= MAX_EXTENT).unwrap_or(1);
+    let width = bytes / rows;
+    Dma {
+        stride_enable: 1,
+        nchw_copy: 1,
+        src_data_format: Prec::Int8.code(),
+        src_nstride: bytes * lanes,
+        src_cstride: bytes,
+        src_hstride: width,
+        src_wstride: 1,
+        dst_nstride: bytes,
+        dst_cstride: bytes,
+        dst_hstride: width,
+        dst_wstride: 1,
+        src_nsize: 1,
+        src_csize: lanes,
+        src_hsize: rows,
+        src_wsize: width,
+        localmem_mask_lo: u32::MAX,
+        localmem_mask_hi: u32::MAX,
+        ..Dma::default()
+    }
+}
+
 /// A contiguous tensor in DDR memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
@@ -208,35 +235,13 @@ impl Draft {
     /// Loads the constants of a layer; gives their buffer.
     pub fn constants(&mut self, image: &Image) -> BufferId {
         let total = image.bytes() as u32;
-        let source = self.coefficients(&image.concat());
+        let source = self.constant(&image.concat());
         if let Some(buffer) = self.kept(source) {
             return buffer;
         }
         let buffer = self.buffer(total.into());
         self.keep(source, buffer);
-        // One run per lane; what is too long for a row becomes several rows of equal length.
-        let rows = (1..=total).find(|&rows| total.is_multiple_of(rows) && total / rows <= MAX_EXTENT).unwrap_or(1);
-        let width = total / rows;
-        let dma = Dma {
-            stride_enable: 1,
-            nchw_copy: 1,
-            src_data_format: Prec::Int8.code(),
-            src_nstride: total * image.lanes(),
-            src_cstride: total,
-            src_hstride: width,
-            src_wstride: 1,
-            dst_nstride: total,
-            dst_cstride: total,
-            dst_hstride: width,
-            dst_wstride: 1,
-            src_nsize: 1,
-            src_csize: image.lanes(),
-            src_hsize: rows,
-            src_wsize: width,
-            localmem_mask_lo: u32::MAX,
-            localmem_mask_hi: u32::MAX,
-            ..Dma::default()
-        };
+        let dma = image_load(image.lanes(), total);
         self.push_early(dma, vec![("src", source), ("dst", Place::Local(buffer, 0))]);
         buffer
     }
@@ -244,7 +249,7 @@ impl Draft {
     /// Loads a table of which every lane gets a copy.
     pub fn table(&mut self, prec: Prec, bytes: &[u8]) -> BufferId {
         let width = bytes.len() as u32 / prec.bytes();
-        let source = self.coefficients(bytes);
+        let source = self.constant(bytes);
         if let Some(buffer) = self.kept(source) {
             return buffer;
         }
@@ -355,14 +360,13 @@ impl Draft {
     }
 
     /// Requantizes sums in the chosen way. The scales' table and the bias lie in `constants` at the given offsets.
-    pub fn requantize(&mut self, sums: Home, way: &Way, constants: Constants, zero: i64, signed: bool) -> Home {
+    pub fn requantize(&mut self, sums: Home, way: &Way, constants: Constants, zero: i64, result: Home) {
         let mut sums = sums;
         if let Some(bias) = constants.bias.filter(|_| way.adds_bias()) {
             let biased = self.tensor(Prec::Int32, true, sums.shape);
             self.with_channels(2, sums, bias, Prec::Int32, biased);
             sums = biased;
         }
-        let result = self.tensor(Prec::Int8, signed, sums.shape);
         let table = constants.table;
         match way {
             Way::Folded(_) | Way::Biased(_) => self.rq(0, sums, table, result),
@@ -374,7 +378,6 @@ impl Draft {
                 self.add_zero(wide, zero, result);
             }
         }
-        result
     }
 
     /// `sat(x + zero)` from 16 bits to 8: an integer requantization by 1.

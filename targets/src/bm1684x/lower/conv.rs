@@ -1,5 +1,7 @@
 //! Quantized convolutions and matrix products.
 
+use std::ops::Range;
+
 use adze_ir::graph::Node;
 use adze_ir::ops::{BinaryFn, QLinearConv, QLinearMatMul};
 use adze_ir::quant::Requantize;
@@ -7,8 +9,10 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::super::isa::{Conv, Pool, Prec};
-use super::super::machine::{CONV_CHANNELS, LANES, MAX_EXTENT, MAX_WINDOW};
-use super::build::{Home, Image, Place};
+use super::super::machine::{CONV_CHANNELS, CONV_CHANNELS_HALF, LANES, MAX_EXTENT, MAX_WINDOW, UNIT_BYTES};
+use super::super::sim::from_float;
+use super::blocks::{RowBytes, channels};
+use super::build::{Home, Image, Place, lane_bytes};
 use super::commands::{Constants, Scales, table_rows};
 use super::places::Region;
 use super::requant::{Contract, Way, byte_range, choose};
@@ -228,18 +232,29 @@ impl Lowering<'_> {
         // Sums of what is less the input's zero point.
         let bias: Vec<i64> = weights.values.iter().map(|row| -x_zero * row.iter().sum::<i64>()).collect();
         let shape = self.shape(node.outputs[0])?;
-        let mut image = Image::new(shape[1]);
-        let words: Vec<Vec<u8>> = bias.iter().map(|&b| (b as i32).to_le_bytes().to_vec()).collect();
-        let bias_at = bias.iter().any(|&b| b != 0).then(|| image.section(&words, 4, 4));
-        let rows = packed(&weights.values, x.shape[1], [1, 1]);
-        let at = image.section(&rows, rows.first().map_or(0, Vec::len), 64);
-        let constants = self.draft.constants(&image);
-        let place = |offset| Place::Local(constants, offset);
-        let sums = self.sums(x, shape, &Window::plain(), [1, 1], x_zero, weights.signed, place(at));
-        if let Some(bias) = bias_at {
-            self.draft.with_channels(2, sums, place(bias), Prec::Int32, sums);
-        }
-        Ok(sums)
+        let biased = bias.iter().any(|&b| b != 0);
+        let bias = words(bias.into_iter());
+        let result = self.draft.tensor(Prec::Int32, true, shape);
+        let parts = Products { kernel: [1, 1], zero: x_zero, signed: weights.signed, rows: &weights.values };
+        let inner = self.inner(x.shape[1], parts.taps());
+        let load = |lowering: &mut Self, range: Range<u32>| {
+            let own = range.start as usize..range.end as usize;
+            let mut image = Image::new(range.len() as u32);
+            let bias = biased.then(|| image.section(&bias[own.clone()], 4, 4));
+            let at = (inner.len() == 1).then(|| parts.section(&mut image, &own, &inner[0]));
+            let constants = (image.bytes() > 0).then(|| lowering.draft.constants(&image));
+            let place =
+                |offset: Option<u32>| constants.zip(offset).map(|(constants, offset)| Place::Local(constants, offset));
+            (own, place(bias), place(at))
+        };
+        let row = RowBytes { constants: parts.row_bytes(&inner), sums: 0 };
+        self.in_blocks(x, result, row, false, load, |lowering, (own, bias, at), x, result| {
+            lowering.sums(x, result, &Window::plain(), &parts, own, (&inner, *at));
+            if let Some(bias) = *bias {
+                lowering.draft.with_channels(2, result, bias, Prec::Int32, result);
+            }
+        });
+        Ok(result)
     }
 
     /// Whether a node is arithmetic on integers of 32 bits.
@@ -320,9 +335,9 @@ impl Lowering<'_> {
         let weights = weights.of_one_group(x.shape[1] as usize * taps);
         let contracts = weights.contracts(parameters, x.signed, contract);
         let way = self.way(&contracts)?;
-        if let Some(gather) = Gather::best(x.shape, shape, window, kernel) {
+        if let Some(gather) = Gather::best(x, shape, window, kernel) {
             let x = self.taken_apart(x, shape, window, kernel, &gather, parameters.x_zero);
-            let weights = gather.weights(&weights, kernel);
+            let weights = Weights { values: gather.weights(&weights.values, kernel), ..weights };
             let window = gather.rest(window);
             let kernel = [1, gather.taps];
             return Ok(self.products(x, shape, &window, kernel, parameters, &weights, &contracts, &way));
@@ -330,8 +345,8 @@ impl Lowering<'_> {
         Ok(self.products(x, shape, window, kernel, parameters, &weights, &contracts, &way))
     }
 
-    /// Does the first part of a [`Gather`].
-    fn taken_apart(
+    /// Does the first part of a [`Gather`]; `zero` is what stands in pads.
+    pub(super) fn taken_apart(
         &mut self,
         x: Home,
         shape: [u32; 4],
@@ -343,12 +358,15 @@ impl Lowering<'_> {
         let taps = kernel[0] * gather.columns;
         let spread = self.draft.spread(x, taps);
         let channels = spread.shape[1];
-        let one = |tap: u32| (0..taps).map(|at| u8::from(at == tap)).collect();
+        let int = x.prec.is_int();
+        let es = x.prec.bytes() as usize;
+        let bits = |value: bool| if int { value.into() } else { from_float(f32::from(value), x.prec) };
+        let one = |tap: u32| (0..taps).flat_map(|at| bits(at == tap).to_le_bytes().into_iter().take(es)).collect();
         let rows: Vec<Vec<u8>> = (0..channels).map(|channel| one(channel % taps)).collect();
         let mut image = Image::new(channels);
-        let at = image.section(&rows, taps as usize, 1);
+        let at = image.section(&rows, taps as usize * es, es);
         let constants = self.draft.constants(&image);
-        let result = self.draft.tensor(Prec::Int8, x.signed, [shape[0], channels, shape[2], gather.width]);
+        let result = self.draft.tensor(x.prec, x.signed, [shape[0], channels, shape[2], gather.width]);
         let [up, lf, dn, _] = window.pads;
         let first = Window {
             strides: [window.strides[0], gather.stride],
@@ -359,8 +377,8 @@ impl Lowering<'_> {
         let pool = Pool {
             // The result is unsigned with the ReLU, which does nothing to what is.
             eu: if x.signed { 0 } else { 2 },
-            opd1_sign: 1,
-            opd2_sign: 1,
+            opd1_sign: int.into(),
+            opd2_sign: int.into(),
             opd2_const: 1,
             ..depthwise(spread, result, &first, [kernel[0], gather.columns], zero)
         };
@@ -373,7 +391,7 @@ impl Lowering<'_> {
         result
     }
 
-    /// The command of a convolution and what makes bytes of its sums.
+    /// The commands of a convolution and what makes bytes of its sums.
     #[expect(clippy::too_many_arguments, reason = "operands, geometry and numbers of one convolution")]
     fn products(
         &mut self,
@@ -386,46 +404,58 @@ impl Lowering<'_> {
         contracts: &[Contract],
         way: &Way,
     ) -> Home {
-        let mut image = Image::new(shape[1]);
-        let table = image.section(&table_rows(way), 64, 64);
-        let bias = biases(&mut image, contracts, way);
-        let rows = packed(&weights.values, x.shape[1], kernel);
-        let pitch = rows.first().map_or(0, Vec::len);
-        let at = image.section(&rows, pitch, 64);
-        let constants = self.draft.constants(&image);
-        let place = |offset| Place::Local(constants, offset);
-        let sums = self.sums(x, shape, window, kernel, parameters.x_zero, weights.signed, place(at));
-        let constants = Constants { table: Scales::Table(place(table)), bias: bias.map(place) };
-        self.draft.requantize(sums, way, constants, parameters.zero, parameters.signed)
+        let (table, biased) = (table_rows(way), adds_bias(contracts, way));
+        let result = self.draft.tensor(Prec::Int8, parameters.signed, shape);
+        let parts = Products { kernel, zero: parameters.x_zero, signed: weights.signed, rows: &weights.values };
+        let inner = self.inner(x.shape[1], parts.taps());
+        let load = |lowering: &mut Self, range: Range<u32>| {
+            let own = range.start as usize..range.end as usize;
+            let mut image = Image::new(range.len() as u32);
+            let table = image.section(&table[own.clone()], 64, 64);
+            let bias = biased.then(|| image.section(&words(contracts[own.clone()].iter().map(|c| c.bias)), 4, 4));
+            let at = (inner.len() == 1).then(|| parts.section(&mut image, &own, &inner[0]));
+            let constants = lowering.draft.constants(&image);
+            let place = |offset| Place::Local(constants, offset);
+            (own, Constants { table: Scales::Table(place(table)), bias: bias.map(place) }, at.map(place))
+        };
+        let row =
+            RowBytes { constants: parts.row_bytes(&inner), sums: lane_bytes(Prec::Int32, [1, 1, shape[2], shape[3]]) };
+        self.in_blocks(x, result, row, false, load, |lowering, (own, constants, at), x, result| {
+            let sums = lowering.draft.tensor(Prec::Int32, true, result.shape);
+            lowering.sums(x, sums, window, &parts, own, (&inner, *at));
+            lowering.draft.requantize(sums, way, *constants, parameters.zero, result);
+        });
+        result
     }
 
-    /// The command of a convolution.
-    #[expect(clippy::too_many_arguments, reason = "operands and geometry of one command")]
+    /// The commands of a convolution for result channels `own`, whose weights are at a place if they are loaded already.
     fn sums(
         &mut self,
         x: Home,
-        shape: [u32; 4],
+        sums: Home,
         window: &Window,
-        kernel: [u32; 2],
-        x_zero: i64,
-        signed: bool,
-        weights: Place,
-    ) -> Home {
-        let sums = self.draft.tensor(Prec::Int32, true, shape);
-        let conv = Conv {
-            opd0_sign: x.signed.into(),
-            opd1_sign: signed.into(),
-            opd2_const: 1,
-            opd3_addr: x_zero as u32 & 0xff,
-            ..window.conv(x, sums, kernel)
-        };
-        let places = vec![
-            ("opd0_addr", Place::Local(x.buffer, 0)),
-            ("opd1_addr", weights),
-            ("res0_addr", Place::Local(sums.buffer, 0)),
-        ];
-        self.draft.push(conv, places);
-        sums
+        parts: &Products<'_>,
+        own: &Range<usize>,
+        (inner, at): (&[Range<u32>], Option<Place>),
+    ) {
+        for range in inner {
+            let weights = at.unwrap_or_else(|| {
+                let mut image = Image::new(own.len() as u32);
+                let at = parts.section(&mut image, own, range);
+                Place::Local(self.draft.constants(&image), at)
+            });
+            let (x, place) = channels(x, range);
+            let conv = Conv {
+                opd0_sign: x.signed.into(),
+                opd1_sign: parts.signed.into(),
+                opd2_const: 1,
+                opd3_addr: parts.zero as u32 & 0xff,
+                res_add: u32::from(range.start > 0),
+                ..window.conv(x, sums, parts.kernel)
+            };
+            let to = Place::Local(sums.buffer, 0);
+            self.draft.push(conv, vec![("opd0_addr", place), ("opd1_addr", weights), ("res0_addr", to)]);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "operands, geometry and numbers of one convolution")]
@@ -441,37 +471,45 @@ impl Lowering<'_> {
     ) -> Result<Home, Refusal> {
         // The bias is an operand of the command here, so the sums have it already.
         let mut contracts = weights.contracts(parameters, x.signed, contract);
-        let bias: Vec<i64> = contracts.iter().map(|c| c.bias).collect();
+        let bias = words(contracts.iter().map(|c| c.bias));
         for contract in &mut contracts {
             let (lo, hi) = contract.sums;
             contract.sums = (lo + contract.bias, hi + contract.bias);
             contract.bias = 0;
         }
         let way = self.way(&contracts)?;
-        let mut image = Image::new(shape[1]);
-        let table = image.section(&table_rows(&way), 64, 64);
-        let words: Vec<Vec<u8>> = bias.iter().map(|&b| (b as i32).to_le_bytes().to_vec()).collect();
-        let bias = image.section(&words, 4, 4);
+        let table = table_rows(&way);
         let taps = (kernel[0] * kernel[1]) as usize;
         let rows: Vec<Vec<u8>> = weights.values.iter().map(|row| row.iter().map(|&w| w as u8).collect()).collect();
-        let at = image.section(&rows, taps, 1);
-        let constants = self.draft.constants(&image);
-        let place = |offset| Place::Local(constants, offset);
-        let sums = self.draft.tensor(Prec::Int32, true, shape);
-        let pool = Pool {
-            opd1_sign: weights.signed.into(),
-            opd2_sign: 1,
-            ..depthwise(x, sums, window, kernel, parameters.x_zero)
+        let result = self.draft.tensor(Prec::Int8, parameters.signed, shape);
+        let load = |lowering: &mut Self, range: Range<u32>| {
+            let own = range.start as usize..range.end as usize;
+            let mut image = Image::new(range.len() as u32);
+            let table = image.section(&table[own.clone()], 64, 64);
+            let bias = image.section(&bias[own.clone()], 4, 4);
+            let at = image.section(&rows[own.clone()], taps, 1);
+            let constants = lowering.draft.constants(&image);
+            [table, bias, at].map(|offset| Place::Local(constants, offset))
         };
-        let places = vec![
-            ("opd0_addr", Place::Local(x.buffer, 0)),
-            ("opd1_addr", place(at)),
-            ("opd2_addr", place(bias)),
-            ("res0_addr", Place::Local(sums.buffer, 0)),
-        ];
-        self.draft.push(pool, places);
-        let constants = Constants { table: Scales::Table(place(table)), bias: None };
-        Ok(self.draft.requantize(sums, &way, constants, parameters.zero, parameters.signed))
+        let row = RowBytes { constants: 64, sums: lane_bytes(Prec::Int32, [1, 1, shape[2], shape[3]]) };
+        self.in_blocks(x, result, row, true, load, |lowering, [table, bias, at], x, result| {
+            let sums = lowering.draft.tensor(Prec::Int32, true, result.shape);
+            let pool = Pool {
+                opd1_sign: weights.signed.into(),
+                opd2_sign: 1,
+                ..depthwise(x, sums, window, kernel, parameters.x_zero)
+            };
+            let places = vec![
+                ("opd0_addr", Place::Local(x.buffer, 0)),
+                ("opd1_addr", *at),
+                ("opd2_addr", *bias),
+                ("res0_addr", Place::Local(sums.buffer, 0)),
+            ];
+            lowering.draft.push(pool, places);
+            let constants = Constants { table: Scales::Table(*table), bias: None };
+            lowering.draft.requantize(sums, &way, constants, parameters.zero, result);
+        });
+        Ok(result)
     }
 
     /// The commands for a requantization.
@@ -504,11 +542,11 @@ fn depthwise(x: Home, result: Home, window: &Window, kernel: [u32; 2], zero: i64
 /// A convolution of few channels in two parts, where most of the 64 products per cycle would be idle. Each channel is copied to
 /// as many lanes as the kernel has rows, times `columns`; a depthwise convolution with a single 1 per lane takes what one row
 /// and one of the first columns of the kernel see; a convolution of height 1 sums that over the other columns.
-struct Gather {
+pub(super) struct Gather {
     /// Columns of the kernel that get lanes of their own.
     columns: u32,
     /// Columns that the second part has: every `columns`-th of the kernel.
-    taps: u32,
+    pub(super) taps: u32,
     /// Stride along W of the first part; the second has the rest.
     stride: u32,
     /// Width of what is in between.
@@ -519,17 +557,22 @@ struct Gather {
 
 impl Gather {
     /// The one with the fewest cycles, by the formulas of `cost`; none where the convolution as it is takes fewer.
-    fn best(x: [u32; 4], shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> Option<Gather> {
+    pub(super) fn best(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> Option<Gather> {
+        let per_cycle = u64::from(UNIT_BYTES / x.prec.bytes());
+        let summed = if x.prec.is_int() { CONV_CHANNELS } else { CONV_CHANNELS_HALF };
+        let x = x.shape;
         let plane = |h: u32, w: u32| u64::from(h) * u64::from(w);
         let product = u64::from(shape[1].div_ceil(LANES)) * plane(shape[2], shape[3]).div_ceil(4);
         let taps = u64::from(kernel[0]) * u64::from(kernel[1]);
-        let direct = product * taps * u64::from(x[1].div_ceil(CONV_CHANNELS));
+        let direct = product * taps * u64::from(x[1].div_ceil(summed));
+        let lanes = |columns: u32| x[1].saturating_mul(kernel[0]).saturating_mul(columns);
         let cycles = |gather: &Gather| {
             let slow = if window.strides[0] > 1 && gather.stride > 1 { 3 } else { 1 };
-            let select = u64::from(kernel[0] * gather.columns) * slow * plane(shape[2], gather.width).div_ceil(64);
-            u64::from(x[1]) * plane(x[2], x[3]).div_ceil(64) + select + product * u64::from(gather.taps)
+            let select =
+                u64::from(kernel[0] * gather.columns) * slow * plane(shape[2], gather.width).div_ceil(per_cycle);
+            let groups = u64::from(lanes(gather.columns).div_ceil(summed));
+            u64::from(x[1]) * plane(x[2], x[3]).div_ceil(per_cycle) + select + product * u64::from(gather.taps) * groups
         };
-        let lanes = |columns: u32| x[1].saturating_mul(kernel[0]).saturating_mul(columns);
         let ways = (1..=kernel[1]).filter(|&columns| taps > 1 && lanes(columns) <= LANES);
         let ways = ways.filter_map(|columns| Gather::of(x, shape, window, kernel, columns));
         ways.min_by_key(cycles).filter(|gather| cycles(gather) < direct)
@@ -549,7 +592,7 @@ impl Gather {
     }
 
     /// Geometry of the second part.
-    fn rest(&self, window: &Window) -> Window {
+    pub(super) fn rest(&self, window: &Window) -> Window {
         let (stride, dilation) = match self.taps {
             1 => (1, 1),
             _ => (window.strides[1], window.dilations[1] * self.columns),
@@ -558,24 +601,56 @@ impl Gather {
     }
 
     /// Weights of the second part: `[oc][ic · kh · columns][1][taps]`, zero where the kernel has no such column.
-    fn weights(&self, weights: &Weights, kernel: [u32; 2]) -> Weights {
+    pub(super) fn weights<T: Copy + Default>(&self, rows: &[Vec<T>], kernel: [u32; 2]) -> Vec<Vec<T>> {
         let (kw, columns, taps) = (kernel[1] as usize, self.columns as usize, self.taps as usize);
-        let line = |line: &[i64]| -> Vec<i64> {
+        let line = |line: &[T]| -> Vec<T> {
             let at = (0..columns).flat_map(|column| (0..taps).map(move |tap| column + tap * columns));
-            at.map(|at| line.get(at).copied().unwrap_or(0)).collect()
+            at.map(|at| line.get(at).copied().unwrap_or_default()).collect()
         };
-        let values = weights.values.iter().map(|row| row.chunks(kw).flat_map(line).collect()).collect();
-        Weights { values, signed: weights.signed }
+        rows.iter().map(|row| row.chunks(kw).flat_map(line).collect()).collect()
     }
 }
 
-/// Appends the bias of every channel where the way wants it.
-fn biases(image: &mut Image, contracts: &[Contract], way: &Way) -> Option<u32> {
-    if !way.adds_bias() || contracts.iter().all(|c| c.bias == 0) {
-        return None;
+/// Whether the way wants the bias of every channel.
+fn adds_bias(contracts: &[Contract], way: &Way) -> bool {
+    way.adds_bias() && contracts.iter().any(|c| c.bias != 0)
+}
+
+/// Integers as rows of 32 bits.
+fn words(values: impl Iterator<Item = i64>) -> Vec<Vec<u8>> {
+    values.map(|value| (value as i32).to_le_bytes().to_vec()).collect()
+}
+
+/// What commands of a convolution have in common.
+struct Products<'a> {
+    kernel: [u32; 2],
+    /// What stands in pads.
+    zero: i64,
+    /// Whether weights are signed.
+    signed: bool,
+    /// Weights of every result channel.
+    rows: &'a [Vec<i64>],
+}
+
+impl Products<'_> {
+    fn taps(&self) -> u64 {
+        u64::from(self.kernel[0]) * u64::from(self.kernel[1])
     }
-    let words: Vec<Vec<u8>> = contracts.iter().map(|c| (c.bias as i32).to_le_bytes().to_vec()).collect();
-    Some(image.section(&words, 4, 4))
+
+    /// Bytes of a row of result channels in a lane, with what goes with it.
+    fn row_bytes(&self, inner: &[Range<u32>]) -> u64 {
+        let widest = inner.first().map_or(0, |range| range.len().next_multiple_of(CONV_CHANNELS as usize));
+        widest as u64 * self.taps() + 64
+    }
+
+    /// Weights of result channels `own` and input channels `inner` in an image.
+    fn section(&self, image: &mut Image, own: &Range<usize>, inner: &Range<u32>) -> u32 {
+        let taps = self.taps() as usize;
+        let columns = inner.start as usize * taps..inner.end as usize * taps;
+        let rows = self.rows[own.clone()].iter().map(|row| &row[columns.clone()]);
+        let rows = packed(rows, inner.len(), taps);
+        image.section(&rows, rows.first().map_or(0, Vec::len), 64)
+    }
 }
 
 /// A constant matrix `[k, n]` as weights of a convolution of 1 by 1.
@@ -644,16 +719,15 @@ impl Weights {
 }
 
 /// Weights `[oc][ic][kh][kw]` as `[oc][ic / 64][kh][kw][64]`, missing channels zero.
-fn packed(rows: &[Vec<i64>], ic: u32, kernel: [u32; 2]) -> Vec<Vec<u8>> {
-    let (group, taps) = (CONV_CHANNELS as usize, (kernel[0] * kernel[1]) as usize);
-    let groups = (ic as usize).div_ceil(group);
-    let pack = |row: &Vec<i64>| {
-        let mut bytes = vec![0; groups * taps * group];
+fn packed<'a>(rows: impl Iterator<Item = &'a [i64]>, ic: usize, taps: usize) -> Vec<Vec<u8>> {
+    let group = CONV_CHANNELS as usize;
+    let pack = |row: &[i64]| {
+        let mut bytes = vec![0; ic.div_ceil(group) * taps * group];
         for (index, &weight) in row.iter().enumerate() {
             let (channel, tap) = (index / taps, index % taps);
             bytes[(channel / group * taps + tap) * group + channel % group] = weight as u8;
         }
         bytes
     };
-    rows.iter().map(pack).collect()
+    rows.map(pack).collect()
 }

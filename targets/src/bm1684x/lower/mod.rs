@@ -6,6 +6,7 @@
 //! (`quantize`); other values of floats have 16 bits, where the caller chose that (`float`).
 
 mod axes;
+mod blocks;
 pub mod build;
 pub mod commands;
 mod conv;
@@ -32,9 +33,10 @@ use adze_ir::types::{DType, TensorType};
 use super::isa::{Pool, Prec};
 use super::machine::{MAX_EXTENT, MAX_WINDOW};
 use super::sim::from_float;
-use super::tile::{Spill, Tiled};
+use super::tile::{Tiled, Whole};
 use build::{Draft, Home, Piece, Place};
 use commands::Stored;
+use places::Region;
 
 /// What the chip has no commands for, or adze none yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +137,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     draft: Draft,
     values: BTreeMap<ValueId, Where>,
+    lane_bytes: u32,
     /// The type of floats that are made.
     real: Prec,
     /// Floats that are made.
@@ -143,35 +146,34 @@ struct Lowering<'a> {
     refused: BTreeSet<ValueId>,
     /// Values that are stored when they are made, with where.
     stored: BTreeMap<ValueId, (Stored, [u32; 2])>,
+    /// Parts of values that are put together in local memory: of which value, its shape, where.
+    joined: BTreeMap<ValueId, (ValueId, [u32; 4], Region)>,
     /// Values that lie in DDR memory once their parts are stored; `None` for what is there only as part of another.
     spilled: BTreeMap<ValueId, Option<Piece>>,
 }
 
-/// Lowers a graph; `half` is the type of 16 bits that floats get.
+/// The values of a graph that are in memory at some time: integers, and floats that are not lowered together with a `quantize`.
+pub fn made(graph: &Graph, half: Option<Prec>) -> BTreeSet<ValueId> {
+    let mut memo = Memo::default();
+    let lowering = Lowering::new(graph, half, 0, &mut memo);
+    let computed = graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Constant(_)));
+    let integers = computed.flat_map(|(_, node)| &node.outputs).filter(|&&value| !graph.ty(value).dtype.is_float());
+    lowering.made.iter().chain(integers).copied().collect()
+}
+
+/// Lowers a graph; `half` is the type of 16 bits that floats get, `lane_bytes` the local memory that there is per lane.
 ///
 /// # Errors
 /// [`Unsupported`] for every node that does not lower, but for those that only follow another.
-pub fn lower(tiled: &Tiled, half: Option<Prec>, memo: &mut Memo) -> Result<Draft, AllUnsupported> {
+pub fn lower(tiled: &Tiled, half: Option<Prec>, lane_bytes: u32, memo: &mut Memo) -> Result<Draft, AllUnsupported> {
     let graph = &tiled.graph;
-    let values = graph.inputs().iter().enumerate().map(|(index, &value)| (value, Where::Ddr(Piece::Input(index))));
-    let mut lowering = Lowering {
-        memo,
-        graph,
-        draft: Draft::default(),
-        values: values.collect(),
-        real: half.unwrap_or(Prec::Fp32),
-        made: BTreeSet::new(),
-        refused: BTreeSet::new(),
-        stored: BTreeMap::new(),
-        spilled: BTreeMap::new(),
-    };
-    lowering.made = lowering.wanted_floats();
+    let mut lowering = Lowering::new(graph, half, lane_bytes, memo);
     if let Some((name, _)) = graph.dims.iter().next() {
         let found = format!("named dimension `{name}`");
         return Err(Unsupported::of_graph(found, "fixed shapes (--dim)").into());
     }
     let mut unsupported = Vec::new();
-    if let Err(refusal) = tiled.spills.iter().try_for_each(|spill| lowering.spill(spill)) {
+    if let Err(refusal) = tiled.wholes.iter().try_for_each(|whole| lowering.assemble(whole)) {
         unsupported.extend(refusal.at("graph".into(), &[], None));
     }
     for (id, node) in graph.nodes() {
@@ -237,6 +239,27 @@ fn place_of(rank: usize, axis: usize) -> usize {
     }
 }
 
+impl<'a> Lowering<'a> {
+    fn new(graph: &'a Graph, half: Option<Prec>, lane_bytes: u32, memo: &'a mut Memo) -> Self {
+        let values = graph.inputs().iter().enumerate().map(|(index, &value)| (value, Where::Ddr(Piece::Input(index))));
+        let mut lowering = Lowering {
+            memo,
+            graph,
+            draft: Draft::default(),
+            values: values.collect(),
+            lane_bytes,
+            real: half.unwrap_or(Prec::Fp32),
+            made: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            spilled: BTreeMap::new(),
+        };
+        lowering.made = lowering.wanted_floats();
+        lowering
+    }
+}
+
 impl Lowering<'_> {
     /// Lowers a node.
     fn node(&mut self, node: &Node) -> Result<(), Refusal> {
@@ -298,27 +321,51 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Remembers where a value is, and stores it when it is to be in DDR memory.
+    /// Remembers where a value is, and stores it when it is to be in DDR memory or part of another value.
     fn keep(&mut self, value: ValueId, home: Home) {
         self.values.insert(value, Where::Local(home));
+        if let Some(&(whole, shape, to)) = self.joined.get(&value) {
+            let result = match self.values.get(&whole) {
+                Some(&Where::Local(result)) if whole != value => result,
+                _ => self.draft.tensor(home.prec, home.signed, shape),
+            };
+            self.values.insert(whole, Where::Local(result));
+            self.draft.copy_region(home, Region::default(), result, to, home.shape);
+        }
         if let Some(&(to, at)) = self.stored.get(&value) {
-            self.draft.store_part(home, to, at);
+            if home.prec.is_int() {
+                self.draft.store_part(home, to, at);
+            } else {
+                self.store_floats_part(home, to, at);
+            }
             self.now_in_ddr(value);
         }
     }
 
-    /// Makes room for a tensor in DDR memory; an output's is that of the output.
-    fn spill(&mut self, spill: &Spill) -> Result<(), Refusal> {
-        let (prec, signed) = byte_type(self.graph.ty(spill.value))?;
-        let shape = self.shape(spill.value)?;
-        let output = self.graph.outputs().iter().position(|output| output.value == spill.value);
-        let piece = output.map_or_else(|| self.draft.room(shape, prec), Piece::Output);
+    /// Makes room for a tensor in DDR memory, where an output's is that of the output, or notes how it is put together.
+    fn assemble(&mut self, whole: &Whole) -> Result<(), Refusal> {
+        let ty = self.graph.ty(whole.value);
+        let shape = self.shape(whole.value)?;
+        if whole.local {
+            let at = |[n, h]: [usize; 2]| Region { at: [n as u32, 0, h as u32, 0], ..Region::default() };
+            let parts = whole.parts.iter().filter(|(part, _)| *part != whole.value);
+            self.joined.extend(parts.map(|&(part, to)| (part, (whole.value, shape, at(to)))));
+            self.spilled.extend(whole.inner.iter().chain([&whole.value]).map(|&value| (value, None)));
+            return Ok(());
+        }
+        let output = self.graph.outputs().iter().position(|output| output.value == whole.value).map(Piece::Output);
+        let (prec, signed) = match ty.dtype {
+            dtype if dtype.is_float() => (self.float_in(output, dtype)?, true),
+            DType::I32 if output.is_none() => (Prec::Int32, true),
+            _ => byte_type(ty)?,
+        };
+        let piece = output.unwrap_or_else(|| self.draft.room(shape, prec));
         let to = Stored { piece, shape, prec, signed };
-        for &(value, at) in &spill.parts {
+        for &(value, at) in &whole.parts {
             self.stored.insert(value, (to, at.map(|at| at as u32)));
         }
-        self.spilled.insert(spill.value, Some(piece));
-        self.spilled.extend(spill.inner.iter().map(|&value| (value, None)));
+        self.spilled.insert(whole.value, Some(piece));
+        self.spilled.extend(whole.inner.iter().map(|&value| (value, None)));
         Ok(())
     }
 
@@ -329,13 +376,16 @@ impl Lowering<'_> {
         }
     }
 
-    /// Loads part of a tensor of bytes in DDR memory along N and H; `None` for other parts and places.
+    /// Loads part of a tensor in DDR memory along N and H; `None` for other parts and places.
     fn slice_of_ddr(&mut self, node: &Node, op: &Slice) -> Result<Option<Home>, Refusal> {
         let Some(value) = node.inputs[0] else { return refuse("no operand", "one") };
-        let (Some(&Where::Ddr(piece)), Ok((prec, signed))) =
-            (self.values.get(&value), byte_type(self.graph.ty(node.outputs[0])))
-        else {
-            return Ok(None);
+        let Some(&Where::Ddr(piece)) = self.values.get(&value) else { return Ok(None) };
+        let ty = self.graph.ty(value);
+        let (prec, signed) = match ty.dtype {
+            dtype if dtype.is_float() => (self.float_in(Some(piece), dtype)?, true),
+            DType::I32 => (Prec::Int32, true),
+            DType::I8 | DType::U8 => byte_type(ty)?,
+            _ => return Ok(None),
         };
         let (from, shape) = (self.shape(value)?, self.shape(node.outputs[0])?);
         let mut at = [0; 2];
@@ -351,7 +401,12 @@ impl Lowering<'_> {
         if op.steps.iter().any(|&step| step != 1) {
             return Ok(None);
         }
-        Ok(Some(self.draft.load_part(Stored { piece, shape: from, prec, signed }, at, shape)))
+        let from = Stored { piece, shape: from, prec, signed };
+        Ok(Some(if prec.is_int() {
+            self.draft.load_part(from, at, shape)
+        } else {
+            self.load_floats_part(from, at, shape)
+        }))
     }
 
     /// Extents of a value.
@@ -370,7 +425,8 @@ impl Lowering<'_> {
             Some(Where::Ddr(piece)) => {
                 let (ty, shape) = (self.graph.ty(value), self.shape(value)?);
                 let home = if ty.dtype.is_float() {
-                    self.load_floats(piece, ty.dtype, shape)?
+                    let (prec, signed) = (self.float_in(Some(piece), ty.dtype)?, true);
+                    self.load_floats_part(Stored { piece, shape, prec, signed }, [0, 0], shape)
                 } else if matches!(ty.dtype, DType::I32 | DType::I64) {
                     self.load_words(piece, ty.dtype, shape)
                 } else {
@@ -485,7 +541,7 @@ impl Lowering<'_> {
             && shape[2] * shape[3] <= MAX_EXTENT
         {
             if ty.dtype.is_float() {
-                return self.load_floats_last(piece, ty.dtype, shape);
+                return self.load_floats_last(piece, self.float_in(Some(piece), ty.dtype)?, shape);
             }
             let (prec, signed) = byte_type(ty)?;
             return Ok(self.draft.load_channels_last(piece, prec, signed, shape));

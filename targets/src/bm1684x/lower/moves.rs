@@ -174,7 +174,7 @@ impl Lowering<'_> {
         }
         self.draft.binary(2, index, from_start, from_start);
         let values: Vec<f32> = table.to_f64().into_iter().map(|v| v as f32).collect();
-        let source = self.draft.coefficients(&super::float::bytes(&values, self.real));
+        let source = self.draft.constant(&super::float::bytes(&values, self.real));
         let result = self.draft.tensor(self.real, true, [1, 1, count, columns as u32]);
         let dma = DmaGather {
             src_data_format: self.real.code(),

@@ -1,7 +1,7 @@
 //! Parts of tensors, operands that repeat, and moves between lanes.
 
 use super::super::isa::{Ar, Dma, Prec};
-use super::super::machine::{LANE_BYTES, LANES, MAX_EXTENT};
+use super::super::machine::{LANE_BYTES, LANES, MAX_EXTENT, UNIT_BYTES};
 use super::super::view::{Dense, local_strides};
 use super::build::{Draft, Home, Piece, Place};
 use super::commands::{FREE, copy, elementwise};
@@ -25,6 +25,40 @@ impl Source {
     pub fn dense(home: Home) -> Self {
         Source::Dense(home)
     }
+}
+
+/// Part of a tensor that is dense itself: rows of channels, or some elements of one.
+#[derive(Clone, Copy, Debug)]
+pub struct DensePart {
+    /// Its shape; elements of a single row of channels are W.
+    pub shape: [u32; 4],
+    /// Position along N, channel, element of the plane.
+    pub at: [u32; 3],
+}
+
+/// Parts of tensors of a shape with at most so many elements per lane each.
+pub fn dense_parts([n, c, h, w]: [u32; 4], most: u32) -> Vec<DensePart> {
+    let (plane, rows) = (h.saturating_mul(w), c.div_ceil(LANES));
+    if plane > LANE_BYTES {
+        // No such tensor has a place.
+        return vec![DensePart { shape: [n, c, h, w], at: [0; 3] }];
+    }
+    let padded = plane.next_multiple_of(UNIT_BYTES);
+    let steps = |extent: u32, step: u32| (0..extent).step_by(step as usize).map(move |at| (at, step.min(extent - at)));
+    if u64::from(padded) * u64::from(rows) <= most.into() {
+        let parts = steps(n, most / (padded * rows));
+        return parts.map(|(at, count)| DensePart { shape: [count, c, h, w], at: [at, 0, 0] }).collect();
+    }
+    let (channels, elements) = match most / padded {
+        0 => (LANES, (most / UNIT_BYTES).max(1) * UNIT_BYTES),
+        rows => (rows * LANES, plane),
+    };
+    let part = |n: u32, (first, channels): (u32, u32), (start, count): (u32, u32)| {
+        let shape = if count == plane { [1, channels, h, w] } else { [1, channels, 1, count] };
+        DensePart { shape, at: [n, first, start] }
+    };
+    let rows = move |n: u32| steps(c, channels).map(move |row| (n, row));
+    (0..n).flat_map(rows).flat_map(|(n, row)| steps(plane, elements).map(move |range| part(n, row, range))).collect()
 }
 
 /// A tensor whose axes of extent 1 in `own` repeat to a shape; along C, lanes have copies already.
@@ -69,6 +103,20 @@ impl Draft {
         let bytes = elems * u64::from(home.prec.bytes()) + u64::from(c % LANES * LANE_BYTES);
         // What does not fit into 32 bits does not fit into memory, which the plan says.
         Place::Local(home.buffer, u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    /// Makes steps from `start` on, which are about tensors of the shape of a part, be about that part of these ones.
+    pub fn move_to(&mut self, start: usize, part: DensePart, wholes: &[Home]) {
+        let [n, c, element] = part.at;
+        for step in self.steps.get_mut(start..).unwrap_or_default() {
+            for (_, place) in &mut step.places {
+                let Place::Local(buffer, offset) = place else { continue };
+                let Some(home) = wholes.iter().find(|home| home.buffer == *buffer) else { continue };
+                let [ns, cs, ..] = local_strides(Dense::Aligned, home.prec, 0, home.shape);
+                let elems = u64::from(n) * ns + u64::from(c / LANES) * cs + u64::from(element);
+                *offset += u32::try_from(elems * u64::from(home.prec.bytes())).unwrap_or(u32::MAX);
+            }
+        }
     }
 
     /// `a op b` of the type of the result.
@@ -150,7 +198,7 @@ impl Draft {
     /// Loads a constant tensor, contiguous in `bytes`.
     pub fn load_constant(&mut self, bytes: &[u8], prec: Prec, shape: [u32; 4]) -> Home {
         let home = self.tensor(prec, true, shape);
-        let source = self.coefficients(bytes);
+        let source = self.constant(bytes);
         self.push_early(copy(prec, shape, true), vec![("src", source), ("dst", Place::Local(home.buffer, 0))]);
         home
     }

@@ -19,6 +19,7 @@ use super::super::isa::{Lookup, Prec, Requant};
 use super::super::machine::{LANES, MAX_WINDOW, UNIT_BYTES};
 use super::build::{Home, Image, Place};
 use super::commands::{Constants, Scales, command_words};
+use super::places::dense_parts;
 use super::requant::{Contract, byte_range, neighbours};
 use super::{Lowering, Refusal, pool, refuse, window_strides};
 
@@ -153,7 +154,9 @@ impl Lowering<'_> {
             self.draft.with_constant(2, sums, Prec::Int32, contract.bias as u32, sums);
         }
         let constants = Constants { table: Scales::Words(command_words(&way)), bias: None };
-        Ok(self.draft.requantize(sums, &way, constants, to.zero, signed))
+        let result = self.draft.tensor(Prec::Int8, signed, shape);
+        self.draft.requantize(sums, &way, constants, to.zero, result);
+        Ok(result)
     }
 
     /// The elementwise operators in front of a `quantize`, down to integers.
@@ -361,23 +364,33 @@ impl Lowering<'_> {
             }
         }
         let homes = [self.home(leaves[0])?, self.home(leaves[1])?];
+        // Part by part: in 32 bits the whole takes a lot of memory.
+        let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, homes[0].shape);
+        for part in dense_parts(homes[0].shape, SUM_PART) {
+            let start = self.draft.steps.len();
+            let [a, b, to_part] = [homes[0], homes[1], result].map(|home| Home { shape: part.shape, ..home });
+            self.sum_part([a, b], form, to.zero, to_part);
+            self.draft.move_to(start, part, &[homes[0], homes[1], result]);
+        }
+        Ok(result)
+    }
+
+    /// A sum of two tensors of one shape in the given form.
+    fn sum_part(&mut self, homes: [Home; 2], form: SumForm, zero: i64, result: Home) {
         let floats = [0, 1].map(|side| self.dequantize(homes[side], form.terms[side]));
-        let mut sum = self.draft.tensor(Prec::Fp32, true, homes[0].shape);
+        let mut sum = self.draft.tensor(Prec::Fp32, true, result.shape);
         self.draft.binary(2, floats[0], floats[1], sum);
         if let Some(factor) = form.factor {
-            let scaled = self.draft.tensor(Prec::Fp32, true, homes[0].shape);
+            let scaled = self.draft.tensor(Prec::Fp32, true, result.shape);
             self.draft.with_constant(0, sum, Prec::Fp32, factor.to_bits(), scaled);
             sum = scaled;
         }
-        let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, homes[0].shape);
-        if to.zero == 0 {
-            self.draft.convert(sum, result);
-        } else {
-            let wide = self.draft.tensor(Prec::Int16, true, homes[0].shape);
-            self.draft.convert(sum, wide);
-            self.draft.add_zero(wide, to.zero, result);
+        if zero == 0 {
+            return self.draft.convert(sum, result);
         }
-        Ok(result)
+        let wide = self.draft.tensor(Prec::Int16, true, result.shape);
+        self.draft.convert(sum, wide);
+        self.draft.add_zero(wide, zero, result);
     }
 
     /// The sum in the chip's floats that is the model's for most pairs of bytes, with the number of those for which it is not;
@@ -486,6 +499,8 @@ fn sum_forms(terms: [Affine; 2], scale: f32) -> impl Iterator<Item = SumForm> {
 
 /// Most pairs of bytes for which a sum may differ from the model's, by one: 0.1 %.
 const MAX_WRONG_PAIRS: usize = 64;
+/// Elements per lane that a sum works on at once.
+const SUM_PART: u32 = 1 << 11;
 /// Neighbours that are tried on each side of a scale.
 const SUM_NEIGHBOURS: i32 = 4;
 

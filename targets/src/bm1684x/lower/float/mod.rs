@@ -20,8 +20,8 @@ use adze_ir::types::DType;
 
 use super::super::isa::{DmaTranspose, Prec};
 use super::super::machine::MAX_EXTENT;
-use super::build::{Home, Piece, Place, lane_bytes};
-use super::commands::copy;
+use super::build::{Draft, Home, Piece, Place, lane_bytes};
+use super::commands::Stored;
 use super::places::Region;
 use super::quantize::{Affine, is_mean_of_all};
 use super::{Lowering, Refusal, Where, refuse};
@@ -118,25 +118,28 @@ impl Lowering<'_> {
         result
     }
 
-    /// Loads floats in the type that they have on the chip.
-    pub(super) fn load_floats(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Result<Home, Refusal> {
-        let from = self.border(dtype)?;
-        let whole = lane_bytes(from, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1;
-        if from.is_half() || from == self.real || whole {
-            let home = self.draft.load(piece, from, true, shape);
-            return Ok(self.as_float(home, self.real));
+    /// Loads part of a tensor of floats, from some position along N and H on, in the type that they have on the chip.
+    pub(super) fn load_floats_part(&mut self, from: Stored, at: [u32; 2], shape: [u32; 4]) -> Home {
+        let part = |draft: &mut Draft, at: [u32; 2], shape: [u32; 4]| match (at, shape) {
+            ([0, 0], shape) if shape == from.shape => draft.load(from.piece, from.prec, true, shape),
+            _ => draft.load_part(from, at, shape),
+        };
+        let whole = lane_bytes(from.prec, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1;
+        if from.prec.is_half() || from.prec == self.real || whole {
+            let home = part(&mut self.draft, at, shape);
+            return self.as_float(home, self.real);
         }
         let result = self.float(self.real, shape);
-        for [n, top, rows] in parts(from, shape) {
-            let part = self.load_rows(piece, from, shape, [n, top, rows]);
-            self.draft.convert_into(part, result, [n, 0, top, 0]);
+        let [_, c, _, w] = shape;
+        for [n, top, rows] in parts(from.prec, shape) {
+            let home = self.draft.load_part(from, [at[0] + n, at[1] + top], [1, c, rows, w]);
+            self.draft.convert_into(home, result, [n, 0, top, 0]);
         }
-        Ok(result)
+        result
     }
 
     /// The same where the tensor lies in memory as `(n, h, w, c)`.
-    pub(super) fn load_floats_last(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Result<Home, Refusal> {
-        let from = self.border(dtype)?;
+    pub(super) fn load_floats_last(&mut self, piece: Piece, from: Prec, shape: [u32; 4]) -> Result<Home, Refusal> {
         if from.is_half() || from == self.real || lane_bytes(from, shape) <= WHOLE_BYTES {
             let home = self.draft.load_channels_last(piece, from, true, shape);
             return Ok(self.as_float(home, self.real));
@@ -157,35 +160,41 @@ impl Lowering<'_> {
                 ..DmaTranspose::default()
             };
             let offset = u64::from((n * h + top) * w * c) * u64::from(from.bytes());
-            self.draft.push(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
+            self.draft.push_early(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
             self.draft.convert_into(part, result, [n, 0, top, 0]);
         }
         Ok(result)
     }
 
-    /// Stores floats in the type that they have in memory.
+    /// Stores an output of floats.
     pub(super) fn store_floats(&mut self, home: Home, piece: Piece, dtype: DType) -> Result<(), Refusal> {
-        let to = self.border(dtype)?;
-        let shape = home.shape;
-        if to.is_half() || to == home.prec || lane_bytes(to, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1 {
-            let home = self.as_float(home, to);
-            self.draft.store(home, piece);
-            return Ok(());
-        }
-        for [n, top, rows] in parts(to, shape) {
-            let [_, c, h, w] = shape;
-            let part = self.float(to, [1, c, rows, w]);
-            self.draft.convert_from(home, part, [n, 0, top, 0]);
-            let mut dma = copy(to, part.shape, false);
-            (dma.dst_nstride, dma.dst_cstride) = (c * h * w, h * w);
-            let offset = u64::from((n * c * h + top) * w) * u64::from(to.bytes());
-            self.draft.push(dma, vec![("src", Place::Local(part.buffer, 0)), ("dst", Place::Ddr(piece, offset))]);
-        }
+        let prec = self.float_in(Some(piece), dtype)?;
+        self.store_floats_part(home, Stored { piece, shape: home.shape, prec, signed: true }, [0, 0]);
         Ok(())
     }
 
-    /// The type that floats have in memory, if it goes with the one on the chip.
-    fn border(&self, dtype: DType) -> Result<Prec, Refusal> {
+    /// Stores floats as part of a tensor, in the type that they have there.
+    pub(super) fn store_floats_part(&mut self, home: Home, to: Stored, at: [u32; 2]) {
+        let shape = home.shape;
+        let whole = lane_bytes(to.prec, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1;
+        if to.prec.is_half() || to.prec == home.prec || whole {
+            let home = self.as_float(home, to.prec);
+            return self.draft.store_part(home, to, at);
+        }
+        let [_, c, _, w] = shape;
+        for [n, top, rows] in parts(to.prec, shape) {
+            let part = self.float(to.prec, [1, c, rows, w]);
+            self.draft.convert_from(home, part, [n, 0, top, 0]);
+            self.draft.store_part(part, to, [at[0] + n, at[1] + top]);
+        }
+    }
+
+    /// The type that floats have in a place, if it goes with the one on the chip; without a place that of what is stored for a
+    /// while.
+    pub(super) fn float_in(&self, piece: Option<Piece>, dtype: DType) -> Result<Prec, Refusal> {
+        if let None | Some(Piece::Spill(_)) = piece {
+            return Ok(self.real);
+        }
         let prec = stored(dtype)?;
         if prec == Prec::Fp32 || self.real.is_half() { Ok(prec) } else { refuse(format!("floats of {dtype}"), CHOOSE) }
     }
@@ -217,34 +226,23 @@ impl Lowering<'_> {
     pub(super) fn quantize_floats(&mut self, node: &Node, to: Affine, dtype: DType) -> Result<Home, Refusal> {
         let value = node.inputs[0].expect("a quantize has an operand");
         if let Some(&Where::Ddr(piece)) = self.values.get(&value)
-            && self.graph.ty(value).dtype == DType::F32
+            && self.float_in(Some(piece), self.graph.ty(value).dtype)? == Prec::Fp32
             && lane_bytes(Prec::Fp32, self.shape(value)?) > WHOLE_BYTES
         {
             // Only the bytes have to be there as a whole.
             let shape = self.shape(value)?;
+            let from = Stored { piece, shape, prec: Prec::Fp32, signed: true };
             let result = self.draft.tensor(Prec::Int8, dtype == DType::I8, shape);
-            for part in parts(Prec::Fp32, shape) {
-                let floats = self.load_rows(piece, Prec::Fp32, shape, part);
+            for [n, top, rows] in parts(Prec::Fp32, shape) {
+                let floats = self.draft.load_part(from, [n, top], [1, shape[1], rows, shape[3]]);
                 let bytes = self.rounded(floats, to, dtype);
-                let at = Region { at: [part[0], 0, part[1], 0], ..Region::default() };
+                let at = Region { at: [n, 0, top, 0], ..Region::default() };
                 self.draft.copy_region(bytes, Region::default(), result, at, bytes.shape);
             }
             return Ok(result);
         }
         let x = self.input(node, 0)?;
         Ok(self.rounded(x, to, dtype))
-    }
-
-    /// Rows of a tensor in DDR memory: batch, first row, number.
-    fn load_rows(&mut self, piece: Piece, prec: Prec, [_, c, h, w]: [u32; 4], [n, top, rows]: [u32; 3]) -> Home {
-        let part = self.float(prec, [1, c, rows, w]);
-        let plane = u64::from(h) * u64::from(w);
-        let mut dma = copy(prec, part.shape, true);
-        dma.src_cstride = u32::try_from(plane).unwrap_or(u32::MAX);
-        dma.src_nstride = u32::try_from(u64::from(c) * plane).unwrap_or(u32::MAX);
-        let offset = (u64::from(n) * u64::from(c) * plane + u64::from(top) * u64::from(w)) * u64::from(prec.bytes());
-        self.draft.push(dma, vec![("src", Place::Ddr(piece, offset)), ("dst", Place::Local(part.buffer, 0))]);
-        part
     }
 
     /// Floats as bytes.

@@ -1,15 +1,21 @@
 //! Convolutions and matrix products of 16-bit floats.
 
+use std::ops::Range;
+
 use adze_ir::graph::{Node, ValueId};
 use adze_ir::ops::{Conv as ConvOp, ConvTranspose, Gemm, MatMul as MatMulOp};
 
 use super::super::super::isa::{Conv, Dma, MatMul, Pool, Prec};
 use super::super::super::machine::{CONV_CHANNELS_HALF, MAX_WINDOW};
-use super::super::build::{Home, Image, Place};
+use super::super::blocks::{RowBytes, channels};
+use super::super::build::{Home, Image, Place, lane_bytes};
 use super::super::commands::copy;
-use super::super::conv::{Fitted, Window, axes, numbers};
+use super::super::conv::{Fitted, Gather, Window, axes, numbers};
 use super::super::{Lowering, Refusal, pool, refuse};
 use super::pointwise::{bits, bytes};
+
+/// The type of sums of depthwise convolutions.
+const DEPTHWISE: Prec = Prec::Fp32;
 
 impl Lowering<'_> {
     /// Values of a constant operand.
@@ -37,6 +43,13 @@ impl Lowering<'_> {
             return Ok(self.depthwise_floats(x, shape, &window, kernel, &weights, &bias));
         }
         let weights = dense(&weights, [oc, ic, kernel[0] * kernel[1]], groups);
+        if let Some(gather) = Gather::best(x, shape, &window, kernel) {
+            let row = weights.len() / oc as usize;
+            let rows: Vec<Vec<f32>> = weights.chunks(row).map(<[f32]>::to_vec).collect();
+            let weights = gather.weights(&rows, kernel).concat();
+            let x = self.taken_apart(x, shape, &window, kernel, &gather, 0);
+            return Ok(self.conv_floats(x, shape, &gather.rest(&window), [1, gather.taps], &weights, &bias));
+        }
         Ok(self.conv_floats(x, shape, &window, kernel, &weights, &bias))
     }
 
@@ -70,7 +83,7 @@ impl Lowering<'_> {
         Ok(self.conv_floats(x, shape, &window, kernel, &weights, &bias))
     }
 
-    /// The command of a convolution of one group.
+    /// The commands of a convolution of one group.
     fn conv_floats(
         &mut self,
         x: Home,
@@ -80,28 +93,60 @@ impl Lowering<'_> {
         weights: &[f32],
         bias: &[f32],
     ) -> Home {
-        let mut image = Image::new(shape[1]);
-        let zero = bias.iter().all(|&b| b == 0.0);
-        let words: Vec<Vec<u8>> = bias.iter().map(|b| b.to_le_bytes().to_vec()).collect();
-        let bias = (!zero).then(|| image.section(&words, 4, 4));
-        let rows = packed(weights, x.shape[1], kernel, x.prec);
-        let pitch = rows.first().map_or(0, Vec::len);
-        let at = image.section(&rows, pitch, 64);
-        let constants = self.draft.constants(&image);
         let result = self.float(x.prec, shape);
-        let conv =
-            Conv { opd0_prec: x.prec.code(), opd2_const: u32::from(bias.is_none()), ..window.conv(x, result, kernel) };
-        let mut places = vec![
-            ("opd0_addr", Place::Local(x.buffer, 0)),
-            ("opd1_addr", Place::Local(constants, at)),
-            ("res0_addr", Place::Local(result.buffer, 0)),
-        ];
-        places.extend(bias.map(|bias| ("opd2_addr", Place::Local(constants, bias))));
-        self.draft.push(conv, places);
+        let taps = (kernel[0] * kernel[1]) as usize;
+        let inner = self.inner(x.shape[1], u64::from(x.prec.bytes()) * taps as u64);
+        let row_length = x.shape[1] as usize * taps;
+        let section = |image: &mut Image, own: &Range<usize>, inner: &Range<u32>| {
+            let columns = inner.start as usize * taps..inner.end as usize * taps;
+            let rows = weights.chunks(row_length.max(1)).skip(own.start).take(own.len());
+            let rows = packed(rows.map(|row| &row[columns.clone()]), inner.len(), taps, x.prec);
+            image.section(&rows, rows.first().map_or(0, Vec::len), 64)
+        };
+        let load = |lowering: &mut Self, range: Range<u32>| {
+            let own = range.start as usize..range.end as usize;
+            let mut image = Image::new(range.len() as u32);
+            let biased = bias[own.clone()].iter().any(|&b| b != 0.0);
+            let words: Vec<Vec<u8>> = bias[own.clone()].iter().map(|b| b.to_le_bytes().to_vec()).collect();
+            let bias = biased.then(|| image.section(&words, 4, 4));
+            let at = (inner.len() == 1).then(|| section(&mut image, &own, &inner[0]));
+            let constants = (image.bytes() > 0).then(|| lowering.draft.constants(&image));
+            let place =
+                |offset: Option<u32>| constants.zip(offset).map(|(constants, offset)| Place::Local(constants, offset));
+            (own, place(bias), place(at))
+        };
+        let widest = inner.first().map_or(0, |range| range.len().next_multiple_of(CONV_CHANNELS_HALF as usize) * taps);
+        let row = RowBytes { constants: widest as u64 * u64::from(x.prec.bytes()) + 4, sums: 0 };
+        self.in_blocks(x, result, row, false, load, |lowering, (own, bias, at), x, result| {
+            // What is added up by several commands has 32 bits in between.
+            let sums = if inner.len() == 1 { result } else { lowering.float(Prec::Fp32, result.shape) };
+            for range in &inner {
+                let weights = at.unwrap_or_else(|| {
+                    let mut image = Image::new(own.len() as u32);
+                    let at = section(&mut image, own, range);
+                    Place::Local(lowering.draft.constants(&image), at)
+                });
+                let (x, place) = channels(x, range);
+                let bias = bias.filter(|_| range.start == 0);
+                let conv = Conv {
+                    opd0_prec: x.prec.code(),
+                    opd2_const: u32::from(bias.is_none()),
+                    res_add: u32::from(range.start > 0),
+                    ..window.conv(x, sums, kernel)
+                };
+                let to = Place::Local(sums.buffer, 0);
+                let mut places = vec![("opd0_addr", place), ("opd1_addr", weights), ("res0_addr", to)];
+                places.extend(bias.map(|bias| ("opd2_addr", bias)));
+                lowering.draft.push(conv, places);
+            }
+            if sums != result {
+                lowering.draft.convert(sums, result);
+            }
+        });
         result
     }
 
-    /// A depthwise convolution. Its sums have the type of its operands, which is too coarse for bf16.
+    /// A depthwise convolution. Its sums have the type of its operands: that of 16 bits is too coarse.
     fn depthwise_floats(
         &mut self,
         x: Home,
@@ -111,36 +156,49 @@ impl Lowering<'_> {
         weights: &[f32],
         bias: &[f32],
     ) -> Home {
-        let prec = if x.prec == Prec::Bf16 { Prec::Fp32 } else { x.prec };
-        let from = self.as_float(x, prec);
+        let prec = DEPTHWISE;
         let taps = (kernel[0] * kernel[1]) as usize;
         let es = prec.bytes() as usize;
-        let mut image = Image::new(shape[1]);
-        let rows =
-            |values: &[f32], length: usize| values.chunks(length).map(|row| bytes(row, prec)).collect::<Vec<_>>();
-        let bias = image.section(&rows(bias, 1), es, es);
-        let at = image.section(&rows(weights, taps), taps * es, es);
-        let constants = self.draft.constants(&image);
-        let result = self.float(prec, shape);
-        let [up, lf, dn, rt] = window.pads;
-        let pool = Pool {
-            opd0_sign: 0,
-            opd0_up_pad: up,
-            opd0_dn_pad: dn,
-            opd0_lf_pad: lf,
-            opd0_rt_pad: rt,
-            opd1_y_ins0: window.dilations[0] - 1,
-            opd1_x_ins0: window.dilations[1] - 1,
-            ..pool(from, result, kernel, window.strides)
+        let rows = |values: &[f32], length: usize| -> Vec<Vec<u8>> {
+            values.chunks(length).map(|row| bytes(row, prec)).collect()
         };
-        let places = vec![
-            ("opd0_addr", Place::Local(from.buffer, 0)),
-            ("opd1_addr", Place::Local(constants, at)),
-            ("opd2_addr", Place::Local(constants, bias)),
-            ("res0_addr", Place::Local(result.buffer, 0)),
-        ];
-        self.draft.push(pool, places);
-        self.as_float(result, x.prec)
+        let (weights, bias) = (rows(weights, taps), rows(bias, 1));
+        let load = |lowering: &mut Self, range: Range<u32>| {
+            let own = range.start as usize..range.end as usize;
+            let mut image = Image::new(range.len() as u32);
+            let bias = image.section(&bias[own.clone()], es, es);
+            let at = image.section(&weights[own], taps * es, es);
+            let constants = lowering.draft.constants(&image);
+            [at, bias].map(|offset| Place::Local(constants, offset))
+        };
+        let result = self.float(x.prec, shape);
+        let row = RowBytes { constants: 64, sums: lane_bytes(prec, [1, 1, shape[2], shape[3]]) };
+        self.in_blocks(x, result, row, true, load, |lowering, [at, bias], x, result| {
+            let from = lowering.as_float(x, prec);
+            let sums = if result.prec == prec { result } else { lowering.float(prec, result.shape) };
+            let [up, lf, dn, rt] = window.pads;
+            let pool = Pool {
+                opd0_sign: 0,
+                opd0_up_pad: up,
+                opd0_dn_pad: dn,
+                opd0_lf_pad: lf,
+                opd0_rt_pad: rt,
+                opd1_y_ins0: window.dilations[0] - 1,
+                opd1_x_ins0: window.dilations[1] - 1,
+                ..pool(from, sums, kernel, window.strides)
+            };
+            let places = vec![
+                ("opd0_addr", Place::Local(from.buffer, 0)),
+                ("opd1_addr", *at),
+                ("opd2_addr", *bias),
+                ("res0_addr", Place::Local(sums.buffer, 0)),
+            ];
+            lowering.draft.push(pool, places);
+            if sums != result {
+                lowering.draft.convert(sums, result);
+            }
+        });
+        result
     }
 
     /// Lowers `alpha · A·B + beta · C` with constant B and C.
@@ -335,8 +393,8 @@ fn mirrored(weights: &[f32], [ic, oc, taps]: [u32; 3], groups: u32) -> Vec<f32> 
 }
 
 /// Weights `[oc][ic][kh][kw]` as rows `[ic / 32][kh][kw][32]`, missing channels zero.
-fn packed(weights: &[f32], ic: u32, kernel: [u32; 2], prec: Prec) -> Vec<Vec<u8>> {
-    let (group, taps, ic) = (CONV_CHANNELS_HALF as usize, (kernel[0] * kernel[1]) as usize, ic as usize);
+fn packed<'a>(rows: impl Iterator<Item = &'a [f32]>, ic: usize, taps: usize, prec: Prec) -> Vec<Vec<u8>> {
+    let group = CONV_CHANNELS_HALF as usize;
     let pack = |row: &[f32]| {
         let mut words = vec![0u16; ic.div_ceil(group) * taps * group];
         for (index, &weight) in row.iter().enumerate() {
@@ -345,5 +403,5 @@ fn packed(weights: &[f32], ic: u32, kernel: [u32; 2], prec: Prec) -> Vec<Vec<u8>
         }
         words.into_iter().flat_map(u16::to_le_bytes).collect()
     };
-    weights.chunks((ic * taps).max(1)).map(pack).collect()
+    rows.map(pack).collect()
 }

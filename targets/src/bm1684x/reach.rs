@@ -1,0 +1,203 @@
+//! How parts of a node's result along N and H depend on parts of its operands.
+
+use adze_ir::graph::{Graph, Node, ValueId};
+use adze_ir::ops::Op;
+
+use super::lower::is_elementwise;
+
+/// Ranges along N and H.
+pub type Part = [(usize, usize); 2];
+
+/// N and H of a value; H is 1 unless it has rank 4.
+pub fn extents(graph: &Graph, value: ValueId) -> Option<[usize; 2]> {
+    let shape = graph.ty(value).fixed_shape()?;
+    match shape[..] {
+        [n, _, h, _] => Some([n, h]),
+        [n, _] | [n, _, _] => Some([n, 1]),
+        _ => None,
+    }
+}
+
+/// Rows of an operand under a window.
+#[derive(Clone, Copy, Debug)]
+struct Rows {
+    kernel: i64,
+    stride: i64,
+    /// Rows above the first one; less than 0 where the first ones are left out.
+    pad: i64,
+    dilation: i64,
+}
+
+impl Rows {
+    const SAME: Rows = Rows { kernel: 1, stride: 1, pad: 0, dilation: 1 };
+
+    /// Rows of an operand of a height that rows of the result need, with the padding above and below that is left.
+    fn need(self, (from, to): (usize, usize), height: usize) -> Option<((usize, usize), [i64; 2])> {
+        let [from, to, height] = [from, to, height].map(|v| i64::try_from(v).ok());
+        let first = from?.checked_mul(self.stride)?.checked_sub(self.pad)?;
+        let reach = (self.kernel - 1).checked_mul(self.dilation)? + 1;
+        let last = (to? - 1).checked_mul(self.stride)?.checked_sub(self.pad)?.checked_add(reach)?;
+        let (lo, hi) = (first.max(0), last.min(height?));
+        let inside = lo < hi;
+        inside.then(|| ((lo as usize, hi as usize), [lo - first, last - hi]))
+    }
+}
+
+/// What rows of a result need of an operand.
+#[derive(Clone, Copy, Debug)]
+enum Reach {
+    Window(Rows),
+    /// All rows; of the result there may be more than the part.
+    All,
+    /// All rows for all rows: it is cut along N only.
+    Batch,
+}
+
+/// How a node reads an operand that varies; `None` if it cannot be done in parts.
+fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
+    let rank = graph.ty(node.outputs[0]).rank();
+    let plain = |values: &[i64]| values.iter().all(|&v| v == 0);
+    let window = |[kernel, strides, pads, dilations]: [&[i64]; 4]| {
+        // What has less than two axes has no rows.
+        if kernel.len() < 2 {
+            return Some(Reach::Window(Rows::SAME));
+        }
+        let (kernel, stride) = (kernel[0], *strides.first()?);
+        Some(Reach::Window(Rows { kernel, stride, pad: *pads.first()?, dilation: *dilations.first()? }))
+    };
+    let same = Some(Reach::Window(Rows::SAME));
+    let conv = |weights: usize, strides: &[i64], pads: &[i64], dilations: &[i64]| {
+        let weights = graph.ty(node.inputs.get(weights).copied().flatten()?).fixed_shape()?;
+        let kernel: Vec<i64> = weights.get(2..)?.iter().map(|&k| k as i64).collect();
+        window([&kernel, strides, pads, dilations])
+    };
+    match &node.op {
+        Op::QLinearConv(op) if index == 0 => conv(3, &op.strides, &op.pads, &op.dilations),
+        Op::Conv(op) if index == 0 => conv(1, &op.strides, &op.pads, &op.dilations),
+        Op::MaxPool(op) => window([&op.kernel, &op.strides, &op.pads, &op.dilations]),
+        Op::AveragePool(op) if plain(&op.ceil_pads) && (op.count_include_pad || plain(&op.pads)) => {
+            window([&op.kernel, &op.strides, &op.pads, &op.dilations])
+        }
+        Op::QLinearMatMul(_) | Op::MatMulInteger(_) if index == 0 => same,
+        Op::Gemm(op) if index == 0 && !op.trans_a => same,
+        Op::MatMul(op) => match (index, rank) {
+            (0, _) if !op.trans_a => same,
+            (1, 4) => Some(Reach::All),
+            _ => None,
+        },
+        Op::Reduce(op) if op.axes.contains(&0) => None,
+        Op::Reduce(op) if op.axes.contains(&2) || !op.keep_dims => Some(Reach::Batch),
+        Op::Reduce(_) => same,
+        Op::Softmax(op) if op.axis > 0 && !(op.axis == 2 && rank == 4) && (!op.flatten || op.axis + 1 == rank) => same,
+        Op::Concat(op) if op.axis == 1 || op.axis == 3 => same,
+        Op::Slice(op) if op.axes.iter().all(|&axis| axis == 1 || axis == 3) => same,
+        Op::Slice(op) if !op.axes.contains(&0) => match op.axes.iter().position(|&axis| axis == 2) {
+            Some(at) if rank == 4 && op.steps[at] > 0 => {
+                let (start, stride) = (op.starts[at].as_const()?, op.steps[at]);
+                Some(Reach::Window(Rows { stride, pad: start.checked_neg()?, ..Rows::SAME }))
+            }
+            _ => Some(Reach::Batch),
+        },
+        Op::Pad(op) if index == 0 => {
+            let along = |axis: usize| Some([op.before[axis].as_const()?, op.after[axis].as_const()?]);
+            match (along(0)?, rank) {
+                ([0, 0], 4) => Some(Reach::Window(Rows { pad: along(2)?[0], ..Rows::SAME })),
+                ([0, 0], _) => same,
+                _ => None,
+            }
+        }
+        Op::Transpose(op) if op.perm.first() == Some(&0) => {
+            if rank == 4 && op.perm[2] != 2 {
+                Some(Reach::Batch)
+            } else {
+                same
+            }
+        }
+        Op::Reshape(_) => Some(Reach::Batch),
+        op if is_elementwise(op) => same,
+        _ => None,
+    }
+}
+
+/// The operands that vary, with what a part of the result needs of them; `None` if there is no such part.
+pub fn needs(graph: &Graph, node: &Node, part: Part) -> Option<Vec<(ValueId, Part)>> {
+    let (result, whole) = (node.outputs[0], extents(graph, node.outputs[0])?);
+    let rank = graph.ty(result).rank();
+    let mut operands = Vec::new();
+    for (index, value) in node.inputs.iter().enumerate().filter_map(|(index, value)| Some((index, (*value)?))) {
+        let shape = graph.ty(value).fixed_shape()?;
+        let repeats = is_elementwise(&node.op);
+        if graph.constant(value).is_some() {
+            // A constant is not cut: it is the same for all of N and H.
+            let extent = |axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |axis| shape[axis]);
+            if repeats && (extent(0) != 1 || rank == 4 && extent(2) != 1) {
+                return None;
+            }
+            continue;
+        }
+        let [batch, height] = extents(graph, value)?;
+        if repeats && shape.len() != rank {
+            // Axes are counted from the other end.
+            operands.push((value, [(0, batch), (0, height)]));
+            if (shape.len() > rank) || shape.len() + 1 == rank && rank == 4 && shape[1] != 1 {
+                return None;
+            }
+            continue;
+        }
+        let along_batch = match batch {
+            b if b == whole[0] => part[0],
+            1 if repeats => (0, 1),
+            _ => return None,
+        };
+        let along_rows = match reach(graph, node, index)? {
+            Reach::Window(_) if repeats && height == 1 => (0, 1),
+            Reach::Window(_) if repeats && height != whole[1] => return None,
+            Reach::Window(rows) => rows.need(part[1], height)?.0,
+            Reach::All => (0, height),
+            Reach::Batch if part[1] == (0, whole[1]) => (0, height),
+            Reach::Batch => return None,
+        };
+        operands.push((value, [along_batch, along_rows]));
+    }
+    Some(operands)
+}
+
+/// The operator for a part: with the padding that it has there, and the shape.
+pub fn operator(graph: &Graph, node: &Node, part: Part) -> Option<Op> {
+    let mut op = node.op.clone();
+    let [batch, count] = part.map(|(from, to)| i64::try_from(to - from).ok());
+    if let Op::Reshape(reshape) = &mut op {
+        *reshape.shape.first_mut()? = batch?.into();
+        return Some(op);
+    }
+    if graph.ty(node.outputs[0]).rank() < 4 || !(has_pads(&op) || matches!(op, Op::Slice(_) | Op::Pad(_))) {
+        return Some(op);
+    }
+    let Reach::Window(rows) = reach(graph, node, 0)? else { return Some(op) };
+    let [_, height] = extents(graph, node.inputs.first().copied().flatten()?)?;
+    let (_, [top, bottom]) = rows.need(part[1], height)?;
+    match &mut op {
+        Op::QLinearConv(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::Conv(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::MaxPool(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::AveragePool(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::Pad(op) => (op.before[2], op.after[2]) = (top.into(), bottom.into()),
+        Op::Slice(op) => {
+            if let Some(at) = op.axes.iter().position(|&axis| axis == 2) {
+                (op.starts[at], op.sizes[at]) = (0.into(), count?.into());
+            }
+        }
+        _ => {}
+    }
+    Some(op)
+}
+
+fn has_pads(op: &Op) -> bool {
+    matches!(op, Op::QLinearConv(_) | Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_))
+}
+
+fn set_pads(pads: &mut [i64], [top, bottom]: [i64; 2]) {
+    if let [above, _, below, _] = pads {
+        (*above, *below) = (top, bottom);
+    }
+}
