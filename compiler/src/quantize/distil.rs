@@ -2,7 +2,7 @@
 //! the float network, which teaches it (distillation; straight-through gradients and scales as in LSQ, Esser et al., 2020).
 //!
 //! The network is compiled once, with its weights as inputs and the gradients of the loss by them as outputs
-//! ([`adze_passes::adjoint`]). Behind every integer stands a number that the gradient moves, in Adam's steps that are shares of a
+//! ([`adze_passes::adjoint`]). Behind every integer stands a number, at first the float weight, that the gradient moves, in Adam's steps that are shares of a
 //! scale; integers are what it rounds to. Every eighth sample is held back and says which state is kept: the first one if none
 //! is better.
 
@@ -32,7 +32,7 @@ pub struct Distil {
 }
 
 /// Samples per step.
-const BATCH: usize = 4;
+const BATCH: usize = 8;
 /// One of so many samples is held back.
 const HELD: usize = 8;
 /// Most samples that are held back.
@@ -45,8 +45,6 @@ const RATE: f64 = 2.5e-2;
 const SCALE_RATE: f64 = 2e-3;
 /// Shares of the past in Adam's means of gradients and of their squares.
 const MEMORY: [f64; 2] = [0.9, 0.99];
-/// How far from its integer's middle a number starts at most, in scales.
-const START: f64 = 0.49;
 /// Draws the order of samples.
 const SEED: u64 = 1;
 
@@ -74,9 +72,8 @@ pub fn distil(
     };
     progress("compiling gradients", 0, 1);
     let taps = Taps::new(&network.graph, &network.values, &network.shapes, build)?;
-    let mut school = School { taps: taps.load()?, samples, taught, how, network: &network };
-    let mut weights: Vec<Learned> = network.learned.clone();
-    let (before, after) = school.learn(&mut weights, progress)?;
+    let school = School { taps: taps.load()?, samples, taught, how, network: &network };
+    let (weights, before, after) = school.learn(progress)?;
     let consts = start.into_iter().map(|consts| {
         let learned = |(at, stored): (At, StoredConst)| {
             let found = weights.iter().find(|w| w.at == at);
@@ -160,8 +157,8 @@ impl Network {
             return Err(Error::Options("the network has no output".into()).into());
         };
         let target = graph.add_input("target", graph.ty(output).clone());
-        let real = learned.iter().map(Learned::real).collect::<Vec<_>>();
-        let feeds = samples.inputs.iter().zip(taught).map(|(inputs, target)| feed(inputs, &real, target)).collect();
+        let first = real(&learned);
+        let feeds = samples.inputs.iter().zip(taught).map(|(inputs, target)| feed(inputs, &first, target)).collect();
         let shapes = Samples { inputs: feeds, names: samples.names.clone() };
         narrow(&mut graph, &shapes)?;
         let (seed, loss) = seed(&mut graph, output, target, how.class_axis)?;
@@ -228,12 +225,8 @@ impl Learned {
         let scales: Vec<f64> = stored.scales.to_f64();
         let group = groups(stored);
         let high = super::weights::largest(stored.data.dtype());
-        let near = |((&q, w), &g): ((&i128, f64), &usize)| {
-            let (q, unit) = (q as f64, scales[g]);
-            (w / unit).clamp(q - START, q + START) * unit
-        };
-        let ints = stored.data.to_ints();
-        let numbers: Vec<f64> = ints.iter().zip(own.to_f64()).zip(&group).map(near).collect();
+        // Not where they round to the integers of the layers: those are right together only, and the first steps part them.
+        let numbers = own.to_f64();
         let past = [Past::new(numbers.len()), Past::new(scales.len())];
         let low = if open { -high - 1.0 } else { -high };
         Self { at, form: stored.clone(), group, numbers, scales, low, high, moves: true, past }
@@ -273,6 +266,10 @@ impl Learned {
             self.scales[group] *= (-share * SCALE_RATE * self.past[1].step(group, g, t)).exp();
         }
     }
+}
+
+fn real(weights: &[Learned]) -> Vec<Tensor> {
+    weights.iter().map(Learned::real).collect()
 }
 
 /// The scale of every element.
@@ -325,16 +322,19 @@ struct School<'a> {
 }
 
 impl School<'_> {
-    /// Learns, leaves the weights that lose least on held-back samples, and gives what these lost before and lose after.
-    fn learn(&mut self, weights: &mut Vec<Learned>, progress: &mut Progress<'_>) -> Result<(f64, f64), Error> {
+    /// Learns, and gives the weights that lose least on held-back samples, none where those were the first ones; what they lost
+    /// before, and lose after.
+    fn learn(&self, progress: &mut Progress<'_>) -> Result<(Vec<Learned>, f64, f64), Error> {
         let (mut train, mut held): (Vec<usize>, Vec<usize>) =
             (0..self.samples.inputs.len()).partition(|index| index % HELD != HELD / 2);
         if held.is_empty() {
             held.extend(train.pop());
         }
         thin(&mut held, MOST_HELD);
-        let before = self.lost(weights, &held)?;
-        let (mut best, mut kept) = (before, weights.clone());
+        let mut weights = self.network.learned.clone();
+        let start = weights.iter().map(|weights| weights.form.real()).collect::<Result<Vec<Tensor>, Error>>()?;
+        let before = self.lost(&start, &held)?;
+        let (mut best, mut kept) = (before, Vec::new());
         let mut random = fastrand::Rng::with_seed(SEED);
         let mut order: Vec<usize> = Vec::new();
         for t in 1..=self.how.steps {
@@ -348,20 +348,19 @@ impl School<'_> {
                 batch.extend(order.pop());
             }
             let share = 0.5 * (1.0 + (std::f64::consts::PI * t as f64 / self.how.steps as f64).cos());
-            self.step(weights, &batch, t, share)?;
+            self.step(&mut weights, &batch, t, share)?;
             if t % self.how.steps.div_ceil(LOOKS) == 0 || t == self.how.steps {
-                let lost = self.lost(weights, &held)?;
+                let lost = self.lost(&real(&weights), &held)?;
                 if lost < best {
                     (best, kept) = (lost, weights.clone());
                 }
             }
         }
-        *weights = kept;
-        Ok((before, best))
+        Ok((kept, before, best))
     }
 
     fn step(&self, weights: &mut [Learned], batch: &[usize], t: usize, share: f64) -> Result<(), Error> {
-        let real: Vec<Tensor> = weights.iter().map(Learned::real).collect();
+        let real = real(weights);
         let mut sums: Vec<Vec<f64>> = Vec::new();
         for values in self.run_all(batch, &real)? {
             if sums.is_empty() {
@@ -377,15 +376,14 @@ impl School<'_> {
     }
 
     /// The loss on samples.
-    fn lost(&self, weights: &[Learned], samples: &[usize]) -> Result<f64, Error> {
-        let real: Vec<Tensor> = weights.iter().map(Learned::real).collect();
+    fn lost(&self, real: &[Tensor], samples: &[usize]) -> Result<f64, Error> {
         let (axis, metric) = match self.network.loss {
             Loss::Classes(axis) => (Some(axis), Metric::Flips),
             Loss::Numbers => (None, Metric::Sqnr),
         };
         let mut score = Score::default();
         for part in samples.chunks(BATCH) {
-            for (&index, values) in part.iter().zip(self.run_all(part, &real)?) {
+            for (&index, values) in part.iter().zip(self.run_all(part, real)?) {
                 score.take(&self.taught[index], &values[0], axis, None);
             }
         }
