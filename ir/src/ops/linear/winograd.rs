@@ -85,7 +85,7 @@ impl WinogradConv {
     pub fn transformed(&self, w: &Tensor) -> Result<Vec<f32>, TypeError> {
         let matrices = self.matrices()?;
         let &[k, c, WINDOW, WINDOW] = w.shape() else {
-            return Err(mismatch("window", &w.ty(), "3 x 3"));
+            return Err(mismatch("window", w.ty(), "3 x 3"));
         };
         let count = matrices.weights.len().pow(2);
         let mut out = vec![0f32; count * c * k];
