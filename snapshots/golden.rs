@@ -18,14 +18,13 @@ use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_compiler::{Error, data};
 use adze_ir::eval::{eval_graph, eval_program};
 use adze_ir::exact::{Exactness, NORM_LINEAR, NORM_TRANSCENDENTAL};
-use adze_ir::graph::{Graph, Output, ValueId};
+use adze_ir::graph::Graph;
 use adze_ir::propose::PlainMachine;
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::{parse_graph, parse_program};
 use adze_ir::types::DType;
 use adze_ir::verify::{verify_graph, verify_program};
-use adze_passes::adjoint::gradients;
 use adze_passes::lower::{LowerOptions, lower};
 use adze_passes::pass::PassOptions;
 use adze_passes::pipeline::{Runner, exactness_of};
@@ -294,33 +293,6 @@ fn quantized(path: &Path) -> Outcome {
     Ok(())
 }
 
-/// `adjoint/`: the gradients of the first output by all inputs of floats, given its own as another input; compiled code computes
-/// them as the interpreter does.
-fn adjoint(path: &Path) -> Outcome {
-    let mut graph = graph(&std::fs::read_to_string(path)?)?;
-    let (y, inputs_of) = (graph.outputs()[0].value, graph.inputs().to_vec());
-    let seed = graph.add_input("seed", graph.ty(y).clone());
-    let found = gradients(&mut graph, &[(y, seed)], &inputs_of)?;
-    let output = |(&input, gradient): (&ValueId, Option<ValueId>)| {
-        let name = graph.value(input).name.clone().unwrap_or_default();
-        gradient.map(|value| Output { name: format!("by {name}").into(), value })
-    };
-    graph.set_outputs(inputs_of.iter().zip(found).filter_map(output).collect());
-    graph.remove_dead();
-    let graph = graph.compact();
-    verify_graph(&graph).map_err(|violations| lines(&violations))?;
-    let inputs = inputs(&graph)?;
-    if let Some(machine) = Machine::host() {
-        let built = build(&graph, &BuildOptions::new(machine))?;
-        let executable = Executable::new(&built)?;
-        let mut call = executable.prepare(&inputs)?;
-        executable.run(&mut call)?;
-        agree("compiling", CODE, &graph, &eval_graph(&graph, &inputs)?, &executable.outputs(&mut call)?);
-    }
-    snapshot(path, &graph.to_string());
-    Ok(())
-}
-
 /// `phases/`: the phases on a neural processor and the CPU, once they compute the same on the simulator and this machine.
 fn phases(path: &Path) -> Outcome {
     let graph = graph(&std::fs::read_to_string(path)?)?;
@@ -354,7 +326,6 @@ datatest_stable::harness! {
     { test = c99, root = "../testdata/kernel", pattern = r"\.(graph|kernel)$" },
     { test = machine_code, root = "../testdata/kernel", pattern = r"\.kernel$" },
     { test = quantized, root = "../testdata/quantize", pattern = r"\.graph$" },
-    { test = adjoint, root = "../testdata/adjoint", pattern = r"\.graph$" },
     { test = phases, root = "../testdata/phases", pattern = r"\.graph$" },
     { test = diagnostics, root = "../testdata/diag", pattern = r"\.onnx$" },
 }
