@@ -1,6 +1,6 @@
 //! Phases: a model as parts of its graph that run one after another, each on one device.
 //!
-//! What an accelerator does not run is done by the CPU, in the same package: [`partition`] asks the accelerator which nodes
+//! What an accelerator does not run is done by the CPU, in the same package: [`partition()`] asks the accelerator which nodes
 //! of a graph it has no commands for, and cuts the graph there. Accelerators know nothing of phases, and phases nothing of any
 //! one of them. See `docs/abi.md` for how a package of phases is called.
 

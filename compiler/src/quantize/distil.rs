@@ -25,7 +25,7 @@ use crate::error::Error;
 /// How long and by what it is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Distil {
-    /// Steps of [`BATCH`] samples.
+    /// Steps of 8 samples.
     pub steps: usize,
     /// Axis of the classes in the first output, where these are what counts; otherwise its numbers do, unless it is a softmax.
     pub class_axis: Option<usize>,

@@ -285,7 +285,7 @@ pub fn quantize(
     Ok(Quantized { graph: insert(&graph, &edits)?, table, left, products, notes })
 }
 
-/// What [`calibrate`] finds, or what an interrupted run had found.
+/// What [`calibrate()`] finds, or what an interrupted run had found.
 fn ranges_of(
     graph: &Graph,
     plan: &mut Plan,

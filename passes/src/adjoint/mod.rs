@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation: behind its own nodes a graph gets those that compute gradients.
 //!
-//! Every operator has its vector-Jacobian products in one place, by family: [`elementwise`], [`rows`], [`linear`], [`movement`]. A
-//! composite without any is differentiated by its equal form in smaller operators ([`adze_ir::ops::decompose`], [`attention`]). Rounding to
+//! Every operator has its vector-Jacobian products in one place, by family: `elementwise`, `rows`, `linear`, `movement`. A
+//! composite without any is differentiated by its equal form in smaller operators ([`adze_ir::ops::decompose`], `attention`). Rounding to
 //! integers and back is differentiated straight through, as if it did nothing, inside the range of the integers; the gradient of
 //! integers is meant in the unit of the numbers that they stand for. Gradients have the dtype of their values.
 
