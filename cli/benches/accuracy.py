@@ -13,9 +13,7 @@ of both, and how many predictions agree. They differ by a sample at most, or the
 `compiler/tests/models/recorded.rs` reads it.
 """
 
-import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -169,11 +167,7 @@ def differences(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--adze", default="target/release/adze")
-    shared = os.environ.get("ADZE_SHARED", "../shared")
-    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(shared, "models"))
-    parser.add_argument("--only", nargs="*")
+    parser = q.arguments(__doc__)
     parser.add_argument("--differences", type=pathlib.Path, help="write this file and nothing else")
     args = parser.parse_args()
     if args.differences:

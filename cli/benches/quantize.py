@@ -465,12 +465,18 @@ def measure_lines(args, folder):
         peer(args, "NNCF", nncf)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(about):
+    """The parser of what the benches of quantized models have in common."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adze", default="target/release/adze")
     shared = os.environ.get("ADZE_SHARED", "../shared")
     parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(shared, "models"))
     parser.add_argument("--only", nargs="*")
+    return parser
+
+
+def main():
+    parser = arguments(__doc__)
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
     parser.add_argument("--dreamt", type=int, default=488, help="sequences that the stories model makes to learn from; 0 for none")
     parser.add_argument("--nncf", help="Python with nncf and openvino: its quantization is a row too")

@@ -9,8 +9,6 @@ one, the metric of both on the half that took no part, the share of it that is k
 products in every format, with the one that would have lost most by fewer bits.
 """
 
-import argparse
-import os
 import pathlib
 import re
 import subprocess
@@ -65,11 +63,7 @@ def tasks(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--adze", default="target/release/adze")
-    shared = os.environ.get("ADZE_SHARED", "../shared")
-    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(shared, "models"))
-    parser.add_argument("--only", nargs="*")
+    parser = q.arguments(__doc__)
     parser.add_argument("--size", nargs="*", default=["1/7", "1/4"])
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
     args = parser.parse_args()

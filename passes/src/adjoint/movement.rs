@@ -5,6 +5,7 @@ use adze_ir::ops::{Concat, Gather, Pad, PadMode, ScatterFn, ScatterNd, Slice, Sp
 
 use super::Products;
 use super::step::Step;
+use crate::rules::support::inverse;
 
 pub(super) fn reshape(s: &mut Step<'_>) -> Products {
     let shape = s.shape(s.x(0)?);
@@ -13,12 +14,6 @@ pub(super) fn reshape(s: &mut Step<'_>) -> Products {
 
 pub(super) fn transpose(s: &mut Step<'_>, op: &Transpose) -> Products {
     Ok(vec![Some(s.add(Transpose { perm: inverse(&op.perm) }, &[s.g])?)])
-}
-
-fn inverse(perm: &[usize]) -> Vec<usize> {
-    let mut back = vec![0; perm.len()];
-    perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
-    back
 }
 
 /// Zeros around; between elements where the slice takes steps.

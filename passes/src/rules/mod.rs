@@ -16,7 +16,7 @@ mod reshape;
 mod rotary;
 mod slice;
 pub(crate) mod stack;
-mod support;
+pub(crate) mod support;
 #[cfg(test)]
 mod tests;
 mod winograd;

@@ -166,7 +166,7 @@ pub(super) fn solid(shape: &[Extent]) -> Vec<usize> {
 }
 
 /// The permutation that undoes one.
-pub(super) fn inverse(perm: &[usize]) -> Vec<usize> {
+pub(crate) fn inverse(perm: &[usize]) -> Vec<usize> {
     let mut inverse = vec![0; perm.len()];
     perm.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
     inverse

@@ -525,7 +525,7 @@ impl Lowering<'_> {
 }
 
 /// The geometry of a depthwise convolution.
-fn depthwise(x: Home, result: Home, window: &Window, kernel: [u32; 2], zero: i64) -> Pool {
+pub(super) fn depthwise(x: Home, result: Home, window: &Window, kernel: [u32; 2], zero: i64) -> Pool {
     let [up, lf, dn, rt] = window.pads;
     Pool {
         opd3_addr: zero as u32 & 0xff,

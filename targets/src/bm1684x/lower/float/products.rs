@@ -5,13 +5,13 @@ use std::ops::Range;
 use adze_ir::graph::{Node, ValueId};
 use adze_ir::ops::{Conv as ConvOp, ConvTranspose, Gemm, MatMul as MatMulOp};
 
-use super::super::super::isa::{Conv, Dma, MatMul, Pool, Prec};
+use super::super::super::isa::{Conv, Dma, MatMul, Prec};
 use super::super::super::machine::{CONV_CHANNELS_HALF, MAX_WINDOW};
 use super::super::blocks::{RowBytes, channels};
 use super::super::build::{Home, Image, Place, lane_bytes};
 use super::super::commands::copy;
-use super::super::conv::{Fitted, Gather, Window, axes, numbers};
-use super::super::{Lowering, Refusal, pool, refuse};
+use super::super::conv::{Fitted, Gather, Window, axes, depthwise, numbers};
+use super::super::{Lowering, Refusal, refuse};
 use super::pointwise::{bits, bytes};
 
 /// The type of sums of depthwise convolutions.
@@ -176,24 +176,13 @@ impl Lowering<'_> {
         self.in_blocks(x, result, row, true, load, |lowering, [at, bias], x, result| {
             let from = lowering.as_float(x, prec);
             let sums = if result.prec == prec { result } else { lowering.float(prec, result.shape) };
-            let [up, lf, dn, rt] = window.pads;
-            let pool = Pool {
-                opd0_sign: 0,
-                opd0_up_pad: up,
-                opd0_dn_pad: dn,
-                opd0_lf_pad: lf,
-                opd0_rt_pad: rt,
-                opd1_y_ins0: window.dilations[0] - 1,
-                opd1_x_ins0: window.dilations[1] - 1,
-                ..pool(from, sums, kernel, window.strides)
-            };
             let places = vec![
                 ("opd0_addr", Place::Local(from.buffer, 0)),
                 ("opd1_addr", *at),
                 ("opd2_addr", *bias),
                 ("res0_addr", Place::Local(sums.buffer, 0)),
             ];
-            lowering.draft.push(pool, places);
+            lowering.draft.push(depthwise(from, sums, window, kernel, 0), places);
             if sums != result {
                 lowering.draft.convert(sums, result);
             }
