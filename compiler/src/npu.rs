@@ -73,7 +73,7 @@ fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
     for pass in PASSES.iter().filter(|pass| **pass != "saturate" || float.is_some()) {
         graph = run_pass(&graph, pass, &options, &PlainMachine, &mut trace)?;
     }
-    prepare::quantized_parts(&graph)
+    prepare::bytes_first(&prepare::quantized_parts(&graph)?)
 }
 
 fn compile_error(error: CompileError) -> Error {

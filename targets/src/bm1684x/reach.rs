@@ -79,6 +79,9 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
             window([&op.kernel, &op.strides, &op.pads, &op.dilations])
         }
         Op::QLinearMatMul(_) | Op::MatMulInteger(_) if index == 0 => same,
+        Op::QLinearMatMul(_) if index == 3 && rank == 4 => Some(Reach::All),
+        Op::QLinearMatMul(_) if index == 3 && rank == 3 => same,
+        Op::Cast(_) => same,
         Op::Gemm(op) if index == 0 && !op.trans_a => same,
         Op::MatMul(op) => match (index, rank) {
             (0, _) if !op.trans_a => same,
