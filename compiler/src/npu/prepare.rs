@@ -2,12 +2,14 @@
 //!
 //! Both compute the same numbers: what is moved is moved before or after it is rounded.
 
+#[cfg(test)]
+mod tests;
+mod transposed;
+
 use std::collections::BTreeMap;
 
 use adze_ir::graph::{ConstEntry, Graph, Node, NodeId, ValueId};
-use adze_ir::ops::{
-    Concat, Conv, ConvTranspose, DepthToSpace, Dequantize, MatMul, Op, QLinearMatMul, Quantize, ReduceFn, Transpose,
-};
+use adze_ir::ops::{Concat, Dequantize, MatMul, Op, QLinearMatMul, Quantize, ReduceFn, Transpose};
 use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -21,12 +23,11 @@ struct Rewrite<'a> {
     map: BTreeMap<ValueId, ValueId>,
 }
 
-/// `quantize` of a transposed convolution by quantized weights whose windows do not overlap, as that of a convolution of 1 by 1
-/// whose channels then move into space: its sums are the same, and it becomes one of integers like others do. Runs while
-/// weights are as they were exported.
-pub(super) fn without_overlap(graph: &Graph) -> Result<Graph, Error> {
+/// `quantize` of a transposed convolution by quantized weights as that of a convolution whose channels then move into space
+/// ([`transposed`]). Runs while weights are as they were exported.
+pub(super) fn untransposed(graph: &Graph) -> Result<Graph, Error> {
     rewritten(graph, |rewrite, node| match &node.op {
-        Op::Quantize(op) => rewrite.blocks(node, op),
+        Op::Quantize(op) => rewrite.phases(node, op),
         _ => Ok(None),
     })
 }
@@ -187,46 +188,4 @@ impl Rewrite<'_> {
         }
         self.add(node, Concat { axis }, &parts).map(Some)
     }
-
-    fn blocks(&mut self, node: &Node, op: &Quantize) -> Result<Option<ValueId>, Error> {
-        let (Some((_, transposed)), Some(by)) = (self.producer(node.inputs[0]), self.scalars(node)) else {
-            return Ok(None);
-        };
-        let transposed = transposed.clone();
-        let Op::ConvTranspose(geometry) = &transposed.op else { return Ok(None) };
-        let weights = transposed.inputs[1].and_then(|value| self.old.ty(value).fixed_shape());
-        let Some(&[inputs, results, block, width]) = weights.as_deref() else { return Ok(None) };
-        if block != width || !is_apart(geometry, block) || transposed.inputs.get(2).copied().flatten().is_some() {
-            return Ok(None);
-        }
-        let Some(kernel) = self.kernel(&transposed, [inputs, results, block])? else { return Ok(None) };
-        let x = self.map[&transposed.inputs[0].expect("a convolution has an operand")];
-        let conv = Conv { strides: vec![1; 2], pads: vec![0; 4], dilations: vec![1; 2], group: 1 };
-        let channels = self.add(&transposed, conv, &[x, kernel])?;
-        let operands: Vec<ValueId> = [channels].into_iter().chain(by.iter().map(|v| self.map[v])).collect();
-        let bytes = self.add(node, Quantize { axis: 0, ..op.clone() }, &operands)?;
-        self.add(&transposed, DepthToSpace { block: block as i64, crd: true }, &[bytes]).map(Some)
-    }
-
-    /// A `dequantize` of constant weights `[ci, co, b, b]` as one of `[co · b · b, ci, 1, 1]`.
-    fn kernel(&mut self, node: &Node, [inputs, results, block]: [usize; 3]) -> Result<Option<ValueId>, Error> {
-        let Some((_, dequantize)) = self.producer(node.inputs[1]) else { return Ok(None) };
-        let data = dequantize.inputs[0].and_then(|value| self.old.constant(value)?.data());
-        let (Op::Dequantize(op), Some(tensor)) = (&dequantize.op, data) else { return Ok(None) };
-        let (Some(by), 0) = (self.scalars(dequantize), op.block) else { return Ok(None) };
-        let (values, area) = (tensor.to_ints(), results * block * block);
-        let turned: Vec<i128> = (0..area * inputs).map(|at| values[at % inputs * area + at / inputs]).collect();
-        let turned = Tensor::from_ints(tensor.dtype(), &[area, inputs, 1, 1], &turned);
-        let op = Dequantize { axis: 0, ..op.clone() };
-        let kernel = self.constant(turned);
-        let operands: Vec<ValueId> = [kernel].into_iter().chain(by.iter().map(|v| self.map[v])).collect();
-        self.add(node, op, &operands).map(Some)
-    }
-}
-
-/// Whether every element of the result has one window of this size.
-fn is_apart(op: &ConvTranspose, block: usize) -> bool {
-    let zero = |values: &[i64]| values.iter().all(|&v| v == 0);
-    let plain = zero(&op.pads) && zero(&op.output_padding) && op.group == 1 && op.dilations.iter().all(|&d| d == 1);
-    plain && op.strides == [block as i64; 2]
 }

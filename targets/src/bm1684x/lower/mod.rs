@@ -339,7 +339,11 @@ impl Lowering<'_> {
             self.draft.copy_region(home, Region::default(), result, to, home.shape);
         }
         if let Some(&(to, at)) = self.stored.get(&value) {
-            if home.prec.is_int() {
+            let [n, c, h, w] = self.shape(value).unwrap_or(home.shape);
+            let lanes = home.shape[1] / c;
+            if lanes > 1 && home.shape == [n, c * lanes, h / lanes, w] && h.is_multiple_of(lanes) {
+                self.draft.store_over_lanes(home, lanes, to, at);
+            } else if home.prec.is_int() {
                 self.draft.store_part(home, to, at);
             } else {
                 self.store_floats_part(home, to, at);

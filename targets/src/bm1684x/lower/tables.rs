@@ -82,10 +82,13 @@ impl Lowering<'_> {
         let x = self.home(leaf)?;
         let ty = self.graph.ty(node.outputs[0]);
         let (prec, signed) = if ty.dtype.is_float() { (Prec::Fp32, true) } else { super::byte_type(ty)? };
-        let rank = self.graph.ty(leaf).rank();
-        if self.by_channel(node, cone, rank, x.shape[1]) {
-            let rows = (0..x.shape[1] as usize).map(|c| Ok(self.results(node, cone, Some(c))?.bytes().to_vec()));
+        let (rank, channels) = (self.graph.ty(leaf).rank(), x.shape[1]);
+        let x = if prec == Prec::Fp32 && self.only_leaves(node.outputs[0]) { self.over_lanes(x) } else { x };
+        if self.by_channel(node, cone, rank, channels) {
+            let rows = (0..channels as usize).map(|c| Ok(self.results(node, cone, Some(c))?.bytes().to_vec()));
             let rows: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
+            let lanes = (x.shape[1] / channels) as usize;
+            let rows: Vec<Vec<u8>> = rows.into_iter().flat_map(|row| std::iter::repeat_n(row, lanes)).collect();
             let result = self.draft.tensor(prec, signed, x.shape);
             self.lookup_by_channel(x, &rows, result);
             return Ok(result);
@@ -98,6 +101,19 @@ impl Lowering<'_> {
         let result = self.draft.tensor(prec, signed, x.shape);
         self.lookup(x, prec, bytes, result);
         Ok(result)
+    }
+
+    /// Whether a value is an output, or part of one, that nothing reads.
+    fn only_leaves(&self, value: ValueId) -> bool {
+        let mut readers = self.graph.nodes().filter(|(_, node)| node.inputs.contains(&Some(value)));
+        !self.joined.contains_key(&value) && readers.all(|(_, node)| self.spilled.contains_key(&node.outputs[0]))
+    }
+
+    /// A tensor of few channels with rows of a channel over lanes: the same elements in the same order, so that stores know what to do.
+    fn over_lanes(&mut self, x: Home) -> Home {
+        let [n, c, h, w] = x.shape;
+        let lanes = (1..=LANES / c.max(1)).rev().find(|&lanes| h.is_multiple_of(lanes)).unwrap_or(1);
+        if lanes == 1 { x } else { self.draft.reshape(x, [n, c * lanes, h / lanes, w]) }
     }
 
     /// The cone of floats that a table gives: those of 32 bits that are a function of one tensor of bytes, where that is more than
