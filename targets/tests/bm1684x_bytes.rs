@@ -188,3 +188,22 @@ fn floats_at_the_end_equal_the_interpreter() {
         }
     }
 }
+
+/// Channels that move into space and back, cut where blocks begin.
+#[test]
+fn blocks_in_parts_equal_the_interpreter() {
+    let mut rng = Rng::with_seed(45);
+    for crd in [false, true] {
+        let graph = parsed(&format!(
+            "graph @g {{ input %0 \"x\" : i8[1,12,32,30]\n%1 = max_pool %0 {{kernel=[3, 3], strides=[1, 1], \
+             pads=[1, 1, 1, 1], dilations=[1, 1]}} : i8[1,12,32,30]\n\
+             %2 = depth_to_space %1 {{block=2, crd={crd}}} : i8[1,3,64,60]\n%3 = relu %2 : i8[1,3,64,60]\n\
+             %9 = space_to_depth %3 {{block=4, crd={crd}}} : i8[1,48,16,15]\noutput \"y\" = %9 }}"
+        ));
+        let inputs = [bytes(&mut rng, DType::I8, "1,12,32,30")];
+        assert_eq!(run(&graph, &inputs), eval_graph(&graph, &inputs).expect("evaluates")[0], "{graph}");
+        let whole = Program::compile(&graph, None).expect("compiles").streams.peak_bytes;
+        let parts = Program::compile_within(&graph, None, whole / 2 / 64 * 64).expect("is done in parts");
+        assert_eq!(parts.run(&inputs).expect("runs"), eval_graph(&graph, &inputs).expect("evaluates"), "{graph}");
+    }
+}
