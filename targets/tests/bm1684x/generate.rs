@@ -1,7 +1,7 @@
 //! Random commands that the machine accepts, with operands that do not overlap.
 
 use adze_targets::bm1684x::isa::{
-    Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans,
+    Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Select, Sfu, Trans,
 };
 use adze_targets::bm1684x::machine::{DDR_BASE, LANE_BYTES, LANES, LOCAL_BASE};
 use adze_targets::bm1684x::operands::Operand;
@@ -308,6 +308,44 @@ fn sfu(d: &mut Draft<'_>) -> Option<Body> {
             res0_addr: d.place(prec, lane, shape),
             opd0_addr: d.place(prec, lane, shape),
             opd1_addr: if eu == 12 { d.place(prec, 0, [1, LANES, 1, terms]) } else { 0 },
+        }
+        .into(),
+    )
+}
+
+/// Selections, of which some operands are equal.
+fn select(d: &mut Draft<'_>) -> Option<Body> {
+    let prec = d.pick(&FLOATS);
+    let shape = [d.upto(2), d.upto(140), d.upto(5), d.upto(20)];
+    let lane = d.lane();
+    let same = d.rng.u8(..4) == 0;
+    let constants: [u32; 4] = std::array::from_fn(|_| u32::from(d.rng.u8(..3) == 0));
+    let mut place = |constant: u32| match constant {
+        1 => float(d.rng, prec),
+        _ => d.place(prec, lane, shape),
+    };
+    let [opd0_addr, opd1_addr, opd2_addr, opd3_addr] = constants.map(&mut place);
+    let res0_addr = place(0);
+    Some(
+        Select {
+            eu: d.pick(&[23, 24, 26]),
+            opd0_const: constants[0],
+            opd1_const: if same { constants[0] } else { constants[1] },
+            opd2_const: constants[2],
+            opd3_const: constants[3],
+            opd0_prec: prec.code(),
+            opd2_prec: prec.code(),
+            opd0_sign: 1,
+            res0_n: shape[0],
+            res0_c: shape[1],
+            res0_h: shape[2],
+            res0_w: shape[3],
+            res0_addr,
+            opd0_addr,
+            opd1_addr: if same { opd0_addr } else { opd1_addr },
+            opd2_addr,
+            opd3_addr,
+            ..Select::default()
         }
         .into(),
     )
@@ -807,6 +845,7 @@ pub const GENERATORS: &[(&str, Generator)] = &[
     ("float_pool", float_pool),
     ("mm2", matmul),
     ("float_mm2", float_matmul),
+    ("cmp", select),
     ("sfu", sfu),
     ("ar", ar),
     ("rq", requant),

@@ -256,14 +256,18 @@ impl Draft {
 
     /// Loads the constants of a layer; gives their buffer.
     pub fn constants(&mut self, image: &Image) -> BufferId {
-        let total = image.bytes() as u32;
         let source = self.constant(&image.concat());
+        self.image(source, image.lanes(), image.bytes() as u32)
+    }
+
+    /// Loads an image from where it lies, so many bytes for each of so many lanes; gives its buffer.
+    pub fn image(&mut self, source: Place, lanes: u32, total: u32) -> BufferId {
         if let Some(buffer) = self.kept(source) {
             return buffer;
         }
         let buffer = self.buffer(total.into());
         self.keep(source, buffer);
-        let dma = image_load(image.lanes(), total);
+        let dma = image_load(lanes, total);
         self.push_early(dma, vec![("src", source), ("dst", Place::Local(buffer, 0))]);
         buffer
     }

@@ -8,6 +8,10 @@ mod functions;
 mod norm;
 mod pointwise;
 mod products;
+mod rows;
+mod select;
+mod strides;
+mod wide;
 mod windows;
 
 pub(super) use pointwise::{ADD, MUL, SUB, bits, bytes};
@@ -92,6 +96,7 @@ impl Lowering<'_> {
             Op::Reduce(op) => self.float_reduce(node, op),
             Op::Softmax(op) => self.float_softmax(node, op),
             Op::Binary(op) => self.float_binary(node, op.function),
+            Op::Where(_) => self.float_where(node),
             _ => self.float_unary(node),
         }
     }
@@ -107,7 +112,7 @@ impl Lowering<'_> {
     }
 
     /// The tensor in another type.
-    fn as_float(&mut self, x: Home, prec: Prec) -> Home {
+    pub(super) fn as_float(&mut self, x: Home, prec: Prec) -> Home {
         if x.prec == prec {
             return x;
         }
