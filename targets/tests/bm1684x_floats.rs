@@ -142,6 +142,8 @@ const OPERATORS: &[(&str, &str, &str)] = &[
     // Borders.
     ("2,70,5,6", "%9 = pad %0 {mode=reflect, before=[0, 0, 2, 3], after=[0, 0, 3, 5]}", "2,70,10,14"),
     ("1,1,40", "%9 = pad %0 {mode=reflect, before=[0, 0, 39], after=[0, 0, 8]}", "1,1,87"),
+    ("1,40,1", "%9 = pad %0 {mode=reflect, before=[0, 8, 0], after=[0, 39, 0]}", "1,87,1"),
+    ("1,9000,1", "%9 = pad %0 {mode=constant, before=[0, 127, 0], after=[0, 3, 0]}", "1,9130,1"),
     ("2,70,5,6", "%9 = pad %0 {mode=edge, before=[0, 0, 0, 2], after=[0, 0, 1, 0]}", "2,70,6,8"),
     // Pools along one and three axes.
     ("2,70,9", "%9 = max_pool %0 {kernel=[3], strides=[2], pads=[1, 0], dilations=[1]}", "2,70,4"),
@@ -404,11 +406,12 @@ const NETWORKS: &[(&str, &str, &str)] = &[
     ("1,1280,96", "%1 = relu %0 : f32[1,1280,96]\n%9 = softmax %1 {axis=2}", "1,1280,96"),
     (
         "2,8,12,10",
-        "%1 = values(8,6,3,3)\n%2 = values(6)\n%3 = values(6,1,1)\n%4 = values(6,70,2,1)\n\
+        "%1 = values(8,6,3,3)\n%2 = values(6)\n%3 = values(6,1,1)\n%4 = values(6,70,4,1)\n\
          %10 = conv_transpose %0, %1, %2 {strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1], dilations=[1, 1], \
          group=1} : f32[2,6,24,20]\n%11 = mul %10, %3 : f32[2,6,24,20]\n%12 = prelu %11, %3 : f32[2,6,24,20]\n\
-         %9 = conv_transpose %12, %4 {strides=[3, 1], pads=[0, 0, 2, 0], output_padding=[1, 0], dilations=[1, 1], group=1}",
-        "2,70,70,20",
+         %13 = conv_transpose %12, %4 {strides=[3, 1], pads=[1, 0, 2, 0], output_padding=[1, 0], dilations=[1, 1], group=1} : f32[2,70,71,20]\n\
+         %9 = max_pool %13 {kernel=[4, 4], strides=[4, 4], pads=[0, 0, 1, 0], dilations=[1, 1]}",
+        "2,70,18,5",
     ),
 ];
 

@@ -102,6 +102,9 @@ const LARGE_FLOATS: &[(&str, &[Float])] = &[
     ("ultraface_rfb320", &[Float::F16]),
     ("super_resolution_espcn", &[Float::F16]),
     ("mobilenet_v2_f32", &[Float::F16]),
+    ("lprnet_plate_ocr", &[Float::F16]),
+    ("basic_pitch", &[Float::F16]),
+    ("twinlitenet_f32", &[Float::F16]),
 ];
 
 /// Power of a tensor over that of what differs, in dB: for all outputs, the least.

@@ -26,6 +26,18 @@ pub(super) struct Gather {
 impl Gather {
     /// The one with the fewest cycles, by the formulas of `cost`; none where the convolution as it is takes fewer.
     pub(super) fn best(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> Option<Gather> {
+        let (direct, best) = Self::ways(x, shape, window, kernel);
+        best.filter(|(cycles, _)| *cycles < direct).map(|(_, gather)| gather)
+    }
+
+    /// Cycles of a convolution, in two parts where that takes fewer.
+    pub(super) fn cycles(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> u64 {
+        let (direct, best) = Self::ways(x, shape, window, kernel);
+        best.map_or(direct, |(cycles, _)| cycles.min(direct))
+    }
+
+    /// Cycles of a convolution as it is, and the best one in two parts with its cycles.
+    fn ways(x: Home, shape: [u32; 4], window: &Window, kernel: [u32; 2]) -> (u64, Option<(u64, Gather)>) {
         let per_cycle = u64::from(UNIT_BYTES / x.prec.bytes());
         let summed = if x.prec.is_int() { CONV_CHANNELS } else { CONV_CHANNELS_HALF };
         let x = x.shape;
@@ -43,7 +55,7 @@ impl Gather {
         };
         let ways = (1..=kernel[1]).filter(|&columns| taps > 1 && lanes(columns) <= LANES);
         let ways = ways.filter_map(|columns| Gather::of(x, shape, window, kernel, columns));
-        ways.min_by_key(cycles).filter(|gather| cycles(gather) < direct)
+        (direct, ways.map(|gather| (cycles(&gather), gather)).min_by_key(|(cycles, _)| *cycles))
     }
 
     /// The one with so many columns, if its pads and dilations are ones that commands have.

@@ -1,4 +1,4 @@
-//! Borders that repeat a tensor's edge or mirror it.
+//! Borders: of a constant, or such that repeat a tensor's edge or mirror it.
 
 use adze_ir::graph::Node;
 use adze_ir::ops::{Pad, PadMode};
@@ -6,22 +6,70 @@ use adze_ir::ops::{Pad, PadMode};
 use super::build::{Draft, Home};
 use super::moves::fixed;
 use super::places::Region;
-use super::{Lowering, Refusal, place_of, refuse};
+use super::{Lowering, Refusal, extents, place_of, refuse};
+
+/// What a border is made of.
+#[derive(Clone, Copy, Debug)]
+enum Border {
+    /// The bits of a constant.
+    Constant(u32),
+    Edge,
+    Mirrored,
+}
 
 impl Lowering<'_> {
-    /// Adds a border of the tensor itself along H and W.
-    pub(super) fn bordered(&mut self, node: &Node, op: &Pad) -> Result<Home, Refusal> {
+    /// Adds a border.
+    pub(super) fn pad(&mut self, node: &Node, op: &Pad) -> Result<Home, Refusal> {
         let rank = self.rank(node);
         let (before, after) = (fixed(&op.before)?, fixed(&op.after)?);
         let mut sides = [[0u32; 2]; 4];
         before.iter().zip(&after).enumerate().for_each(|(axis, (&b, &a))| sides[place_of(rank, axis)] = [b, a]);
-        let mut x = self.input(node, 0)?;
-        let mirrored = op.mode == PadMode::Reflect;
+        let x = self.input(node, 0)?;
+        let border = match op.mode {
+            PadMode::Constant => Border::Constant(self.border_bits(node, x)?),
+            PadMode::Edge => Border::Edge,
+            PadMode::Reflect => Border::Mirrored,
+            PadMode::Wrap => return refuse("`wrap` pads", "a constant, the edge, or the tensor mirrored"),
+        };
+        let column = x.shape[1] > 1 && x.shape[2] * x.shape[3] == 1;
+        if column && sides[1] != [0, 0] && [0, 2, 3].iter().all(|&axis| sides[axis] == [0, 0]) {
+            // Along W a border is a run, along C an element for each lane.
+            sides.swap(1, 3);
+            let row = self.draft.turn(x);
+            let row = self.bordered(row, sides, border)?;
+            return Ok(self.draft.turn(row));
+        }
+        self.bordered(x, sides, border)
+    }
+
+    /// The bits of the constant that a border is made of.
+    fn border_bits(&self, node: &Node, x: Home) -> Result<u32, Refusal> {
+        Ok(match node.inputs.get(1).copied().flatten() {
+            Some(_) if x.prec.is_int() => self.constant(node, 1)?.to_i64().first().copied().unwrap_or(0) as u32 & 0xff,
+            Some(_) => {
+                let value = self.constant(node, 1)?.to_f64().first().copied().unwrap_or(0.0);
+                super::float::bits(value as f32, x.prec)
+            }
+            None => 0,
+        })
+    }
+
+    /// A tensor with so many elements in front and behind along each axis.
+    fn bordered(&mut self, mut x: Home, sides: [[u32; 2]; 4], border: Border) -> Result<Home, Refusal> {
+        if let Border::Constant(bits) = border {
+            let sized =
+                |axis: usize| (u64::from(x.shape[axis]) + sides[axis].map(u64::from).iter().sum::<u64>()) as usize;
+            let result = self.draft.tensor(x.prec, x.signed, extents(&[0, 1, 2, 3].map(sized))?);
+            self.draft.fill(result, bits);
+            let to = Region { at: sides.map(|[before, _]| before), ..Region::default() };
+            self.draft.copy_region(x, Region::default(), result, to, x.shape);
+            return Ok(result);
+        }
+        let mirrored = matches!(border, Border::Mirrored);
         let fits = |axis: usize| !mirrored || sides[axis].iter().all(|&side| side < x.shape[axis]);
-        let plain = sides[..2].iter().flatten().all(|&side| side == 0) && fits(2) && fits(3);
-        if !plain || !(mirrored || op.mode == PadMode::Edge) {
-            let found = format!("`{}` pads, {:?} in front and {:?} behind", op.mode, op.before, op.after);
-            return refuse(found, "a constant, or along H and W the edge or less than the tensor mirrored");
+        if sides[..2] != [[0, 0]; 2] || !(fits(2) && fits(3)) {
+            let found = format!("a border of {sides:?} of the tensor itself around N, C, H and W {:?}", x.shape);
+            return refuse(found, "one along H and W, mirrored less than the tensor");
         }
         for axis in [3, 2] {
             if sides[axis] != [0, 0] {

@@ -2,7 +2,7 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::graph::Node;
-use adze_ir::ops::{Concat, Expand, Gather, Pad, PadMode, Slice, Split};
+use adze_ir::ops::{Concat, Expand, Gather, Slice, Split};
 
 use super::super::isa::{DmaGather, Prec};
 use super::super::machine::MAX_EXTENT;
@@ -76,30 +76,6 @@ impl Lowering<'_> {
             to.at[axis] += x.shape[axis];
         }
         result.map_or_else(|| refuse("no operand", "one"), Ok)
-    }
-
-    /// Adds a border of a constant.
-    pub(super) fn pad(&mut self, node: &Node, op: &Pad) -> Result<Home, Refusal> {
-        let rank = self.rank(node);
-        let (before, _) = (fixed(&op.before)?, fixed(&op.after)?);
-        if op.mode != PadMode::Constant {
-            return self.bordered(node, op);
-        }
-        let x = self.input(node, 0)?;
-        let bits = match node.inputs.get(1).copied().flatten() {
-            Some(_) if x.prec.is_int() => self.constant(node, 1)?.to_i64().first().copied().unwrap_or(0) as u32 & 0xff,
-            Some(_) => {
-                let value = self.constant(node, 1)?.to_f64().first().copied().unwrap_or(0.0);
-                super::float::bits(value as f32, x.prec)
-            }
-            None => 0,
-        };
-        let result = self.draft.tensor(x.prec, x.signed, self.shape(node.outputs[0])?);
-        self.draft.fill(result, bits);
-        let mut to = Region::default();
-        before.iter().enumerate().for_each(|(axis, &start)| to.at[place_of(rank, axis)] = start);
-        self.draft.copy_region(x, Region::default(), result, to, x.shape);
-        Ok(result)
     }
 
     /// Repeats a tensor to a shape.

@@ -120,6 +120,20 @@ impl Lowering<'_> {
         gate
     }
 
+    /// `min(max(alpha · x + beta, 0), 1)`: in 16 bits every step would round, and `alpha` itself.
+    pub(super) fn hard_sigmoid(&mut self, x: Home, alpha: f32, beta: f32) -> Home {
+        // A result in the place of an operand takes two turns.
+        [(MUL, alpha), (ADD, beta), (MAX, 0.0), (MIN, 1.0)].into_iter().fold(x, |x, (eu, by)| self.with(eu, x, by))
+    }
+
+    /// `x · min(max(x / 6 + 1/2, 0), 1)`.
+    pub(super) fn hard_swish(&mut self, x: Home) -> Home {
+        let gate = self.hard_sigmoid(x, 1.0 / 6.0, 0.5);
+        let result = self.float(x.prec, x.shape);
+        self.draft.binary(MUL, x, gate, result);
+        result
+    }
+
     /// `1 - 2 / (1 + exp(2 · x))`; overwrites the operand.
     pub(super) fn tanh(&mut self, x: Home) -> Home {
         self.with_in(MUL, x, 2.0);

@@ -133,9 +133,19 @@ impl Lowering<'_> {
             _ => draft.load_part(from, at, shape),
         };
         let whole = lane_bytes(from.prec, shape) <= WHOLE_BYTES || shape[2] * shape[3] == 1;
+        if let (Some(all), Some(row)) = (as_row(from.shape), as_row(shape))
+            && !(from.prec.is_half() || from.prec == self.real || lane_bytes(from.prec, row) <= WHOLE_BYTES)
+        {
+            let row = self.load_floats_part(Stored { shape: all, ..from }, at, row);
+            return self.draft.turn(row);
+        }
         if from.prec.is_half() || from.prec == self.real || whole {
             let home = part(&mut self.draft, at, shape);
             return self.as_float(home, self.real);
+        }
+        if let (Some(tall), Some(rows)) = (as_rows(from.shape), as_rows(shape)) {
+            let home = self.load_floats_part(Stored { shape: tall, ..from }, at, rows);
+            return Home { shape, ..home };
         }
         let result = self.float(self.real, shape);
         let [_, c, _, w] = shape;
@@ -188,6 +198,9 @@ impl Lowering<'_> {
         if to.prec.is_half() || to.prec == home.prec || whole {
             let home = self.as_float(home, to.prec);
             return self.draft.store_part(home, to, at);
+        }
+        if let (Some(tall), Some(rows)) = (as_rows(to.shape), as_rows(shape)) {
+            return self.store_floats_part(Home { shape: rows, ..home }, Stored { shape: tall, ..to }, at);
         }
         let [_, c, _, w] = shape;
         for [n, top, rows] in parts(to.prec, shape) {
@@ -268,6 +281,16 @@ impl Lowering<'_> {
         }
         result
     }
+}
+
+/// A tensor of one element for each of several channels as a row of them, which lies in DDR memory the same.
+fn as_row([n, c, h, w]: [u32; 4]) -> Option<[u32; 4]> {
+    (c > 1 && h * w == 1).then_some([n, 1, 1, c])
+}
+
+/// A tensor of one row of several elements as one of rows of one element, which lies in memory the same.
+fn as_rows([n, c, h, w]: [u32; 4]) -> Option<[u32; 4]> {
+    (h == 1 && w > 1).then_some([n, c, w, 1])
 }
 
 /// Parts of a tensor along H as batch, first row, rows: at most [`WHOLE_BYTES`] per lane each, or a row.

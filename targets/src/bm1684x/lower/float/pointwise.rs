@@ -176,7 +176,10 @@ impl Lowering<'_> {
                 let slope = self.operand(node, 1, x.shape, x.prec, false)?;
                 self.leaky(x, slope)
             }
-            Op::HardSigmoid(op) => self.hard_sigmoid(x, op.alpha.get() as f32, op.beta.get() as f32),
+            Op::HardSigmoid(op) => {
+                let (alpha, beta) = (op.alpha.get() as f32, op.beta.get() as f32);
+                self.in_wide(x, |s, x| s.hard_sigmoid(x, alpha, beta))
+            }
             Op::Swish(op) => {
                 let alpha = op.alpha.get() as f32;
                 self.in_wide(x, |s, x| s.swish(x, alpha))
@@ -198,11 +201,7 @@ impl Lowering<'_> {
                 self.draft.binary(MAX, x, negative, negative);
                 negative
             }
-            UnaryFn::HardSwish => {
-                let gate = self.hard_sigmoid(x, 1.0 / 6.0, 0.5);
-                self.draft.binary(MUL, x, gate, gate);
-                gate
-            }
+            UnaryFn::HardSwish => self.in_wide(x, Self::hard_swish),
             UnaryFn::Exp => self.in_wide(x, Self::exp),
             UnaryFn::Log => {
                 let result = self.in_wide(x, Self::log);
@@ -251,14 +250,6 @@ impl Lowering<'_> {
         self.draft.arithmetic(MUL, [Source::dense(below), slope], below);
         self.draft.binary(ADD, above, below, above);
         above
-    }
-
-    fn hard_sigmoid(&mut self, x: Home, alpha: f32, beta: f32) -> Home {
-        let result = self.with(MUL, x, alpha);
-        self.with_in(ADD, result, beta);
-        self.with_in(MAX, result, 0.0);
-        self.with_in(MIN, result, 1.0);
-        result
     }
 
     /// A function in fp32, part by part; it may overwrite its operand.

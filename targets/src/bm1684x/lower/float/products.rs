@@ -18,7 +18,7 @@ use super::super::weights::turned;
 use super::super::window::{Fitted, Window, axes, depthwise, numbers, stretched};
 use super::super::{Lowering, Refusal, refuse};
 use super::pointwise::{bits, bytes};
-use super::strides::Folded;
+use super::strides::{Folded, is_far};
 
 /// The type of sums of depthwise convolutions.
 const DEPTHWISE: Prec = Prec::Fp32;
@@ -47,30 +47,42 @@ impl Lowering<'_> {
         let bias = self.bias(node, oc)?;
         let groups = x.shape[1] / ic.max(1);
         let mut kernel = [kh, kw];
-        // Strides that commands have no room for.
         let mut folds = Vec::new();
+        let direct = Gather::cycles(x, shape, &window, kernel);
         for axis in 0..2 {
-            let stride = window.strides[axis];
-            if stride <= MAX_WINDOW {
+            let (step, apart) = (window.strides[axis], kernel[axis] == 1 || window.dilations[axis] == 1);
+            let best = if axis == 1 && groups == 1 {
+                let least = if is_far(step) { u64::MAX } else { direct };
+                Folded::best(x, shape, &window, kernel, least)
+            } else {
+                None
+            };
+            let Some(fold) = best.or_else(|| is_far(step).then(|| Folded::new(axis, step, 1, kernel[axis]))) else {
                 continue;
+            };
+            if !apart {
+                return refuse(format!("stride {step} with dilation {}", window.dilations[axis]), "one of them 1");
             }
-            if kernel[axis] > 1 && window.dilations[axis] > 1 {
-                return refuse(format!("stride {stride} with dilation {}", window.dilations[axis]), "one of them 1");
-            }
-            let fold = Folded::new(axis, stride, kernel[axis]);
-            x = self.folded(x, fold, window.pads[axis], shape[2 + axis])?;
+            x = self.folded(x, fold, window.pads[axis], shape[2 + axis].div_ceil(fold.outputs))?;
             (window.strides[axis], window.pads[axis], window.pads[2 + axis]) = (1, 0, 0);
-            (kernel[axis], ic) = (fold.taps[1], ic * stride);
+            (kernel[axis], ic) = (fold.taps[1], ic * fold.stride);
             folds.push(fold);
         }
+        let outputs = folds.iter().map(|fold| fold.outputs).product::<u32>();
+        let last = folds.last().copied().filter(|_| outputs > 1);
+        let whole = shape;
+        let shape = [shape[0], shape[1] * outputs, shape[2], shape[3].div_ceil(outputs)];
+        let bias: Vec<f32> = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, outputs as usize)).collect();
+        let oc = oc * outputs;
         let plain = kernel;
         let Fitted { x, window, kernel, by } = self.fitted(x, window, plain, 0)?;
-        let fold_of: Vec<u32> = folds.iter().flat_map(|fold| [fold.axis as u32, fold.stride]).collect();
+        let fold_of: Vec<u32> = folds.iter().flat_map(|fold| [fold.axis as u32, fold.stride, fold.outputs]).collect();
+        let own = ic / folds.iter().map(|fold| fold.stride).product::<u32>().max(1);
         let fitted = move || {
-            let (mut weights, mut kernel) = (values(weights), [kh, kw]);
+            let (mut weights, mut kernel, mut channels) = (values(weights), [kh, kw], own);
             for fold in &folds {
-                weights = fold.weights(&weights, kernel);
-                kernel[fold.axis] = fold.taps[1];
+                weights = fold.weights(&weights, channels as usize, kernel);
+                (kernel[fold.axis], channels) = (fold.taps[1], channels * fold.stride);
             }
             if by == [1, 1] { weights } else { stretched(&weights, plain, by) }
         };
@@ -80,7 +92,7 @@ impl Lowering<'_> {
         let taps = kernel[0] * kernel[1];
         let weights = move || dense(fitted(), [oc, ic, taps], groups);
         let key = self.layer(node, &[by[0], by[1], groups]).with(&fold_of);
-        if let Some(gather) = Gather::best(x, shape, &window, kernel) {
+        if let Some(gather) = Gather::best(x, shape, &window, kernel).filter(|_| last.is_none()) {
             let (columns, rest) = (gather.columns, gather.rest(&window));
             let x = self.taken_apart(x, shape, &window, kernel, &gather, 0);
             let kernel_of_rest = [1, gather.taps];
@@ -91,7 +103,8 @@ impl Lowering<'_> {
             });
             return Ok(self.conv_floats(x, shape, &rest, kernel_of_rest, (key.with(&[columns]), weights), &bias));
         }
-        Ok(self.conv_floats(x, shape, &window, kernel, (key, lazy(weights)), &bias))
+        let result = self.conv_floats(x, shape, &window, kernel, (key, lazy(weights)), &bias);
+        Ok(last.map_or(result, |fold| self.unfolded(result, fold, whole)))
     }
 
     /// Lowers a transposed convolution: one with the kernel turned round, of the input with zeros between its elements.

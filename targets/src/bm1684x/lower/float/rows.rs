@@ -6,7 +6,7 @@ use super::super::build::{Home, lane_bytes};
 use super::super::{Lowering, Refusal};
 
 /// A tensor of fp32 takes at most this share of local memory: there are several of them.
-const SHARE: u64 = 8;
+const SHARE: u64 = 32;
 
 impl Lowering<'_> {
     /// Does `work`, which makes a tensor of the same shape and type of one in fp32 and goes by rows along W, on a tensor.
