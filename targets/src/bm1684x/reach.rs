@@ -47,6 +47,8 @@ impl Rows {
 #[derive(Clone, Copy, Debug)]
 enum Reach {
     Window(Rows),
+    /// So many rows of the result are one of the operand; parts begin and end with such.
+    Blocks(usize),
     /// All rows; of the result there may be more than the part.
     All,
     /// All rows for all rows: it is cut along N only.
@@ -79,6 +81,9 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
             window([&op.kernel, &op.strides, &op.pads, &op.dilations])
         }
         Op::QLinearMatMul(_) | Op::MatMulInteger(_) if index == 0 => same,
+        Op::QLinearMatMul(_) if index == 3 && rank == 4 => Some(Reach::All),
+        Op::QLinearMatMul(_) if index == 3 && rank == 3 => same,
+        Op::Cast(_) => same,
         Op::Gemm(op) if index == 0 && !op.trans_a => same,
         Op::MatMul(op) => match (index, rank) {
             (0, _) if !op.trans_a => same,
@@ -113,6 +118,8 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
                 same
             }
         }
+        Op::DepthToSpace(op) => Some(Reach::Blocks(usize::try_from(op.block).ok()?)),
+        Op::SpaceToDepth(op) => Some(Reach::Window(Rows { kernel: op.block, stride: op.block, ..Rows::SAME })),
         Op::Reshape(_) => Some(Reach::Batch),
         op if is_elementwise(op) => same,
         _ => None,
@@ -153,6 +160,10 @@ pub fn needs(graph: &Graph, node: &Node, part: Part) -> Option<Vec<(ValueId, Par
             Reach::Window(_) if repeats && height == 1 => (0, 1),
             Reach::Window(_) if repeats && height != whole[1] => return None,
             Reach::Window(rows) => rows.need(part[1], height)?.0,
+            Reach::Blocks(rows) if part[1].0.is_multiple_of(rows) && part[1].1.is_multiple_of(rows) => {
+                (part[1].0 / rows, part[1].1 / rows)
+            }
+            Reach::Blocks(_) => return None,
             Reach::All => (0, height),
             Reach::Batch if part[1] == (0, whole[1]) => (0, height),
             Reach::Batch => return None,

@@ -613,9 +613,15 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
     let apart =
         |d: &mut Draft<'_>| if function == 0 && stride_enable == 1 && d.rng.u32(..4) == 0 { d.upto(3) } else { 1 };
     let (src_step, dst_step) = (apart(d), apart(d));
-    let wide = |[n, c, h, w]: [u32; 4], step: u32| [n, c, h, w * step];
-    let src = anywhere(d, from_local, prec, from_lane, wide(from, src_step));
-    let dst = anywhere(d, to_local, prec, to_lane, wide(to, dst_step));
+    // In DDR memory part of a wider tensor.
+    let beside = |d: &mut Draft<'_>, local: bool| {
+        if !local && function == 0 && stride_enable == 1 && d.rng.bool() { d.upto(5) } else { 0 }
+    };
+    let (src_gap, dst_gap) = (beside(d, from_local), beside(d, to_local));
+    let wide = |[n, c, h, w]: [u32; 4], step: u32, gap: u32| [n, c, h, w * step + gap];
+    let (src_shape, dst_shape) = (wide(from, src_step, src_gap), wide(to, dst_step, dst_gap));
+    let src = anywhere(d, from_local, prec, from_lane, src_shape);
+    let dst = anywhere(d, to_local, prec, to_lane, dst_shape);
     let strides = |local: bool, lane: u32, [_, c, h, w]: [u32; 4]| match local {
         true => {
             let plane = (h * w).next_multiple_of(64 / prec.bytes());
@@ -623,8 +629,8 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
         }
         false => [c * h * w, h * w, w, 1],
     };
-    let mut s = strides(from_local, from_lane, wide(from, src_step));
-    let mut t = strides(to_local, to_lane, wide(to, dst_step));
+    let mut s = strides(from_local, from_lane, src_shape);
+    let mut t = strides(to_local, to_lane, dst_shape);
     (s[3], t[3]) = (src_step, dst_step);
     if stride_enable == 0 {
         (s, t) = ([0; 4], [0; 4]);

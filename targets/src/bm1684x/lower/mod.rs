@@ -13,10 +13,14 @@ mod conv;
 mod float;
 mod moves;
 pub mod places;
+mod products;
 mod quantize;
+mod reduce;
 pub mod requant;
 mod resize;
 mod softmax;
+mod sums;
+mod tables;
 
 pub use quantize::is_elementwise;
 
@@ -128,7 +132,7 @@ type SumKey = (usize, [(u32, i64); 2]);
 pub struct Memo {
     ways: HashMap<Vec<[u64; 8]>, Option<requant::Way>>,
     /// By unit and terms: in parts their order may be another one.
-    sums: HashMap<SumKey, (usize, quantize::SumForm)>,
+    sums: HashMap<SumKey, (usize, sums::SumForm)>,
 }
 
 /// A graph being lowered.
@@ -282,10 +286,12 @@ impl Lowering<'_> {
                 return Ok(());
             }
             Op::QLinearConv(conv) => self.qlinear_conv(node, conv)?,
+            Op::QLinearMatMul(op) if self.is_computed(node, 3) => self.byte_product(node, op)?,
             Op::QLinearMatMul(op) => self.qlinear_matmul(node, op)?,
             Op::MatMulInteger(_) => self.matmul_integer(node)?,
             Op::Quantize(op) => self.quantize(node, op)?,
             Op::MaxPool(op) => self.max_pool(node, op)?,
+            Op::Reduce(op) if self.is_bytes(node) => self.largest(node, op)?,
             Op::Clip(op) if self.is_bytes(node) => {
                 let [low, high] = [op.min, op.max].map(|bound| bound.map(F64::get));
                 self.clip(node, low, high)?
@@ -333,7 +339,11 @@ impl Lowering<'_> {
             self.draft.copy_region(home, Region::default(), result, to, home.shape);
         }
         if let Some(&(to, at)) = self.stored.get(&value) {
-            if home.prec.is_int() {
+            let [n, c, h, w] = self.shape(value).unwrap_or(home.shape);
+            let lanes = home.shape[1] / c;
+            if lanes > 1 && home.shape == [n, c * lanes, h / lanes, w] && h.is_multiple_of(lanes) {
+                self.draft.store_over_lanes(home, lanes, to, at);
+            } else if home.prec.is_int() {
                 self.draft.store_part(home, to, at);
             } else {
                 self.store_floats_part(home, to, at);
@@ -492,6 +502,11 @@ impl Lowering<'_> {
             Some(value) => self.home(value),
             None => refuse(format!("no operand {index}"), "one"),
         }
+    }
+
+    /// Whether an operand of a node is no constant.
+    fn is_computed(&self, node: &Node, index: usize) -> bool {
+        node.inputs.get(index).copied().flatten().is_some_and(|value| self.graph.constant(value).is_none())
     }
 
     /// Constant operand of a node.

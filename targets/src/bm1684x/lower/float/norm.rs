@@ -11,7 +11,7 @@ use super::pointwise::{ADD, DIV, MAX, MIN, MUL, SUB};
 
 impl Lowering<'_> {
     /// The tensor with an axis exchanged with the last one; the same again undoes it.
-    pub(super) fn with_last(&mut self, x: Home, axis: usize) -> Home {
+    pub(in super::super) fn with_last(&mut self, x: Home, axis: usize) -> Home {
         let mut axes = [0, 1, 2, 3];
         axes.swap(axis, 3);
         let shape = axes.map(|axis| x.shape[axis]);

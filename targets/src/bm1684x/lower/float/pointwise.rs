@@ -14,7 +14,7 @@ use super::super::{Lowering, Refusal, extents, refuse};
 /// Operations of elementwise arithmetic.
 pub(in super::super) const MUL: u32 = 0;
 pub(in super::super) const ADD: u32 = 2;
-pub(super) const SUB: u32 = 3;
+pub(in super::super) const SUB: u32 = 3;
 pub(super) const MAX: u32 = 4;
 pub(super) const MIN: u32 = 5;
 pub(super) const DIV: u32 = 12;
