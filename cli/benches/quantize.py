@@ -218,7 +218,11 @@ def quantize_adze(adze, path, arrays, out, folder, options):
     calib = folder / "calib.npz"
     np.savez(calib, **{f"in_{i}": a for i, a in enumerate(arrays)})
     said = subprocess.run([adze, "quantize", path, "--calib", calib, "-o", out, *options], check=True, stdout=subprocess.PIPE)
-    sizes = [line.rsplit(" ", 1)[1] for line in said.stdout.decode().splitlines() if line.startswith("constants ")]
+    lines = said.stdout.decode().splitlines()
+    sizes = [line.rsplit(" ", 1)[1] for line in lines if line.startswith("constants ")]
+    for line in lines:
+        if line.startswith("learned "):
+            print(line, file=sys.stderr)
     return "".join(f", {size} of the bytes" for size in sizes)
 
 

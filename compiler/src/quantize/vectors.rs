@@ -77,8 +77,8 @@ mod tests {
               %13 = div %11, %12 : f32[2,3]
               output "y" = %13
             }"#,
-        );
-        let graph = graph.expect("a graph");
+        )
+        .unwrap();
         let name = |&(id, index): &At| {
             let value = graph.node(id).inputs[index].and_then(|v| graph.constant(v));
             value.map(|entry| entry.name.to_string()).unwrap_or_default()
