@@ -9,11 +9,13 @@
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::{Binary, BinaryFn, Op, Softmax};
 use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
 use adze_passes::adjoint::{AdjointError, gradients};
 
 use super::Progress;
 use super::insert::{Edits, StoredConst, insert_mapped};
 use super::metric::{Metric, Score};
+use super::plan::{Plan, Product};
 use super::ranges::usable;
 use super::samples::{Samples, thin};
 use super::store::{Consts, Maker};
@@ -43,6 +45,8 @@ const LOOKS: usize = 8;
 const RATE: f64 = 2.5e-2;
 /// The same for the logarithm of a scale.
 const SCALE_RATE: f64 = 2e-3;
+/// Scale by which a bias steps, in units of its sums: about what the operand of a weight is worth.
+const BIAS_STEP: f64 = 32.0;
 /// Shares of the past in Adam's means of gradients and of their squares.
 const MEMORY: [f64; 2] = [0.9, 0.99];
 /// Draws the order of samples.
@@ -54,6 +58,7 @@ const SEED: u64 = 1;
 /// What compiling and running gives. A network that has no gradient is no error: its constants stay as they are.
 pub fn distil(
     maker: &Maker<'_>,
+    plan: &Plan,
     start: Vec<Consts>,
     how: Distil,
     samples: &Samples,
@@ -74,17 +79,45 @@ pub fn distil(
     let taps = Taps::new(&network.graph, &network.values, &network.shapes, build)?;
     let school = School { taps: taps.load()?, samples, taught, how, network: &network };
     let (weights, before, after) = school.learn(progress)?;
-    let consts = start.into_iter().map(|consts| {
-        let learned = |(at, stored): (At, StoredConst)| {
-            let found = weights.iter().find(|w| w.at == at);
-            (at, found.map_or(Ok(stored), Learned::stored))
-        };
-        consts.into_iter().map(learned).map(|(at, stored)| Ok((at, stored?))).collect::<Result<Consts, Error>>()
-    });
+    let consts = plan.products.iter().zip(start).map(|(product, consts)| taken(maker, product, consts, &weights));
     let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
     let note =
         format!("learned end to end in {} steps: {unit} {before:.5} -> {after:.5} on held-back samples", how.steps);
     Ok((consts.collect::<Result<_, _>>()?, note))
+}
+
+/// The samples that weights are made from: all but those that are held back, which judge what layers had made of these too.
+pub fn learners(samples: &Samples) -> Samples {
+    let [train, _] = halves(samples.inputs.len());
+    let inputs = train.iter().map(|&index| samples.inputs[index].clone()).collect();
+    Samples { inputs, names: train.iter().filter_map(|&index| samples.names.get(index).cloned()).collect() }
+}
+
+/// Samples to learn from, and those that are held back.
+fn halves(count: usize) -> [Vec<usize>; 2] {
+    let (mut train, mut held): (Vec<usize>, Vec<usize>) = (0..count).partition(|index| index % HELD != HELD / 2);
+    if held.is_empty() && train.len() > 1 {
+        held.extend(train.pop());
+    }
+    [train, held]
+}
+
+/// The constants of a product with what was learned of them.
+fn taken(maker: &Maker<'_>, product: &Product, mut consts: Consts, weights: &[Learned]) -> Result<Consts, Error> {
+    let mut scales = None;
+    for (at, stored) in &mut consts {
+        let Some(found) = weights.iter().find(|w| w.at == *at) else { continue };
+        match &scales {
+            // Its unit is that of the weights, which come first.
+            Some(scales) if found.exact => {
+                *stored =
+                    maker.bias(product, stored.data.shape(), &found.numbers, scales).unwrap_or(found.form.clone());
+            }
+            _ => *stored = found.stored()?,
+        }
+        scales = Some(stored.scales.clone());
+    }
+    Ok(consts)
 }
 
 /// What the float network makes of the samples.
@@ -149,7 +182,8 @@ impl Network {
         let mut learned = Vec::new();
         for (at, own) in fed(maker.graph, &edits) {
             let stored = start.iter().flatten().find(|(place, _)| *place == at).map(|(_, stored)| stored);
-            learned.extend(stored.map(|stored| Learned::new(at, stored, &own, maker.points.is_empty())));
+            let learn = |stored| Learned::new(at, stored, &own, maker.points.is_empty());
+            learned.extend(stored.map(learn).transpose()?);
         }
         let (mut graph, map) = insert_mapped(maker.graph, &edits)?;
         let inputs = graph.inputs()[maker.graph.inputs().len()..].to_vec();
@@ -214,22 +248,27 @@ struct Learned {
     scales: Vec<f64>,
     low: f64,
     high: f64,
+    /// A bias: the integers are so fine that the numbers are not rounded on the way.
+    exact: bool,
     /// Whether there is a gradient.
     moves: bool,
     past: [Past; 2],
 }
 
 impl Learned {
-    /// `open`: the lowest integer is used too, which kernels of integers keep free.
-    fn new(at: At, stored: &StoredConst, own: &Tensor, open: bool) -> Self {
-        let scales: Vec<f64> = stored.scales.to_f64();
+    /// `open`: values are floats. The lowest integer is used too, which kernels of integers keep free.
+    fn new(at: At, stored: &StoredConst, own: &Tensor, open: bool) -> Result<Self, Error> {
+        let exact = stored.data.dtype() == DType::I32;
+        let step = if exact { BIAS_STEP } else { 1.0 };
+        let scales: Vec<f64> = stored.scales.to_f64().into_iter().map(|scale| scale * step).collect();
         let group = groups(stored);
         let high = super::weights::largest(stored.data.dtype());
-        // Not where they round to the integers of the layers: those are right together only, and the first steps part them.
-        let numbers = own.to_f64();
+        // Few samples know the layers' integers better than they could find them again. Many do not: those are right together only, and
+        // the first steps part them.
+        let numbers = if open { own.to_f64() } else { stored.real()?.to_f64() };
         let past = [Past::new(numbers.len()), Past::new(scales.len())];
         let low = if open { -high - 1.0 } else { -high };
-        Self { at, form: stored.clone(), group, numbers, scales, low, high, moves: true, past }
+        Ok(Self { at, form: stored.clone(), group, numbers, scales, low, high, exact, moves: true, past })
     }
 
     fn int(&self, index: usize) -> f64 {
@@ -238,7 +277,10 @@ impl Learned {
 
     /// What the integers stand for.
     fn real(&self) -> Tensor {
-        let number = |(index, &group): (usize, &usize)| self.int(index) as f32 * usable(self.scales[group]);
+        let number = |(index, &group): (usize, &usize)| match self.exact {
+            true => self.numbers[index] as f32,
+            false => self.int(index) as f32 * usable(self.scales[group]),
+        };
         let numbers: Vec<f32> = self.group.iter().enumerate().map(number).collect();
         Tensor::from_f32(self.form.data.shape(), &numbers)
     }
@@ -256,13 +298,13 @@ impl Learned {
         let mut by_scale = vec![0.0; self.scales.len()];
         for (index, (&g, &group)) in gradient.iter().zip(&self.group).enumerate() {
             let (at, scale) = (self.numbers[index] / self.scales[group], self.scales[group]);
-            let inside = at >= self.low && at <= self.high;
+            let inside = self.exact || (at >= self.low && at <= self.high);
             // By the logarithm of the scale: what rounding adds, or the whole integer where it is at an end.
             by_scale[group] += g * scale * (self.int(index) - if inside { at } else { 0.0 });
             let moved = self.past[0].step(index, if inside { g } else { 0.0 }, t);
             self.numbers[index] -= share * RATE * scale * moved;
         }
-        for (group, g) in by_scale.into_iter().enumerate() {
+        for (group, g) in by_scale.into_iter().enumerate().filter(|_| !self.exact) {
             self.scales[group] *= (-share * SCALE_RATE * self.past[1].step(group, g, t)).exp();
         }
     }
@@ -325,11 +367,7 @@ impl School<'_> {
     /// Learns, and gives the weights that lose least on held-back samples, none where those were the first ones; what they lost
     /// before, and lose after.
     fn learn(&self, progress: &mut Progress<'_>) -> Result<(Vec<Learned>, f64, f64), Error> {
-        let (mut train, mut held): (Vec<usize>, Vec<usize>) =
-            (0..self.samples.inputs.len()).partition(|index| index % HELD != HELD / 2);
-        if held.is_empty() {
-            held.extend(train.pop());
-        }
+        let [train, mut held] = halves(self.samples.inputs.len());
         thin(&mut held, MOST_HELD);
         let mut weights = self.network.learned.clone();
         let start = weights.iter().map(|weights| weights.form.real()).collect::<Result<Vec<Tensor>, Error>>()?;
