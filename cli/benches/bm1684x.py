@@ -1,4 +1,5 @@
-"""ResNet-18 and MobileNetV2 in bytes and in half floats on the BM1684X: estimated cycles beside the vendor compiler's.
+"""ResNet-18, MobileNetV2 and VGG-16 in bytes and in half floats on the BM1684X: estimated cycles beside the vendor compiler's,
+and how long they take to compile.
 
     python3 cli/benches/bm1684x.py target/release/adze [FOLDER [TPU_MLIR_LIB]]
 
@@ -21,13 +22,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# Cycles in bytes and in half floats.
-VENDOR = {"resnet18": (283_222, 573_863), "mobilenet_v2": (161_336, 551_316)}
+# The vendor's cycles in bytes and in half floats; of VGG-16 there are none.
+VENDOR = {"resnet18": (283_222, 573_863), "mobilenet_v2": (161_336, 551_316), "vgg16": (None, None)}
 
 
 class Net:
@@ -174,9 +176,21 @@ def mobilenet_v2(net, x):
     return net.finish(net.layer(x, 1280, 1), 1280)
 
 
+def vgg16(net, x):
+    net.six = False
+    for width, layers in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]:
+        for _ in range(layers):
+            x = net.layer(x, width, 3)
+        x = net.pool("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    flat = (net.node("Flatten", [x[0]]), *x[1:])
+    for features, width in [(25088, 4096), (4096, 4096), (4096, 1000)]:
+        flat = net.layer(flat, width, 1, relu=width == 4096, features=features)
+    return flat[0]
+
+
 def build(name, kind, folder):
     net = kind(18)
-    output = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2}[name](net, net.x)
+    output = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2, "vgg16": vgg16}[name](net, net.x)
     x = helper.make_tensor_value_info("x", net.kind, [1, 3, 224, 224])
     y = helper.make_tensor_value_info(output, net.kind, [1, 1000])
     graph = helper.make_graph(net.nodes, name, [x], [y], net.constants)
@@ -265,10 +279,15 @@ def main():
         package = path.with_suffix(".bmodel")
         command = [adze, "compile", path, "--target", "bm1684x", "-o", package, "-v"]
         command += ["--float", "f16"] if kind is Halves else []
+        start = time.monotonic()
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        seconds = time.monotonic() - start
         print(text, end="")
         cycles = int(re.search(r"(\d+) estimated cycles", text)[1])
-        print(f"{path.stem}: {cycles} cycles, vendor's compiler {vendor}: {100 * (cycles / vendor - 1):+.1f} %")
+        print(f"{path.stem}: {cycles} cycles, compiled in {seconds:.1f} s")
+        if vendor is None:
+            continue
+        print(f"{path.stem}: vendor's compiler {vendor}: {100 * (cycles / vendor - 1):+.1f} %")
         if len(sys.argv) > 3:
             total, (compute, copies) = vendor_cycles(adze, package, sys.argv[3])
             change = f"{100 * (total / vendor - 1):+.1f} %"

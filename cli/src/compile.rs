@@ -50,7 +50,7 @@ pub struct CompileArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Folder for object and static library (or C99 source), header and manifest, written whole or not at all; with --stop-after, the file
-    /// for the text (standard output without it)
+    /// for the text (standard output without it, and for `-`)
     #[arg(short, long, value_name = "DIR|FILE", required_unless_present = "stop_after")]
     output: Option<PathBuf>,
     /// Stop after a stage and write its text, for `adze opt`: import, a pass, graph, tile, planned or kernel
@@ -363,9 +363,9 @@ pub fn write_stage(artifact: &Artifact, output: Option<&Path>, weights: Option<&
     write_text(&artifact.to_string(), output)
 }
 
-/// Writes a text to a file or standard output.
+/// Writes a text to a file, or to standard output for none and `-`.
 fn write_text(text: &str, output: Option<&Path>) -> Result<(), Error> {
-    match output {
+    match output.filter(|path| path.as_os_str() != "-") {
         Some(path) => std::fs::write(path, text).map_err(|source| Error::Write { path: path.into(), source }),
         None => {
             crate::io::print(text);

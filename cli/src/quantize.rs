@@ -89,7 +89,8 @@ pub struct QuantizeArgs {
     /// Stored type of weights: i8, i4 or i2
     #[arg(long, value_name = "DTYPE", default_value = "i8", value_parser = parse_weights)]
     weight_dtype: DType,
-    /// Weights of a channel of a matrix product that share a scale, with `--activation-dtype none`; 0 for all of them
+    /// Weights of a channel of a matrix product that share a scale, with `--activation-dtype none`; 0 for all of
+    /// them. The last block of a channel may be shorter
     #[arg(long, value_name = "N", default_value_t = 0)]
     block: usize,
     /// How weights are rounded

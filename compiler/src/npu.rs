@@ -68,12 +68,12 @@ pub fn compile_within(graph: &Graph, float: Option<Float>, lane_bytes: u32) -> R
 /// A graph after the passes that the target wants.
 fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
     let mut trace = Trace::default();
-    let mut graph = prepare::without_overlap(graph)?;
+    let mut graph = prepare::untransposed(graph)?;
     let options = PassOptions { optimizer: Optimizer::CanonicalIntegers, ..PassOptions::default() };
     for pass in PASSES.iter().filter(|pass| **pass != "saturate" || float.is_some()) {
         graph = run_pass(&graph, pass, &options, &PlainMachine, &mut trace)?;
     }
-    prepare::quantized_parts(&graph)
+    prepare::bytes_first(&prepare::quantized_parts(&graph)?)
 }
 
 fn compile_error(error: CompileError) -> Error {

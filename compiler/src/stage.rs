@@ -10,8 +10,8 @@ use adze_ir::propose::{CostModel, Pressed};
 use adze_ir::tile::{Program, Role, memory};
 use adze_ir::verify::verify_program;
 use adze_passes::lower::{LowerOptions, lower};
-use adze_passes::memory::{LimitError, Plan, plan, plan_within};
-use adze_passes::pass::{PassError, PassOptions};
+use adze_passes::memory::{Depth, LimitError, Plan, cascade, plan, plan_within};
+use adze_passes::pass::{Optimizer, PassError, PassOptions};
 use adze_passes::pipeline::{self, Report, Runner};
 use adze_targets::cpu::CpuModel;
 use adze_targets::cpu::backend::{self, BackendError, CodegenOptions};
@@ -167,7 +167,7 @@ impl Artifact {
                     Some(pass) => Artifact::Graph(Box::new(run_pass(&graph, pass, passes, model, trace)?), done + 1),
                     None => Artifact::Tile(Box::new(to_tile(&graph, trace)?)),
                 },
-                Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, options, trace)?)),
+                Artifact::Tile(program) => Artifact::Planned(Box::new(to_planned(*program, model, options, trace)?)),
                 Artifact::Planned(program) => Artifact::Kernel(Box::new(to_kernels(&program, options, &[])?)),
                 Artifact::Kernel(_) => return Err(Error::Bug("no stage follows the kernels".into())),
             };
@@ -241,17 +241,34 @@ fn to_tile(graph: &Graph, trace: &mut Trace) -> Result<Program, Error> {
     Ok(lowered.program)
 }
 
-/// Plans memory. With a limit, a program whose scratch memory comes on top is planned again under a lower one.
-fn to_planned(program: Program, options: &BuildOptions, trace: &mut Trace) -> Result<Program, Error> {
-    let Some(limit) = options.arena_limit else {
-        let mut program = program;
-        trace.plan = plan(&mut program).map_err(|e| Error::Options(e.to_string()))?;
-        return verified(program);
+/// Plans memory of the program in cascades; with a limit that they are over, of the program without them, cut into strips
+/// until it fits. A program whose scratch memory comes on top is planned again under a lower one.
+fn to_planned(
+    program: Program,
+    model: &dyn CostModel,
+    options: &BuildOptions,
+    trace: &mut Trace,
+) -> Result<Program, Error> {
+    let mut deep = program.clone();
+    let chains = match options.passes.optimizer {
+        Optimizer::Canonical | Optimizer::CanonicalIntegers => 0,
+        Optimizer::Greedy => cascade(&mut deep, model, Depth::Longest),
+        Optimizer::Joint => cascade(&mut deep, model, Depth::Priced),
     };
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let limit = match options.arena_limit {
+        Some(limit) => i64::try_from(limit).unwrap_or(i64::MAX),
+        None => i64::MAX,
+    };
     if limit <= ARENA_HEADER_BYTES {
         let header = ARENA_HEADER_BYTES;
         return Err(Error::Options(format!("arena limit: found {limit} bytes, accepted: over {header}, its header")));
+    }
+    if options.arena_limit.is_none() || chains > 0 {
+        trace.plan = plan(&mut deep).map_err(|e| Error::Options(e.to_string()))?;
+        let deep = verified(deep)?;
+        if options.arena_limit.is_none() || to_kernels(&deep, options, &[])?.arena_bytes <= limit {
+            return Ok(deep);
+        }
     }
     let mut goal = limit - ARENA_HEADER_BYTES;
     // Another plan can have other scratch sizes, but they shrink with the strips: a few rounds settle it.

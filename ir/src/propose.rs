@@ -132,6 +132,20 @@ pub trait Propose {
         let _ = schedule;
         None
     }
+
+    /// The largest cache of a core's own; `None` for a machine whose memory is all alike.
+    fn cache(&self) -> Option<Cache> {
+        None
+    }
+}
+
+/// A cache that a core has for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Its bytes.
+    pub bytes: u64,
+    /// Cycles that 1,024 bytes from beyond it take longer than 1,024 bytes from it.
+    pub beyond: u64,
 }
 
 /// The most schedules that a machine offers for one operator.
@@ -166,6 +180,11 @@ pub trait CostModel {
         let _ = schedule;
         None
     }
+
+    /// As [`Propose::cache`].
+    fn cache(&self) -> Option<Cache> {
+        None
+    }
 }
 
 impl<M: Propose> CostModel for M {
@@ -179,6 +198,10 @@ impl<M: Propose> CostModel for M {
 
     fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
         Propose::backwards(self, schedule)
+    }
+
+    fn cache(&self) -> Option<Cache> {
+        Propose::cache(self)
     }
 }
 
@@ -212,6 +235,10 @@ impl<M: Propose> Propose for Pressed<'_, M> {
 
     fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
         Propose::backwards(self.machine, schedule)
+    }
+
+    fn cache(&self) -> Option<Cache> {
+        Propose::cache(self.machine)
     }
 }
 

@@ -11,12 +11,13 @@ use adze_ir::extent::Extent;
 use adze_ir::fusion::{self, is_anchor, is_elementwise};
 use adze_ir::graph::{Graph, NodeId, ValueDef, ValueId};
 use adze_ir::loc::Loc;
-use adze_ir::ops::{BodyRef, BodyStep, Fused, Op};
+use adze_ir::ops::{BodyRef, BodyStep, ConstId, Fused, Op};
 use adze_ir::types::TensorType;
 use cranelift_entity::SecondaryMap;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rebuild::{Rewrite, add, rebuild};
+use crate::turns;
 
 /// See [`Pass::docs`].
 pub struct Fuse;
@@ -35,7 +36,8 @@ impl Pass for Fuse {
     fn docs(&self) -> &'static str {
         "Groups a convolution, matrix product or elementwise operator with the elementwise operators after it, residual \
          additions included, where the value between them has no other use and the shape stays. The group is one node \
-         with a body of ordered steps; evaluating it step by step gives the same bits."
+         with a body of ordered steps; evaluating it step by step gives the same bits. Products that take turns (see `turns`) \
+         are not made to wait for each other by what joins them."
     }
 
     fn exactness(&self) -> Exactness {
@@ -57,12 +59,37 @@ impl Pass for Fuse {
 struct Plan {
     groups: Vec<Vec<NodeId>>,
     group_of: BTreeMap<NodeId, usize>,
+    turns: Turns,
+}
+
+/// Operators that take turns in reading the same matrices.
+struct Turns {
+    readers: BTreeMap<NodeId, ConstId>,
+    /// How many of them are in a row before a value is there.
+    depth: SecondaryMap<ValueId, u32>,
+}
+
+impl Turns {
+    fn new(graph: &Graph) -> Self {
+        let (readers, mut depth) = (turns::readers(graph), SecondaryMap::new());
+        for (id, node) in graph.nodes() {
+            let before = node.inputs.iter().flatten().map(|&value| depth[value]).max().unwrap_or(0);
+            node.outputs.iter().for_each(|&value| depth[value] = before + u32::from(readers.contains_key(&id)));
+        }
+        Self { readers, depth }
+    }
+
+    /// Whether what computes `value` would have to wait for another reader of its turn if `user` were computed with it.
+    fn waits(&self, graph: &Graph, anchor: NodeId, value: ValueId, user: NodeId) -> bool {
+        let mut others = graph.node(user).inputs.iter().flatten().filter(|&&other| other != value);
+        self.readers.contains_key(&anchor) && others.any(|&other| self.depth[other] >= self.depth[value])
+    }
 }
 
 impl Plan {
     fn new(graph: &Graph, cx: &mut PassCx<'_>) -> Self {
         let uses = graph.use_counts();
-        let mut plan = Self { groups: Vec::new(), group_of: BTreeMap::new() };
+        let mut plan = Self { groups: Vec::new(), group_of: BTreeMap::new(), turns: Turns::new(graph) };
         // A node can join a group only if all its other operands exist before the group's last member runs; as the group
         // moves to the place of its last member, every operand that is defined before that place will do.
         for (id, node) in graph.nodes() {
@@ -117,8 +144,9 @@ impl Plan {
         let ValueDef::Result(producer, 0) = graph.value(value).def else { return None };
         let group = *self.group_of.get(&producer)?;
         let members = &self.groups[group];
-        let anchor = &graph.node(*members.first()?).op;
-        if !is_anchor(anchor) || members.last() != Some(&producer) {
+        let first = *members.first()?;
+        let anchor = &graph.node(first).op;
+        if !is_anchor(anchor) || members.last() != Some(&producer) || self.turns.waits(graph, first, value, user) {
             return None;
         }
         let (from, to) = (graph.ty(value), graph.ty(graph.node(user).outputs[0]));

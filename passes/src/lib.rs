@@ -25,4 +25,5 @@ pub mod rules;
 pub mod saturate;
 pub mod schedule;
 pub mod solved;
+mod turns;
 pub mod validate;

@@ -33,6 +33,8 @@ pub const DEFAULT: &[&str] = &[
     "dead-code",
     // It sees what runs together.
     "layout",
+    // While it is still open what runs first.
+    "turns",
     // It knows what takes memory.
     "order",
     // Last on the graph: it sees operands as they lie.

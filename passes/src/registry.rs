@@ -1,7 +1,7 @@
 //! All passes by name.
 
 use crate::pass::{Pass, PassError};
-use crate::{canonicalize, contract, dead, decompose, fold, fuse, integers, layout, order, saturate, schedule};
+use crate::{canonicalize, contract, dead, decompose, fold, fuse, integers, layout, order, saturate, schedule, turns};
 
 /// Every pass, in the order of the pipeline.
 pub const PASSES: &[&dyn Pass] = &[
@@ -14,6 +14,7 @@ pub const PASSES: &[&dyn Pass] = &[
     &fuse::Fuse,
     &dead::DeadCode,
     &layout::AssignLayouts,
+    &turns::TakeTurns,
     &order::OrderNodes,
     &schedule::ChooseSchedules,
 ];

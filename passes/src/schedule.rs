@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use adze_ir::exact::Exactness;
-use adze_ir::graph::{Graph, NodeId, ValueId};
+use adze_ir::graph::{Graph, NodeId};
 use adze_ir::ops::{ConstId, Op};
 use adze_ir::propose::OpFacts;
 use adze_ir::types::TensorType;
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::turns::largest_constant;
 
 /// See [`Pass::docs`].
 pub struct ChooseSchedules;
@@ -43,7 +44,7 @@ impl Pass for ChooseSchedules {
             let ask = |facts: &OpFacts<'_>| cx.costs.schedule(&node.op, facts);
             let mut schedule = OpFacts::in_graph(graph, &node.inputs, &outputs, ask);
             let backwards = schedule.as_ref().and_then(|schedule| cx.costs.backwards(schedule));
-            if let Some((constant, backwards)) = largest_constant(graph, &node.inputs).zip(backwards) {
+            if let Some(((_, constant), backwards)) = largest_constant(graph, &node.inputs).zip(backwards) {
                 if forwards.remove(&constant) {
                     schedule = Some(backwards);
                 } else {
@@ -57,15 +58,6 @@ impl Pass for ChooseSchedules {
         }
         Ok(changed)
     }
-}
-
-/// Of an operator's operands the constant with the most elements: what its schedule walks.
-fn largest_constant(graph: &Graph, inputs: &[Option<ValueId>]) -> Option<ConstId> {
-    let constants = inputs.iter().flatten().filter_map(|&value| match &graph.producer(value)?.1.op {
-        Op::Constant(constant) => Some((graph.ty(value).elems().as_const()?, constant.id)),
-        _ => None,
-    });
-    constants.max_by_key(|(elems, _)| *elems).map(|(_, id)| id)
 }
 
 #[cfg(test)]

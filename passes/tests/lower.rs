@@ -3,12 +3,14 @@
 
 use adze_ir::eval::{eval_graph, eval_program};
 use adze_ir::graph::Graph;
+use adze_ir::ops::Op;
+use adze_ir::propose::{Cache, Cost, CostModel, OpFacts, PlainMachine};
 use adze_ir::tensor::Tensor;
 use adze_ir::text::{parse_graph, parse_program};
 use adze_ir::tile::{Program, Stmt};
 use adze_ir::verify::{verify_graph, verify_program};
 use adze_passes::lower::{LowerOptions, Lowered, lower};
-use adze_passes::memory::{plan, plan_within};
+use adze_passes::memory::{Depth, cascade, plan, plan_within};
 
 fn inputs(graph: &Graph, dims: &[(&str, i64)]) -> Vec<Tensor> {
     let mut random = fastrand::Rng::with_seed(7);
@@ -199,6 +201,74 @@ fn strips_keep_the_result_under_a_limit() {
         assert_eq!(parse_program(&text).unwrap().to_string(), text);
     }
     assert!(loops >= 4);
+}
+
+/// A machine with a small cache: what touches more than it holds waits for all of it.
+struct Near(u64);
+
+impl CostModel for Near {
+    fn cost(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost> {
+        let mut cost = PlainMachine.cost(op, facts)?;
+        let types = facts.inputs.iter().flatten().copied().chain(facts.outputs);
+        let touched: u64 = types.map(|ty| ty.max_bytes(facts.dims) as u64).sum();
+        if touched > self.0 {
+            cost.cycles += touched / 8;
+        }
+        Some(cost)
+    }
+
+    fn cache(&self) -> Option<Cache> {
+        Some(Cache { bytes: self.0, beyond: 128 })
+    }
+}
+
+#[test]
+fn cascades_keep_the_result_and_what_is_near_has_none() {
+    let graph = parse_graph(STACK).unwrap();
+    let data = inputs(&graph, &[]);
+    let expected = eval_graph(&graph, &data).unwrap();
+    let base = lower(&graph, LowerOptions::default()).unwrap().program;
+    let loops = |program: &Program| program.body.iter().filter(|s| matches!(s, Stmt::For(_))).count();
+    let run = |near: u64, depth: Depth| {
+        let mut program = base.clone();
+        let cuts = cascade(&mut program, &Near(near), depth);
+        assert_eq!(cuts, loops(&program));
+        let arena = plan(&mut program).unwrap().bytes("arena");
+        verify_program(&program).unwrap_or_else(|v| panic!("{v:#?}\n{program}"));
+        assert_eq!(eval_program(&program, &data).unwrap(), expected, "{program}");
+        (cuts, arena)
+    };
+    let (none, whole) = run(1 << 20, Depth::Priced);
+    assert_eq!(none, 0);
+    let (deep, held) = run(12 << 10, Depth::Priced);
+    assert!(deep > 0 && held < whole, "{deep} chains, {held} of {whole} bytes");
+    assert!(run(12 << 10, Depth::Longest).0 > 0);
+    assert_eq!(cascade(&mut base.clone(), &PlainMachine, Depth::Priced), 0, "memory that is all alike");
+}
+
+/// Rows of a layer with a window of many rows would be computed again for every strip: a chain over it is not worth it.
+#[test]
+fn chains_end_where_seams_cost_too_much() {
+    let graph = parse_graph(
+        "graph @g {
+          input %0 \"x\" : f32[1,8,32,16]
+          input %1 \"w\" : f32[8,8,1,1]
+          input %2 \"tall\" : f32[8,8,11,1]
+          %3 = conv %0, %1 {strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=1} : f32[1,8,32,16]
+          %4 = conv %3, %1 {strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=1} : f32[1,8,32,16]
+          %5 = conv %4, %2 {strides=[1, 1], pads=[5, 0, 5, 0], dilations=[1, 1], group=1} : f32[1,8,32,16]
+          output \"y\" = %5
+        }",
+    )
+    .unwrap();
+    let base = lower(&graph, LowerOptions::default()).unwrap().program;
+    let first = |depth| {
+        let mut program = base.clone();
+        cascade(&mut program, &Near(24 << 10), depth);
+        let Some(Stmt::For(chain)) = program.body.first() else { return 0 };
+        chain.body.len()
+    };
+    assert_eq!([first(Depth::Priced), first(Depth::Longest)], [2, 3]);
 }
 
 #[test]

@@ -109,6 +109,56 @@ const OPERATORS: &[(&str, &str, &str)] = &[
         "2,70,5,1",
     ),
     ("9,70", "%1 = arg_reduce %0 {function=max, axis=1, keep_dims=false} : i64[9]\n%9 = cast %1 {to=f32}", "9"),
+    ("2,7,5,6", "%9 = reduce %0 {function=min, axes=[1, 3], keep_dims=true}", "2,1,5,1"),
+    ("2,7,5,6", "%9 = reduce %0 {function=sum_square, axes=[2], keep_dims=false}", "2,7,6"),
+    // Logarithms, of numbers that halves have no room for as well.
+    (
+        "2,70,5",
+        "%1 = mul %0, %0 : f32[2,70,5]\n%2 = const \"\" [0.01] : f32[]\n%3 = add %1, %2 : f32[2,70,5]\n%9 = log %3",
+        "2,70,5",
+    ),
+    (
+        "2,70,5",
+        "%1 = const \"\" [0.0001] : f32[]\n%2 = mul %0, %1 : f32[2,70,5]\n\
+         %3 = reduce %2 {function=sum_square, axes=[2], keep_dims=false} : f32[2,70]\n\
+         %4 = transpose %3 {perm=[1, 0]} : f32[70,2]\n%5 = const \"\" [0.0000000001] : f32[]\n\
+         %6 = add %4, %5 : f32[70,2]\n%9 = log %6",
+        "70,2",
+    ),
+    // Choices, also of what is no number.
+    (
+        "2,70,5",
+        "%1 = const \"\" [0.5, -1, 0, 2, 9] : f32[5]\n%2 = greater %0, %1 : bool[2,70,5]\n\
+         %3 = less_or_equal %0, %1 : bool[2,70,5]\n%4 = or %2, %3 : bool[2,70,5]\n%5 = and %2, %4 : bool[2,70,5]\n\
+         %6 = neg %0 : f32[2,70,5]\n%9 = where %5, %0, %6",
+        "2,70,5",
+    ),
+    (
+        "2,70,5",
+        "%1 = relu %0 : f32[2,70,5]\n%2 = div %1, %1 : f32[2,70,5]\n%3 = const \"\" [0] : f32[]\n\
+         %4 = equal %1, %3 : bool[2,70,5]\n%9 = where %4, %3, %2",
+        "2,70,5",
+    ),
+    // Borders.
+    ("2,70,5,6", "%9 = pad %0 {mode=reflect, before=[0, 0, 2, 3], after=[0, 0, 3, 5]}", "2,70,10,14"),
+    ("1,1,40", "%9 = pad %0 {mode=reflect, before=[0, 0, 39], after=[0, 0, 8]}", "1,1,87"),
+    ("2,70,5,6", "%9 = pad %0 {mode=edge, before=[0, 0, 0, 2], after=[0, 0, 1, 0]}", "2,70,6,8"),
+    // Pools along one and three axes.
+    ("2,70,9", "%9 = max_pool %0 {kernel=[3], strides=[2], pads=[1, 0], dilations=[1]}", "2,70,4"),
+    (
+        "2,12,5,6",
+        "%1 = reshape %0 {shape=[2, 3, 4, 5, 6]} : f32[2,3,4,5,6]\n\
+         %2 = max_pool %1 {kernel=[2, 3, 3], strides=[1, 2, 1], pads=[1, 0, 0, 0, 0, 1], dilations=[1, 1, 1]} : \
+         f32[2,3,4,2,5]\n%9 = reshape %2 {shape=[2, 12, 2, 5]}",
+        "2,12,2,5",
+    ),
+    (
+        "1,128,5,6",
+        "%1 = reshape %0 {shape=[1, 1, 128, 5, 6]} : f32[1,1,128,5,6]\n\
+         %2 = max_pool %1 {kernel=[1, 3, 3], strides=[2, 1, 2], pads=[0, 0, 0, 0, 0, 0], dilations=[1, 1, 1]} : \
+         f32[1,1,64,3,2]\n%9 = reshape %2 {shape=[1, 64, 3, 2]}",
+        "1,64,3,2",
+    ),
     // Resampling.
     (
         "2,70,5,6",
@@ -188,6 +238,9 @@ const CONVOLUTIONS: &[(&str, &str, &str, &str)] = &[
     ("1,3,9,8", "8,3,3,3", "1,8,41,8", "strides=[1, 1], pads=[17, 1, 17, 1], dilations=[1, 1], group=1"),
     ("1,3,40,41", "8,3,3,3", "1,8,40,41", "strides=[1, 1], pads=[16, 17, 16, 17], dilations=[16, 17], group=1"),
     ("1,6,40,8", "6,1,3,3", "1,6,40,8", "strides=[1, 1], pads=[18, 1, 18, 1], dilations=[18, 1], group=6"),
+    ("1,1,1,300", "12,1,1,40", "1,12,1,9", "strides=[1, 32], pads=[0, 7, 0, 9], dilations=[1, 1], group=1"),
+    ("2,4,40,6", "6,2,18,3", "2,6,2,4", "strides=[16, 1], pads=[3, 0, 0, 0], dilations=[1, 1], group=2"),
+    ("1,3,5,70", "8,3,2,1", "1,8,4,4", "strides=[1, 20], pads=[0, 0, 0, 0], dilations=[1, 1], group=1"),
 ];
 
 /// Transposed convolutions: shapes of `x`, weights and result, attributes.
@@ -347,6 +400,15 @@ const NETWORKS: &[(&str, &str, &str)] = &[
         "%10 = transpose %0 {perm=[0, 1, 3, 2]} : f32[1,4,16,32]\n%11 = matmul %0, %10 : f32[1,4,32,32]\n\
          %12 = softmax %11 {axis=3} : f32[1,4,32,32]\n%9 = matmul %12, %0",
         "1,4,32,16",
+    ),
+    ("1,1280,96", "%1 = relu %0 : f32[1,1280,96]\n%9 = softmax %1 {axis=2}", "1,1280,96"),
+    (
+        "2,8,12,10",
+        "%1 = values(8,6,3,3)\n%2 = values(6)\n%3 = values(6,1,1)\n%4 = values(6,70,2,1)\n\
+         %10 = conv_transpose %0, %1, %2 {strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1], dilations=[1, 1], \
+         group=1} : f32[2,6,24,20]\n%11 = mul %10, %3 : f32[2,6,24,20]\n%12 = prelu %11, %3 : f32[2,6,24,20]\n\
+         %9 = conv_transpose %12, %4 {strides=[3, 1], pads=[0, 0, 2, 0], output_padding=[1, 0], dilations=[1, 1], group=1}",
+        "2,70,70,20",
     ),
 ];
 

@@ -483,6 +483,24 @@ fn all_that_is_unsupported_is_named() {
     assert_eq!(found, [line("first", 2), line("second", 3)].join("\n"));
 }
 
+/// Largest bytes along three axes, with pads and over several channels.
+#[test]
+fn pools_of_three_axes_equal_the_interpreter() {
+    let mut rng = Rng::with_seed(35);
+    for dtype in [DType::I8, DType::U8] {
+        let text = format!(
+            "graph @g {{ input %0 \"x\" : {dtype}[1,12,5,6]\n%1 = reshape %0 {{shape=[1, 3, 4, 5, 6]}} : {dtype}[1,3,4,5,6]\n\
+             %2 = max_pool %1 {{kernel=[2, 2, 1], strides=[2, 1, 1], pads=[1, 0, 0, 1, 1, 0], dilations=[1, 1, 1]}} : \
+             {dtype}[1,3,3,5,6]\n%3 = reshape %2 {{shape=[1, 9, 5, 6]}} : {dtype}[1,9,5,6]\noutput \"y\" = %3 }}"
+        );
+        let graph = adze_ir::text::parse_graph(&text).unwrap_or_else(|error| panic!("{error}"));
+        let bytes = (0..360).map(|_| rng.u8(..)).collect();
+        let inputs = [Tensor::new(dtype, vec![1, 12, 5, 6], bytes).expect("a byte for every element")];
+        let program = Program::compile(&graph, None).expect("compiles");
+        assert_eq!(program.run(&inputs), Ok(eval_graph(&graph, &inputs).expect("evaluates")), "{dtype}");
+    }
+}
+
 /// In local memory that is too small networks are done in parts, with the same results.
 #[test]
 fn parts_equal_the_interpreter() {

@@ -2,11 +2,17 @@
 //!
 //! Both compute the same numbers: what is moved is moved before or after it is rounded.
 
+#[cfg(test)]
+mod tests;
+mod transposed;
+
 use std::collections::BTreeMap;
 
 use adze_ir::graph::{ConstEntry, Graph, Node, NodeId, ValueId};
-use adze_ir::ops::{Concat, Conv, ConvTranspose, DepthToSpace, Dequantize, Op, Quantize};
+use adze_ir::ops::{Concat, Dequantize, MatMul, Op, QLinearMatMul, Quantize, ReduceFn, Transpose};
+use adze_ir::quant::Requantize;
 use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
 
 use crate::error::Error;
 
@@ -17,12 +23,11 @@ struct Rewrite<'a> {
     map: BTreeMap<ValueId, ValueId>,
 }
 
-/// `quantize` of a transposed convolution by quantized weights whose windows do not overlap, as that of a convolution of 1 by 1
-/// whose channels then move into space: its sums are the same, and it becomes one of integers like others do. Runs while
-/// weights are as they were exported.
-pub(super) fn without_overlap(graph: &Graph) -> Result<Graph, Error> {
+/// `quantize` of a transposed convolution by quantized weights as that of a convolution whose channels then move into space
+/// ([`transposed`]). Runs while weights are as they were exported.
+pub(super) fn untransposed(graph: &Graph) -> Result<Graph, Error> {
     rewritten(graph, |rewrite, node| match &node.op {
-        Op::Quantize(op) => rewrite.blocks(node, op),
+        Op::Quantize(op) => rewrite.phases(node, op),
         _ => Ok(None),
     })
 }
@@ -31,6 +36,17 @@ pub(super) fn without_overlap(graph: &Graph) -> Result<Graph, Error> {
 pub(super) fn quantized_parts(graph: &Graph) -> Result<Graph, Error> {
     rewritten(graph, |rewrite, node| match &node.op {
         Op::Quantize(op) => rewrite.parts(node, op),
+        _ => Ok(None),
+    })
+}
+
+/// `dequantize` behind what moves elements or takes the largest ones, and `quantize` of a product of two tensors of bytes as one
+/// of integers: the left factor's bytes by the right one's, summed in 32 bits.
+pub(super) fn bytes_first(graph: &Graph) -> Result<Graph, Error> {
+    rewritten(graph, |rewrite, node| match &node.op {
+        Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Expand(_) => rewrite.moved(node),
+        Op::Reduce(op) if op.function == ReduceFn::Max => rewrite.moved(node),
+        Op::Quantize(op) => rewrite.product(node, op),
         _ => Ok(None),
     })
 }
@@ -102,6 +118,61 @@ impl Rewrite<'_> {
         by.iter().all(one).then_some(by)
     }
 
+    /// The bytes behind a value of the new graph that a `dequantize` by one positive scale gives, with scale and zero point.
+    fn bytes(&self, value: ValueId) -> Option<(ValueId, [ValueId; 2])> {
+        let (_, node) = self.new.producer(value)?;
+        let (Op::Dequantize(_), &[Some(x), Some(scale), Some(zero)]) = (&node.op, &node.inputs[..]) else {
+            return None;
+        };
+        let byte = matches!(self.new.ty(x).dtype, DType::I8 | DType::U8) && self.new.constant(x).is_none();
+        (byte && self.is_pair([scale, zero])).then_some((x, [scale, zero]))
+    }
+
+    /// Whether a scale and a zero point are constants for a whole tensor, and the scale is one that can be divided by.
+    fn is_pair(&self, by: [ValueId; 2]) -> bool {
+        let [scale, zero] = by.map(|value| self.new.constant(value)?.data().filter(|data| data.shape().is_empty()));
+        let normal = |scale: f32| scale > 0.0 && scale.is_normal() && scale.recip().is_normal();
+        zero.is_some() && scale.is_some_and(|data| data.dtype() == DType::F32 && normal(data.to_f64()[0] as f32))
+    }
+
+    /// What keeps or moves elements, of bytes. A positive scale keeps order.
+    fn moved(&mut self, node: &Node) -> Result<Option<ValueId>, Error> {
+        let operands: Vec<ValueId> = node.inputs.iter().flatten().map(|value| self.map[value]).collect();
+        let (&[value], 1) = (&operands[..], node.outputs.len()) else { return Ok(None) };
+        let Some((x, [scale, zero])) = self.bytes(value) else { return Ok(None) };
+        let moved = self.add(node, node.op.clone(), &[x])?;
+        self.add(node, Dequantize { axis: 0, block: 0 }, &[moved, scale, zero]).map(Some)
+    }
+
+    fn product(&mut self, node: &Node, op: &Quantize) -> Result<Option<ValueId>, Error> {
+        let operands: Vec<ValueId> = node.inputs.iter().flatten().map(|value| self.map[value]).collect();
+        let &[value, scale, zero] = &operands[..] else { return Ok(None) };
+        let Some((_, product)) = self.new.producer(value) else { return Ok(None) };
+        let product = product.clone();
+        let (Op::MatMul(MatMul { trans_a: false, trans_b }), [Some(a), Some(b)]) = (&product.op, &product.inputs[..])
+        else {
+            return Ok(None);
+        };
+        let (Some((a, [a_scale, a_zero])), Some((b, [b_scale, b_zero]))) = (self.bytes(*a), self.bytes(*b)) else {
+            return Ok(None);
+        };
+        let ranks = [a, b].map(|value| self.new.ty(value).rank());
+        let inner = self.new.ty(a).shape.last().and_then(|extent| extent.as_const());
+        let fits = inner.is_some_and(|inner| inner.saturating_mul(255 * 255) < i64::from(i32::MAX));
+        let byte = matches!(op.to, DType::I8 | DType::U8);
+        if ranks[0] < 2 || ranks[1] < 2 || !fits || !byte || !self.is_pair([scale, zero]) {
+            return Ok(None);
+        }
+        let mut right = b;
+        if *trans_b {
+            let mut perm: Vec<usize> = (0..ranks[1]).collect();
+            perm.swap(ranks[1] - 2, ranks[1] - 1);
+            right = self.add(&product, Transpose { perm }, &[b])?;
+        }
+        let operands = [a, a_scale, a_zero, right, b_scale, b_zero, scale, zero];
+        self.add(&product, QLinearMatMul { contract: Requantize::F32Rne }, &operands).map(Some)
+    }
+
     fn parts(&mut self, node: &Node, op: &Quantize) -> Result<Option<ValueId>, Error> {
         let (Some((_, concat)), Some(by)) = (self.producer(node.inputs[0]), self.scalars(node)) else {
             return Ok(None);
@@ -117,46 +188,4 @@ impl Rewrite<'_> {
         }
         self.add(node, Concat { axis }, &parts).map(Some)
     }
-
-    fn blocks(&mut self, node: &Node, op: &Quantize) -> Result<Option<ValueId>, Error> {
-        let (Some((_, transposed)), Some(by)) = (self.producer(node.inputs[0]), self.scalars(node)) else {
-            return Ok(None);
-        };
-        let transposed = transposed.clone();
-        let Op::ConvTranspose(geometry) = &transposed.op else { return Ok(None) };
-        let weights = transposed.inputs[1].and_then(|value| self.old.ty(value).fixed_shape());
-        let Some(&[inputs, results, block, width]) = weights.as_deref() else { return Ok(None) };
-        if block != width || !is_apart(geometry, block) || transposed.inputs.get(2).copied().flatten().is_some() {
-            return Ok(None);
-        }
-        let Some(kernel) = self.kernel(&transposed, [inputs, results, block])? else { return Ok(None) };
-        let x = self.map[&transposed.inputs[0].expect("a convolution has an operand")];
-        let conv = Conv { strides: vec![1; 2], pads: vec![0; 4], dilations: vec![1; 2], group: 1 };
-        let channels = self.add(&transposed, conv, &[x, kernel])?;
-        let operands: Vec<ValueId> = [channels].into_iter().chain(by.iter().map(|v| self.map[v])).collect();
-        let bytes = self.add(node, Quantize { axis: 0, ..op.clone() }, &operands)?;
-        self.add(&transposed, DepthToSpace { block: block as i64, crd: true }, &[bytes]).map(Some)
-    }
-
-    /// A `dequantize` of constant weights `[ci, co, b, b]` as one of `[co · b · b, ci, 1, 1]`.
-    fn kernel(&mut self, node: &Node, [inputs, results, block]: [usize; 3]) -> Result<Option<ValueId>, Error> {
-        let Some((_, dequantize)) = self.producer(node.inputs[1]) else { return Ok(None) };
-        let data = dequantize.inputs[0].and_then(|value| self.old.constant(value)?.data());
-        let (Op::Dequantize(op), Some(tensor)) = (&dequantize.op, data) else { return Ok(None) };
-        let (Some(by), 0) = (self.scalars(dequantize), op.block) else { return Ok(None) };
-        let (values, area) = (tensor.to_ints(), results * block * block);
-        let turned: Vec<i128> = (0..area * inputs).map(|at| values[at % inputs * area + at / inputs]).collect();
-        let turned = Tensor::from_ints(tensor.dtype(), &[area, inputs, 1, 1], &turned);
-        let op = Dequantize { axis: 0, ..op.clone() };
-        let kernel = self.constant(turned);
-        let operands: Vec<ValueId> = [kernel].into_iter().chain(by.iter().map(|v| self.map[v])).collect();
-        self.add(node, op, &operands).map(Some)
-    }
-}
-
-/// Whether every element of the result has one window of this size.
-fn is_apart(op: &ConvTranspose, block: usize) -> bool {
-    let zero = |values: &[i64]| values.iter().all(|&v| v == 0);
-    let plain = zero(&op.pads) && zero(&op.output_padding) && op.group == 1 && op.dilations.iter().all(|&d| d == 1);
-    plain && op.strides == [block as i64; 2]
 }

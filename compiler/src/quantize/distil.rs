@@ -324,7 +324,7 @@ fn groups(stored: &StoredConst) -> Vec<usize> {
         match stored.block {
             _ if stored.scales.elems() == 1 => 0,
             0 => at,
-            block => (outer * (extent / block) + at / block) * inner + rest,
+            block => (outer * extent.div_ceil(block) + at / block) * inner + rest,
         }
     };
     (0..stored.data.elems()).map(group).collect()

@@ -80,12 +80,13 @@ impl Maker<'_> {
         self.fitting(product, Format { dtype, block })
     }
 
-    /// The format with a block that the rows of the product come apart into; 0 where they do not.
+    /// The format with a block where the product takes one and its rows are longer; 0 elsewhere. The last block of a row may
+    /// be shorter.
     pub fn fitting(&self, product: &Product, format: Format) -> Format {
         let matrix = product.at == 1 && !matches!(self.graph.node(product.node).op, Op::Conv(_));
         let shape = self.graph.ty(product.weights).fixed_shape().unwrap_or_default();
         let len = shape.iter().product::<usize>() / shape.get(product.axis).copied().unwrap_or(1).max(1);
-        let fits = matrix && format.block > 0 && format.block < len && len.is_multiple_of(format.block);
+        let fits = matrix && format.block > 0 && format.block < len;
         Format { block: if fits { format.block } else { 0 }, ..format }
     }
 
@@ -237,7 +238,7 @@ fn stored_weights(data: &Tensor, stored: &Stored, axis: usize, block: usize) -> 
     }
     // A matrix: blocks lie along the axis that is summed over.
     let mut shape = data.shape().to_vec();
-    shape[1 - axis] /= block;
+    shape[1 - axis] = shape[1 - axis].div_ceil(block);
     let scales = Tensor::from_f32(&shape, &Rows::lay(&stored.scales, &shape, axis));
     StoredConst { data: integers, scales, axis: 1 - axis, block }
 }

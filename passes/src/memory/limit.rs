@@ -9,7 +9,7 @@ use super::strips::{Run, Strips, Uses, apply, cut, is_run, run_cost, run_height}
 use super::{Plan, PlanError, plan};
 
 /// Longest run of leaves that is cut as one.
-const MAX_RUN: usize = 16;
+pub(super) const MAX_RUN: usize = 16;
 /// Numbers of strips that are tried.
 const STRIP_COUNTS: [i64; 14] = [2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 56, 112];
 
@@ -119,7 +119,8 @@ fn peak(program: &Program) -> (u32, i64) {
     (u32::try_from(at).unwrap_or(u32::MAX), top)
 }
 
-fn fresh_var(program: &Program, round: usize) -> Sym {
+/// A name for the loop variable of a cut.
+pub(super) fn fresh_var(program: &Program, round: usize) -> Sym {
     let mut name = format!("row{round}");
     while program.dims.contains_key(name.as_str()) || has_var(&program.body, &name) {
         name.push('_');
@@ -183,7 +184,7 @@ fn best_cut(program: &Program, uses: &Uses, cuts: &[Cut], at: usize, goal: i64, 
 }
 
 /// Strip heights from tall to short.
-fn strip_sizes(height: i64) -> impl Iterator<Item = i64> {
+pub(super) fn strip_sizes(height: i64) -> impl Iterator<Item = i64> {
     let mut sizes: Vec<i64> = STRIP_COUNTS.iter().map(|n| (height + n - 1) / n).filter(|s| *s < height).collect();
     sizes.dedup();
     sizes.into_iter()

@@ -4,6 +4,7 @@
 //! over an operand that dies. The bound that a plan is judged by is computed apart, in [`bound`](self::lower_bounds).
 
 mod bound;
+mod cascade;
 mod limit;
 mod live;
 mod place;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use adze_ir::tile::{BufferId, Program};
 
 pub use bound::{alive_bytes, lower_bounds};
+pub use cascade::{Depth, cascade};
 pub use limit::{LimitError, plan_within};
 pub use live::{Item, items};
 pub use place::{Placement, place};

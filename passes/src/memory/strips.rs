@@ -25,6 +25,10 @@ pub(super) struct Strips {
     windows: Vec<(BufferId, Window)>,
     /// Work of all strips together, seams counted each time.
     pub(super) cost: i64,
+    /// How many strips there are.
+    pub(super) count: i64,
+    /// Rows that each leaf of the run computes in one.
+    pub(super) rows: Vec<i64>,
 }
 
 /// Who touches the bytes of each buffer, by position in the body; leaves inside loops count as their loop.
@@ -101,11 +105,13 @@ pub(super) fn is_run(program: &Program, uses: &Uses, run: Run) -> bool {
         && leaves.iter().all(|leaf| row_rules(leaf).is_some() && height(leaf).is_some())
 }
 
-fn leaves_of(program: &Program, run: Run) -> Option<Vec<&Leaf>> {
+/// The leaves of a run, unless something else is among its statements.
+pub(super) fn leaves_of(program: &Program, run: Run) -> Option<Vec<&Leaf>> {
     program.body.get(run.first..=run.last)?.iter().map(|s| if let Stmt::Leaf(l) = s { Some(l) } else { None }).collect()
 }
 
-fn height(leaf: &Leaf) -> Option<i64> {
+/// Rows of a leaf's result.
+pub(super) fn height(leaf: &Leaf) -> Option<i64> {
     leaf.outputs.first()?.sizes.get(ROWS)?.as_const()
 }
 
@@ -139,11 +145,12 @@ pub(super) fn cut(program: &Program, run: Run, strip: i64, var: &Sym) -> Option<
         rows[at] = Some(found);
     }
     let rows: Vec<Rows> = rows.into_iter().collect::<Option<_>>()?;
-    let strips = i64::try_from(positions.len()).ok()?;
-    let cost = leaves.iter().zip(&rows).map(|(l, r)| row_cost(l).saturating_mul(r.count).saturating_mul(strips)).sum();
+    let count = i64::try_from(positions.len()).ok()?;
+    let cost = leaves.iter().zip(&rows).map(|(l, r)| row_cost(l).saturating_mul(r.count).saturating_mul(count)).sum();
     let body = leaves.iter().zip(&rows).map(|(l, r)| strip_leaf(l, r).map(Stmt::Leaf)).collect::<Option<Vec<_>>>()?;
     let stmt = Stmt::For(For { var: var.clone(), lo: 0.into(), hi: total.into(), step: strip, parallel: false, body });
-    Some(Strips { stmt, windows, cost })
+    let rows = rows.iter().map(|r| r.count).collect();
+    Some(Strips { stmt, windows, cost, count, rows })
 }
 
 /// First row and past the last one that each read of a buffer needs, not yet clipped to the buffer.
@@ -240,6 +247,11 @@ fn strip_leaf(leaf: &Leaf, rows: &Rows) -> Option<Leaf> {
     output.offsets[ROWS] = output.offsets[ROWS].clone() + rows.start.clone();
     output.sizes[ROWS] = rows.count.into();
     Some(strip)
+}
+
+/// A leaf that computes the first rows of its result only.
+pub(super) fn first_rows(leaf: &Leaf, rows: i64) -> Option<Leaf> {
+    strip_leaf(leaf, &Rows { start: Extent::ZERO, count: rows })
 }
 
 /// Puts the strips in the place of the run.

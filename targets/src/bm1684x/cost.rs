@@ -82,6 +82,7 @@ pub fn cycles(body: &Body) -> u64 {
             let cycles = rows(result.shape) * u64::from(lookup.res0_w);
             if a == b || b == c || a == c { cycles * 3 / 2 } else { cycles }
         }
+        Body::Select(_) => 2 * vector(result.shape, lanes_of(&precs)),
         Body::Sfu(sfu) => {
             let steps = if sfu.eu == 12 { u64::from(sfu.opd1_n) } else { ROOT_STEPS };
             vector(result.shape, lanes_of(&precs)) * steps

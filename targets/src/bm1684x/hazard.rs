@@ -69,11 +69,9 @@ pub fn check(tiu: &[Command], gdma: &[Command]) -> Result<(), Hazard> {
     let [tiu_touched, gdma_touched] = touched;
     let (tiu_touched, gdma_touched) = (tiu_touched?, gdma_touched?);
     for (t, mine) in tiu_touched.iter().enumerate() {
-        for (g, theirs) in gdma_touched.iter().enumerate() {
-            let ordered = g < before[0][t] as usize || t < before[1][g] as usize;
-            if ordered {
-                continue;
-            }
+        // What ended before this one, and what waits for it.
+        let (ended, waits) = (before[0][t] as usize, before[1].partition_point(|&ended| ended as usize <= t));
+        for (g, theirs) in gdma_touched.iter().enumerate().take(waits).skip(ended) {
             if let Some((a, b)) = shared(mine, theirs) {
                 return Err(Hazard::Race { tiu: t as u32 + 1, gdma: g as u32 + 1, operands: format!("{a}, {b}") });
             }

@@ -1,6 +1,8 @@
 //! What each command reads and writes, as [`View`]s.
 
-use super::isa::{Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans};
+use super::isa::{
+    Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Select, Sfu, Trans,
+};
 use super::machine::{CONV_CHANNELS, CONV_CHANNELS_HALF, LANE_BYTES, LANES};
 use super::view::{Dense, Fault, Space, View, contiguous, local_strides, rule};
 
@@ -51,6 +53,7 @@ pub fn operands(body: &Body) -> Result<Operands, Fault> {
         Body::Ar(ar) => ar_operands(ar)?,
         Body::Requant(rq) => requant_operands(rq)?,
         Body::Trans(trans) => trans_operands(trans)?,
+        Body::Select(select) => select_operands(select)?,
         Body::Sfu(sfu) => sfu_operands(sfu)?,
         Body::Lookup(lookup) => lookup_operands(lookup)?,
         Body::Dma(dma) => dma_operands(dma)?,
@@ -307,6 +310,27 @@ fn sfu_operands(sfu: &Sfu) -> Result<Operands, Fault> {
         rule(table.lane == 0, "opd1", "starts in lane 0")?;
         operands.push(reads("opd1", table));
     }
+    Ok(operands)
+}
+
+fn select_operands(select: &Select) -> Result<Operands, Fault> {
+    let shape = [select.res0_n, select.res0_c, select.res0_h, select.res0_w];
+    let (compared, chosen) = (prec("opd0", select.opd0_prec)?, prec("opd2", select.opd2_prec)?);
+    rule(!compared.is_int() && compared == chosen, "opd0_prec", "is that of the result, of floats")?;
+    rule((select.opd0_str, select.opd1_str) == (0, 0), "opd0_str", "is 0")?;
+    let view = |name, address| View::dense(name, address, chosen, true, shape, Dense::Aligned);
+    let mut operands = vec![writes(view("res0", select.res0_addr)?)];
+    for (name, constant, address) in [
+        ("opd0", select.opd0_const, select.opd0_addr),
+        ("opd1", select.opd1_const, select.opd1_addr),
+        ("opd2", select.opd2_const, select.opd2_addr),
+        ("opd3", select.opd3_const, select.opd3_addr),
+    ] {
+        if constant == 0 {
+            operands.push(reads(name, view(name, address)?));
+        }
+    }
+    same_lane(&operands)?;
     Ok(operands)
 }
 

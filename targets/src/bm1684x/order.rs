@@ -79,6 +79,11 @@ impl Loads {
         Self { others, loads, live }
     }
 
+    /// Bytes per lane that are in use at once however late loads are done.
+    pub fn least(&self) -> u64 {
+        self.live.iter().copied().max().unwrap_or(0)
+    }
+
     /// Loads up to `window` steps before their first use, as far as no more than `room` bytes per lane are in use.
     pub fn ahead(&self, draft: &Draft, room: u64, window: usize) -> Vec<usize> {
         self.order(draft, room, |_, load| load.first.saturating_sub(window))

@@ -36,6 +36,9 @@ const IN_TIME: [u64; 4] = [100, 90, 75, 100];
 /// Steps before and behind its use that memory which is copied from or to is left alone, where there is room.
 const MARGIN: usize = 12;
 
+/// Steps of which it is noted together what is alive then.
+const SPAN: usize = 64;
+
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -134,7 +137,10 @@ pub fn plan(draft: &Draft, ddr: &Ddr, lane_bytes: u32) -> Result<Streams, PlanEr
         Err(error) => refused = Some(error),
     };
     let room = |percent: u64| u64::from(lane_bytes) * percent / 100;
-    for (percent, window) in AHEAD {
+    // What is too much without any load ahead is too much in every order: the last one says where.
+    let hopeless = loads.least() > u64::from(lane_bytes);
+    let ways = if hopeless { &AHEAD[AHEAD.len() - 1..] } else { &AHEAD[..] };
+    for &(percent, window) in ways {
         let order = loads.ahead(draft, room(percent), window);
         better(attempt(draft, ddr, lane_bytes, order)?, &mut best);
     }
@@ -233,20 +239,25 @@ fn allocate(
     let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| alive[index].is_some()).collect();
     order.sort_by_key(|&index| (std::cmp::Reverse(buffers[index]), index));
     let mut places: Vec<Option<u32>> = vec![None; buffers.len()];
-    let mut placed: Vec<usize> = Vec::new();
+    // Those that are placed, by spans of steps in which they are alive.
+    let steps = alive.iter().flatten().map(|(_, last)| last + 1).max().unwrap_or(0);
+    let mut placed: Vec<Vec<usize>> = vec![Vec::new(); steps.div_ceil(SPAN)];
     let mut peak = 0;
     for index in order {
         let Some((first, last)) = alive[index] else { continue };
         let beside = |&other: &usize| alive[other].is_some_and(|(a, b)| a <= last && first <= b);
         let span = |other: usize| places[other].map(|at| (at, at + buffers[other]));
-        let mut taken: Vec<(u32, u32)> = placed.iter().copied().filter(beside).filter_map(span).collect();
+        let spans = first / SPAN..=last / SPAN;
+        let near = placed[spans.clone()].iter().flatten().copied();
+        // Twice the same is the same.
+        let mut taken: Vec<(u32, u32)> = near.filter(beside).filter_map(span).collect();
         taken.sort_unstable();
         let partners = apart.get(index).map_or(&[][..], Vec::as_slice);
         let banks: Vec<u32> = partners.iter().filter_map(|&other| Some(places[other]? / BANK_BYTES)).collect();
         let at = gap(&taken, buffers[index], &banks, lane_bytes).ok_or(first)?;
         places[index] = Some(at);
         peak = peak.max(at + buffers[index]);
-        placed.push(index);
+        placed[spans].iter_mut().for_each(|placed| placed.push(index));
     }
     Ok((places.into_iter().map(|at| at.unwrap_or(0)).collect(), peak))
 }

@@ -1,7 +1,7 @@
 //! How parts of a node's result along N and H depend on parts of its operands.
 
 use adze_ir::graph::{Graph, Node, ValueId};
-use adze_ir::ops::Op;
+use adze_ir::ops::{Op, PadMode};
 
 use super::lower::is_elementwise;
 
@@ -43,10 +43,39 @@ impl Rows {
     }
 }
 
+/// Rows of an operand that lie `stride` apart under those of a result: of a transposed convolution.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    /// Rows that one of the operand gives.
+    reach: i64,
+    stride: i64,
+    /// Rows of the result that are left out above.
+    pad: i64,
+}
+
+impl Spread {
+    /// Rows of an operand of a height that make up rows of the result, with how many rows they give above and below these;
+    /// less than 0 where there are more below than they give.
+    fn need(self, (from, to): (usize, usize), height: usize) -> Option<((usize, usize), [i64; 2])> {
+        let [from, to, height] = [from, to, height].map(|v| i64::try_from(v).ok());
+        let (first, last) = (from?.checked_add(self.pad)?, to?.checked_add(self.pad)?.checked_sub(1)?);
+        let stride = (self.stride > 0).then_some(self.stride)?;
+        // The least with a row at or below the first one: the reach of the one in front of it ends above.
+        let lo = (first - self.reach).div_euclid(stride).checked_add(1)?.max(0);
+        let hi = (last.div_euclid(stride) + 1).min(height?);
+        let above = first - lo * stride;
+        let below = (hi - 1) * stride + self.reach - 1 - last;
+        (lo < hi).then(|| ((lo as usize, hi as usize), [above, below]))
+    }
+}
+
 /// What rows of a result need of an operand.
 #[derive(Clone, Copy, Debug)]
 enum Reach {
     Window(Rows),
+    /// So many rows of the result are one of the operand; parts begin and end with such.
+    Blocks(usize),
+    Spread(Spread),
     /// All rows; of the result there may be more than the part.
     All,
     /// All rows for all rows: it is cut along N only.
@@ -74,11 +103,24 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
     match &node.op {
         Op::QLinearConv(op) if index == 0 => conv(3, &op.strides, &op.pads, &op.dilations),
         Op::Conv(op) if index == 0 => conv(1, &op.strides, &op.pads, &op.dilations),
+        Op::ConvTranspose(op) if index == 0 && op.strides.len() == 2 => {
+            let weights = graph.ty(node.inputs.get(1).copied().flatten()?).fixed_shape()?;
+            let kernel = i64::try_from(*weights.get(2)?).ok()?;
+            let reach = (kernel - 1).checked_mul(op.dilations[0])?.checked_add(1)?;
+            Some(Reach::Spread(Spread { reach, stride: op.strides[0], pad: op.pads[0] }))
+        }
+        Op::ConvTranspose(_) if index == 0 => same,
+        Op::LayerNorm(op) if index == 0 && op.axis > 0 => {
+            Some(if rank == 4 && op.axis <= 2 { Reach::Batch } else { Reach::Window(Rows::SAME) })
+        }
         Op::MaxPool(op) => window([&op.kernel, &op.strides, &op.pads, &op.dilations]),
         Op::AveragePool(op) if plain(&op.ceil_pads) && (op.count_include_pad || plain(&op.pads)) => {
             window([&op.kernel, &op.strides, &op.pads, &op.dilations])
         }
         Op::QLinearMatMul(_) | Op::MatMulInteger(_) if index == 0 => same,
+        Op::QLinearMatMul(_) if index == 3 && rank == 4 => Some(Reach::All),
+        Op::QLinearMatMul(_) if index == 3 && rank == 3 => same,
+        Op::Cast(_) => same,
         Op::Gemm(op) if index == 0 && !op.trans_a => same,
         Op::MatMul(op) => match (index, rank) {
             (0, _) if !op.trans_a => same,
@@ -101,6 +143,8 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
         Op::Pad(op) if index == 0 => {
             let along = |axis: usize| Some([op.before[axis].as_const()?, op.after[axis].as_const()?]);
             match (along(0)?, rank) {
+                // Rows of such a border are others of the tensor.
+                ([0, 0], 4) if op.mode != PadMode::Constant && along(2)? != [0, 0] => Some(Reach::Batch),
                 ([0, 0], 4) => Some(Reach::Window(Rows { pad: along(2)?[0], ..Rows::SAME })),
                 ([0, 0], _) => same,
                 _ => None,
@@ -113,6 +157,8 @@ fn reach(graph: &Graph, node: &Node, index: usize) -> Option<Reach> {
                 same
             }
         }
+        Op::DepthToSpace(op) => Some(Reach::Blocks(usize::try_from(op.block).ok()?)),
+        Op::SpaceToDepth(op) => Some(Reach::Window(Rows { kernel: op.block, stride: op.block, ..Rows::SAME })),
         Op::Reshape(_) => Some(Reach::Batch),
         op if is_elementwise(op) => same,
         _ => None,
@@ -153,6 +199,11 @@ pub fn needs(graph: &Graph, node: &Node, part: Part) -> Option<Vec<(ValueId, Par
             Reach::Window(_) if repeats && height == 1 => (0, 1),
             Reach::Window(_) if repeats && height != whole[1] => return None,
             Reach::Window(rows) => rows.need(part[1], height)?.0,
+            Reach::Blocks(rows) if part[1].0.is_multiple_of(rows) && part[1].1.is_multiple_of(rows) => {
+                (part[1].0 / rows, part[1].1 / rows)
+            }
+            Reach::Blocks(_) => return None,
+            Reach::Spread(rows) => rows.need(part[1], height)?.0,
             Reach::All => (0, height),
             Reach::Batch if part[1] == (0, whole[1]) => (0, height),
             Reach::Batch => return None,
@@ -173,14 +224,21 @@ pub fn operator(graph: &Graph, node: &Node, part: Part) -> Option<Op> {
     if graph.ty(node.outputs[0]).rank() < 4 || !(has_pads(&op) || matches!(op, Op::Slice(_) | Op::Pad(_))) {
         return Some(op);
     }
-    let Reach::Window(rows) = reach(graph, node, 0)? else { return Some(op) };
     let [_, height] = extents(graph, node.inputs.first().copied().flatten()?)?;
-    let (_, [top, bottom]) = rows.need(part[1], height)?;
+    let (_, [top, bottom]) = match reach(graph, node, 0)? {
+        Reach::Window(rows) => rows.need(part[1], height)?,
+        Reach::Spread(rows) => rows.need(part[1], height)?,
+        Reach::Blocks(_) | Reach::All | Reach::Batch => return Some(op),
+    };
     match &mut op {
         Op::QLinearConv(op) => set_pads(&mut op.pads, [top, bottom]),
         Op::Conv(op) => set_pads(&mut op.pads, [top, bottom]),
         Op::MaxPool(op) => set_pads(&mut op.pads, [top, bottom]),
         Op::AveragePool(op) => set_pads(&mut op.pads, [top, bottom]),
+        Op::ConvTranspose(op) => {
+            set_pads(&mut op.pads, [top, bottom.max(0)]);
+            *op.output_padding.first_mut()? = (-bottom).max(0);
+        }
         Op::Pad(op) => (op.before[2], op.after[2]) = (top.into(), bottom.into()),
         Op::Slice(op) => {
             if let Some(at) = op.axes.iter().position(|&axis| axis == 2) {
@@ -193,7 +251,7 @@ pub fn operator(graph: &Graph, node: &Node, part: Part) -> Option<Op> {
 }
 
 fn has_pads(op: &Op) -> bool {
-    matches!(op, Op::QLinearConv(_) | Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool(_))
+    matches!(op, Op::QLinearConv(_) | Op::Conv(_) | Op::ConvTranspose(_) | Op::MaxPool(_) | Op::AveragePool(_))
 }
 
 fn set_pads(pads: &mut [i64], [top, bottom]: [i64; 2]) {

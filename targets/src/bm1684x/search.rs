@@ -4,8 +4,8 @@
 //! until it fits, and what is alive beside it goes to DDR memory. Then neighbouring cuts are joined, so that parts stay in
 //! local memory from one unit to the next, and numbers of parts are varied, as long as cycles go down.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use adze_ir::graph::{Graph, NodeId, ValueId};
@@ -21,9 +21,9 @@ use super::program::CompileError;
 use super::reach::extents as batch_and_rows;
 use super::tile::{Cut, Tiled, rewrite, units};
 
-/// Most ways of cutting that are tried for fewer cycles, for constants of up to so many bytes; of larger ones fewer.
+/// Most ways of cutting that are tried for fewer cycles, and steps that are planned for that in all: of long programs fewer ways.
 const TRIES: usize = 48;
-const TRIED_BYTES: u64 = 1 << 24;
+const TRIED_STEPS: usize = 1 << 18;
 /// Bytes of loads that small constants are merged to: ways that are tried.
 const MERGED: [u32; 2] = [1 << 14, 1 << 16];
 /// Most parts of a cut whose result is put together in local memory at first.
@@ -79,6 +79,8 @@ struct Search<'a> {
     /// First and last unit that makes or reads a value of a unit, in order of units.
     alive: Vec<(usize, usize)>,
     memo: RefCell<Memo>,
+    /// Steps that were planned so far.
+    planned: Cell<usize>,
 }
 
 /// Commands for a graph whose inputs and outputs have so many bytes, its floats in a type of 16 bits, in so many bytes of local memory per lane.
@@ -89,7 +91,8 @@ pub fn search(graph: &Graph, half: Option<Prec>, ports: [Vec<u64>; 2], lane_byte
     let made = made(graph, half);
     let units = units(graph, &made);
     let alive = alive(graph, &units);
-    let search = Search { graph, half, ports, lane_bytes, made, units, alive, memo: RefCell::default() };
+    let (memo, planned) = (RefCell::default(), Cell::new(0));
+    let search = Search { graph, half, ports, lane_bytes, made, units, alive, memo, planned };
     let (mut way, mut best) = search.first()?;
     if way.cuts.is_empty() {
         return Ok(best);
@@ -101,9 +104,10 @@ pub fn search(graph: &Graph, half: Option<Prec>, ports: [Vec<u64>; 2], lane_byte
 /// From which unit to which one the result of a unit is wanted; an output is wanted to the end.
 fn alive(graph: &Graph, units: &[NodeId]) -> Vec<(usize, usize)> {
     // What a value of floats was computed from is wanted where that value is.
-    let mut last: std::collections::BTreeMap<ValueId, usize> = std::collections::BTreeMap::new();
+    let position: BTreeMap<NodeId, usize> = units.iter().enumerate().map(|(at, &id)| (id, at)).collect();
+    let mut last: BTreeMap<ValueId, usize> = BTreeMap::new();
     for (id, node) in graph.nodes().rev() {
-        let unit = units.iter().position(|&unit| unit == id);
+        let unit = position.get(&id).copied();
         let wanted = unit.or_else(|| node.outputs.iter().filter_map(|value| last.get(value).copied()).max());
         let Some(wanted) = wanted else { continue };
         for value in node.inputs.iter().flatten() {
@@ -142,6 +146,7 @@ impl Search<'_> {
 
     /// Places and commands for a draft.
     fn planned(&self, draft: Draft) -> Result<Found, Failure> {
+        self.planned.set(self.planned.get() + draft.steps.len());
         let [inputs, outputs] = &self.ports;
         let ddr = Ddr::new(draft.layout(), inputs, outputs, &draft.spills);
         if ddr.context[0] + ddr.context[1] - DDR_BASE > DDR_BYTES {
@@ -270,51 +275,56 @@ impl Search<'_> {
     /// Looks for fewer cycles in ways near by.
     fn improve(&self, way: &mut Way, best: &mut Found) {
         let mut tries = 0;
-        let (_, bytes) = best.draft.layout();
-        let most = (TRIES as u64 * TRIED_BYTES / bytes.max(TRIED_BYTES)) as usize;
+        let end = self.planned.get() + TRIED_STEPS;
+        let left = |tries: usize| tries < TRIES && self.planned.get() < end;
         let mut least = cycles(best);
-        let mut accept = |way: &mut Way, best: &mut Found, next: Way, tries: &mut usize| -> bool {
-            *tries += 1;
-            let Ok(found) = self.attempt(&next) else { return false };
-            let total = cycles(&found);
-            if total >= least {
-                return false;
-            }
-            (least, *best, *way) = (total, found, next);
-            true
-        };
+        let mut accept =
+            |way: &mut Way, best: &mut Found, next: Way, found: Option<Found>, tries: &mut usize| -> bool {
+                *tries += 1;
+                let Some(found) = found.or_else(|| self.attempt(&next).ok()) else { return false };
+                let total = cycles(&found);
+                if total >= least {
+                    return false;
+                }
+                (least, *best, *way) = (total, found, next);
+                true
+            };
         let mut at = 0;
-        while at + 1 < way.cuts.len() && tries < most {
-            let better = self.joined(way, at).is_some_and(|next| accept(way, best, next, &mut tries));
+        while at + 1 < way.cuts.len() && left(tries) {
+            let joined = self.joined(way, at);
+            let better = joined.is_some_and(|(next, found)| accept(way, best, next, Some(found), &mut tries));
             at += usize::from(!better);
         }
         let candidates: Vec<ValueId> = self.spilled(way).union(&way.kept).copied().collect();
         for value in candidates {
+            if !left(tries) {
+                return;
+            }
             let mut next = way.clone();
             if !next.kept.remove(&value) {
                 next.spilled.remove(&value);
                 next.kept.insert(value);
             }
-            if tries < most && self.spilled(&next) != self.spilled(way) {
-                accept(way, best, next, &mut tries);
+            if self.spilled(&next) != self.spilled(way) {
+                accept(way, best, next, None, &mut tries);
             }
         }
         for at in 0..way.cuts.len() {
             for change in [|rows: usize| rows * 3 / 4, |rows: usize| rows * 3 / 2, |rows: usize| rows * 2] {
-                if tries >= most {
+                if !left(tries) {
                     return;
                 }
                 let mut next = way.clone();
                 next.cuts[at].rows = change(next.cuts[at].rows).max(1);
                 if next != *way {
-                    accept(way, best, next, &mut tries);
+                    accept(way, best, next, None, &mut tries);
                 }
             }
         }
     }
 
     /// Two neighbouring cuts as one, in as many parts as it takes.
-    fn joined(&self, way: &Way, at: usize) -> Option<Way> {
+    fn joined(&self, way: &Way, at: usize) -> Option<(Way, Found)> {
         let mut next = way.clone();
         let second = next.cuts.remove(at + 1);
         let first = &mut next.cuts[at];
@@ -326,7 +336,7 @@ impl Search<'_> {
         first.resident &= second.resident;
         loop {
             match self.attempt(&next) {
-                Ok(_) => return Some(next),
+                Ok(found) => return Some((next, found)),
                 Err(Failure::Memory(_, Some(unit))) if next.cuts[at].units.contains(&unit) => {
                     let resident = next.cuts[at].resident;
                     if !self.grow(&mut next.cuts[at]) || next.cuts[at].resident != resident {

@@ -80,6 +80,8 @@ struct Rewrite<'a> {
     spilled: &'a BTreeSet<ValueId>,
     units: BTreeMap<NodeId, usize>,
     resident: BTreeMap<NodeId, usize>,
+    /// Nodes that read a value.
+    readers: BTreeMap<ValueId, Vec<NodeId>>,
 }
 
 /// What one part of a cut has so far.
@@ -101,7 +103,11 @@ pub fn rewrite(graph: &Graph, made: &BTreeSet<ValueId>, cuts: &[Cut], spilled: &
     new.consts = graph.consts.clone();
     let (wholes, map) = (Vec::new(), BTreeMap::new());
     let (units_of, resident) = (BTreeMap::new(), BTreeMap::new());
-    let mut rewrite = Rewrite { old: graph, made, new, map, wholes, spilled, units: units_of, resident };
+    let mut readers: BTreeMap<ValueId, Vec<NodeId>> = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        node.inputs.iter().flatten().for_each(|&value| readers.entry(value).or_default().push(id));
+    }
+    let mut rewrite = Rewrite { old: graph, made, new, map, wholes, spilled, units: units_of, resident, readers };
     for &value in graph.inputs() {
         let name = graph.value(value).name.clone().unwrap_or_default();
         let input = rewrite.new.add_input(name, graph.ty(value).clone());
@@ -209,22 +215,21 @@ impl Rewrite<'_> {
         // Float operators whose readers are all inside are inside.
         for (id, node) in self.old.nodes().rev() {
             let unmade = node.outputs.iter().all(|value| !self.made.contains(value));
-            let readers = |value: ValueId| {
-                let reads = move |node: &Node| node.inputs.contains(&Some(value));
-                self.old.nodes().filter(move |(_, node)| reads(node)).map(|(id, _)| id)
-            };
             if unmade && !node.outputs.iter().any(|&v| self.is_output(v)) {
-                let all = node.outputs.iter().all(|&value| readers(value).all(|reader| read_inside.contains(&reader)));
-                if all {
+                let all = |value: &ValueId| self.readers(*value).iter().all(|reader| read_inside.contains(reader));
+                if node.outputs.iter().all(all) {
                     read_inside.insert(id);
                 }
             }
         }
         let outside = |value: ValueId| {
-            let mut readers = self.old.nodes().filter(|(_, node)| node.inputs.contains(&Some(value)));
-            self.is_output(value) || readers.any(|(id, _)| !read_inside.contains(&id))
+            self.is_output(value) || self.readers(value).iter().any(|reader| !read_inside.contains(reader))
         };
         results.iter().copied().filter(|&value| outside(value)).collect()
+    }
+
+    fn readers(&self, value: ValueId) -> &[NodeId] {
+        self.readers.get(&value).map_or(&[], Vec::as_slice)
     }
 
     fn is_output(&self, value: ValueId) -> bool {

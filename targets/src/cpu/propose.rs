@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use adze_ir::extent::{Dims, Extent};
 use adze_ir::ops::Op;
-use adze_ir::propose::{Cost, MAX_PROPOSALS, OpFacts, Proposal, Propose, Schedule};
+use adze_ir::propose::{Cache, Cost, MAX_PROPOSALS, OpFacts, Proposal, Propose, Schedule};
 use adze_ir::tensor::{Tensor, checked_elems};
 use adze_ir::types::{Layout, TensorType};
 
@@ -164,6 +164,12 @@ impl Propose for CpuModel {
 
     fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {
         backwards(schedule)
+    }
+
+    fn cache(&self) -> Option<Cache> {
+        let Core { l2_bytes, l2_rate, .. } = self.core;
+        let beyond = self.core.byte_cycles(l2_bytes + 1.0) - 1.0 / l2_rate;
+        Some(Cache { bytes: l2_bytes as u64, beyond: (beyond * 1024.0).round() as u64 })
     }
 }
 

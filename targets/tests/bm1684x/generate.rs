@@ -1,7 +1,7 @@
 //! Random commands that the machine accepts, with operands that do not overlap.
 
 use adze_targets::bm1684x::isa::{
-    Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Sfu, Trans,
+    Ar, Body, Conv, Dma, DmaGather, DmaTranspose, Lookup, MatMul, Pool, Prec, Requant, Select, Sfu, Trans,
 };
 use adze_targets::bm1684x::machine::{DDR_BASE, LANE_BYTES, LANES, LOCAL_BASE};
 use adze_targets::bm1684x::operands::Operand;
@@ -313,6 +313,44 @@ fn sfu(d: &mut Draft<'_>) -> Option<Body> {
     )
 }
 
+/// Selections, of which some operands are equal.
+fn select(d: &mut Draft<'_>) -> Option<Body> {
+    let prec = d.pick(&FLOATS);
+    let shape = [d.upto(2), d.upto(140), d.upto(5), d.upto(20)];
+    let lane = d.lane();
+    let same = d.rng.u8(..4) == 0;
+    let constants: [u32; 4] = std::array::from_fn(|_| u32::from(d.rng.u8(..3) == 0));
+    let mut place = |constant: u32| match constant {
+        1 => float(d.rng, prec),
+        _ => d.place(prec, lane, shape),
+    };
+    let [opd0_addr, opd1_addr, opd2_addr, opd3_addr] = constants.map(&mut place);
+    let res0_addr = place(0);
+    Some(
+        Select {
+            eu: d.pick(&[23, 24, 26]),
+            opd0_const: constants[0],
+            opd1_const: if same { constants[0] } else { constants[1] },
+            opd2_const: constants[2],
+            opd3_const: constants[3],
+            opd0_prec: prec.code(),
+            opd2_prec: prec.code(),
+            opd0_sign: 1,
+            res0_n: shape[0],
+            res0_c: shape[1],
+            res0_h: shape[2],
+            res0_w: shape[3],
+            res0_addr,
+            opd0_addr,
+            opd1_addr: if same { opd0_addr } else { opd1_addr },
+            opd2_addr,
+            opd3_addr,
+            ..Select::default()
+        }
+        .into(),
+    )
+}
+
 fn matmul(d: &mut Draft<'_>) -> Option<Body> {
     product(d, Prec::Int8)
 }
@@ -613,9 +651,15 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
     let apart =
         |d: &mut Draft<'_>| if function == 0 && stride_enable == 1 && d.rng.u32(..4) == 0 { d.upto(3) } else { 1 };
     let (src_step, dst_step) = (apart(d), apart(d));
-    let wide = |[n, c, h, w]: [u32; 4], step: u32| [n, c, h, w * step];
-    let src = anywhere(d, from_local, prec, from_lane, wide(from, src_step));
-    let dst = anywhere(d, to_local, prec, to_lane, wide(to, dst_step));
+    // In DDR memory part of a wider tensor.
+    let beside = |d: &mut Draft<'_>, local: bool| {
+        if !local && function == 0 && stride_enable == 1 && d.rng.bool() { d.upto(5) } else { 0 }
+    };
+    let (src_gap, dst_gap) = (beside(d, from_local), beside(d, to_local));
+    let wide = |[n, c, h, w]: [u32; 4], step: u32, gap: u32| [n, c, h, w * step + gap];
+    let (src_shape, dst_shape) = (wide(from, src_step, src_gap), wide(to, dst_step, dst_gap));
+    let src = anywhere(d, from_local, prec, from_lane, src_shape);
+    let dst = anywhere(d, to_local, prec, to_lane, dst_shape);
     let strides = |local: bool, lane: u32, [_, c, h, w]: [u32; 4]| match local {
         true => {
             let plane = (h * w).next_multiple_of(64 / prec.bytes());
@@ -623,8 +667,8 @@ fn dma(d: &mut Draft<'_>) -> Option<Body> {
         }
         false => [c * h * w, h * w, w, 1],
     };
-    let mut s = strides(from_local, from_lane, wide(from, src_step));
-    let mut t = strides(to_local, to_lane, wide(to, dst_step));
+    let mut s = strides(from_local, from_lane, src_shape);
+    let mut t = strides(to_local, to_lane, dst_shape);
     (s[3], t[3]) = (src_step, dst_step);
     if stride_enable == 0 {
         (s, t) = ([0; 4], [0; 4]);
@@ -801,6 +845,7 @@ pub const GENERATORS: &[(&str, Generator)] = &[
     ("float_pool", float_pool),
     ("mm2", matmul),
     ("float_mm2", float_matmul),
+    ("cmp", select),
     ("sfu", sfu),
     ("ar", ar),
     ("rq", requant),

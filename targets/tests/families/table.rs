@@ -293,7 +293,7 @@ fn gemm_int8_dynamic(rng: &mut Rng) -> Leaf {
 
 fn stored_weights(rng: &mut Rng, dtype: DType) -> Leaf {
     let (m, n, block, blocks) = (rng.usize(1..6), rng.usize(1..40), rng.usize(1..12), rng.usize(1..4));
-    let k = block * blocks;
+    let k = block * blocks - rng.usize(0..block);
     let scales: Vec<f32> = (0..n * blocks).map(|_| rng.f32() * 0.1).collect();
     let inputs = vec![
         plain(random(rng, DType::F32, &[m, k])),

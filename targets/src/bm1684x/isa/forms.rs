@@ -154,6 +154,13 @@ forms! {
         eu: 45, 5; res0_prec: 50, 3; res0_n: 64, 16; res0_c: 80, 16; res0_h: 96, 16; res0_w: 112, 16;
         opd0_c: 128, 16; opd0_w: 144, 16; res0_addr: 192, 32; opd0_addr: 224, 32;
     }
+    /// Selection: `a > b ? c : d` (23), the same with `a == b` (24) and `a < b` (26).
+    Select = "cmp", Tiu, 48 bytes, kind 13, codes [23, 24, 26] {
+        eu: 45, 5; opd0_const: 50, 1; opd1_const: 51, 1; opd2_const: 52, 1; opd3_const: 53, 1; opd0_prec: 64, 3;
+        opd2_prec: 67, 3; opd0_str: 70, 3; opd1_str: 73, 3; opd0_sign: 127, 1; res0_n: 128, 16; res0_c: 144, 16;
+        res0_h: 160, 16; res0_w: 176, 16; res0_addr: 192, 32; opd0_addr: 256, 32; opd1_addr: 288, 32;
+        opd2_addr: 320, 32; opd3_addr: 352, 32;
+    }
     /// Functions of floats: polynomial (12), inverse of the square root (17).
     Sfu = "sfu", Tiu, 32 bytes, kind 9, codes [12, 17] {
         eu: 45, 5; res0_prec: 64, 3; opd0_prec: 67, 3; opd2_n_str: 70, 2; res0_n: 80, 16; res0_c: 96, 16;

@@ -13,7 +13,7 @@ pub use decode::{DecodeError, decode, decode_stream};
 pub use encode::EncodeError;
 pub use forms::{
     Ar, Body, Conv, Dma, DmaEnd, DmaGather, DmaTranspose, Engine, FORMS, Field, Form, Lookup, MatMul, Pool, Requant,
-    Sfu, TiuEnd, Trans,
+    Select, Sfu, TiuEnd, Trans,
 };
 pub use text::TextError;
 

@@ -82,6 +82,8 @@ pub struct Draft {
     pub unit: Option<usize>,
     /// Positions of constants: the parts of a layer have the same ones.
     known: HashMap<Arc<[u8]>, usize>,
+    /// The same of constants that are shared, by address.
+    shared: HashMap<usize, usize>,
     /// Constants that stay in local memory for now, by position.
     resident: Option<(usize, BTreeMap<usize, BufferId>)>,
 }
@@ -151,6 +153,16 @@ impl Draft {
             self.known.insert(bytes, next);
             next
         });
+        Place::Ddr(Piece::Constant(index), 0)
+    }
+
+    /// A constant in DDR memory that others have too: it is the same where it lies at the same place. Gives where.
+    pub fn shared(&mut self, bytes: &Arc<[u8]>) -> Place {
+        let next = self.constants.len();
+        let index = *self.shared.entry(bytes.as_ptr().addr()).or_insert(next);
+        if index == next {
+            self.constants.push(bytes.clone());
+        }
         Place::Ddr(Piece::Constant(index), 0)
     }
 

@@ -134,6 +134,28 @@ impl Draft {
         self.push(dma, vec![("src", Place::Local(home.buffer, 0)), ("dst", to.place(at))]);
     }
 
+    /// Stores a tensor whose channels have their rows over so many lanes as part of one in DDR memory of its type.
+    pub fn store_over_lanes(&mut self, home: Home, lanes: u32, to: Stored, [n, h]: [u32; 2]) {
+        let [batch, channels, rows, width] = home.shape;
+        let [_, c_stride, h_stride, _] = strides(contiguous(to.shape));
+        for own in 0..batch {
+            let dma = Dma {
+                nchw_copy: 0,
+                dst_nstride: c_stride,
+                dst_cstride: rows * h_stride,
+                dst_hstride: h_stride,
+                dst_wstride: 1,
+                dst_nsize: channels / lanes,
+                dst_csize: lanes,
+                dst_hsize: rows,
+                dst_wsize: width,
+                ..copy(home.prec, [1, channels, rows, width], false)
+            };
+            let from = self.place_of(home, [own, 0, 0, 0]);
+            self.push(dma, vec![("src", from), ("dst", to.place([n + own, h]))]);
+        }
+    }
+
     /// Exchanges C and W of a tensor of height 1.
     pub fn turn(&mut self, home: Home) -> Home {
         let [n, c, h, w] = home.shape;
@@ -234,14 +256,18 @@ impl Draft {
 
     /// Loads the constants of a layer; gives their buffer.
     pub fn constants(&mut self, image: &Image) -> BufferId {
-        let total = image.bytes() as u32;
         let source = self.constant(&image.concat());
+        self.image(source, image.lanes(), image.bytes() as u32)
+    }
+
+    /// Loads an image from where it lies, so many bytes for each of so many lanes; gives its buffer.
+    pub fn image(&mut self, source: Place, lanes: u32, total: u32) -> BufferId {
         if let Some(buffer) = self.kept(source) {
             return buffer;
         }
         let buffer = self.buffer(total.into());
         self.keep(source, buffer);
-        let dma = image_load(image.lanes(), total);
+        let dma = image_load(lanes, total);
         self.push_early(dma, vec![("src", source), ("dst", Place::Local(buffer, 0))]);
         buffer
     }

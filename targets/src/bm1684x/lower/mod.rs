@@ -5,19 +5,30 @@
 //! of the graph go there besides. Between integers, a `quantize` is lowered together with the float operators in front of it
 //! (`quantize`); other values of floats have 16 bits, where the caller chose that (`float`).
 
+mod apart;
 mod axes;
 mod blocks;
+mod borders;
 pub mod build;
 pub mod commands;
 mod conv;
 mod float;
+mod layers;
 mod moves;
 pub mod places;
+mod pools;
+mod products;
 mod quantize;
+mod reduce;
 pub mod requant;
 mod resize;
 mod softmax;
+mod sums;
+mod tables;
+mod weights;
+mod window;
 
+use pools::{pool, window_strides};
 pub use quantize::is_elementwise;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,15 +37,14 @@ use std::sync::Arc;
 
 use adze_ir::attrs::F64;
 use adze_ir::graph::{Graph, Node, NodeId, ValueId};
-use adze_ir::ops::{MaxPool, Op, Slice, UnaryFn};
+use adze_ir::ops::{Op, Slice, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 
-use super::isa::{Pool, Prec};
-use super::machine::{MAX_EXTENT, MAX_WINDOW};
-use super::sim::from_float;
+use super::isa::Prec;
+use super::machine::MAX_EXTENT;
 use super::tile::{Tiled, Whole};
-use build::{Draft, Home, Piece, Place};
+use build::{Draft, Home, Piece};
 use commands::Stored;
 use places::Region;
 
@@ -128,7 +138,10 @@ type SumKey = (usize, [(u32, i64); 2]);
 pub struct Memo {
     ways: HashMap<Vec<[u64; 8]>, Option<requant::Way>>,
     /// By unit and terms: in parts their order may be another one.
-    sums: HashMap<SumKey, (usize, quantize::SumForm)>,
+    sums: HashMap<SumKey, (usize, sums::SumForm)>,
+    weights: HashMap<layers::LayerKey, Arc<weights::Weights>>,
+    packed: HashMap<layers::PartKey, layers::Packed>,
+    wholes: HashMap<layers::LayerKey, Arc<[u8]>>,
 }
 
 /// A graph being lowered.
@@ -142,6 +155,8 @@ struct Lowering<'a> {
     real: Prec,
     /// Floats that are made.
     made: BTreeSet<ValueId>,
+    /// Those that keep 32 bits.
+    wide: BTreeSet<ValueId>,
     /// Results of nodes that do not lower.
     refused: BTreeSet<ValueId>,
     /// Values that are stored when they are made, with where.
@@ -250,13 +265,24 @@ impl<'a> Lowering<'a> {
             lane_bytes,
             real: half.unwrap_or(Prec::Fp32),
             made: BTreeSet::new(),
+            wide: BTreeSet::new(),
             refused: BTreeSet::new(),
             stored: BTreeMap::new(),
             joined: BTreeMap::new(),
             spilled: BTreeMap::new(),
         };
         lowering.made = lowering.wanted_floats();
+        lowering.wide = lowering.wide_values();
         lowering
+    }
+
+    /// Constant operand of a node.
+    fn constant(&self, node: &Node, index: usize) -> Result<&'a Tensor, Refusal> {
+        let value = node.inputs.get(index).copied().flatten();
+        match value.and_then(|value| self.graph.constant(value)?.data()) {
+            Some(tensor) => Ok(tensor),
+            None => refuse(format!("operand {index} that is computed"), "a constant"),
+        }
     }
 }
 
@@ -269,9 +295,12 @@ impl Lowering<'_> {
             return Ok(());
         }
         let ranks = node.inputs.iter().flatten().map(|&value| self.graph.ty(value).rank());
-        let any = matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Gather(_));
+        let any = matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Gather(_) | Op::MaxPool(_));
         if let (Some(rank @ 5..), false) = (ranks.max(), any) {
-            return refuse(format!("an operand of rank {rank}"), "rank 0 to 4, but for reshapes, transposes, gathers");
+            return refuse(
+                format!("an operand of rank {rank}"),
+                "rank 0 to 4, but for reshapes, transposes, gathers, max pools",
+            );
         }
         let home = match &node.op {
             // Of parts that are stored already; a concatenation of the model's is stored itself.
@@ -282,15 +311,18 @@ impl Lowering<'_> {
                 return Ok(());
             }
             Op::QLinearConv(conv) => self.qlinear_conv(node, conv)?,
+            Op::QLinearMatMul(op) if self.is_computed(node, 3) => self.byte_product(node, op)?,
             Op::QLinearMatMul(op) => self.qlinear_matmul(node, op)?,
             Op::MatMulInteger(_) => self.matmul_integer(node)?,
             Op::Quantize(op) => self.quantize(node, op)?,
             Op::MaxPool(op) => self.max_pool(node, op)?,
+            Op::Reduce(op) if self.is_bytes(node) => self.largest(node, op)?,
             Op::Clip(op) if self.is_bytes(node) => {
                 let [low, high] = [op.min, op.max].map(|bound| bound.map(F64::get));
                 self.clip(node, low, high)?
             }
             Op::Unary(op) if op.function == UnaryFn::Relu && self.is_bytes(node) => self.clip(node, Some(0.0), None)?,
+            Op::Binary(op) if self.graph.ty(node.outputs[0]).dtype == DType::Bool => self.compare(node, op.function)?,
             Op::Binary(op) if self.is_sum(node) => self.add_constant(node, op.function)?,
             Op::Pad(op) => self.pad(node, op)?,
             Op::Reshape(_) => match self.reshape(node)? {
@@ -333,7 +365,11 @@ impl Lowering<'_> {
             self.draft.copy_region(home, Region::default(), result, to, home.shape);
         }
         if let Some(&(to, at)) = self.stored.get(&value) {
-            if home.prec.is_int() {
+            let [n, c, h, w] = self.shape(value).unwrap_or(home.shape);
+            let lanes = home.shape[1] / c;
+            if lanes > 1 && home.shape == [n, c * lanes, h / lanes, w] && h.is_multiple_of(lanes) {
+                self.draft.store_over_lanes(home, lanes, to, at);
+            } else if home.prec.is_int() {
                 self.draft.store_part(home, to, at);
             } else {
                 self.store_floats_part(home, to, at);
@@ -355,6 +391,7 @@ impl Lowering<'_> {
         }
         let output = self.graph.outputs().iter().position(|output| output.value == whole.value).map(Piece::Output);
         let (prec, signed) = match ty.dtype {
+            _ if output.is_none() && self.is_real(whole.value) => (self.type_of(whole.value), true),
             dtype if dtype.is_float() => (self.float_in(output, dtype)?, true),
             DType::I32 if output.is_none() => (Prec::Int32, true),
             _ => byte_type(ty)?,
@@ -382,6 +419,7 @@ impl Lowering<'_> {
         let Some(&Where::Ddr(piece)) = self.values.get(&value) else { return Ok(None) };
         let ty = self.graph.ty(value);
         let (prec, signed) = match ty.dtype {
+            _ if matches!(piece, Piece::Spill(_)) && self.is_real(value) => (self.type_of(value), true),
             dtype if dtype.is_float() => (self.float_in(Some(piece), dtype)?, true),
             DType::I32 => (Prec::Int32, true),
             DType::I8 | DType::U8 => byte_type(ty)?,
@@ -402,11 +440,17 @@ impl Lowering<'_> {
             return Ok(None);
         }
         let from = Stored { piece, shape: from, prec, signed };
-        Ok(Some(if prec.is_int() {
+        Ok(Some(if prec.is_int() || self.wide.contains(&value) {
             self.draft.load_part(from, at, shape)
         } else {
             self.load_floats_part(from, at, shape)
         }))
+    }
+
+    /// Whether a value is of floats on the chip, as truth values are.
+    fn is_real(&self, value: ValueId) -> bool {
+        let dtype = self.graph.ty(value).dtype;
+        dtype.is_float() || dtype == DType::Bool
     }
 
     /// Extents of a value.
@@ -424,7 +468,9 @@ impl Lowering<'_> {
             Some(Where::Local(home)) => Ok(home),
             Some(Where::Ddr(piece)) => {
                 let (ty, shape) = (self.graph.ty(value), self.shape(value)?);
-                let home = if ty.dtype.is_float() {
+                let home = if matches!(piece, Piece::Spill(_)) && self.is_real(value) {
+                    self.draft.load(piece, self.type_of(value), true, shape)
+                } else if ty.dtype.is_float() {
                     let (prec, signed) = (self.float_in(Some(piece), ty.dtype)?, true);
                     self.load_floats_part(Stored { piece, shape, prec, signed }, [0, 0], shape)
                 } else if matches!(ty.dtype, DType::I32 | DType::I64) {
@@ -494,13 +540,9 @@ impl Lowering<'_> {
         }
     }
 
-    /// Constant operand of a node.
-    fn constant(&self, node: &Node, index: usize) -> Result<&Tensor, Refusal> {
-        let value = node.inputs.get(index).copied().flatten();
-        match value.and_then(|value| self.graph.constant(value)?.data()) {
-            Some(tensor) => Ok(tensor),
-            None => refuse(format!("operand {index} that is computed"), "a constant"),
-        }
+    /// Whether an operand of a node is no constant.
+    fn is_computed(&self, node: &Node, index: usize) -> bool {
+        node.inputs.get(index).copied().flatten().is_some_and(|value| self.graph.constant(value).is_none())
     }
 
     /// The same bytes in another shape; `None` where they stay in DDR memory, or are floats.
@@ -569,71 +611,5 @@ impl Lowering<'_> {
             }
         }
         Ok(x)
-    }
-
-    fn max_pool(&mut self, node: &Node, op: &MaxPool) -> Result<Home, Refusal> {
-        let x = self.input(node, 0)?;
-        let shape = self.shape(node.outputs[0])?;
-        let result = self.draft.tensor(x.prec, x.signed, shape);
-        let small = |values: &[i64], least: i64| values.iter().all(|v| (least..=MAX_WINDOW.into()).contains(v));
-        let plain = op.dilations.iter().all(|&d| d == 1) && small(&op.pads, 0) && small(&op.strides, 1);
-        let ([kh, kw], [sh, sw], [up, lf, dn, rt]) = (&op.kernel[..], &op.strides[..], &op.pads[..]) else {
-            return refuse(format!("{} axes", op.kernel.len()), "2");
-        };
-        if !plain {
-            let found = format!("pads {:?}, strides {:?}, dilations {:?}", op.pads, op.strides, op.dilations);
-            return refuse(found, format!("pads and strides up to {MAX_WINDOW}, no dilation"));
-        }
-        let pool = Pool {
-            eu: 4,
-            opd3_addr: match (x.prec, x.signed) {
-                (Prec::Int8, true) => 0x80,
-                (Prec::Int8, false) => 0,
-                (prec, _) => from_float(f32::NEG_INFINITY, prec),
-            },
-            opd0_up_pad: *up as u32,
-            opd0_dn_pad: *dn as u32,
-            opd0_lf_pad: *lf as u32,
-            opd0_rt_pad: *rt as u32,
-            ..pool(x, result, [*kh as u32, *kw as u32], [*sh as u32, *sw as u32])
-        };
-        let places = vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(result.buffer, 0))];
-        self.draft.push(pool, places);
-        Ok(result)
-    }
-}
-
-/// Strides of windows as a command has them: where an axis has a single window, the least that leaves no second one.
-fn window_strides(padded: [u32; 2], shape: [u32; 4], kernel: [u32; 2], strides: [i64; 2]) -> Result<[u32; 2], Refusal> {
-    let stride = |axis: usize| match (shape[2 + axis], strides[axis]) {
-        (1, stride) => i64::from(padded[axis].saturating_sub(kernel[axis]) + 1).min(stride),
-        (_, stride) => stride,
-    };
-    let least = [stride(0), stride(1)];
-    if least.iter().all(|s| (1..=MAX_WINDOW.into()).contains(s)) {
-        Ok(least.map(|s| s as u32))
-    } else {
-        refuse(format!("strides {strides:?}"), format!("1 to {MAX_WINDOW}"))
-    }
-}
-
-/// What pools have in common; pads of a constant.
-fn pool(x: Home, result: Home, kernel: [u32; 2], strides: [u32; 2]) -> Pool {
-    Pool {
-        opd0_sign: (x.signed && x.prec.is_int()).into(),
-        opd0_prec: x.prec.code(),
-        opd3_const: 1,
-        res0_prec: result.prec.code(),
-        res_op_y_str: strides[0],
-        res_op_x_str: strides[1],
-        res0_n: result.shape[0],
-        res0_c: result.shape[1],
-        res0_h: result.shape[2],
-        res0_w: result.shape[3],
-        opd0_h: x.shape[2],
-        opd0_w: x.shape[3],
-        opd1_h: kernel[0],
-        opd1_w: kernel[1],
-        ..Pool::default()
     }
 }

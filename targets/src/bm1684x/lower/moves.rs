@@ -12,7 +12,7 @@ use super::places::Region;
 use super::{Lowering, Refusal, place_of, refuse};
 
 /// Constant extents.
-fn fixed(extents: &[Extent]) -> Result<Vec<u32>, Refusal> {
+pub(super) fn fixed(extents: &[Extent]) -> Result<Vec<u32>, Refusal> {
     let one = |e: &Extent| e.as_const().and_then(|v| u32::try_from(v).ok());
     let all = extents.iter().map(one).collect::<Option<Vec<u32>>>();
     all.map_or_else(|| refuse(format!("extents {extents:?}"), "numbers that are not negative"), Ok)
@@ -20,7 +20,7 @@ fn fixed(extents: &[Extent]) -> Result<Vec<u32>, Refusal> {
 
 impl Lowering<'_> {
     /// Rank of an operand.
-    fn rank(&self, node: &Node) -> usize {
+    pub(super) fn rank(&self, node: &Node) -> usize {
         node.inputs[0].map_or(0, |value| self.graph.ty(value).rank())
     }
 
@@ -70,6 +70,7 @@ impl Lowering<'_> {
         let mut to = Region::default();
         for index in 0..node.inputs.len() {
             let x = self.input(node, index)?;
+            let x = if x.prec.is_int() { x } else { self.as_float(x, self.type_of(node.outputs[0])) };
             let result = *result.get_or_insert_with(|| self.draft.tensor(x.prec, x.signed, shape));
             self.draft.copy_region(x, Region::default(), result, to, x.shape);
             to.at[axis] += x.shape[axis];
@@ -82,7 +83,7 @@ impl Lowering<'_> {
         let rank = self.rank(node);
         let (before, _) = (fixed(&op.before)?, fixed(&op.after)?);
         if op.mode != PadMode::Constant {
-            return refuse(format!("`{}` pads", op.mode), "a constant border");
+            return self.bordered(node, op);
         }
         let x = self.input(node, 0)?;
         let bits = match node.inputs.get(1).copied().flatten() {

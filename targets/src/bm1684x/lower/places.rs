@@ -169,12 +169,13 @@ impl Draft {
         self.push(ar, vec![("opd0_addr", Place::Local(x.buffer, 0)), ("res0_addr", Place::Local(x.buffer, 0))]);
     }
 
-    /// `(a + value) · 2^shift` of integers, saturated.
-    pub fn add_and_shift(&mut self, a: Home, value: u32, shift: u32, result: Home) {
+    /// `(a + value) · 2^shift` of integers, rounded by a code and saturated.
+    pub fn add_and_shift(&mut self, a: Home, value: u32, shift: i8, code: u32, result: Home) {
         let mut ar = elementwise(15, result);
         (ar.opd0_prec, ar.opd1_prec, ar.opd0_sign, ar.opd1_sign) = (a.prec.code(), a.prec.code(), 1, 1);
         (ar.tsk_opd_num, ar.opd1_const, ar.opd1_addr) = (3, 1, value);
-        (ar.opd2_const, ar.opd2_addr, ar.opd2_sign) = (1, shift, 1);
+        (ar.opd2_const, ar.opd2_addr, ar.opd2_sign) = (1, u32::from(shift.cast_unsigned()), 1);
+        ar.opd2_n_str = code;
         let places = [("opd0_addr", a), ("res0_addr", result)];
         self.push(ar, places.map(|(name, home)| (name, Place::Local(home.buffer, 0))).to_vec());
     }
@@ -197,8 +198,13 @@ impl Draft {
 
     /// Loads a constant tensor, contiguous in `bytes`.
     pub fn load_constant(&mut self, bytes: &[u8], prec: Prec, shape: [u32; 4]) -> Home {
-        let home = self.tensor(prec, true, shape);
         let source = self.constant(bytes);
+        self.load_from(source, prec, shape)
+    }
+
+    /// The same from where it lies.
+    pub fn load_from(&mut self, source: Place, prec: Prec, shape: [u32; 4]) -> Home {
+        let home = self.tensor(prec, true, shape);
         self.push_early(copy(prec, shape, true), vec![("src", source), ("dst", Place::Local(home.buffer, 0))]);
         home
     }
@@ -333,8 +339,11 @@ fn copying(result: Home) -> Ar {
     ar
 }
 
-/// A conversion between floats.
+/// A conversion between floats: a copy where both have one type, since the command rounds to whole numbers then.
 fn converting(from: Home, result: Home) -> Ar {
+    if from.prec == result.prec {
+        return copying(result);
+    }
     let mut ar = elementwise(14, result);
     (ar.opd0_prec, ar.opd0_sign, ar.opd2_sign, ar.tsk_opd_num) = (from.prec.code(), 1, 1, 1);
     ar

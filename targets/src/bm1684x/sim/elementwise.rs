@@ -3,7 +3,7 @@
 use super::float::quotient;
 use super::memory::{Memory, from_float, saturate, to_float, to_int};
 use super::round::{HALF_EVEN, shift, to_integer, to_whole};
-use crate::bm1684x::isa::{Ar, Lookup, Prec, Requant, Trans};
+use crate::bm1684x::isa::{Ar, Lookup, Prec, Requant, Select, Trans};
 use crate::bm1684x::operands::{Operand, find, prec};
 use crate::bm1684x::view::{Fault, View, rule};
 
@@ -85,6 +85,33 @@ fn int_op(ar: &Ar, a: i128, b: i128, by: i32, result: &View) -> Result<u32, Faul
         15 | 16 | 20 => saturate(shifted, result.prec, result.signed) as u32,
         _ => shifted as u32,
     })
+}
+
+/// Runs a selection of floats.
+///
+/// # Errors
+/// [`Fault`].
+pub fn select(memory: &mut Memory, select: &Select, operands: &[Operand]) -> Result<(), Fault> {
+    let result = operand(operands, "res0")?;
+    let count = result.elems();
+    let all = [
+        ("opd0", select.opd0_addr),
+        ("opd1", select.opd1_addr),
+        ("opd2", select.opd2_addr),
+        ("opd3", select.opd3_addr),
+    ];
+    let [a, b, c, d] = all.map(|(name, constant)| bits_of(memory, operands, name, constant, count));
+    let holds = |a: u32, b: u32| {
+        let (a, b) = (to_float(a, result.prec), to_float(b, result.prec));
+        match select.eu {
+            23 => a > b,
+            24 => a == b,
+            _ => a < b,
+        }
+    };
+    let values: Vec<u32> = (0..count).map(|at| if holds(a[at], b[at]) { c[at] } else { d[at] }).collect();
+    memory.store_bits(result, values);
+    Ok(())
 }
 
 /// The result in 32 bits: rounding that to 16 bits is rounding the exact one.

@@ -60,6 +60,7 @@ pub fn execute(memory: &mut Memory, body: &Body) -> Result<(), Fault> {
         Body::Ar(ar) => elementwise::ar(memory, ar, &operands),
         Body::Requant(rq) => elementwise::requant(memory, rq, &operands),
         Body::Trans(trans) => elementwise::trans(memory, trans, &operands),
+        Body::Select(select) => elementwise::select(memory, select, &operands),
         Body::Sfu(sfu) => float::sfu(memory, sfu, &operands),
         Body::Lookup(lookup) => elementwise::lookup(memory, lookup, &operands),
         Body::Dma(dma) => copy::copy(memory, dma, &operands),

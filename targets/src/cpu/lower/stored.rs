@@ -4,6 +4,8 @@
 //! conversion and, where zero points differ, a subtraction. Everything that a panel of columns needs lies in one stream: per
 //! block its scales, its zero points, its weights.
 
+use std::ops::Range;
+
 use adze_ir::extent::Extent;
 use adze_ir::ops::{MatMulStored, Op};
 use adze_ir::tensor::Tensor;
@@ -12,7 +14,7 @@ use adze_ir::types::DType;
 use super::blocking::{Blocking, Shape};
 use super::epilogue::Epilogue;
 use super::leaf::{Anchor, Axis, Leaf, compute_elem, input, join_axes, output, unsupported};
-use super::micro::{Form, Stored, Sum};
+use super::micro::{Form, Part, Stored, Sum};
 use super::operand::{LeafCx, Lowered, PackedWeight, Unsupported};
 use super::product::{Product, Right};
 use crate::cpu::kernel::Elem;
@@ -20,8 +22,8 @@ use crate::cpu::kernel::Elem;
 /// Lowers a product of stored weights, alone or with epilogues.
 ///
 /// # Errors
-/// [`Unsupported`] for weights or scales that are computed, blocks that are not whole, dtypes without kernels and epilogues
-/// that are not elementwise.
+/// [`Unsupported`] for weights or scales that are computed, blocks across the sum, dtypes without kernels and epilogues that
+/// are not elementwise.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let Op::MatMulStored(op) = anchor.op else {
@@ -34,7 +36,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         return Err(unsupported(format!("{} of rank {rank}", x.dtype), "f16, bf16 or f32 of rank 2 or more"));
     }
     let weights = Weights::of(cx, &anchor, op)?;
-    let (all_rows, depth) = (Extent::product(&x.shape[..rank - 1]), Extent::from(weights.blocks * weights.len));
+    let (all_rows, depth) = (Extent::product(&x.shape[..rank - 1]), Extent::from(weights.depth));
     let blocking = Blocking::choose(
         cx,
         &Shape {
@@ -62,7 +64,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         let strides = [left, right].into_iter().chain(others.iter().map(|s| s[at].clone())).collect();
         Axis { extent: y.shape[at].clone(), strides }
     };
-    let panel_bytes = weights.blocks * stored.block_bytes(weights.len);
+    let panel_bytes: usize = weights.blocks().map(|steps| stored.block_bytes(steps.len())).sum();
     let cols = axis(rank - 1, Extent::ZERO, (panel_bytes / stored.nr).into());
     let outer = (0..rank - 1).map(|a| {
         let stride = if x.shape[a] == Extent::ONE { Extent::ZERO } else { x.strides[a].clone() };
@@ -99,8 +101,9 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
 /// The weights as numbers `[block][step][column]`, with scales and zero points `[block][column]`.
 struct Weights {
     columns: usize,
-    blocks: usize,
-    /// Steps of a block.
+    /// Steps of the sum.
+    depth: usize,
+    /// Steps of a block; the last one may be shorter.
     len: usize,
     values: Vec<i32>,
     scales: Vec<f32>,
@@ -120,34 +123,34 @@ impl Weights {
         let (depth, columns) = if op.trans_b { (w.shape()[1], w.shape()[0]) } else { (w.shape()[0], w.shape()[1]) };
         let blocked = scale.shape().len() == 2;
         let len = if blocked { op.block } else { depth };
-        if w.dtype().bits() > 8 || len == 0 || depth % len != 0 || (blocked && op.axis != usize::from(op.trans_b)) {
+        if w.dtype().bits() > 8 || len == 0 || (blocked && op.axis != usize::from(op.trans_b)) {
             let found = format!("{} in blocks of {len} along axis {} of {:?}", w.dtype(), op.axis, w.shape());
-            return Err(unsupported(found, "at most 8 bits in whole blocks along the sum"));
+            return Err(unsupported(found, "at most 8 bits in blocks along the sum"));
         }
         if scale.shape().len() == 1 && scale.elems() != 1 && op.axis == usize::from(op.trans_b) {
             return Err(unsupported("scales per step of the sum", "scales per column"));
         }
-        let blocks = depth / len;
+        let blocks = depth.div_ceil(len);
         let at = |block: usize, column: usize| match scale.shape().len() {
             2 if op.trans_b => column * blocks + block,
             2 => block * columns + column,
             1 if scale.elems() > 1 => column,
             _ => 0,
         };
-        // From 0 on, so that halves of bytes need no sign.
-        let four_bits = w.dtype().bits() == 4 && len % 2 == 0;
+        // From 0 on, so that halves of bytes need no sign. A byte has two steps of one block.
+        let four_bits = w.dtype().bits() == 4 && len % 2 == 0 && depth % 2 == 0;
         let offset = if w.dtype() == DType::I4 { 8 } else { 0 };
         let number = |v: i128| i32::try_from(v).unwrap_or(0) + offset;
         let (ints, scales) = (w.to_ints(), scale.to_f64());
         let zeros = zero.map(Tensor::to_ints);
         let mut weights =
-            Weights { columns, blocks, len, values: Vec::new(), scales: Vec::new(), zeros: Vec::new(), four_bits };
-        for block in 0..blocks {
+            Weights { columns, depth, len, values: Vec::new(), scales: Vec::new(), zeros: Vec::new(), four_bits };
+        for (block, steps) in weights.blocks().enumerate() {
             for column in 0..columns {
                 weights.scales.push(scales[at(block, column)] as f32);
                 weights.zeros.push(number(zeros.as_ref().map_or(0, |zeros| zeros[at(block, column)])));
             }
-            for step in block * len..(block + 1) * len {
+            for step in steps {
                 let place = |column: usize| if op.trans_b { column * depth + step } else { step * columns + column };
                 weights.values.extend((0..columns).map(|column| number(ints[place(column)])));
             }
@@ -156,6 +159,12 @@ impl Weights {
             weights.shift();
         }
         Ok(weights)
+    }
+
+    /// The steps of every block.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (depth, len) = (self.depth, self.len);
+        (0..depth).step_by(len).map(move |first| first..(first + len).min(depth))
     }
 
     /// Takes the zero points out where bytes still hold the rest; otherwise only moves both into the range of bytes.
@@ -176,15 +185,29 @@ impl Weights {
 
     /// The sum over all blocks; elements of the left operand along it are `stride` apart.
     fn sum(&self, stored: &Stored, stride: &Extent) -> Sum {
-        let (steps, at_once) = if stored.nibbles { (self.len / 2, 2) } else { (self.len, 1) };
-        let run =
-            Sum::Run { lo: Extent::ZERO, hi: steps.into(), a: stride.clone() * at_once.into(), b: stored.nr.into() };
-        Sum::Scaled {
-            count: self.blocks as i64,
-            a: stride.clone() * self.len.into(),
-            b: stored.block_bytes(self.len).into(),
-            body: Box::new(run),
+        let at_once = if stored.nibbles { 2 } else { 1 };
+        let scaled = |count: usize, len: usize| Sum::Scaled {
+            count: count as i64,
+            a: stride.clone() * len.into(),
+            b: stored.block_bytes(len).into(),
+            body: Box::new(Sum::Run {
+                lo: Extent::ZERO,
+                hi: (len / at_once).into(),
+                a: stride.clone() * at_once.into(),
+                b: stored.nr.into(),
+            }),
+        };
+        let (whole, rest) = (self.depth / self.len, self.depth % self.len);
+        if rest == 0 {
+            return scaled(whole, self.len);
         }
+        let part = |from: usize, count: usize, len: usize| Part {
+            a: stride.clone() * (from * self.len).into(),
+            b: (from * stored.block_bytes(self.len)).into(),
+            rows: 0..usize::MAX,
+            body: scaled(count, len),
+        };
+        Sum::Seq(vec![part(0, whole, self.len), part(whole, 1, rest)])
     }
 
     /// Packs to `[column / nr][block]` of scales, zero points and weights `[step][nr]`, filled up with zeros.
@@ -198,7 +221,7 @@ impl Weights {
                 lanes.resize(nr, 0);
                 lanes
             };
-            for block in 0..self.blocks {
+            for (block, steps) in self.blocks().enumerate() {
                 let header = block * self.columns..(block + 1) * self.columns;
                 let scales = &self.scales[header.clone()][panel * nr..];
                 (0..nr).for_each(|lane| bytes.extend(scales.get(lane).copied().unwrap_or(0.0).to_le_bytes()));
@@ -206,16 +229,16 @@ impl Weights {
                     lanes(&self.zeros[header]).iter().for_each(|zero| bytes.extend((*zero as f32).to_le_bytes()));
                 }
                 let at = |step: usize| {
-                    let row = (block * self.len + step) * self.columns;
+                    let row = (steps.start + step) * self.columns;
                     lanes(&self.values[row..row + self.columns])
                 };
                 if stored.nibbles {
-                    for pair in 0..self.len / 2 {
+                    for pair in 0..steps.len() / 2 {
                         let (low, high) = (at(2 * pair), at(2 * pair + 1));
                         bytes.extend(low.iter().zip(high).map(|(low, high)| (low | high << 4) as u8));
                     }
                 } else {
-                    (0..self.len).for_each(|step| bytes.extend(at(step).iter().map(|v| *v as u8)));
+                    (0..steps.len()).for_each(|step| bytes.extend(at(step).iter().map(|v| *v as u8)));
                 }
             }
         }

@@ -5,9 +5,16 @@ use super::super::Lowering;
 use super::super::build::{Home, Place};
 use super::super::places::Source;
 use super::pointwise::{ADD, DIV, MAX, MIN, MUL, SUB, bytes};
+use super::select::{EQUAL, GREATER, LESS};
 
 /// Coefficients of `exp(r)` for `r` of 0 to ln 2: the next one is below rounding.
 const EXP_TERMS: usize = 10;
+/// √½: fractions of what a logarithm is taken of lie between it and √2.
+const HALF_ROOT: f32 = std::f32::consts::FRAC_1_SQRT_2;
+/// Terms of artanh for numbers up to 0.172: the next one is below rounding.
+const ARTANH_TERMS: u32 = 6;
+/// Rounding down.
+const FLOOR: u32 = 3;
 /// ln 2 in two parts: multiples of the first by whole numbers below 2^8 are exact.
 const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// `erf(x) = 1 - t · (a1 + t · (a2 + ..)) · exp(-x²)` with `t = 1 / (1 + p · x)`, for x >= 0, to 1.5e-7 (Abramowitz and
@@ -44,7 +51,7 @@ impl Lowering<'_> {
         self.draft.convert(power, small);
         let scale = self.draft.tensor(Prec::Int32, true, x.shape);
         // 2^k is the float whose exponent is k and whose fraction is 0.
-        self.draft.add_and_shift(small, 127, 23, scale);
+        self.draft.add_and_shift(small, 127, 23, 0, scale);
         let factorials = (1..EXP_TERMS).scan(1f64, |product, i| {
             *product *= i as f64;
             Some((1.0 / *product) as f32)
@@ -52,6 +59,41 @@ impl Lowering<'_> {
         let terms: Vec<f32> = std::iter::once(1.0).chain(factorials).collect();
         let result = self.polynomial(x, &terms);
         self.draft.binary(MUL, result, Home { prec: Prec::Fp32, ..scale }, result);
+        result
+    }
+
+    /// The natural logarithm, for `x = 2^k · m` with `m` around 1 as `k · ln 2 + 2 · artanh((m - 1) / (m + 1))`.
+    pub(super) fn log(&mut self, x: Home) -> Home {
+        let prec = Prec::Fp32;
+        let bits = Home { prec: Prec::Int32, ..x };
+        let [power, scaled] = [(); 2].map(|()| self.draft.tensor(Prec::Int32, true, x.shape));
+        // The fraction of what is below √½ counts to the next power.
+        self.draft.add_and_shift(bits, HALF_ROOT.to_bits().wrapping_neg(), -23, FLOOR, power);
+        self.draft.add_and_shift(power, 0, 23, 0, scaled);
+        self.draft.binary(SUB, bits, scaled, scaled);
+        let m = Home { prec, ..scaled };
+        let (above, below) = (self.with(ADD, m, -1.0), self.with(ADD, m, 1.0));
+        self.draft.arithmetic(DIV, [Source::dense(above), Source::dense(below)], above);
+        let square = self.float(prec, x.shape);
+        self.draft.binary(MUL, above, above, square);
+        let terms: Vec<f32> = (0..ARTANH_TERMS).map(|i| (2.0 / f64::from(2 * i + 1)) as f32).collect();
+        let series = self.polynomial(square, &terms);
+        self.draft.binary(MUL, series, above, series);
+        let mut result = self.float(prec, x.shape);
+        self.draft.convert(power, result);
+        self.with_in(MUL, result, std::f32::consts::LN_2);
+        self.draft.binary(ADD, result, series, result);
+        // What is no number, or too large to have a fraction, shows in the product with 0.
+        let zero = self.with(MUL, x, 0.0);
+        self.draft.binary(ADD, result, zero, result);
+        let value = |value: f32| Source::Value(value.to_bits());
+        for (code, bound, instead) in
+            [(GREATER, f32::MAX, f32::INFINITY), (EQUAL, 0.0, f32::NEG_INFINITY), (LESS, 0.0, f32::NAN)]
+        {
+            let chosen = self.float(prec, x.shape);
+            self.select(code, [Source::dense(x), value(bound), value(instead), Source::dense(result)], chosen);
+            result = chosen;
+        }
         result
     }
 

@@ -8,9 +8,13 @@ mod functions;
 mod norm;
 mod pointwise;
 mod products;
+mod rows;
+mod select;
+mod strides;
+mod wide;
 mod windows;
 
-pub(super) use pointwise::{ADD, MUL, bits, bytes};
+pub(super) use pointwise::{ADD, MUL, SUB, bits, bytes};
 
 use std::collections::BTreeSet;
 
@@ -57,9 +61,9 @@ impl Lowering<'_> {
         wanted
     }
 
-    /// Whether a node is a `quantize` that is lowered together with the floats in front of it.
+    /// Whether a node is lowered together with the floats in front of it: a `quantize`, or floats that a table gives.
     pub(super) fn is_one(&self, node: &Node) -> bool {
-        let Op::Quantize(_) = node.op else { return false };
+        let Op::Quantize(_) = node.op else { return self.float_table(node).is_some() };
         let anchor = node.inputs[0].and_then(|value| self.graph.producer(value)).map(|(_, node)| node);
         let Some(anchor) = anchor else { return false };
         let window = match &anchor.op {
@@ -77,6 +81,9 @@ impl Lowering<'_> {
 
     /// Lowers an operator on floats, but for those that any type has.
     pub(super) fn float_node(&mut self, node: &Node) -> Result<Home, Refusal> {
+        if let Some(cone) = self.float_table(node) {
+            return self.table(node, &cone, cone.leaves[0]);
+        }
         match &node.op {
             Op::Dequantize(_) => self.dequantize_node(node),
             Op::Cast(_) => self.cast(node),
@@ -89,6 +96,7 @@ impl Lowering<'_> {
             Op::Reduce(op) => self.float_reduce(node, op),
             Op::Softmax(op) => self.float_softmax(node, op),
             Op::Binary(op) => self.float_binary(node, op.function),
+            Op::Where(_) => self.float_where(node),
             _ => self.float_unary(node),
         }
     }
@@ -104,7 +112,7 @@ impl Lowering<'_> {
     }
 
     /// The tensor in another type.
-    fn as_float(&mut self, x: Home, prec: Prec) -> Home {
+    pub(super) fn as_float(&mut self, x: Home, prec: Prec) -> Home {
         if x.prec == prec {
             return x;
         }

@@ -11,7 +11,7 @@ use super::pointwise::{ADD, DIV, MAX, MIN, MUL, SUB};
 
 impl Lowering<'_> {
     /// The tensor with an axis exchanged with the last one; the same again undoes it.
-    pub(super) fn with_last(&mut self, x: Home, axis: usize) -> Home {
+    pub(in super::super) fn with_last(&mut self, x: Home, axis: usize) -> Home {
         let mut axes = [0, 1, 2, 3];
         axes.swap(axis, 3);
         let shape = axes.map(|axis| x.shape[axis]);
@@ -47,8 +47,11 @@ impl Lowering<'_> {
     }
 
     fn softmax_rows(&mut self, x: Home) -> Result<Home, Refusal> {
-        let [n, c, h, w] = x.shape;
-        let wide = self.as_float(x, Prec::Fp32);
+        self.by_rows(x, Self::softmax_wide)
+    }
+
+    fn softmax_wide(&mut self, wide: Home) -> Result<Home, Refusal> {
+        let [n, c, h, w] = wide.shape;
         let largest = self.windows(4, wide, [n, c, h, 1], [1, w], [1, 1], [0; 4], 1.0);
         let below = self.float(Prec::Fp32, wide.shape);
         let largest = self.spread(largest, wide.shape)?;
@@ -57,7 +60,7 @@ impl Lowering<'_> {
         let sum = self.windows(1, exp, [n, c, h, 1], [1, w], [1, 1], [0; 4], 1.0);
         let sum = self.spread(sum, exp.shape)?;
         self.draft.arithmetic(DIV, [Source::dense(exp), sum], exp);
-        Ok(self.as_float(exp, self.real))
+        Ok(exp)
     }
 
     /// Lowers a normalisation over the last axes.

@@ -14,7 +14,7 @@ use super::super::{Lowering, Refusal, extents, refuse};
 /// Operations of elementwise arithmetic.
 pub(in super::super) const MUL: u32 = 0;
 pub(in super::super) const ADD: u32 = 2;
-pub(super) const SUB: u32 = 3;
+pub(in super::super) const SUB: u32 = 3;
 pub(super) const MAX: u32 = 4;
 pub(super) const MIN: u32 = 5;
 pub(super) const DIV: u32 = 12;
@@ -61,12 +61,13 @@ impl Lowering<'_> {
             BinaryFn::Pow => return self.power(node),
             other => return refuse(format!("`{other}` of floats"), "add, sub, mul, div, min, max, pow"),
         };
-        let prec = if eu == DIV { Prec::Fp32 } else { self.real };
+        let kept = self.type_of(node.outputs[0]);
+        let prec = if eu == DIV { Prec::Fp32 } else { kept };
         let a = self.operand(node, 0, shape, prec, false)?;
         let b = self.operand(node, 1, shape, prec, inverse)?;
         let result = self.float(prec, shape);
         self.draft.arithmetic(eu, [a, b], result);
-        Ok(self.as_float(result, self.real))
+        Ok(self.as_float(result, kept))
     }
 
     /// A constant power: 2 or 1/2.
@@ -74,6 +75,7 @@ impl Lowering<'_> {
         self.need_half("a power")?;
         let exponent = self.constant(node, 1)?.to_f64();
         let x = self.input(node, 0)?;
+        let x = self.as_float(x, self.type_of(node.outputs[0]));
         match exponent[..] {
             [2.0] => {
                 let result = self.float(x.prec, x.shape);
@@ -202,6 +204,10 @@ impl Lowering<'_> {
                 gate
             }
             UnaryFn::Exp => self.in_wide(x, Self::exp),
+            UnaryFn::Log => {
+                let result = self.in_wide(x, Self::log);
+                self.as_float(result, self.real)
+            }
             UnaryFn::Sigmoid => self.in_wide(x, |s, x| s.sigmoid(x, 1.0)),
             UnaryFn::Tanh => self.in_wide(x, Self::tanh),
             UnaryFn::Erf => self.in_wide(x, Self::erf),

@@ -1,56 +1,97 @@
 //! Convolutions and matrix products of 16-bit floats.
 
+use std::cell::LazyCell;
 use std::ops::Range;
 
 use adze_ir::graph::{Node, ValueId};
 use adze_ir::ops::{Conv as ConvOp, ConvTranspose, Gemm, MatMul as MatMulOp};
+use adze_ir::tensor::Tensor;
 
 use super::super::super::isa::{Conv, Dma, MatMul, Prec};
-use super::super::super::machine::{CONV_CHANNELS_HALF, MAX_WINDOW};
+use super::super::super::machine::{CONV_CHANNELS_HALF, MAX_EXTENT, MAX_WINDOW};
+use super::super::apart::Gather;
 use super::super::blocks::{RowBytes, channels};
 use super::super::build::{Home, Image, Place, lane_bytes};
 use super::super::commands::copy;
-use super::super::conv::{Fitted, Gather, Window, axes, depthwise, numbers};
+use super::super::layers::LayerKey;
+use super::super::weights::turned;
+use super::super::window::{Fitted, Window, axes, depthwise, numbers, stretched};
 use super::super::{Lowering, Refusal, refuse};
 use super::pointwise::{bits, bytes};
+use super::strides::Folded;
 
 /// The type of sums of depthwise convolutions.
 const DEPTHWISE: Prec = Prec::Fp32;
 
-impl Lowering<'_> {
-    /// Values of a constant operand.
-    fn floats(&self, node: &Node, index: usize) -> Result<Vec<f32>, Refusal> {
-        Ok(self.constant(node, index)?.to_f64().into_iter().map(|v| v as f32).collect())
-    }
+/// Weights of a layer, made only where its constants are not known yet.
+type Lazy<'a> = LazyCell<Vec<f32>, Box<dyn FnOnce() -> Vec<f32> + 'a>>;
 
+/// Values of a constant.
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_f64().into_iter().map(|v| v as f32).collect()
+}
+
+fn lazy<'a>(make: impl FnOnce() -> Vec<f32> + 'a) -> Lazy<'a> {
+    LazyCell::new(Box::new(make))
+}
+
+impl Lowering<'_> {
     /// Lowers a convolution.
     pub(super) fn float_conv(&mut self, node: &Node, op: &ConvOp) -> Result<Home, Refusal> {
         self.need_half("a convolution")?;
-        let window = Window::new(&op.strides, &op.pads, &op.dilations)?;
-        let x = self.input(node, 0)?;
+        let mut window = Window::new(&op.strides, &op.pads, &op.dilations, MAX_EXTENT)?;
+        let mut x = self.input(node, 0)?;
         let shape = self.shape(node.outputs[0])?;
-        let weights = self.floats(node, 1)?;
-        let [oc, ic, kh, kw] = super::super::extents(self.constant(node, 1)?.shape())?;
-        let bias = match node.inputs.get(2).copied().flatten() {
-            Some(_) => self.floats(node, 2)?,
-            None => vec![0.0; oc as usize],
-        };
+        let weights = self.constant(node, 1)?;
+        let [oc, mut ic, kh, kw] = super::super::extents(weights.shape())?;
+        let bias = self.bias(node, oc)?;
         let groups = x.shape[1] / ic.max(1);
-        let rows = weights.chunks(((ic * kh * kw) as usize).max(1)).map(<[f32]>::to_vec).collect();
-        let Fitted { x, window, kernel, weights } = self.fitted(x, window, [kh, kw], rows, 0)?;
-        let weights = weights.concat();
+        let mut kernel = [kh, kw];
+        // Strides that commands have no room for.
+        let mut folds = Vec::new();
+        for axis in 0..2 {
+            let stride = window.strides[axis];
+            if stride <= MAX_WINDOW {
+                continue;
+            }
+            if kernel[axis] > 1 && window.dilations[axis] > 1 {
+                return refuse(format!("stride {stride} with dilation {}", window.dilations[axis]), "one of them 1");
+            }
+            let fold = Folded::new(axis, stride, kernel[axis]);
+            x = self.folded(x, fold, window.pads[axis], shape[2 + axis])?;
+            (window.strides[axis], window.pads[axis], window.pads[2 + axis]) = (1, 0, 0);
+            (kernel[axis], ic) = (fold.taps[1], ic * stride);
+            folds.push(fold);
+        }
+        let plain = kernel;
+        let Fitted { x, window, kernel, by } = self.fitted(x, window, plain, 0)?;
+        let fold_of: Vec<u32> = folds.iter().flat_map(|fold| [fold.axis as u32, fold.stride]).collect();
+        let fitted = move || {
+            let (mut weights, mut kernel) = (values(weights), [kh, kw]);
+            for fold in &folds {
+                weights = fold.weights(&weights, kernel);
+                kernel[fold.axis] = fold.taps[1];
+            }
+            if by == [1, 1] { weights } else { stretched(&weights, plain, by) }
+        };
         if groups > 1 && ic == 1 && oc == groups {
-            return Ok(self.depthwise_floats(x, shape, &window, kernel, &weights, &bias));
+            return Ok(self.depthwise_floats(x, shape, &window, kernel, &fitted(), &bias));
         }
-        let weights = dense(&weights, [oc, ic, kernel[0] * kernel[1]], groups);
+        let taps = kernel[0] * kernel[1];
+        let weights = move || dense(fitted(), [oc, ic, taps], groups);
+        let key = self.layer(node, &[by[0], by[1], groups]).with(&fold_of);
         if let Some(gather) = Gather::best(x, shape, &window, kernel) {
-            let row = weights.len() / oc as usize;
-            let rows: Vec<Vec<f32>> = weights.chunks(row).map(<[f32]>::to_vec).collect();
-            let weights = gather.weights(&rows, kernel).concat();
+            let (columns, rest) = (gather.columns, gather.rest(&window));
             let x = self.taken_apart(x, shape, &window, kernel, &gather, 0);
-            return Ok(self.conv_floats(x, shape, &gather.rest(&window), [1, gather.taps], &weights, &bias));
+            let kernel_of_rest = [1, gather.taps];
+            let weights = lazy(move || {
+                let rows: Vec<Vec<f32>> =
+                    weights().chunks((ic * groups * taps) as usize).map(<[f32]>::to_vec).collect();
+                gather.weights(&rows, kernel).concat()
+            });
+            return Ok(self.conv_floats(x, shape, &rest, kernel_of_rest, (key.with(&[columns]), weights), &bias));
         }
-        Ok(self.conv_floats(x, shape, &window, kernel, &weights, &bias))
+        Ok(self.conv_floats(x, shape, &window, kernel, (key, lazy(weights)), &bias))
     }
 
     /// Lowers a transposed convolution: one with the kernel turned round, of the input with zeros between its elements.
@@ -60,13 +101,10 @@ impl Lowering<'_> {
         let dilations = axes("dilations", &op.dilations, 1, MAX_WINDOW.into())?;
         let x = self.input(node, 0)?;
         let shape = self.shape(node.outputs[0])?;
-        let weights = self.floats(node, 1)?;
-        let [ic, oc, kh, kw] = super::super::extents(self.constant(node, 1)?.shape())?;
+        let weights = self.constant(node, 1)?;
+        let [ic, oc, kh, kw] = super::super::extents(weights.shape())?;
         let (kernel, groups) = ([kh, kw], u32::try_from(op.group).unwrap_or(1).max(1));
-        let bias = match node.inputs.get(2).copied().flatten() {
-            Some(_) => self.floats(node, 2)?,
-            None => vec![0.0; (oc * groups) as usize],
-        };
+        let bias = self.bias(node, oc * groups)?;
         let rank = op.strides.len();
         let mut pads = [0i64; 4];
         for axis in 0..rank {
@@ -79,8 +117,17 @@ impl Lowering<'_> {
         let pads = [pads[0], pads[1], pads[2], pads[3]];
         let inserted = strides.map(|stride| stride - 1);
         let window = Window { strides: [1, 1], pads, dilations, inserted };
-        let weights = mirrored(&weights, [ic, oc, kh * kw], groups);
-        Ok(self.conv_floats(x, shape, &window, kernel, &weights, &bias))
+        let key = self.layer(node, &[groups]);
+        let weights = lazy(move || mirrored(&values(weights), [ic, oc, kh * kw], groups));
+        Ok(self.conv_floats(x, shape, &window, kernel, (key, weights), &bias))
+    }
+
+    /// The constant bias of a layer with so many result channels, its operand 2.
+    fn bias(&self, node: &Node, channels: u32) -> Result<Vec<f32>, Refusal> {
+        match node.inputs.get(2).copied().flatten() {
+            Some(_) => Ok(values(self.constant(node, 2)?)),
+            None => Ok(vec![0.0; channels as usize]),
+        }
     }
 
     /// The commands of a convolution of one group.
@@ -90,7 +137,7 @@ impl Lowering<'_> {
         shape: [u32; 4],
         window: &Window,
         kernel: [u32; 2],
-        weights: &[f32],
+        (key, weights): (LayerKey, Lazy<'_>),
         bias: &[f32],
     ) -> Home {
         let result = self.float(x.prec, shape);
@@ -105,15 +152,15 @@ impl Lowering<'_> {
         };
         let load = |lowering: &mut Self, range: Range<u32>| {
             let own = range.start as usize..range.end as usize;
-            let mut image = Image::new(range.len() as u32);
-            let biased = bias[own.clone()].iter().any(|&b| b != 0.0);
-            let words: Vec<Vec<u8>> = bias[own.clone()].iter().map(|b| b.to_le_bytes().to_vec()).collect();
-            let bias = biased.then(|| image.section(&words, 4, 4));
-            let at = (inner.len() == 1).then(|| section(&mut image, &own, &inner[0]));
-            let constants = (image.bytes() > 0).then(|| lowering.draft.constants(&image));
-            let place =
-                |offset: Option<u32>| constants.zip(offset).map(|(constants, offset)| Place::Local(constants, offset));
-            (own, place(bias), place(at))
+            let part = (key.clone(), own.clone(), None);
+            let (buffer, [bias, at, _]) = lowering.packed(part, range.len() as u32, |image| {
+                let biased = bias[own.clone()].iter().any(|&b| b != 0.0);
+                let words: Vec<Vec<u8>> = bias[own.clone()].iter().map(|b| b.to_le_bytes().to_vec()).collect();
+                let bias = biased.then(|| image.section(&words, 4, 4));
+                [bias, (inner.len() == 1).then(|| section(image, &own, &inner[0])), None]
+            });
+            let [bias, at] = [bias, at].map(|offset| Some(Place::Local(buffer?, offset?)));
+            (own, bias, at)
         };
         let widest = inner.first().map_or(0, |range| range.len().next_multiple_of(CONV_CHANNELS_HALF as usize) * taps);
         let row = RowBytes { constants: widest as u64 * u64::from(x.prec.bytes()) + 4, sums: 0 };
@@ -122,9 +169,11 @@ impl Lowering<'_> {
             let sums = if inner.len() == 1 { result } else { lowering.float(Prec::Fp32, result.shape) };
             for range in &inner {
                 let weights = at.unwrap_or_else(|| {
-                    let mut image = Image::new(own.len() as u32);
-                    let at = section(&mut image, own, range);
-                    Place::Local(lowering.draft.constants(&image), at)
+                    let part = (key.clone(), own.clone(), Some(range.clone()));
+                    let (buffer, [at, ..]) =
+                        lowering.packed(part, own.len() as u32, |image| [Some(section(image, own, range)), None, None]);
+                    let (buffer, at) = buffer.zip(at).expect("weights have bytes");
+                    Place::Local(buffer, at)
                 });
                 let (x, place) = channels(x, range);
                 let bias = bias.filter(|_| range.start == 0);
@@ -197,13 +246,13 @@ impl Lowering<'_> {
             return refuse("a transposed left matrix", "one as it is");
         }
         let weights = self.right(node, op.trans_b)?;
-        let [k, n] = weights.shape;
+        let n = weights.shape[1];
         let bias = match node.inputs.get(2).copied().flatten() {
             None => vec![0.0; n],
             Some(_) => {
                 let tensor = self.constant(node, 2)?;
                 let one_row = tensor.shape().iter().rev().skip(1).all(|&d| d == 1);
-                match (&self.floats(node, 2)?[..], one_row) {
+                match (&values(tensor)[..], one_row) {
                     (&[value], _) => vec![value; n],
                     (values, true) if values.len() == n => values.to_vec(),
                     _ => return refuse(format!("a summand of shape {:?}", tensor.shape()), "one row"),
@@ -212,9 +261,11 @@ impl Lowering<'_> {
         };
         let scaled =
             |values: Vec<f32>, by: f64| values.into_iter().map(|v| (f64::from(v) * by) as f32).collect::<Vec<_>>();
-        let (values, bias) = (scaled(weights.turned, op.alpha.get()), scaled(bias, op.beta.get()));
+        let (alpha, beta) = (op.alpha.get(), op.beta.get());
+        let key = self.layer(node, &[alpha, beta].map(|v| v as f32).map(f32::to_bits));
+        let columns = lazy(move || scaled(weights.columns(), alpha));
         let x = self.input(node, 0)?;
-        Ok(self.rows_by(x, [k, n], &values, &bias))
+        Ok(self.rows_by(x, n, (key, columns), &scaled(bias, beta)))
     }
 
     /// Lowers a matrix product.
@@ -228,44 +279,31 @@ impl Lowering<'_> {
             let weights = self.right(node, op.trans_b)?;
             let x = self.input(node, 0)?;
             let result = self.shape(node.outputs[0])?;
-            return Ok(self.matrix_by(x, result, weights));
+            let key = self.layer(node, &[]);
+            return Ok(self.matrix_by(x, result, weights, key));
         }
         self.float_batch(node, [a, b], op.trans_b)
     }
 
     /// A matrix in local memory by a constant one.
-    fn matrix_by(&mut self, x: Home, result: [u32; 4], weights: Right) -> Home {
+    fn matrix_by(&mut self, x: Home, result: [u32; 4], weights: Right<'_>, key: LayerKey) -> Home {
         let [k, n] = weights.shape;
         if x.shape[0] == 1 && x.shape[2] == 1 && x.shape[1] > 1 && x.shape[3] == k as u32 {
-            let right = self.draft.load_constant(&bytes(&weights.plain, x.prec), x.prec, [1, k as u32, 1, n as u32]);
+            let bytes = self.constant_bytes(key, || bytes(&weights.rows(), x.prec));
+            let source = self.draft.shared(&bytes);
+            let right = self.draft.load_from(source, x.prec, [1, k as u32, 1, n as u32]);
             return self.matrices(x, right, false);
         }
         let rows = x.shape.iter().product::<u32>() / k as u32;
         let x = self.draft.reshape(x, [rows, k as u32, 1, 1]);
-        let product = self.rows_by(x, [k, n], &weights.turned, &vec![0.0; n]);
+        let product = self.rows_by(x, n, (key, lazy(move || weights.columns())), &vec![0.0; n]);
         self.draft.reshape(product, result)
     }
 
-    /// Rows `(m, k, 1, 1)` by a constant matrix whose columns follow one another: a convolution of 1 by 1, rows as N.
-    fn rows_by(&mut self, x: Home, [_, n]: [usize; 2], columns: &[f32], bias: &[f32]) -> Home {
-        let window = Window::plain();
-        self.conv_floats(x, [x.shape[0], n as u32, 1, 1], &window, [1, 1], columns, bias)
-    }
-
-    /// The constant right matrix of a product.
-    fn right(&self, node: &Node, turned: bool) -> Result<Right, Refusal> {
-        let tensor = self.constant(node, 1)?;
-        let &[rows, columns] = tensor.shape() else {
-            return refuse(format!("a constant of rank {}", tensor.shape().len()), "rank 2");
-        };
-        let values = self.floats(node, 1)?;
-        let other: Vec<f32> =
-            (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect();
-        Ok(if turned {
-            Right { shape: [columns, rows], plain: other, turned: values }
-        } else {
-            Right { shape: [rows, columns], plain: values, turned: other }
-        })
+    /// Rows `(m, k, 1, 1)` by a constant matrix of which columns are given one after the other: a convolution of 1 by 1, rows
+    /// as N.
+    fn rows_by(&mut self, x: Home, n: usize, columns: (LayerKey, Lazy<'_>), bias: &[f32]) -> Home {
+        self.conv_floats(x, [x.shape[0], n as u32, 1, 1], &Window::plain(), [1, 1], columns, bias)
     }
 
     /// Products of matrices in local memory, one for each of the leading axes.
@@ -328,13 +366,56 @@ impl Lowering<'_> {
 }
 
 /// A constant right matrix.
-struct Right {
+#[derive(Clone, Copy)]
+struct Right<'a> {
     /// Rows, columns.
     shape: [usize; 2],
+    tensor: &'a Tensor,
+    /// Whether what is stored are the columns.
+    transposed: bool,
+}
+
+impl Right<'_> {
     /// Row after row.
-    plain: Vec<f32>,
+    fn rows(&self) -> Vec<f32> {
+        let [rows, columns] = self.shape;
+        if self.transposed { turned(&values(self.tensor), [columns, rows]) } else { values(self.tensor) }
+    }
+
     /// Column after column.
-    turned: Vec<f32>,
+    fn columns(&self) -> Vec<f32> {
+        if self.transposed { values(self.tensor) } else { turned(&values(self.tensor), self.shape) }
+    }
+}
+
+impl<'a> Lowering<'a> {
+    /// The constant right matrix of a product.
+    fn right(&self, node: &Node, transposed: bool) -> Result<Right<'a>, Refusal> {
+        let tensor = self.constant(node, 1)?;
+        let &[rows, columns] = tensor.shape() else {
+            return refuse(format!("a constant of rank {}", tensor.shape().len()), "rank 2");
+        };
+        let shape = if transposed { [columns, rows] } else { [rows, columns] };
+        Ok(Right { shape, tensor, transposed })
+    }
+}
+
+/// A copy inside of local memory of the first elements along each axis of a tensor to another shape.
+pub(super) fn reshaping_part(x: Home, part: [u32; 4], to: [u32; 4]) -> Dma {
+    let whole = copy(x.prec, x.shape, false);
+    Dma {
+        src_nsize: part[0],
+        src_csize: part[1],
+        src_hsize: part[2],
+        src_wsize: part[3],
+        ..Dma {
+            src_nstride: whole.src_nstride,
+            src_cstride: whole.src_cstride,
+            src_hstride: whole.src_hstride,
+            src_wstride: whole.src_wstride,
+            ..reshaping(x.prec, part, to)
+        }
+    }
 }
 
 /// A copy inside of local memory from one shape to another.
@@ -355,9 +436,9 @@ fn reshaping(prec: Prec, from: [u32; 4], to: [u32; 4]) -> Dma {
 }
 
 /// Weights `[oc][ic / groups][taps]` as those of one group, zero where there were none.
-fn dense(weights: &[f32], [oc, ic, taps]: [u32; 3], groups: u32) -> Vec<f32> {
+fn dense(weights: Vec<f32>, [oc, ic, taps]: [u32; 3], groups: u32) -> Vec<f32> {
     if groups <= 1 {
-        return weights.to_vec();
+        return weights;
     }
     let (row, each) = ((ic * taps) as usize, (oc / groups) as usize);
     let mut values = vec![0.0; oc as usize * row * groups as usize];
@@ -386,9 +467,11 @@ fn packed<'a>(rows: impl Iterator<Item = &'a [f32]>, ic: usize, taps: usize, pre
     let group = CONV_CHANNELS_HALF as usize;
     let pack = |row: &[f32]| {
         let mut words = vec![0u16; ic.div_ceil(group) * taps * group];
-        for (index, &weight) in row.iter().enumerate() {
-            let (channel, tap) = (index / taps, index % taps);
-            words[(channel / group * taps + tap) * group + channel % group] = bits(weight, prec) as u16;
+        for (channel, weights) in row.chunks(taps).enumerate() {
+            let start = channel / group * taps * group + channel % group;
+            for (tap, &weight) in weights.iter().enumerate() {
+                words[start + tap * group] = bits(weight, prec) as u16;
+            }
         }
         words.into_iter().flat_map(u16::to_le_bytes).collect()
     };

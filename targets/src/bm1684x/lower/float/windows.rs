@@ -7,7 +7,7 @@ use super::super::super::isa::{Pool, Prec};
 use super::super::super::machine::MAX_WINDOW;
 use super::super::build::{Home, Place};
 use super::super::{Lowering, Refusal, pool, refuse, window_strides};
-use super::pointwise::{bits, lowest};
+use super::pointwise::{MUL, bits, lowest};
 
 /// Most elements whose sum is taken in 16 bits: rounding errors grow with the number.
 const MAX_HALF_TAPS: u32 = 9;
@@ -70,11 +70,21 @@ impl Lowering<'_> {
         self.need_half("a reduction")?;
         let (eu, mean) = match op.function {
             ReduceFn::Mean => (1, true),
-            ReduceFn::Sum => (1, false),
-            ReduceFn::Max => (4, false),
-            other => return refuse(format!("a reduction by `{other}`"), "mean, sum, max"),
+            ReduceFn::Sum | ReduceFn::SumSquare => (1, false),
+            ReduceFn::Max | ReduceFn::Min => (4, false),
+            other => return refuse(format!("a reduction by `{other}`"), "mean, sum, sum of squares, max, min"),
         };
         let mut x = self.input(node, 0)?;
+        match op.function {
+            ReduceFn::Min => x = self.with(MUL, x, -1.0),
+            ReduceFn::SumSquare => {
+                x = self.as_float(x, self.type_of(node.outputs[0]));
+                let square = self.float(x.prec, x.shape);
+                self.draft.binary(MUL, x, x, square);
+                x = square;
+            }
+            _ => {}
+        }
         let value = node.inputs[0].expect("a reduction has an operand");
         let rank = self.graph.ty(value).rank();
         let mut axes: Vec<usize> = op.axes.iter().map(|&axis| super::super::place_of(rank, axis)).collect();
@@ -95,6 +105,7 @@ impl Lowering<'_> {
         let shape = [x.shape[0], x.shape[1], x.shape[2] / kernel[0], x.shape[3] / kernel[1]];
         let scale = if mean { 1.0 / (kernel[0] * kernel[1]) as f32 } else { 1.0 };
         let result = self.windows(eu, x, shape, kernel, [1, 1], [0; 4], scale);
+        let result = if op.function == ReduceFn::Min { self.with(MUL, result, -1.0) } else { result };
         let shape = self.shape(node.outputs[0])?;
         Ok(self.draft.reshape(result, shape))
     }
