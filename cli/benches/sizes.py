@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""How small `adze quantize --size` makes networks, and what they lose, on labelled data.
+"""How small `adze quantize --size` or `--budget` makes networks, and what they lose, on labelled data.
 
-    cli/benches/sizes.py --adze target/release/adze [--models DIR] [--only NAME ...] [--size 1/7 1/4] [--option WORD ...]
+    cli/benches/sizes.py --adze target/release/adze [--models DIR] [--only NAME ...] [--size 1/7 1/4 | --budget] [--option WORD ...]
 
-Models, data and their halves are those of `quantize.py`. Every model is quantized with the first size that it can be made in. Written is
-a markdown table: bytes of the constants in the objects of the float network (its normalisations in its weights) and of the integer
-one, the metric of both on the half that took no part, the share of it that is kept (of errors and nats: what the inverse is), and the
-products in every format, with the one that would have lost most by fewer bits.
+Models, data and their halves are those of `quantize.py`. Every model is quantized with the first size that it can be made in, or, with
+--budget, to the least bytes that keep the bound of its kind (BOUNDS). Written is a markdown table: bytes of the float network (its
+normalisations in its weights) and of the constants in the object of the integer one, their ratio, and that without biases (weights and
+their scales); the metric of both on the half that took no part, the share of it that is kept (of errors and nats: what the inverse
+is), seconds, and the products in every format, with the one that would have lost most by fewer bits.
 """
 
 import pathlib
@@ -14,28 +15,33 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 
 import quantize as q
 
+#: What a network may lose: of the samples with the right class; of positions with the same class; of the numbers.
+BOUNDS = {"labels": "top1=0.7%", "classes": "flips=1%", "numbers": "sqnr=25dB"}
 
-def quantized(args, path, calib, out, words):
-    """The size that was kept, the bytes before and after, and what is said of formats; nothing where no size can be."""
-    for size in args.size:
-        line = [args.adze, "quantize", path, "--calib", calib, "-o", out, "--size", size, *words, *args.option]
+
+def quantized(args, path, goals, words, out):
+    """The goal that was kept, bytes, and what is said of formats; nothing where none can be."""
+    for goal in goals:
+        line = [args.adze, "quantize", path, "-o", out, *goal, *words, *args.option]
         done = subprocess.run(line, capture_output=True, text=True)
         if done.returncode == 0:
-            after, before = map(float, re.search(r"constants (\d+) of (\d+) bytes", done.stdout).groups())
+            numbers = re.search(r"constants (\d+) of (\d+) bytes, (\S+); without biases .* bytes, (\S+)", done.stdout)
             kinds = [m.group(0) for m in re.finditer(r"^(f32|i8|i4|i2): .*$", done.stdout, re.MULTILINE)]
-            return size, before, after, "; ".join(kinds).replace(" products", "")
+            learned = [m.group(0) for m in re.finditer(r"^.*(learned end to end|held back).*$", done.stdout, re.MULTILINE)]
+            return goal[1], numbers.groups(), "; ".join([*kinds, *learned]).replace(" products", "")
         why = [text.strip() for text in done.stderr.splitlines() if "found" in text]
-        print(f"{path.stem}, {size}: {' '.join(why)[:200]}", file=sys.stderr)
+        print(f"{path.stem}, {goal[1]}: {' '.join(why)[:200]}", file=sys.stderr)
     return None
 
 
 def tasks(args):
-    """Per model: its name, file, calibration data, words for the command, and the metric of a model as text and as a share."""
+    """Per model: its name, calibration data, labels, words for the command, its kind of bound, and the metric of a model as a share."""
     for task in q.TASKS:
         source = args.models / "data" / task.data
         data = q.photographs(source) if source.is_dir() else dict(np.load(source.with_suffix(".npz")))
@@ -53,35 +59,51 @@ def tasks(args):
             inputs, found = (a.reshape(len(odd), -1) for a in (evaluated[0], found))
             return q.auc(q.anomaly_scores(found, inputs), data["y"][odd])
 
-        yield task.model, {f"in_{i}": a for i, a in enumerate(calib)}, task.options, share
+        kind = "numbers" if task.read is None else "labels" if task.read is q.read_classes else "classes"
+        labels = data[task.labels][even].astype(np.int64) if kind == "labels" else None
+        axis = axis_of(task) if task.read else []
+        yield task.model, {f"in_{i}": a for i, a in enumerate(calib)}, labels, [*task.options, *axis], kind, share
     ids = np.load(args.models / "data" / "stories_sampled.npz")["x"].astype(np.int64)
     calib = {f"in_{i}": a for i, a in enumerate(q.story_feeds(ids[::2]))}
     # Perplexity: a smaller one is better.
     perplexity = lambda path: 1 / float(np.exp(q.told(path, ids[1::2])[1].mean()))
-    words = ["--dim", "past=0..256", "--dim", "seq=1..256", "--activation-dtype", "none", "--block", "32"]
-    yield q.STORIES, calib, words, perplexity
+    words = ["--dim", "past=0..256", "--dim", "seq=1..256", "--activation-dtype", "none", "--block", "32", "--class-axis", "2"]
+    yield q.STORIES, calib, None, words, "classes", perplexity
+
+
+def axis_of(task):
+    """Words that say where the classes are: behind the batch where nothing lies behind them."""
+    return ["--class-axis", str(task.axis if task.axis >= 0 else 1)]
 
 
 def main():
     parser = q.arguments(__doc__)
     parser.add_argument("--size", nargs="*", default=["1/7", "1/4"])
+    parser.add_argument("--budget", action="store_true", help="least bytes that keep a bound, instead of a size")
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
     args = parser.parse_args()
-    print("| model | size | float bytes | bytes | ratio | float | integers | kept | formats |\n" + "|---" * 9 + "|")
-    for name, calib, words, share in tasks(args):
+    print("| model | goal | float bytes | bytes | ratio | weights | float | integers | kept | s | formats |\n" + "|---" * 11 + "|")
+    for name, calib, labels, words, kind, share in tasks(args):
         if args.only and name not in args.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
             path, out, file = args.models / f"{name}.onnx", pathlib.Path(folder, "out.onnx"), pathlib.Path(folder, "calib.npz")
             np.savez(file, **calib)
-            made = quantized(args, path, file, out, words)
+            words = ["--calib", file, *words]
+            if args.budget and labels is not None:
+                np.save(pathlib.Path(folder, "labels.npy"), labels)
+                words += ["--labels", pathlib.Path(folder, "labels.npy")]
+            goals = [("--budget", BOUNDS[kind])] if args.budget else [("--size", size) for size in args.size]
+            start = time.monotonic()
+            made = quantized(args, path, goals, words, out)
+            took = time.monotonic() - start
             if made is None:
-                print(f"| {name} | none | | | | | | | |", flush=True)
+                print(f"| {name} | none | | | | | | | | | |", flush=True)
                 continue
-            size, before, after, kinds = made
+            goal, (after, before, ratio, weights), kinds = made
             base, found = share(path), share(out)
-            numbers = f"{before:.0f} | {after:.0f} | 1/{before / after:.2f} | {base:.4f} | {found:.4f} | {100 * found / base:.1f} %"
-            print(f"| {name} | {size} | {numbers} | {kinds} |", flush=True)
+            numbers = f"{before} | {after} | {ratio} | {weights} | {base:.4f} | {found:.4f} | {100 * found / base:.1f} % | {took:.0f}"
+            print(f"| {name} | {goal} | {numbers} | {kinds} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -122,15 +122,15 @@ pub struct QuantizeArgs {
     /// `flips=1%` (positions with another largest class than the float model's), `sqnr=30dB`
     #[arg(long, value_name = "METRIC=BOUND", conflicts_with = "weight_dtype")]
     budget: Option<Bound>,
-    /// Choose the type of every product's weights so that the constants in the object take at most this share of those of the
-    /// float model and the first output loses least: `1/7`. With --budget, whose bound is then checked
+    /// Choose the type of every product's weights so that the constants in the object take at most this share of the bytes of the
+    /// float network's and the first output loses least: `1/7`. With --budget, whose bound is then checked
     #[arg(long, value_name = "SHARE", conflicts_with = "weight_dtype", value_parser = parse_share)]
     size: Option<f64>,
     /// The class of every sample: an .npy, or an .npz with `y`
     #[arg(long, value_name = "FILE", requires = "budget")]
     labels: Option<PathBuf>,
-    /// Axis of the classes in the first output, the last one unless given. `--rounding distilled` minds the classes where it is
-    /// given or the output is a softmax, the numbers of the output otherwise
+    /// Axis of the classes in the first output, the last one unless given. `--rounding distilled`, `--method best` and `--size` mind
+    /// the classes where it is given or the output is their shares, the numbers of the output otherwise
     #[arg(long, value_name = "AXIS")]
     class_axis: Option<usize>,
     /// Machine whose object --size and --budget measure, one that this machine can run; this machine unless given
@@ -168,7 +168,7 @@ enum MethodArg {
     Mse,
     /// The mean of the ends of each sample
     Mean,
-    /// `mse` or `mean`, whichever the network's first output loses less by
+    /// `mse`, unless the network's first output clearly loses less by another one (`entropy` is not tried)
     Best,
 }
 
@@ -181,7 +181,7 @@ enum RoundingArg {
     /// From there on, integers and scales move as long as the layer's output comes closer
     Learned,
     /// From there on, those of all layers move as long as the network's first output comes closer to the float model's: minutes,
-    /// and many samples. With `--activation-dtype none`
+    /// and many samples
     Distilled,
 }
 
@@ -279,6 +279,7 @@ impl QuantizeArgs {
             correct_bias: !self.no_bias_correction,
             keep: self.keep.clone(),
             equalize: self.equalize,
+            class_axis: self.class_axis,
             resume: self.resume.clone(),
             table: self.table.as_deref().map(Table::read).transpose()?,
             ..Options::default()

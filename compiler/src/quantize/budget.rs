@@ -12,16 +12,18 @@ use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
+use super::distil::{distil, learners};
 use super::follow::follow;
 use super::insert::{Edits, insert};
-use super::metric::{Bound, Metric, Score};
+use super::metric::{Bound, Metric, Score, judged_by};
 use super::moments::Moments;
 use super::plan::{Plan, Product, point_of};
 use super::samples::Samples;
+use super::size::{bytes, constant_bytes};
 use super::store::{Consts, Format, Maker, Products};
 use super::taps::Taps;
 use super::trial::{Given, LoadedTrial, Trial};
-use super::{Progress, node_name};
+use super::{Progress, Rounding, node_name};
 use crate::build::{BuildOptions, build};
 use crate::error::Error;
 
@@ -44,6 +46,8 @@ const FORMATS: [DType; 4] = [DType::F32, DType::I8, DType::I4, DType::I2];
 const PROBES: usize = 32;
 /// Prices that are tried for a bound.
 const TRIALS: usize = 14;
+/// Sizes that are tried with final weights.
+const FINALS: usize = 4;
 /// Objects that are made until one has the size that was asked for.
 const OBJECTS: usize = 4;
 
@@ -75,6 +79,8 @@ struct Choice {
     format: Format,
     consts: Consts,
     bytes: f64,
+    /// Bytes of them that are no weights.
+    bias: f64,
     /// What the network loses by it.
     loss: f64,
 }
@@ -92,10 +98,11 @@ pub fn choose(
     build: &BuildOptions,
     progress: &mut Progress<'_>,
 ) -> Result<(Products, Vec<String>), Error> {
-    let metric = goal.bound.map_or(Metric::Sqnr, |bound| bound.metric);
+    let asked = goal.bound.map(|bound| bound.metric);
     let used = if goal.bound.is_some() { 2 } else { 1 };
     for part in &parts[..used] {
-        if part.samples.inputs.is_empty() || (metric == Metric::Top1 && part.labels.len() != part.samples.inputs.len())
+        if part.samples.inputs.is_empty()
+            || (asked == Some(Metric::Top1) && part.labels.len() != part.samples.inputs.len())
         {
             let found = format!("{} samples with {} labels", part.samples.inputs.len(), part.labels.len());
             return Err(Error::Options(format!(
@@ -108,6 +115,7 @@ pub fn choose(
     let mut probes = parts[0].samples.clone();
     probes.thin(PROBES);
     let base = run(&trial, &probes, &[])?;
+    let metric = asked.unwrap_or_else(|| judged_by(&base, goal.class_axis));
     for part in parts.iter_mut().filter(|_| goal.bound.is_some()) {
         let taps = Taps::new(maker.graph, &first_output(maker.graph)?, &part.samples, build)?;
         part.reference = outputs(&taps, &part.samples)?;
@@ -128,21 +136,19 @@ pub fn choose(
             // A coarser format that seems to lose less does so by chance.
             let finer = own.last().map_or(0.0, |finer| finer.loss);
             let bytes = bytes(maker.graph, product, &consts);
-            own.push(Choice { format, consts, bytes, loss: loss.max(finer) });
+            own.push(Choice { format, consts, bytes: bytes.all(), bias: bytes.bias, loss: loss.max(finer) });
         }
         choices.push(own);
     }
-    let search = Search { maker, goal, choices: &choices, trial: &trial, parts: &parts, build };
-    let (picked, mut notes) = search.pick(progress)?;
-    let formats: Vec<Format> = choices.iter().zip(&picked).map(|(own, &pick)| own[pick].format).collect();
-    let mut consts: Vec<Consts> = choices.iter().zip(&picked).map(|(own, &pick)| own[pick].consts.clone()).collect();
-    if maker.options.follow {
-        consts = follow(maker, plan, &formats, &parts[0].samples, build, progress)?;
-    }
-    notes.extend(search.kinds(plan, &picked));
-    notes.extend(search.judge(&consts)?);
+    let search = Search { maker, plan, goal, choices: &choices, trial: &trial, parts: &parts, build };
+    let made = search.find(progress)?;
+    let mut notes = search.sizes(&made.picked)?;
+    notes.extend(search.kinds(&made.picked));
+    notes.extend(made.note.clone());
+    notes.extend(search.judge(&made)?);
+    let formats = search.formats(&made.picked);
     let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
-    Ok((entries.zip(consts).collect(), notes))
+    Ok((entries.zip(made.consts).collect(), notes))
 }
 
 /// The formats that machines have kernels for, the most exact first; the one that a table states.
@@ -161,21 +167,6 @@ fn offered(maker: &Maker<'_>, product: &Product) -> Vec<Format> {
     };
     let format = |dtype| maker.fitting(product, Format { dtype, block: maker.options.block });
     FORMATS.into_iter().filter(|d| has_kernel(*d)).map(format).collect()
-}
-
-/// Bytes that a product has in an object.
-fn bytes(graph: &Graph, product: &Product, consts: &Consts) -> f64 {
-    let elems = |value: ValueId| graph.constant(value).and_then(|c| c.data()).map_or(0, Tensor::elems) as f64;
-    let Some((_, weights)) = consts.first() else {
-        let bias = product.bias.and_then(|(id, index)| graph.node(id).inputs[index]);
-        return 4.0 * (elems(product.weights) + bias.map_or(0.0, elems));
-    };
-    // Depthwise kernels read a weight from a byte at least.
-    let depthwise =
-        matches!(&graph.node(product.node).op, Op::Conv(conv) if conv.group > 1) && weights.data.shape()[1] == 1;
-    let bits = if depthwise { 8 } else { weights.data.dtype().bits() };
-    let starts = if product.at == 1 { weights.data.shape()[product.axis] as f64 } else { 0.0 };
-    weights.data.elems() as f64 * f64::from(bits) / 8.0 + 4.0 * (weights.scales.elems() as f64 + starts)
 }
 
 /// Outputs against those of a reference.
@@ -214,6 +205,7 @@ fn outputs(taps: &Taps, samples: &Samples) -> Result<Vec<Tensor>, Error> {
 /// A search among the choices of all products.
 struct Search<'a> {
     maker: &'a Maker<'a>,
+    plan: &'a Plan,
     goal: &'a Goal,
     choices: &'a [Vec<Choice>],
     trial: &'a LoadedTrial<'a>,
@@ -221,24 +213,100 @@ struct Search<'a> {
     build: &'a BuildOptions,
 }
 
+/// Choices with their final weights.
+struct Made {
+    picked: Vec<usize>,
+    consts: Vec<Consts>,
+    /// What came of learning.
+    note: Option<String>,
+    /// The metric on both parts of the samples, where there is a bound.
+    values: Option<[f64; 2]>,
+}
+
 impl Search<'_> {
-    /// The choice of every product, and a line about its size.
-    fn pick(&self, progress: &mut Progress<'_>) -> Result<(Vec<usize>, Vec<String>), Error> {
+    /// The choice of every product and what comes of it.
+    fn find(&self, progress: &mut Progress<'_>) -> Result<Made, Error> {
         progress("choosing formats", 0, 1);
-        let float = self.object_bytes(None)?;
-        let picked = match (self.goal.size, &self.goal.bound) {
-            (Some(share), _) => self.of_size(share * float, float)?,
-            (None, Some(bound)) => self.within(bound, progress)?,
-            (None, None) => vec![0; self.choices.len()],
-        };
-        let bytes = self.object_bytes(Some(&picked))?;
-        Ok((picked, vec![format!("constants {bytes} of {float} bytes, 1/{:.2}", float / bytes.max(1.0))]))
+        let float = constant_bytes(self.maker.graph);
+        match (self.goal.size, &self.goal.bound) {
+            (Some(share), _) => self.finish(self.of_size(share * float, float)?, progress),
+            (None, Some(bound)) => self.smallest(bound, progress),
+            (None, None) => self.finish(vec![0; self.choices.len()], progress),
+        }
+    }
+
+    fn formats(&self, picked: &[usize]) -> Vec<Format> {
+        self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].format).collect()
+    }
+
+    /// The final weights of some formats.
+    fn finish(&self, picked: Vec<usize>, progress: &mut Progress<'_>) -> Result<Made, Error> {
+        let (formats, samples) = (self.formats(&picked), &self.parts[0].samples);
+        let key: String = picked.iter().map(ToString::to_string).collect();
+        let maker = Maker { formats: &key, ..*self.maker };
+        let mut consts: Vec<Consts> = self.consts(&picked).into_iter().cloned().collect();
+        if maker.options.follow {
+            let learns_on = matches!(maker.options.rounding, Rounding::Distilled(_));
+            let some = if learns_on { learners(samples) } else { samples.clone() };
+            consts = follow(&maker, self.plan, &formats, &some, self.build, progress)?;
+        }
+        let mut note = None;
+        if let Rounding::Distilled(how) = maker.options.rounding {
+            let (learned, said) = distil(&maker, self.plan, consts, how, samples, self.build, progress)?;
+            (consts, note) = (learned, Some(said));
+        }
+        let bound = self.goal.bound.as_ref();
+        let values = bound.map(|bound| self.values(&consts.iter().collect::<Vec<_>>(), bound)).transpose()?;
+        Ok(Made { picked, consts, note, values })
+    }
+
+    /// The least bytes whose final weights keep a bound: from those on whose weights before learning do.
+    fn smallest(&self, bound: &Bound, progress: &mut Progress<'_>) -> Result<Made, Error> {
+        let holds = |made: &Made| made.values.iter().flatten().all(|v| bound.holds(*v));
+        let first = self.finish(self.within(bound, progress)?, progress)?;
+        if !self.maker.options.follow {
+            return Ok(first);
+        }
+        let ends =
+            [usize::MAX, 0].map(|pick| self.choices.iter().map(|own| pick.min(own.len() - 1)).collect::<Vec<_>>());
+        let [mut low, mut high] = ends.clone().map(|picked| self.bytes(&picked));
+        let start = self.bytes(&first.picked);
+        let mut best = None;
+        if holds(&first) {
+            (high, best) = (start, Some(first));
+        } else {
+            low = start;
+        }
+        for _ in 0..FINALS {
+            let middle = (low + high) / 2.0;
+            let picked = self.of_bytes(middle);
+            if best.as_ref().is_some_and(|best| best.picked == picked) {
+                high = middle;
+                continue;
+            }
+            let made = self.finish(picked, progress)?;
+            if holds(&made) {
+                (high, best) = (middle, Some(made));
+            } else {
+                low = middle;
+            }
+        }
+        let [_, exact] = ends;
+        best.map_or_else(|| self.finish(exact, progress), Ok)
+    }
+
+    /// A line about bytes.
+    fn sizes(&self, picked: &[usize]) -> Result<Vec<String>, Error> {
+        let (float, bytes) = (constant_bytes(self.maker.graph), self.object_bytes(picked)?);
+        let share = |bytes: f64, float: f64| format!("{bytes} of {float} bytes, 1/{:.2}", float / bytes.max(1.0));
+        let [before, after] = [&vec![0; picked.len()][..], picked].map(|picked| self.bias_bytes(picked));
+        let weights = share(bytes - after, float - before);
+        Ok(vec![format!("constants {}; without biases {weights}", share(bytes, float))])
     }
 
     /// Holds the final weights against the bound, and says what the metric is.
-    fn judge(&self, consts: &[Consts]) -> Result<Option<String>, Error> {
-        let Some(bound) = &self.goal.bound else { return Ok(None) };
-        let values = self.values(&consts.iter().collect::<Vec<_>>(), bound)?;
+    fn judge(&self, made: &Made) -> Result<Option<String>, Error> {
+        let (Some(bound), Some(values)) = (&self.goal.bound, made.values) else { return Ok(None) };
         if let Some(value) = values.into_iter().find(|v| !bound.holds(*v)) {
             return Err(Error::Options(format!("a budget: found {}, accepted: {bound}", bound.show(value))));
         }
@@ -249,7 +317,7 @@ impl Search<'_> {
 
     /// A line per format that was taken: how many products, their bytes, and the one that would lose most by the next smaller
     /// format.
-    fn kinds(&self, plan: &Plan, picked: &[usize]) -> Vec<String> {
+    fn kinds(&self, picked: &[usize]) -> Vec<String> {
         let line = |dtype: DType| {
             let taken = |index: &usize| self.choices[*index][picked[*index]].format.dtype == dtype;
             let own: Vec<usize> = (0..picked.len()).filter(taken).collect();
@@ -257,7 +325,7 @@ impl Search<'_> {
             let more = |i: usize| Some(self.choices[i].get(picked[i] + 1)?.loss - self.choices[i][picked[i]].loss);
             let most = own.iter().filter_map(|&i| Some((more(i)?, i))).max_by(|a, b| a.0.total_cmp(&b.0));
             let why = most.map_or(String::new(), |(loss, index)| {
-                let name = node_name(self.maker.graph.node(plan.products[index].node));
+                let name = node_name(self.maker.graph.node(self.plan.products[index].node));
                 format!(", `{name}` would lose {loss:.1e} by less")
             });
             (!own.is_empty()).then(|| format!("{}: {} products, {bytes} bytes{why}", dtype.name(), own.len()))
@@ -281,6 +349,10 @@ impl Search<'_> {
         self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].bytes).sum()
     }
 
+    fn bias_bytes(&self, picked: &[usize]) -> f64 {
+        self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].bias).sum()
+    }
+
     /// Prices at which choices change, as logarithms: the least and the greatest.
     fn prices(&self) -> [f64; 2] {
         let mut ends = [f64::INFINITY, f64::NEG_INFINITY];
@@ -301,7 +373,7 @@ impl Search<'_> {
         let (mut best, mut least) = (None, f64::INFINITY);
         for _ in 0..OBJECTS {
             let picked = self.of_bytes((limit - rest).max(0.0));
-            let found = self.object_bytes(Some(&picked))?;
+            let found = self.object_bytes(&picked)?;
             least = least.min(found);
             rest = found - self.bytes(&picked) + if found > limit { (found - limit) / 4.0 } else { 0.0 };
             let loss = self.loss(&picked);
@@ -375,14 +447,11 @@ impl Search<'_> {
         Ok(values)
     }
 
-    /// Bytes of constants in the object of the network with these formats, or of the float network.
-    fn object_bytes(&self, picked: Option<&[usize]>) -> Result<f64, Error> {
-        let mut edits = Edits::default();
-        if let Some(picked) = picked {
-            edits.points = self.maker.points.clone();
-            for (own, &pick) in self.choices.iter().zip(picked) {
-                edits.consts.extend(own[pick].consts.iter().cloned());
-            }
+    /// Bytes of constants in the object of the network with these formats.
+    fn object_bytes(&self, picked: &[usize]) -> Result<f64, Error> {
+        let mut edits = Edits { points: self.maker.points.clone(), ..Edits::default() };
+        for (own, &pick) in self.choices.iter().zip(picked) {
+            edits.consts.extend(own[pick].consts.iter().cloned());
         }
         let built = build(&insert(self.maker.graph, &edits)?, self.build)?;
         Ok(built.package.manifest.weights_bytes as f64)

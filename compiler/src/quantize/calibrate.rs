@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use adze_ir::graph::{Graph, ValueId};
+use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::insert::{Edits, insert_mapped};
-use super::metric::{Metric, Score};
+use super::metric::{Score, judged_by};
 use super::plan::{Plan, parts};
 use super::ranges::{Method, Params, Range, Seen};
 use super::samples::Samples;
@@ -23,8 +24,10 @@ fn name_of(graph: &Graph, value: ValueId) -> String {
 /// Part of a point's range below which what a product reads of it is rounded by itself.
 const NARROW: f64 = 0.25;
 
-/// Samples that ranges are compared on: what the output loses is a mean over many numbers already.
-const PROBES: usize = 32;
+/// Most samples that ranges are compared on.
+const PROBES: usize = 256;
+/// Methods that [`Method::Best`] tries: the first one, unless another is clearly better.
+const METHODS: [Method; 4] = [Method::Mse, Method::Mean, Method::MinMax, Method::Percentile(99.99)];
 
 /// An entry of the table for every point, in order; none where values stay in floats. Where a product reads a part of a point
 /// whose numbers are much smaller, that part takes the place of the point.
@@ -53,11 +56,8 @@ pub fn calibrate(
     let open: Vec<ValueId> = all.copied().filter(|&v| known(v).is_none()).collect();
     let seen = observe(graph, &open, samples, options.method != Method::MinMax, build, progress)?;
     let seen: BTreeMap<ValueId, Seen> = open.into_iter().zip(seen).collect();
-    let methods = if options.method == Method::Best && !seen.is_empty() {
-        vec![Method::Mse, Method::Mean]
-    } else {
-        vec![options.method]
-    };
+    let methods =
+        if options.method == Method::Best && !seen.is_empty() { METHODS.to_vec() } else { vec![options.method] };
     let mut found: Vec<(Vec<ValueId>, Vec<Activation>)> = Vec::new();
     for method in methods {
         let range = |value: ValueId| {
@@ -104,7 +104,7 @@ pub fn params_of(points: &[ValueId], entries: &[Activation], symmetric: bool) ->
     points.iter().zip(entries).filter_map(params).collect()
 }
 
-/// Which of the ranges the first output of the network, with weights of floats, loses least by.
+/// Which of the ranges the first output of the network, with weights of floats, loses clearly least by.
 fn least_loss(
     graph: &Graph,
     found: &[(Vec<ValueId>, Vec<Activation>)],
@@ -125,19 +125,32 @@ fn least_loss(
         Ok::<_, Error>(outputs)
     };
     let reference = run(graph, output)?;
-    let (mut best, mut least) = (0, f64::INFINITY);
+    let metric = judged_by(&reference, options.class_axis);
+    let mut losses: Vec<Vec<f64>> = Vec::new();
     for (index, (points, entries)) in found.iter().enumerate() {
         progress("comparing ranges", index, found.len());
         let edits = Edits { points: params_of(points, entries, options.symmetric), ..Edits::default() };
         let (rounded, map) = insert_mapped(graph, &edits)?;
-        let mut score = Score::default();
-        reference.iter().zip(run(&rounded, map[&output])?).for_each(|(a, b)| score.take(a, &b, None, None));
-        let loss = score.loss(Metric::Sqnr);
-        if loss < least {
-            (best, least) = (index, loss);
-        }
+        let loss = |(a, b): (&Tensor, Tensor)| {
+            let mut score = Score::default();
+            score.take(a, &b, options.class_axis, None);
+            score.loss(metric)
+        };
+        losses.push(reference.iter().zip(run(&rounded, map[&output])?).map(loss).collect());
     }
-    Ok(best)
+    Ok(clearly_least(&losses))
+}
+
+/// The list of numbers with the least mean, where that is less than the mean of the first list by more than two standard errors of the
+/// difference, and otherwise the first.
+fn clearly_least(lists: &[Vec<f64>]) -> usize {
+    let sum = |list: &Vec<f64>| list.iter().sum::<f64>();
+    let least = (0..lists.len()).min_by(|&a, &b| sum(&lists[a]).total_cmp(&sum(&lists[b]))).unwrap_or(0);
+    let gains: Vec<f64> = lists[0].iter().zip(&lists[least]).map(|(first, other)| first - other).collect();
+    let count = gains.len().max(1) as f64;
+    let mean = gains.iter().sum::<f64>() / count;
+    let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    if mean > 2.0 * (variance / count).sqrt() { least } else { 0 }
 }
 
 /// What the samples show of values: their ends and, if asked for, how often which part between them.
@@ -176,4 +189,19 @@ fn observe(
         })?;
     }
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clearly_least;
+
+    #[test]
+    fn what_is_better_by_chance_is_not_taken() {
+        let noisy = vec![vec![1.0, 1.2, 5.0, 0.9], vec![1.1, 1.1, 1.0, 1.0], vec![2.0; 4]];
+        assert_eq!(clearly_least(&noisy), 0);
+        let clear = vec![vec![1.0, 1.2, 5.0, 0.9], vec![2.0; 4], vec![0.1, 0.2, 2.0, 0.1]];
+        assert_eq!(clearly_least(&clear), 2);
+        assert_eq!(clearly_least(&[vec![2.0], vec![1.0]]), 1);
+        assert_eq!(clearly_least(&[vec![f64::NAN], vec![f64::NAN]]), 0);
+    }
 }

@@ -16,6 +16,7 @@ use super::Progress;
 use super::adam::{Pace, Past};
 use super::insert::{Edits, StoredConst, insert_mapped};
 use super::metric::{Metric, Score};
+use super::plan::{Plan, Product};
 use super::ranges::{floats, usable};
 use super::samples::{Samples, thin};
 use super::store::{Consts, Maker};
@@ -42,6 +43,8 @@ const HELD: usize = 8;
 const MOST_HELD: usize = 32;
 /// Times that the held-back samples are looked at.
 const LOOKS: usize = 8;
+/// Scale by which a bias steps, in units of its sums: about what the operand of a weight is worth.
+const BIAS_STEP: f64 = 32.0;
 /// First step of the logarithm of a scale, in first steps of a number.
 const SCALE_SHARE: f64 = 0.25;
 /// The same of a number of a vector, in means of the vector's magnitudes.
@@ -55,6 +58,7 @@ const SEED: u64 = 1;
 /// What compiling and running gives. A network that has no gradient is no error: its constants stay as they are.
 pub fn distil(
     maker: &Maker<'_>,
+    plan: &Plan,
     start: Vec<Consts>,
     how: Distil,
     samples: &Samples,
@@ -75,20 +79,47 @@ pub fn distil(
     let taps = Taps::new(&network.graph, &network.values, &network.shapes, build)?;
     let school = School { taps: taps.load()?, samples, taught, how, network: &network };
     let (weights, before, after) = school.learn(progress)?;
-    let consts = start.into_iter().map(|consts| {
-        let learned = |(at, stored): (At, StoredConst)| {
-            let found = weights.iter().find(|w| w.at == at);
-            (at, found.map_or(Ok(stored), Learned::stored))
-        };
-        consts.into_iter().map(learned).map(|(at, stored)| Ok((at, stored?))).collect::<Result<Consts, Error>>()
-    });
-    let vectors =
-        weights.iter().filter(|w| w.exact).map(|w| Ok((w.at, w.stored()?))).collect::<Result<Consts, Error>>();
-    let consts = consts.chain([vectors]);
+    let consts = plan.products.iter().zip(start).map(|(product, consts)| taken(maker, product, consts, &weights));
+    let vectors = weights.iter().filter(|weights| weights.kind == Kind::Vector);
+    let consts = consts.chain([vectors.map(|weights| Ok((weights.at, weights.stored()?))).collect()]);
     let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
     let note =
         format!("learned end to end in {} steps: {unit} {before:.5} -> {after:.5} on held-back samples", how.steps);
     Ok((consts.collect::<Result<_, _>>()?, note))
+}
+
+/// The samples that weights are made from: all but those that are held back, which judge what layers had made of these too.
+pub fn learners(samples: &Samples) -> Samples {
+    let [train, _] = halves(samples.inputs.len());
+    let inputs = train.iter().map(|&index| samples.inputs[index].clone()).collect();
+    Samples { inputs, names: train.iter().filter_map(|&index| samples.names.get(index).cloned()).collect() }
+}
+
+/// Samples to learn from, and those that are held back.
+fn halves(count: usize) -> [Vec<usize>; 2] {
+    let (mut train, mut held): (Vec<usize>, Vec<usize>) = (0..count).partition(|index| index % HELD != HELD / 2);
+    if held.is_empty() && train.len() > 1 {
+        held.extend(train.pop());
+    }
+    [train, held]
+}
+
+/// The constants of a product with what was learned of them.
+fn taken(maker: &Maker<'_>, product: &Product, mut consts: Consts, weights: &[Learned]) -> Result<Consts, Error> {
+    let mut scales = None;
+    for (at, stored) in &mut consts {
+        let Some(found) = weights.iter().find(|w| w.at == *at) else { continue };
+        match &scales {
+            // Its unit is that of the weights, which come first.
+            Some(scales) if found.kind == Kind::Bias => {
+                *stored =
+                    maker.bias(product, stored.data.shape(), &found.numbers, scales).unwrap_or(found.form.clone());
+            }
+            _ => *stored = found.stored()?,
+        }
+        scales = Some(stored.scales.clone());
+    }
+    Ok(consts)
 }
 
 /// What the float network makes of the samples.
@@ -155,7 +186,7 @@ impl Network {
         for (at, own) in fed(maker.graph, &edits) {
             let stored = start.iter().flatten().find(|(place, _)| *place == at).map(|(_, stored)| stored);
             learned.push(match stored {
-                Some(stored) => Learned::new(at, stored, &own, maker.points.is_empty()),
+                Some(stored) => Learned::new(at, stored, &own, maker.points.is_empty())?,
                 None => Learned::vector(at, &own),
             });
         }
@@ -209,6 +240,17 @@ fn feed(inputs: &[Tensor], weights: &[Tensor], target: &Tensor) -> Vec<Tensor> {
     inputs.iter().chain(weights).chain([target]).cloned().collect()
 }
 
+/// What learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Numbers that are rounded to integers.
+    Rounded,
+    /// Integers so fine that the numbers are not rounded on the way.
+    Bias,
+    /// Floats, whose one scale is the mean of their magnitudes.
+    Vector,
+}
+
 /// Weights that learn.
 #[derive(Clone, Debug)]
 struct Learned {
@@ -222,43 +264,35 @@ struct Learned {
     scales: Vec<f64>,
     low: f64,
     high: f64,
-    /// Numbers that are not rounded: a vector, whose one scale is the mean of its magnitudes.
-    exact: bool,
+    kind: Kind,
     /// Whether there is a gradient.
     moves: bool,
     past: [Past; 2],
 }
 
 impl Learned {
-    /// `open`: the lowest integer is used too, which kernels of integers keep free.
-    fn new(at: At, stored: &StoredConst, own: &Tensor, open: bool) -> Self {
-        let scales: Vec<f64> = stored.scales.to_f64();
+    /// `open`: values are floats. The lowest integer is used too, which kernels of integers keep free.
+    fn new(at: At, stored: &StoredConst, own: &Tensor, open: bool) -> Result<Self, Error> {
+        let (kind, step) =
+            if stored.data.dtype() == DType::I32 { (Kind::Bias, BIAS_STEP) } else { (Kind::Rounded, 1.0) };
+        let scales: Vec<f64> = stored.scales.to_f64().into_iter().map(|scale| scale * step).collect();
         let group = groups(stored);
         let high = super::weights::largest(stored.data.dtype());
-        // Not where they round to the integers of the layers: those are right together only, and the first steps part them.
-        let numbers = own.to_f64();
+        // Few samples know the layers' integers better than they could find them again. Many do not: those are right together only, and
+        // the first steps part them.
+        let numbers = if open { own.to_f64() } else { stored.real()?.to_f64() };
         let past = [Past::new(numbers.len()), Past::new(scales.len())];
         let low = if open { -high - 1.0 } else { -high };
-        Self { at, form: stored.clone(), group, numbers, scales, low, high, exact: false, moves: true, past }
+        Ok(Self { at, form: stored.clone(), group, numbers, scales, low, high, kind, moves: true, past })
     }
 
     fn vector(at: At, own: &Tensor) -> Self {
         let numbers = own.to_f64();
         let mean = numbers.iter().map(|v| v.abs()).sum::<f64>() / numbers.len().max(1) as f64;
         let (group, past) = (vec![0; numbers.len()], [Past::new(numbers.len()), Past::new(1)]);
-        let (low, high) = (f64::NEG_INFINITY, f64::INFINITY);
-        Self {
-            at,
-            form: floating(own.clone()),
-            group,
-            numbers,
-            scales: vec![mean],
-            low,
-            high,
-            exact: true,
-            moves: true,
-            past,
-        }
+        let (low, high, kind) = (f64::NEG_INFINITY, f64::INFINITY, Kind::Vector);
+        let form = floating(own.clone());
+        Self { at, form, group, numbers, scales: vec![mean], low, high, kind, moves: true, past }
     }
 
     fn int(&self, index: usize) -> f64 {
@@ -267,17 +301,16 @@ impl Learned {
 
     /// What the integers stand for.
     fn real(&self) -> Tensor {
-        if self.exact {
-            let numbers: Vec<f32> = self.numbers.iter().map(|&v| v as f32).collect();
-            return Tensor::from_f32(self.form.data.shape(), &numbers);
-        }
-        let number = |(index, &group): (usize, &usize)| self.int(index) as f32 * usable(self.scales[group]);
+        let number = |(index, &group): (usize, &usize)| match self.kind {
+            Kind::Rounded => self.int(index) as f32 * usable(self.scales[group]),
+            Kind::Bias | Kind::Vector => self.numbers[index] as f32,
+        };
         let numbers: Vec<f32> = self.group.iter().enumerate().map(number).collect();
         Tensor::from_f32(self.form.data.shape(), &numbers)
     }
 
     fn stored(&self) -> Result<StoredConst, Error> {
-        if self.exact {
+        if self.kind == Kind::Vector {
             return Ok(floating(self.real()));
         }
         let ints: Vec<i128> = (0..self.numbers.len()).map(|index| self.int(index) as i128).collect();
@@ -289,19 +322,20 @@ impl Learned {
 
     /// Goes against a gradient.
     fn step(&mut self, gradient: &[f64], pace: &Pace) {
-        let rate = pace.rate * if self.exact { VECTOR_SHARE } else { 1.0 };
+        let rate = pace.rate * if self.kind == Kind::Vector { VECTOR_SHARE } else { 1.0 };
+        let exact = self.kind != Kind::Rounded;
         let mut by_scale = vec![0.0; self.scales.len()];
         for (index, (&g, &group)) in gradient.iter().zip(&self.group).enumerate() {
             let (at, scale) = (self.numbers[index] / self.scales[group], self.scales[group]);
-            let inside = self.exact || (at >= self.low && at <= self.high);
-            if !self.exact {
+            let inside = exact || (at >= self.low && at <= self.high);
+            if !exact {
                 // By the logarithm of the scale: what rounding adds, or the whole integer where it is at an end.
                 by_scale[group] += g * scale * (self.int(index) - if inside { at } else { 0.0 });
             }
             let moved = self.past[0].step(index, if inside { g } else { 0.0 }, pace);
             self.numbers[index] -= rate * scale * moved;
         }
-        for (group, g) in by_scale.into_iter().enumerate().filter(|_| !self.exact) {
+        for (group, g) in by_scale.into_iter().enumerate().filter(|_| !exact) {
             self.scales[group] *= (-pace.rate * SCALE_SHARE * self.past[1].step(group, g, pace)).exp();
         }
     }
@@ -345,11 +379,7 @@ impl School<'_> {
     /// Learns, and gives the weights that lose least on held-back samples, none where those were the first ones; what they lost
     /// before, and lose after.
     fn learn(&self, progress: &mut Progress<'_>) -> Result<(Vec<Learned>, f64, f64), Error> {
-        let (mut train, mut held): (Vec<usize>, Vec<usize>) =
-            (0..self.samples.inputs.len()).partition(|index| index % HELD != HELD / 2);
-        if held.is_empty() {
-            held.extend(train.pop());
-        }
+        let [train, mut held] = halves(self.samples.inputs.len());
         thin(&mut held, MOST_HELD);
         let mut weights = self.network.learned.clone();
         let start = weights.iter().map(|weights| weights.form.real()).collect::<Result<Vec<Tensor>, Error>>()?;

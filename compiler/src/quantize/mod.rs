@@ -4,7 +4,7 @@
 //! - [`mod@equalize`]: scales moved between neighbours. [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
 //!   may edit it.
 //! - [`weights`], [`feedback`]: rounding of weights, judged by the [`mod@moments`] of what they meet; [`store`]: the constants
-//!   that come of it, [`descent`]: learned ones, [`mod@distil`]: all of them end to end, [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
+//!   that come of it, [`descent`]: learned ones, [`mod@distil`]: all of them end to end, [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`] and by their [`size`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
 //! - [`diagnose`]: what each layer lost. [`resume`]: what an interrupted run had done.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
@@ -26,6 +26,7 @@ pub mod plan;
 pub mod ranges;
 pub mod resume;
 pub mod samples;
+pub mod size;
 pub mod store;
 pub mod table;
 pub mod taps;
@@ -48,7 +49,7 @@ use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 use budget::Goal;
 use calibrate::{calibrate, params_of};
-use distil::{Distil, distil};
+use distil::{Distil, distil, learners};
 use equalize::{Equalize, equalize};
 use follow::follow;
 use insert::{Edits, insert};
@@ -113,6 +114,8 @@ pub struct Options {
     pub correct_bias: bool,
     /// Names of ONNX nodes that stay in floats.
     pub keep: Vec<String>,
+    /// Axis of the classes in the first output, where these are what counts.
+    pub class_axis: Option<usize>,
     /// What an edited table says; ranges and types that it has are not looked for.
     pub table: Option<Table>,
     /// What the formats of weights that no table states are chosen for.
@@ -143,6 +146,7 @@ impl Default for Options {
             search_scales: true,
             correct_bias: true,
             keep: Vec::new(),
+            class_axis: None,
             table: None,
             goal: None,
             resume: None,
@@ -228,11 +232,6 @@ pub fn quantize(
             "scales per block: accepted with values in floats (--activation-dtype none)".into(),
         ));
     }
-    if matches!(options.rounding, Rounding::Distilled(_)) && (options.activations.is_some() || options.goal.is_some()) {
-        return Err(Error::Options(
-            "learning end to end: accepted with values in floats (--activation-dtype none) and stated formats".into(),
-        ));
-    }
     let parts = options.goal.as_ref().map(|goal| (goal, budget::split(samples, goal)));
     let chosen_by = parts.as_ref().map(|(_, [chosen, _])| chosen.samples.clone());
     let samples = chosen_by.as_ref().unwrap_or(samples);
@@ -254,24 +253,27 @@ pub fn quantize(
     let mut edits = Edits { points, ..Edits::default() };
     share_concat(&graph, &mut edits.points);
     let looks = (options.rounding.feeds_back() || options.correct_bias) && !samples.inputs.is_empty();
-    let maker = Maker { graph: &graph, points: &edits.points, options, quick: false, state: state.as_ref() };
+    let maker =
+        Maker { graph: &graph, points: &edits.points, options, quick: false, formats: "", state: state.as_ref() };
+    let learners = matches!(options.rounding, Rounding::Distilled(_)).then(|| learners(samples));
+    let made_from = learners.as_ref().unwrap_or(samples);
     let moments = |progress: &mut Progress<'_>| match looks {
-        true => moments(&graph, &plan.products, samples, build, options.rounding.feeds_back(), progress),
+        true => moments(&graph, &plan.products, made_from, build, options.rounding.feeds_back(), progress),
         false => Ok(BTreeMap::new()),
     };
     let formats: Vec<Format> = plan.products.iter().map(|product| maker.stated(product)).collect();
     let (chosen, mut notes) = match parts {
         Some(goal) => budget::choose(&maker, &plan, moments(progress)?, goal, build, progress)?,
         None if looks && options.follow && formats.iter().any(|f| f.dtype.bits() < 8) => {
-            let consts = follow(&maker, &plan, &formats, samples, build, progress)?;
+            let consts = follow(&maker, &plan, &formats, made_from, build, progress)?;
             let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
             (entries.zip(consts).collect(), Vec::new())
         }
         None => (maker.all(&plan, moments(progress)?, progress)?, Vec::new()),
     };
     let (weights, mut consts): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
-    if let Rounding::Distilled(how) = options.rounding {
-        let (learned, note) = distil(&maker, consts, how, samples, build, progress)?;
+    if let (Rounding::Distilled(how), None) = (options.rounding, &options.goal) {
+        let (learned, note) = distil(&maker, &plan, consts, how, samples, build, progress)?;
         consts = learned;
         notes.push(note);
     }

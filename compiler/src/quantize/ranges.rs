@@ -21,7 +21,7 @@ pub enum Method {
     Mse,
     /// The mean of the ends of each sample: a few samples of large numbers are cut off.
     Mean,
-    /// [`Method::Mse`] or [`Method::Mean`], whichever the network's output loses less by.
+    /// [`Method::Mse`], unless the network's output clearly loses less by another one ([`Method::Entropy`] is not tried).
     Best,
 }
 

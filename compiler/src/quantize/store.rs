@@ -44,6 +44,8 @@ pub struct Maker<'a> {
     pub options: &'a Options,
     /// Rounding is not learned: what comes of it is looked at only.
     pub quick: bool,
+    /// Formats of all products as text, where some are being tried: weights follow those before them.
+    pub formats: &'a str,
     /// What an interrupted run had made, and where what is made is kept.
     pub state: Option<&'a RefCell<State>>,
 }
@@ -108,6 +110,12 @@ impl Maker<'_> {
         self.points.get(&point).copied()
     }
 
+    /// A bias of a product anew, for the scales that its weights have; none for a product without integers of values.
+    pub fn bias(&self, product: &Product, shape: &[usize], values: &[f64], scales: &Tensor) -> Option<StoredConst> {
+        let scales: Vec<f32> = floats(scales).map(|scale| scale as f32).collect();
+        Some(stored_bias(shape, values, self.input(product)?, &scales))
+    }
+
     fn corrects(&self, product: &Product) -> bool {
         self.options.correct_bias && self.input(product).is_some() && product.bias.is_some()
     }
@@ -137,7 +145,7 @@ impl Maker<'_> {
 
     fn key(&self, product: &Product, format: Format) -> String {
         let kind = if self.quick { "quick" } else { "final" };
-        format!("{}.{} {} {} {kind}", product.node, product.at, format.dtype, format.block)
+        format!("{}.{} {} {} {kind} {}", product.node, product.at, format.dtype, format.block, self.formats)
     }
 
     fn compute(&self, product: &Product, format: Format, moments: Option<&Moments>) -> Result<Consts, Error> {
@@ -163,14 +171,8 @@ impl Maker<'_> {
         if let Some(moments) = moments.filter(|_| self.corrects(product)) {
             moments.correct_bias(&mut values, &rows, &stored.real(rows.len));
         }
-        let unit = |i: usize| f64::from(input.scale) * f64::from(stored.scales[i.min(stored.scales.len() - 1)]);
-        let units: Vec<i128> =
-            values.iter().enumerate().map(|(i, v)| (v / unit(i)).round_ties_even() as i128).collect();
-        let scales: Vec<f32> = (0..values.len()).map(|i| unit(i) as f32).collect();
-        let data = Tensor::from_ints(DType::I32, bias.shape(), &units);
-        let axis = bias.shape().len().saturating_sub(1);
-        let scales = Tensor::from_f32(&[scales.len()], &scales);
-        consts.push(((id, index), StoredConst { data, scales, axis, block: 0 }));
+        let stored = stored_bias(bias.shape(), &values, input, &stored.scales);
+        consts.push(((id, index), stored));
         Ok(consts)
     }
 
@@ -214,6 +216,16 @@ fn floor_of(input: Option<Params>, bias: &[f64]) -> Vec<f64> {
     let Some(input) = input else { return Vec::new() };
     let room = f64::from(1 << 30);
     bias.iter().map(|b| b.abs() / (f64::from(input.scale) * room)).collect()
+}
+
+/// Numbers as integers in the unit of the sums: the scale of the operand times that of the channel's weights.
+fn stored_bias(shape: &[usize], values: &[f64], input: Params, scales: &[f32]) -> StoredConst {
+    let unit = |i: usize| f64::from(input.scale) * f64::from(scales[i.min(scales.len() - 1)]);
+    let units: Vec<i128> = values.iter().enumerate().map(|(i, v)| (v / unit(i)).round_ties_even() as i128).collect();
+    let scales: Vec<f32> = (0..values.len()).map(|i| unit(i) as f32).collect();
+    let data = Tensor::from_ints(DType::I32, shape, &units);
+    let axis = shape.len().saturating_sub(1);
+    StoredConst { data, scales: Tensor::from_f32(&[scales.len()], &scales), axis, block: 0 }
 }
 
 /// Rows of integers in the shape of the weights they were made of.

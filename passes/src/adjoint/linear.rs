@@ -80,7 +80,7 @@ pub(super) fn conv(s: &mut Step<'_>, op: &Conv) -> Products {
 }
 
 /// The transposed convolution; elements that no window reaches get zeros from its `output_padding`.
-fn by_data(s: &mut Step<'_>, op: &Conv, [g, x, w]: [ValueId; 3]) -> Made {
+pub(super) fn by_data(s: &mut Step<'_>, op: &Conv, [g, x, w]: [ValueId; 3]) -> Made {
     let (from, to, kernel) = (s.shape(g), s.shape(x), s.shape(w));
     let rank = op.strides.len();
     let mut output_padding = Vec::new();

@@ -1,6 +1,6 @@
 //! Reverse-mode differentiation: behind its own nodes a graph gets those that compute gradients.
 //!
-//! Every operator has its vector-Jacobian products in one place, by family: `elementwise`, `rows`, `linear`, `movement`. A
+//! Every operator has its vector-Jacobian products in one place, by family: `elementwise`, `rows`, `linear`, `movement`, `pool`. A
 //! composite without any is differentiated by its equal form in smaller operators ([`adze_ir::ops::decompose`], `attention`). Rounding to
 //! integers and back is differentiated straight through, as if it did nothing, inside the range of the integers; the gradient of
 //! integers is meant in the unit of the numbers that they stand for. Gradients have the dtype of their values.
@@ -9,6 +9,7 @@ mod attention;
 mod elementwise;
 mod linear;
 mod movement;
+mod pool;
 mod rows;
 mod step;
 
@@ -166,6 +167,8 @@ fn products(s: &mut Step<'_>) -> Result<Option<Vec<Option<ValueId>>>, AdjointErr
         Op::MatMul(op) => linear::matmul(s, op),
         Op::Gemm(op) => linear::gemm(s, op),
         Op::Conv(op) => linear::conv(s, op),
+        Op::AveragePool(op) => pool::average(s, op),
+        Op::MaxPool(op) => pool::max(s, op),
         Op::Reshape(_) => movement::reshape(s),
         Op::Transpose(op) => movement::transpose(s, op),
         Op::Slice(op) => movement::slice(s, op),

@@ -89,6 +89,31 @@ const CASES: &[(&str, &[&str], bool)] = &[
         &["1,4,6,6", "4,1,3,3"],
         false,
     ),
+    (
+        "%1 = average_pool %0 {kernel=[2, 3], strides=[2, 1], pads=[0, 0, 0, 0], dilations=[1, 1], ceil_pads=[0, 0], count_include_pad=false} : f64[2,3,2,3]",
+        &["2,3,5,5"],
+        false,
+    ),
+    (
+        "%1 = average_pool %0 {kernel=[2, 3], strides=[2, 1], pads=[1, 1, 0, 1], dilations=[1, 1], ceil_pads=[1, 0], count_include_pad=false} : f64[2,3,3,5]",
+        &["2,3,4,5"],
+        false,
+    ),
+    (
+        "%1 = average_pool %0 {kernel=[2, 2], strides=[1, 2], pads=[1, 1, 1, 1], dilations=[1, 1], ceil_pads=[0, 0], count_include_pad=true} : f64[1,2,4,3]",
+        &["1,2,3,4"],
+        false,
+    ),
+    (
+        "%1 = max_pool %0 {kernel=[2, 3], strides=[1, 2], pads=[1, 0, 0, 1], dilations=[1, 1]} : f64[2,3,4,3]",
+        &["2,3,4,6"],
+        false,
+    ),
+    (
+        "%1 = max_pool %0 {kernel=[1, 2, 2], strides=[2, 1, 2], pads=[0, 0, 0, 0, 0, 0], dilations=[1, 1, 1]} : f64[1,1,2,3,2]",
+        &["1,1,4,4,4"],
+        false,
+    ),
     ("%3 = attention %0, %1, %2 {scale=0.6, softcap=0.0} : f64[1,4,2,5]", &["1,4,2,3", "1,2,3,3", "1,2,3,5"], false),
     (
         "%4 = attention %0, %1, %2, %3 {scale=0.6, causal=true, softcap=1.5} : f64[2,2,3,4]",
