@@ -218,7 +218,11 @@ def quantize_adze(adze, path, arrays, out, folder, options):
     calib = folder / "calib.npz"
     np.savez(calib, **{f"in_{i}": a for i, a in enumerate(arrays)})
     said = subprocess.run([adze, "quantize", path, "--calib", calib, "-o", out, *options], check=True, stdout=subprocess.PIPE)
-    sizes = [line.rsplit(" ", 1)[1] for line in said.stdout.decode().splitlines() if line.startswith("constants ")]
+    lines = said.stdout.decode().splitlines()
+    sizes = [line.rsplit(" ", 1)[1] for line in lines if line.startswith("constants ")]
+    for line in lines:
+        if line.startswith("learned "):
+            print(line, file=sys.stderr)
     return "".join(f", {size} of the bytes" for size in sizes)
 
 
@@ -371,15 +375,15 @@ def measure_stories(args, folder):
     dims = ["--dim", "past=0..256", "--dim", "seq=1..256"]
     alone = ["--activation-dtype", "none", "--block", "32"]
     four = [*alone, "--weight-dtype", "i4"]
-    learned = [*four, "--rounding", "distilled", "--class-axis", "2"]
-    more = story_feeds(np.concatenate([even, dreamt(path, args.dreamt, ids.shape[1], even[0, 0])])) if args.dreamt else None
-    for tool, words, samples in (
+    ours = [
         ("adze", [], calib), ("adze, i8 weights alone", alone, calib), ("adze, i4 weights alone", four, calib),
         ("the same, to nearest", [*four, "--rounding", "nearest"], calib),
-        ("the same, end to end", learned, calib), (f"the same, and {args.dreamt} sequences of the float model", learned, more),
-    ):  # fmt: skip
-        if samples is None:
-            continue
+    ]  # fmt: skip
+    if args.dreamt:
+        more = story_feeds(np.concatenate([even, dreamt(path, args.dreamt, ids.shape[1], even[0, 0])]))
+        words = [*four, "--rounding", "distilled", "--class-axis", "2"]
+        ours.append((f"the same, learned end to end from {args.dreamt} more sequences", words, more))
+    for tool, words, samples in ours:
         start = time.monotonic()
         quantize_adze(args.adze, path, samples, made, folder, [*dims, *words, *args.option])
         print(f"{tool}: {time.monotonic() - start:.0f} s, {made.stat().st_size} bytes of ONNX", file=sys.stderr)

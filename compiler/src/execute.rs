@@ -284,7 +284,7 @@ fn copy(
     for (axis, (offset, size)) in binding.view.offsets.iter().zip(&binding.view.sizes).enumerate() {
         terms.push(addressing.terms(axis, value(offset)?, value(size)?));
     }
-    let bits = declared.dtype.bits() as usize;
+    let bits = join_neighbours(&mut terms, declared.dtype.bits() as usize);
     let mut at = 0;
     let memory = buffer.as_mut();
     adze_ir::tile::for_each_address(&terms, &mut |address| {
@@ -298,4 +298,19 @@ fn copy(
         at += bits;
     });
     Ok(())
+}
+
+/// Joins the last axes of a box as far as their elements lie one after the other, whole bytes each; what is left to visit are
+/// runs of so many bits.
+fn join_neighbours(terms: &mut [Vec<Option<i64>>], bits: usize) -> usize {
+    let mut run = bits;
+    for axis in terms.iter_mut().rev().filter(|_| bits.is_multiple_of(8)) {
+        let follows = |pair: &[Option<i64>]| pair[0].zip(pair[1]).map(|(a, b)| usize::try_from(b - a)) == Some(Ok(run));
+        if !axis.windows(2).all(follows) {
+            break;
+        }
+        run *= axis.len();
+        axis.truncate(1);
+    }
+    run
 }

@@ -65,8 +65,11 @@ pub fn compile_within(graph: &Graph, float: Option<Float>, lane_bytes: u32) -> R
     Program::compile_within(&lowered(graph, float)?, float.map(Float::prec), lane_bytes).map_err(compile_error)
 }
 
-/// A graph after the passes that the target wants.
-fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
+/// A graph after the passes that the target wants: what the chip computes to the last bit, but for what its page lists.
+///
+/// # Errors
+/// [`Error::Bug`] and what passes give.
+pub fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
     let mut trace = Trace::default();
     let mut graph = prepare::untransposed(graph)?;
     let options = PassOptions { optimizer: Optimizer::CanonicalIntegers, ..PassOptions::default() };

@@ -3,22 +3,25 @@
 //!
 //! The network is compiled once, with its weights as inputs and the gradients of the loss by them as outputs
 //! ([`adze_passes::adjoint`]). Behind every integer stands a number, at first the float weight, that the gradient moves, in Adam's steps that are shares of a
-//! scale; integers are what it rounds to. Every eighth sample is held back and says which state is kept: the first one if none
-//! is better.
+//! scale; integers are what it rounds to. Vectors that stay floats (gains of normalisations, biases) move along: they take no
+//! more bytes for it. Every eighth sample is held back and says which state is kept: the first one if none is better.
 
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::{Binary, BinaryFn, Op, Softmax};
 use adze_ir::tensor::Tensor;
+use adze_ir::types::DType;
 use adze_passes::adjoint::{AdjointError, gradients};
 
 use super::Progress;
+use super::adam::{Pace, Past};
 use super::insert::{Edits, StoredConst, insert_mapped};
 use super::metric::{Metric, Score};
-use super::ranges::usable;
+use super::ranges::{floats, usable};
 use super::samples::{Samples, thin};
 use super::store::{Consts, Maker};
 use super::taps::{LoadedTaps, Taps, narrow};
 use super::trial::{At, fed};
+use super::vectors::vectors;
 use crate::build::BuildOptions;
 use crate::error::Error;
 
@@ -39,12 +42,10 @@ const HELD: usize = 8;
 const MOST_HELD: usize = 32;
 /// Times that the held-back samples are looked at.
 const LOOKS: usize = 8;
-/// First step of a number, in scales; steps go to zero along half a wave.
-const RATE: f64 = 2.5e-2;
-/// The same for the logarithm of a scale.
-const SCALE_RATE: f64 = 2e-3;
-/// Shares of the past in Adam's means of gradients and of their squares.
-const MEMORY: [f64; 2] = [0.9, 0.99];
+/// First step of the logarithm of a scale, in first steps of a number.
+const SCALE_SHARE: f64 = 0.25;
+/// The same of a number of a vector, in means of the vector's magnitudes.
+const VECTOR_SHARE: f64 = 0.125;
 /// Draws the order of samples.
 const SEED: u64 = 1;
 
@@ -81,6 +82,9 @@ pub fn distil(
         };
         consts.into_iter().map(learned).map(|(at, stored)| Ok((at, stored?))).collect::<Result<Consts, Error>>()
     });
+    let vectors =
+        weights.iter().filter(|w| w.exact).map(|w| Ok((w.at, w.stored()?))).collect::<Result<Consts, Error>>();
+    let consts = consts.chain([vectors]);
     let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
     let note =
         format!("learned end to end in {} steps: {unit} {before:.5} -> {after:.5} on held-back samples", how.steps);
@@ -146,10 +150,14 @@ impl Network {
     ) -> Result<Self, Problem> {
         let mut edits = Edits { points: maker.points.clone(), ..Edits::default() };
         edits.fed.extend(start.iter().flatten().map(|(at, _)| *at));
+        edits.fed.extend(vectors(maker.graph));
         let mut learned = Vec::new();
         for (at, own) in fed(maker.graph, &edits) {
             let stored = start.iter().flatten().find(|(place, _)| *place == at).map(|(_, stored)| stored);
-            learned.extend(stored.map(|stored| Learned::new(at, stored, &own, maker.points.is_empty())));
+            learned.push(match stored {
+                Some(stored) => Learned::new(at, stored, &own, maker.points.is_empty()),
+                None => Learned::vector(at, &own),
+            });
         }
         let (mut graph, map) = insert_mapped(maker.graph, &edits)?;
         let inputs = graph.inputs()[maker.graph.inputs().len()..].to_vec();
@@ -214,6 +222,8 @@ struct Learned {
     scales: Vec<f64>,
     low: f64,
     high: f64,
+    /// Numbers that are not rounded: a vector, whose one scale is the mean of its magnitudes.
+    exact: bool,
     /// Whether there is a gradient.
     moves: bool,
     past: [Past; 2],
@@ -229,7 +239,26 @@ impl Learned {
         let numbers = own.to_f64();
         let past = [Past::new(numbers.len()), Past::new(scales.len())];
         let low = if open { -high - 1.0 } else { -high };
-        Self { at, form: stored.clone(), group, numbers, scales, low, high, moves: true, past }
+        Self { at, form: stored.clone(), group, numbers, scales, low, high, exact: false, moves: true, past }
+    }
+
+    fn vector(at: At, own: &Tensor) -> Self {
+        let numbers = own.to_f64();
+        let mean = numbers.iter().map(|v| v.abs()).sum::<f64>() / numbers.len().max(1) as f64;
+        let (group, past) = (vec![0; numbers.len()], [Past::new(numbers.len()), Past::new(1)]);
+        let (low, high) = (f64::NEG_INFINITY, f64::INFINITY);
+        Self {
+            at,
+            form: floating(own.clone()),
+            group,
+            numbers,
+            scales: vec![mean],
+            low,
+            high,
+            exact: true,
+            moves: true,
+            past,
+        }
     }
 
     fn int(&self, index: usize) -> f64 {
@@ -238,12 +267,19 @@ impl Learned {
 
     /// What the integers stand for.
     fn real(&self) -> Tensor {
+        if self.exact {
+            let numbers: Vec<f32> = self.numbers.iter().map(|&v| v as f32).collect();
+            return Tensor::from_f32(self.form.data.shape(), &numbers);
+        }
         let number = |(index, &group): (usize, &usize)| self.int(index) as f32 * usable(self.scales[group]);
         let numbers: Vec<f32> = self.group.iter().enumerate().map(number).collect();
         Tensor::from_f32(self.form.data.shape(), &numbers)
     }
 
     fn stored(&self) -> Result<StoredConst, Error> {
+        if self.exact {
+            return Ok(floating(self.real()));
+        }
         let ints: Vec<i128> = (0..self.numbers.len()).map(|index| self.int(index) as i128).collect();
         let scales: Vec<f32> = self.scales.iter().map(|&scale| usable(scale)).collect();
         let data = Tensor::from_ints(self.form.data.dtype(), self.form.data.shape(), &ints);
@@ -251,21 +287,29 @@ impl Learned {
         Ok(StoredConst { data, scales, ..self.form.clone() })
     }
 
-    /// Goes against a gradient, the `t`-th step.
-    fn step(&mut self, gradient: &[f64], t: usize, share: f64) {
+    /// Goes against a gradient.
+    fn step(&mut self, gradient: &[f64], pace: &Pace) {
+        let rate = pace.rate * if self.exact { VECTOR_SHARE } else { 1.0 };
         let mut by_scale = vec![0.0; self.scales.len()];
         for (index, (&g, &group)) in gradient.iter().zip(&self.group).enumerate() {
             let (at, scale) = (self.numbers[index] / self.scales[group], self.scales[group]);
-            let inside = at >= self.low && at <= self.high;
-            // By the logarithm of the scale: what rounding adds, or the whole integer where it is at an end.
-            by_scale[group] += g * scale * (self.int(index) - if inside { at } else { 0.0 });
-            let moved = self.past[0].step(index, if inside { g } else { 0.0 }, t);
-            self.numbers[index] -= share * RATE * scale * moved;
+            let inside = self.exact || (at >= self.low && at <= self.high);
+            if !self.exact {
+                // By the logarithm of the scale: what rounding adds, or the whole integer where it is at an end.
+                by_scale[group] += g * scale * (self.int(index) - if inside { at } else { 0.0 });
+            }
+            let moved = self.past[0].step(index, if inside { g } else { 0.0 }, pace);
+            self.numbers[index] -= rate * scale * moved;
         }
-        for (group, g) in by_scale.into_iter().enumerate() {
-            self.scales[group] *= (-share * SCALE_RATE * self.past[1].step(group, g, t)).exp();
+        for (group, g) in by_scale.into_iter().enumerate().filter(|_| !self.exact) {
+            self.scales[group] *= (-pace.rate * SCALE_SHARE * self.past[1].step(group, g, pace)).exp();
         }
     }
+}
+
+/// A vector as it is.
+fn floating(data: Tensor) -> StoredConst {
+    StoredConst { data, scales: Tensor::zeros(DType::F32, &[0]), axis: 0, block: 0 }
 }
 
 fn real(weights: &[Learned]) -> Vec<Tensor> {
@@ -286,30 +330,6 @@ fn groups(stored: &StoredConst) -> Vec<usize> {
         }
     };
     (0..stored.data.elems()).map(group).collect()
-}
-
-/// Adam's means.
-#[derive(Clone, Debug)]
-struct Past {
-    mean: Vec<f64>,
-    square: Vec<f64>,
-}
-
-impl Past {
-    fn new(count: usize) -> Self {
-        Self { mean: vec![0.0; count], square: vec![0.0; count] }
-    }
-
-    /// Takes a gradient in and gives the direction, about one long.
-    fn step(&mut self, index: usize, g: f64, t: usize) -> f64 {
-        let [a, b] = MEMORY;
-        let (mean, square) = (&mut self.mean[index], &mut self.square[index]);
-        *mean = a * *mean + (1.0 - a) * g;
-        *square = b * *square + (1.0 - b) * g * g;
-        let t = i32::try_from(t).unwrap_or(i32::MAX);
-        let root = (*square / (1.0 - b.powi(t))).sqrt();
-        if root > 0.0 { *mean / (1.0 - a.powi(t)) / root } else { 0.0 }
-    }
 }
 
 /// The compiled network, its teacher's words, and the samples.
@@ -347,8 +367,7 @@ impl School<'_> {
                 }
                 batch.extend(order.pop());
             }
-            let share = 0.5 * (1.0 + (std::f64::consts::PI * t as f64 / self.how.steps as f64).cos());
-            self.step(&mut weights, &batch, t, share)?;
+            self.step(&mut weights, &batch, &Pace::of(t, self.how.steps))?;
             if t % self.how.steps.div_ceil(LOOKS) == 0 || t == self.how.steps {
                 let lost = self.lost(&real(&weights), &held)?;
                 if lost < best {
@@ -359,7 +378,7 @@ impl School<'_> {
         Ok((kept, before, best))
     }
 
-    fn step(&self, weights: &mut [Learned], batch: &[usize], t: usize, share: f64) -> Result<(), Error> {
+    fn step(&self, weights: &mut [Learned], batch: &[usize], pace: &Pace) -> Result<(), Error> {
         let real = real(weights);
         let mut sums: Vec<Vec<f64>> = Vec::new();
         for values in self.run_all(batch, &real)? {
@@ -367,11 +386,11 @@ impl School<'_> {
                 sums = values[1..].iter().map(|tensor| vec![0.0; tensor.elems()]).collect();
             }
             for (sum, tensor) in sums.iter_mut().zip(&values[1..]) {
-                sum.iter_mut().zip(tensor.to_f64()).for_each(|(sum, g)| *sum += g);
+                sum.iter_mut().zip(floats(tensor)).for_each(|(sum, g)| *sum += g);
             }
         }
         let moving = weights.iter_mut().filter(|weights| weights.moves);
-        moving.zip(&sums).for_each(|(weights, gradient)| weights.step(gradient, t, share));
+        moving.zip(&sums).for_each(|(weights, gradient)| weights.step(gradient, pace));
         Ok(())
     }
 

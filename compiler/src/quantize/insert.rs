@@ -11,12 +11,12 @@ use adze_ir::types::DType;
 use super::ranges::Params;
 use crate::error::Error;
 
-/// A constant operand as integers.
+/// A constant operand as integers, or as floats of other values.
 #[derive(Clone, Debug)]
 pub struct StoredConst {
-    /// The integers, in the shape of the operand.
+    /// The integers, in the shape of the operand, or the floats.
     pub data: Tensor,
-    /// Their scales: one, one per slice of `axis`, or one per block along it.
+    /// Scales of integers: one, one per slice of `axis`, or one per block along it.
     pub scales: Tensor,
     /// Axis of the scales.
     pub axis: usize,
@@ -25,11 +25,14 @@ pub struct StoredConst {
 }
 
 impl StoredConst {
-    /// The numbers that the integers stand for.
+    /// The numbers that it stands for.
     ///
     /// # Errors
     /// [`Error::Bug`] when scales do not fit the integers.
     pub fn real(&self) -> Result<Tensor, Error> {
+        if self.data.dtype().is_float() {
+            return Ok(self.data.clone());
+        }
         let op = Op::from(Dequantize { axis: self.axis, block: self.block });
         let found = op.eval(&[Some(&self.data), Some(&self.scales)], &|_| None);
         let found = found.map_err(|e| Error::Bug(e.to_string()))?;
@@ -138,6 +141,9 @@ fn constant(out: &mut Graph, name: &str, tensor: Tensor, loc: &Loc) -> ValueId {
 /// A constant operand, read back from integers.
 fn restored(out: &mut Graph, stored: &StoredConst, name: &str, loc: &Loc) -> Result<ValueId, Error> {
     let data = constant(out, name, stored.data.clone(), loc);
+    if stored.data.dtype().is_float() {
+        return Ok(data);
+    }
     let scales = constant(out, "", stored.scales.clone(), loc);
     let mut inputs = vec![data, scales];
     // Rules and runtimes know weights with a zero point; a bias has none.

@@ -9,6 +9,7 @@
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
 
+mod adam;
 pub mod budget;
 pub mod calibrate;
 pub mod descent;
@@ -29,6 +30,7 @@ pub mod store;
 pub mod table;
 pub mod taps;
 pub mod trial;
+mod vectors;
 pub mod weights;
 
 use std::cell::RefCell;

@@ -32,7 +32,7 @@ const LARGE: &[&str] = &["mobilenet_v2_int8_qdq", "twinlitenet_int8_qdq"];
 /// How a network fares.
 struct Outcome {
     cycles: u64,
-    /// To the interpreter, over the recorded case and seeded inputs.
+    /// To the interpreter on the graph of integers, over the recorded case and seeded inputs.
     interpreted: (f64, usize),
     /// To the recorded output.
     recorded: (f64, usize),
@@ -43,11 +43,12 @@ fn outcome(name: &str, vendor: bool) -> Option<Outcome> {
     let (recorded, expected) = model.tensors(&model.cases[0]);
     let (graph, recorded) = model.graph_for(&recorded).unwrap();
     let program = npu::compile(&graph, None).unwrap();
+    let integers = npu::lowered(&graph, None).unwrap();
     let seeded = like(&recorded, &mut fastrand::Rng::with_seed(7));
     let mut outcome = Outcome { cycles: program.cycles(), interpreted: (0.0, 0), recorded: (0.0, 0) };
     for (index, inputs) in [&recorded, &seeded].into_iter().enumerate() {
         let found = npu::run(&program, inputs).unwrap();
-        let (most, count) = difference(&found, &eval_graph(&graph, inputs).unwrap());
+        let (most, count) = difference(&found, &eval_graph(&integers, inputs).unwrap());
         outcome.interpreted = (outcome.interpreted.0.max(most), outcome.interpreted.1 + count);
         if index == 0 {
             outcome.recorded = difference(&found, &expected);

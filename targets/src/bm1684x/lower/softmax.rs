@@ -40,7 +40,7 @@ impl Start {
             let end = |by: f64| ((f64::from(index) + by * 0.500_1) / f64::from(steps)).clamp(1.0, most);
             [end(-1.0), end(1.0)]
         };
-        let off = (0..256).map(|index| ends(index)).map(|[lo, hi]| (hi - lo) / (hi + lo)).fold(0.0, f64::max);
+        let off = (0..256).map(&ends).map(|[lo, hi]| (hi - lo) / (hi + lo)).fold(0.0, f64::max);
         // Each step squares it.
         let count = (1..12).find(|&count| off.powi(1 << count) < TO_ROUNDING).unwrap_or(12);
         Self { steps, ends: Box::new(ends), count }
