@@ -96,6 +96,10 @@ impl Lowering<'_> {
         let (place, stride) = (fold.axis + 2, fold.stride);
         let windows = count.saturating_add(fold.taps[1] - 1);
         let length = windows.saturating_mul(stride);
+        if fold.axis == 1 && x.shape[..3] == [1, 1, 1] {
+            let lanes = self.row_apart(x, pad, [windows, stride])?;
+            return Ok(self.draft.turn(lanes));
+        }
         let mut x = x;
         if pad > 0 || x.shape[place] < length {
             let mut shape = x.shape;
@@ -135,6 +139,30 @@ impl Lowering<'_> {
 }
 
 impl Lowering<'_> {
+    /// A row, `pad` elements from the start, as windows over lanes; zeros where it does not reach. So large a row is not there twice.
+    fn row_apart(&mut self, x: Home, pad: u32, [windows, stride]: [u32; 2]) -> Result<Home, Refusal> {
+        let lanes = self.float(x.prec, extents(&[1, windows, 1, stride].map(|d| d as usize))?);
+        let used = x.shape[3].min((windows * stride).saturating_sub(pad));
+        if pad > 0 || used < windows * stride {
+            self.draft.fill(lanes, 0);
+        }
+        let mut at = 0;
+        while at < used {
+            let (window, inside) = ((pad + at) / stride, (pad + at) % stride);
+            // Whole windows at once, else what is left of one.
+            let (rows, count) = match (used - at) / stride {
+                rows if inside == 0 && rows > 0 => (rows, stride),
+                _ => (1, (stride - inside).min(used - at)),
+            };
+            let dma = reshaping_part(x, [1, 1, 1, rows * count], [1, rows, 1, count]);
+            let [from, to] = [(x, [0, 0, 0, at]), (lanes, [0, window, 0, inside])];
+            let [from, to] = [from, to].map(|(home, at)| self.draft.place_of(home, at));
+            self.draft.push(dma, vec![("src", from), ("dst", to)]);
+            at += rows * count;
+        }
+        Ok(lanes)
+    }
+
     /// The result of a folded convolution, whose neighbours are channels, as it is to be.
     pub(super) fn unfolded(&mut self, x: Home, fold: Folded, shape: [u32; 4]) -> Home {
         if fold.outputs == 1 {
