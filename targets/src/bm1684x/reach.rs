@@ -65,7 +65,7 @@ impl Spread {
         let hi = (last.div_euclid(stride) + 1).min(height?);
         let above = first - lo * stride;
         let below = (hi - 1) * stride + self.reach - 1 - last;
-        (lo < hi).then(|| ((lo as usize, hi as usize), [above, below]))
+        (lo < hi).then_some(((lo as usize, hi as usize), [above, below]))
     }
 }
 
