@@ -25,7 +25,9 @@ fn is_left(graph: &Graph, is: impl Fn(&Op) -> bool) -> bool {
 }
 
 /// Kernel, stride, pads, output padding and the shape of the result.
-const TRANSPOSED: &[([usize; 2], i64, [i64; 4], [i64; 2], [usize; 2])] = &[
+type Transposed = ([usize; 2], i64, [i64; 4], [i64; 2], [usize; 2]);
+
+const TRANSPOSED: &[Transposed] = &[
     ([2, 2], 2, [0; 4], [0; 2], [10, 14]),
     ([3, 3], 2, [1; 4], [1; 2], [10, 14]),
     ([4, 4], 2, [1; 4], [0; 2], [10, 14]),
