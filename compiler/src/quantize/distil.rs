@@ -181,7 +181,10 @@ impl Network {
     ) -> Result<Self, Problem> {
         let mut edits = Edits { points: maker.points.clone(), ..Edits::default() };
         edits.fed.extend(start.iter().flatten().map(|(at, _)| *at));
-        edits.fed.extend(vectors(maker.graph));
+        // What formats are judged by takes constants of products only.
+        if maker.options.goal.is_none() {
+            edits.fed.extend(vectors(maker.graph));
+        }
         let mut learned = Vec::new();
         for (at, own) in fed(maker.graph, &edits) {
             let stored = start.iter().flatten().find(|(place, _)| *place == at).map(|(_, stored)| stored);
