@@ -251,9 +251,9 @@ fn to_planned(
 ) -> Result<Program, Error> {
     let mut deep = program.clone();
     let chains = match options.passes.optimizer {
-        Optimizer::Canonical | Optimizer::CanonicalIntegers => 0,
+        by if by.is_canonical() => 0,
         Optimizer::Greedy => cascade(&mut deep, model, Depth::Longest),
-        Optimizer::Joint => cascade(&mut deep, model, Depth::Priced),
+        _ => cascade(&mut deep, model, Depth::Priced),
     };
     let limit = match options.arena_limit {
         Some(limit) => i64::try_from(limit).unwrap_or(i64::MAX),

@@ -70,8 +70,8 @@ struct Turns {
 }
 
 impl Turns {
-    fn new(graph: &Graph) -> Self {
-        let (readers, mut depth) = (turns::readers(graph), SecondaryMap::new());
+    fn new(graph: &Graph, cx: &PassCx<'_>) -> Self {
+        let (readers, mut depth) = (turns::readers(graph, cx.options), SecondaryMap::new());
         for (id, node) in graph.nodes() {
             let before = node.inputs.iter().flatten().map(|&value| depth[value]).max().unwrap_or(0);
             node.outputs.iter().for_each(|&value| depth[value] = before + u32::from(readers.contains_key(&id)));
@@ -89,7 +89,7 @@ impl Turns {
 impl Plan {
     fn new(graph: &Graph, cx: &mut PassCx<'_>) -> Self {
         let uses = graph.use_counts();
-        let mut plan = Self { groups: Vec::new(), group_of: BTreeMap::new(), turns: Turns::new(graph) };
+        let mut plan = Self { groups: Vec::new(), group_of: BTreeMap::new(), turns: Turns::new(graph, cx) };
         // A node can join a group only if all its other operands exist before the group's last member runs; as the group
         // moves to the place of its last member, every operand that is defined before that place will do.
         for (id, node) in graph.nodes() {

@@ -51,6 +51,13 @@ pub enum Optimizer {
     CanonicalIntegers,
 }
 
+impl Optimizer {
+    /// Whether it stands for a compiler that neither chooses forms nor the order in which things run.
+    pub fn is_canonical(self) -> bool {
+        matches!(self, Self::Canonical | Self::CanonicalIntegers)
+    }
+}
+
 /// What passes may be told.
 #[derive(Clone, Debug)]
 pub struct PassOptions {

@@ -7,7 +7,7 @@ use adze_ir::fusion::is_sum;
 use adze_ir::graph::{Graph, Node, NodeId, ValueDef, ValueId};
 use adze_ir::ops::{ConstId, Op};
 
-use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::pass::{Changed, Pass, PassCx, PassError, PassOptions};
 
 /// See [`Pass::docs`].
 pub struct TakeTurns;
@@ -27,8 +27,8 @@ impl Pass for TakeTurns {
         Exactness::Exact
     }
 
-    fn run(&self, graph: &mut Graph, _: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        let readers = readers(graph);
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
+        let readers = readers(graph, cx.options);
         if readers.is_empty() {
             return Ok(Changed::No);
         }
@@ -46,7 +46,10 @@ impl Pass for TakeTurns {
 const LARGER: i64 = 16;
 
 /// Operators that mostly read a constant that others of them read too, with that constant.
-pub(crate) fn readers(graph: &Graph) -> BTreeMap<NodeId, ConstId> {
+pub(crate) fn readers(graph: &Graph, options: &PassOptions) -> BTreeMap<NodeId, ConstId> {
+    if options.optimizer.is_canonical() {
+        return BTreeMap::new();
+    }
     let mut readers: BTreeMap<NodeId, ConstId> =
         graph.nodes().filter_map(|(id, node)| Some((id, matrix(graph, node)?))).collect();
     let mut count: BTreeMap<ConstId, usize> = BTreeMap::new();
@@ -114,7 +117,6 @@ mod tests {
 
     use super::*;
     use crate::fuse::Fuse;
-    use crate::pass::PassOptions;
 
     /// Three steps of a cell that multiplies its state by two matrices of `n` times `n`.
     fn steps(n: usize) -> Graph {

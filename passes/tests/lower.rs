@@ -212,13 +212,13 @@ impl CostModel for Near {
         let types = facts.inputs.iter().flatten().copied().chain(facts.outputs);
         let touched: u64 = types.map(|ty| ty.max_bytes(facts.dims) as u64).sum();
         if touched > self.0 {
-            cost.cycles += touched / 8;
+            cost.cycles += touched / 4;
         }
         Some(cost)
     }
 
     fn cache(&self) -> Option<Cache> {
-        Some(Cache { bytes: self.0, beyond: 128 })
+        Some(Cache { bytes: self.0, beyond: 256 })
     }
 }
 

@@ -61,11 +61,15 @@ struct Chain {
     cycles: f64,
 }
 
+/// Cycles that the layer at a place takes for so many rows.
+type Cycles<'a> = dyn Fn(usize, i64) -> Option<f64> + 'a;
+
 /// What is known of the statements of a program's body.
 struct Layers<'a> {
     program: &'a Program,
     /// Named dimensions at the lower ends of their ranges: batches of one image are what edge devices run, and larger ones lose little.
     dims: Dims,
+    costs: &'a dyn CostModel,
     cache: Cache,
     uses: Uses,
     /// Cycles as a whole; nothing is known of what is no leaf.
@@ -77,12 +81,20 @@ struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    fn new(program: &'a Program, costs: &dyn CostModel, cache: Cache) -> Self {
+    fn new(program: &'a Program, costs: &'a dyn CostModel, cache: Cache) -> Self {
         let lowest = program.dims.iter().map(|(name, range)| (name.clone(), DimRange { hi: range.lo, ..*range }));
         let len = program.body.len();
         let (uses, dims) = (Uses::of(program), lowest.collect());
-        let mut layers =
-            Self { program, dims, cache, uses, whole: vec![0.0; len], row: vec![None; len], far: vec![false; len] };
+        let mut layers = Self {
+            program,
+            dims,
+            costs,
+            cache,
+            uses,
+            whole: vec![0.0; len],
+            row: vec![None; len],
+            far: vec![false; len],
+        };
         let leaves: Vec<Option<&Leaf>> =
             program.body.iter().map(|stmt| if let Stmt::Leaf(leaf) = stmt { Some(leaf) } else { None }).collect();
         let touched =
@@ -96,7 +108,7 @@ impl<'a> Layers<'a> {
         for (at, leaf) in leaves.iter().enumerate().filter(|(at, _)| asked[*at]) {
             let Some((leaf, rows)) = leaf.and_then(|leaf| Some((leaf, height(leaf)?))) else { continue };
             let sample = rows.min(SAMPLE_ROWS);
-            let cycles = |rows| layers.cycles(leaf, rows, costs);
+            let cycles = |rows| layers.cycles(leaf, rows);
             let (whole, strip) = (cycles(rows).unwrap_or(0.0), cycles(sample));
             layers.whole[at] = whole;
             layers.row[at] = strip.map(|cycles| cycles / sample as f64);
@@ -117,9 +129,7 @@ impl<'a> Layers<'a> {
     fn cheapest(&self) -> Vec<Chain> {
         let mut ending: BTreeMap<usize, Vec<Chain>> = BTreeMap::new();
         for run in self.chains() {
-            let whole: f64 = self.whole[run.first..=run.last].iter().sum();
-            let best = self.in_strips(run).into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles));
-            if let Some(chain) = best.filter(|chain| chain.cycles < whole * (1.0 - LEAST_GAIN)) {
+            if let Some(chain) = self.gaining(run, &|at, rows| Some(self.row[at]? * rows as f64)) {
                 ending.entry(run.last).or_default().push(chain);
             }
         }
@@ -144,7 +154,19 @@ impl<'a> Layers<'a> {
             });
         }
         taken.reverse();
-        taken
+        // A sample does not tell how well just so many rows fill blocks and tiles: what is taken is asked for.
+        let exact = |at: usize, rows: i64| match &self.program.body[at] {
+            Stmt::Leaf(leaf) => self.cycles(leaf, rows),
+            _ => None,
+        };
+        taken.into_iter().filter_map(|chain: Chain| self.gaining(chain.run, &exact)).collect()
+    }
+
+    /// A chain in the best of its strips, if that is faster than its layers one after the other.
+    fn gaining(&self, run: Run, cycles: &Cycles<'_>) -> Option<Chain> {
+        let whole: f64 = self.whole[run.first..=run.last].iter().sum();
+        let best = self.in_strips(run, cycles).into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles))?;
+        (best.cycles < whole * (1.0 - LEAST_GAIN)).then_some(best)
     }
 
     /// From each layer on the longest chain whose strips fit, in the tallest strips.
@@ -154,25 +176,25 @@ impl<'a> Layers<'a> {
         chains.sort_by_key(|run| (run.first, std::cmp::Reverse(run.last)));
         for run in chains {
             if taken.last().is_none_or(|chain| chain.run.last < run.first) {
-                taken.extend(self.in_strips(run).first());
+                taken.extend(self.in_strips(run, &|_, _| Some(0.0)).first());
             }
         }
         taken
     }
 
     /// Some ways to run a chain in strips that fit the cache, the tallest strips first.
-    fn in_strips(&self, run: Run) -> Vec<Chain> {
+    fn in_strips(&self, run: Run, cycles: &Cycles<'_>) -> Vec<Chain> {
         let Some(height) = run_height(self.program, run) else { return Vec::new() };
         let var = fresh_var(self.program, 0);
         let weighed = strip_sizes(height).filter_map(|rows| {
-            let cycles = self.weigh(run, &cut(self.program, run, rows, &var)?)?;
+            let cycles = self.weigh(run, &cut(self.program, run, rows, &var)?, cycles)?;
             Some(Chain { run, rows, cycles })
         });
         weighed.take(HEIGHTS).collect()
     }
 
     /// The cycles of a chain in strips; `None` where the strips do not fit the cache.
-    fn weigh(&self, run: Run, strips: &Strips) -> Option<f64> {
+    fn weigh(&self, run: Run, strips: &Strips, of_layer: &Cycles<'_>) -> Option<f64> {
         let leaves = leaves_of(self.program, run)?;
         let (mut held, mut crossing, mut cycles) = (0u64, 0u64, 0.0);
         for (at, (leaf, &rows)) in leaves.iter().zip(&strips.rows).enumerate() {
@@ -188,7 +210,7 @@ impl<'a> Layers<'a> {
             let result = self.bytes(&leaf.outputs[0]);
             let share = u64::try_from(rows).ok()?.saturating_mul(result) / u64::try_from(height(leaf)?).ok()?.max(1);
             held = held.saturating_add(share);
-            cycles += self.row[run.first + at]? * (rows * strips.count) as f64;
+            cycles += of_layer(run.first + at, rows)? * strips.count as f64;
         }
         // What is written goes back too.
         let result = self.bytes(&leaves.last()?.outputs[0]);
@@ -209,7 +231,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Cycles of a leaf that computes so many rows, by the cheapest schedule.
-    fn cycles(&self, leaf: &Leaf, rows: i64, costs: &dyn CostModel) -> Option<f64> {
+    fn cycles(&self, leaf: &Leaf, rows: i64) -> Option<f64> {
         let leaf = first_rows(leaf, rows)?;
         let ty = |view: &View| {
             let buffer = &self.program.buffers[view.buffer];
@@ -221,6 +243,6 @@ impl<'a> Layers<'a> {
         let outputs: Vec<TensorType> = leaf.outputs.iter().map(ty).collect();
         let inputs: Vec<Option<&TensorType>> = inputs.iter().map(Option::as_ref).collect();
         let facts = OpFacts { inputs: &inputs, fixed: &fixed, outputs: &outputs, dims: &self.dims };
-        Some(costs.cost(&leaf.op, &facts)?.cycles as f64)
+        Some(self.costs.cost(&leaf.op, &facts)?.cycles as f64)
     }
 }
