@@ -209,16 +209,17 @@ struct Near(u64);
 impl CostModel for Near {
     fn cost(&self, op: &Op, facts: &OpFacts<'_>) -> Option<Cost> {
         let mut cost = PlainMachine.cost(op, facts)?;
-        let types = facts.inputs.iter().flatten().copied().chain(facts.outputs);
+        // What is written goes back too.
+        let types = facts.inputs.iter().flatten().copied().chain(facts.outputs).chain(facts.outputs);
         let touched: u64 = types.map(|ty| ty.max_bytes(facts.dims) as u64).sum();
         if touched > self.0 {
-            cost.cycles += touched / 4;
+            cost.cycles += touched / 2;
         }
         Some(cost)
     }
 
     fn cache(&self) -> Option<Cache> {
-        Some(Cache { bytes: self.0, beyond: 256 })
+        Some(Cache { bytes: self.0, beyond: 512 })
     }
 }
 

@@ -27,8 +27,9 @@ pub enum Depth {
 
 /// Rows of the strip that a layer's cost in strips is read off.
 const SAMPLE_ROWS: i64 = 8;
-/// A chain has to save this share of its time: estimates are no better.
-const LEAST_GAIN: f64 = 0.02;
+/// A chain has to save this share of its time: rates beyond the cache are what one core gets beside others, and on a quiet machine
+/// less is gained.
+const LEAST_GAIN: f64 = 0.2;
 /// Share of the cache that strips may take; the rest is for what lies in their way.
 const FULL: f64 = 0.75;
 /// Strip heights that are weighed for a chain, from the tallest one that fits.
