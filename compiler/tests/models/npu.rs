@@ -103,7 +103,6 @@ const LARGE_FLOATS: &[(&str, &[Float])] = &[
     ("super_resolution_espcn", &[Float::F16]),
     ("mobilenet_v2_f32", &[Float::F16]),
     ("lprnet_plate_ocr", &[Float::F16]),
-    ("basic_pitch", &[Float::F16]),
     ("twinlitenet_f32", &[Float::F16]),
 ];
 
