@@ -249,12 +249,6 @@ fn to_planned(
     options: &BuildOptions,
     trace: &mut Trace,
 ) -> Result<Program, Error> {
-    let mut deep = program.clone();
-    let chains = match options.passes.optimizer {
-        by if by.is_canonical() => 0,
-        Optimizer::Greedy => cascade(&mut deep, model, Depth::Longest),
-        _ => cascade(&mut deep, model, Depth::Priced),
-    };
     let limit = match options.arena_limit {
         Some(limit) => i64::try_from(limit).unwrap_or(i64::MAX),
         None => i64::MAX,
@@ -263,6 +257,12 @@ fn to_planned(
         let header = ARENA_HEADER_BYTES;
         return Err(Error::Options(format!("arena limit: found {limit} bytes, accepted: over {header}, its header")));
     }
+    let mut deep = program.clone();
+    let chains = match options.passes.optimizer {
+        by if by.is_canonical() => 0,
+        Optimizer::Greedy => cascade(&mut deep, model, Depth::Longest),
+        _ => cascade(&mut deep, model, Depth::Priced),
+    };
     if options.arena_limit.is_none() || chains > 0 {
         trace.plan = plan(&mut deep).map_err(|e| Error::Options(e.to_string()))?;
         let deep = verified(deep)?;

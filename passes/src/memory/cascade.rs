@@ -72,13 +72,12 @@ struct Layers<'a> {
     dims: Dims,
     costs: &'a dyn CostModel,
     cache: Cache,
-    uses: Uses,
     /// Cycles as a whole; nothing is known of what is no leaf.
     whole: Vec<f64>,
     /// Cycles of a row in strips; `None` where the machine has no such leaf.
     row: Vec<Option<f64>>,
-    /// Whether a layer touches more than the cache holds.
-    far: Vec<bool>,
+    /// Every chain of layers of which one touches more than the cache holds.
+    chains: Vec<Run>,
 }
 
 impl<'a> Layers<'a> {
@@ -86,24 +85,22 @@ impl<'a> Layers<'a> {
         let lowest = program.dims.iter().map(|(name, range)| (name.clone(), DimRange { hi: range.lo, ..*range }));
         let len = program.body.len();
         let (uses, dims) = (Uses::of(program), lowest.collect());
-        let mut layers = Self {
-            program,
-            dims,
-            costs,
-            cache,
-            uses,
-            whole: vec![0.0; len],
-            row: vec![None; len],
-            far: vec![false; len],
-        };
+        let (whole, row) = (vec![0.0; len], vec![None; len]);
+        let mut layers = Self { program, dims, costs, cache, whole, row, chains: Vec::new() };
         let leaves: Vec<Option<&Leaf>> =
             program.body.iter().map(|stmt| if let Stmt::Leaf(leaf) = stmt { Some(leaf) } else { None }).collect();
-        let touched =
-            |leaf: &Leaf| leaf.inputs.iter().flatten().chain(&leaf.outputs).map(|v| layers.bytes(v)).sum::<u64>();
-        layers.far = leaves.iter().map(|leaf| leaf.is_some_and(|leaf| touched(leaf) > cache.bytes)).collect();
+        let touched = |leaf: &Leaf| {
+            let views = leaf.inputs.iter().flatten().chain(&leaf.outputs);
+            views.fold(0u64, |sum, view| sum.saturating_add(layers.bytes(view)))
+        };
+        let far: Vec<bool> = leaves.iter().map(|leaf| leaf.is_some_and(|leaf| touched(leaf) > cache.bytes)).collect();
+        let runs =
+            (0..len).flat_map(|first| (first + 1..(first + MAX_RUN).min(len)).map(move |last| Run { first, last }));
+        let is_chain = |run: &Run| far[run.first..=run.last].contains(&true) && is_run(program, &uses, *run);
+        layers.chains = runs.filter(is_chain).collect();
         // Asking for costs is what takes time: only of layers that are in some chain.
         let mut asked = vec![false; leaves.len()];
-        for run in layers.chains() {
+        for run in &layers.chains {
             asked[run.first..=run.last].iter_mut().for_each(|asked| *asked = true);
         }
         for (at, leaf) in leaves.iter().enumerate().filter(|(at, _)| asked[*at]) {
@@ -117,19 +114,10 @@ impl<'a> Layers<'a> {
         layers
     }
 
-    /// Every chain between two layers of which something goes through a far cache.
-    fn chains(&self) -> Vec<Run> {
-        let len = self.far.len();
-        let runs =
-            (0..len).flat_map(|first| (first + 1..(first + MAX_RUN).min(len)).map(move |last| Run { first, last }));
-        runs.filter(|run| self.far[run.first..=run.last].contains(&true) && is_run(self.program, &self.uses, *run))
-            .collect()
-    }
-
     /// Chains and single layers that take the fewest cycles together, in order.
     fn cheapest(&self) -> Vec<Chain> {
         let mut ending: BTreeMap<usize, Vec<Chain>> = BTreeMap::new();
-        for run in self.chains() {
+        for &run in &self.chains {
             if let Some(chain) = self.gaining(run, &|at, rows| Some(self.row[at]? * rows as f64)) {
                 ending.entry(run.last).or_default().push(chain);
             }
@@ -173,7 +161,7 @@ impl<'a> Layers<'a> {
     /// From each layer on the longest chain whose strips fit, in the tallest strips.
     fn longest(&self) -> Vec<Chain> {
         let mut taken: Vec<Chain> = Vec::new();
-        let mut chains = self.chains();
+        let mut chains = self.chains.clone();
         chains.sort_by_key(|run| (run.first, std::cmp::Reverse(run.last)));
         for run in chains {
             if taken.last().is_none_or(|chain| chain.run.last < run.first) {
