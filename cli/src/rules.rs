@@ -1,7 +1,7 @@
 //! `adze rules`.
 
 use adze_compiler::Error;
-use adze_passes::catalog;
+use adze_compiler::catalog;
 use clap::Args;
 
 use crate::diag::Failure;

@@ -1,6 +1,7 @@
 //! The library behind the `adze` command: import, driver, package.
 
 pub mod build;
+pub mod catalog;
 pub mod compare;
 pub mod data;
 pub mod error;

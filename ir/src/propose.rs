@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Add;
 use std::sync::Arc;
 
+use crate::egraph::Family;
 use crate::extent::Dims;
 use crate::graph::{Graph, ValueId};
 use crate::layout::same_bytes;
@@ -137,6 +138,11 @@ pub trait Propose {
     fn cache(&self) -> Option<Cache> {
         None
     }
+
+    /// Rules about forms that only this machine has, or that pay only there: the e-graph runs them beside those of all machines.
+    fn families(&self) -> &'static [Family] {
+        &[]
+    }
 }
 
 /// A cache that a core has for itself.
@@ -185,6 +191,11 @@ pub trait CostModel {
     fn cache(&self) -> Option<Cache> {
         None
     }
+
+    /// As [`Propose::families`].
+    fn families(&self) -> &'static [Family] {
+        &[]
+    }
 }
 
 impl<M: Propose> CostModel for M {
@@ -202,6 +213,10 @@ impl<M: Propose> CostModel for M {
 
     fn cache(&self) -> Option<Cache> {
         Propose::cache(self)
+    }
+
+    fn families(&self) -> &'static [Family] {
+        Propose::families(self)
     }
 }
 
@@ -239,6 +254,10 @@ impl<M: Propose> Propose for Pressed<'_, M> {
 
     fn cache(&self) -> Option<Cache> {
         Propose::cache(self.machine)
+    }
+
+    fn families(&self) -> &'static [Family] {
+        Propose::families(self.machine)
     }
 }
 

@@ -42,7 +42,12 @@ impl Pass for Integers {
         // So operators are priced by their arithmetic and bytes, which integers always have fewer of.
         let mut plain = PassCx::new(cx.options, &PlainMachine);
         plain.pass = NAME;
-        let changed = saturate::rewrite_all(&mut close, &mut plain, NAME, &rules::integer_rules())?;
+        let handed = cx.costs.families();
+        let rules = match cx.options.optimizer {
+            Optimizer::Greedy => rules::in_order(NAME, handed),
+            _ => rules::rules(NAME, handed),
+        };
+        let changed = saturate::rewrite_all(&mut close, &mut plain, NAME, &rules)?;
         cx.missed.append(&mut plain.missed);
         cx.solved.append(&mut plain.solved);
         cx.validated.append(&mut plain.validated);

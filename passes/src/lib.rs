@@ -4,7 +4,6 @@
 
 pub mod adjoint;
 pub mod canonicalize;
-pub mod catalog;
 mod contract;
 pub mod dead;
 pub mod decompose;

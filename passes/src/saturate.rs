@@ -37,14 +37,16 @@ impl Pass for Saturate {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        match cx.options.optimizer {
-            Optimizer::Canonical | Optimizer::CanonicalIntegers => rewrite_all(graph, cx, NAME, &rules::canonical()),
-            Optimizer::Joint | Optimizer::Greedy => rewrite_all(graph, cx, NAME, &rules::rules()),
-        }
+        let rules = match cx.options.optimizer {
+            Optimizer::Canonical | Optimizer::CanonicalIntegers => rules::canonical(),
+            Optimizer::Joint => rules::rules(NAME, cx.costs.families()),
+            Optimizer::Greedy => rules::in_order(NAME, cx.costs.families()),
+        };
+        rewrite_all(graph, cx, NAME, &rules)
     }
 }
 
-/// Rewrites a graph with these rules, region by region, for the pass of that name.
+/// Rewrites a graph with these rules, region by region, for the pass of that name; greedy goes through them in their order.
 pub(crate) fn rewrite_all(
     graph: &mut Graph,
     cx: &mut PassCx<'_>,
@@ -57,7 +59,7 @@ pub(crate) fn rewrite_all(
         return Ok(Changed::No);
     }
     if cx.options.optimizer == Optimizer::Greedy {
-        return greedy::rewrite(graph, cx, pass, &rules::in_order(pass));
+        return greedy::rewrite(graph, cx, pass, rules);
     }
     let validates = cx.options.validate;
     let (mut out, mut built) = start(graph);
@@ -150,13 +152,14 @@ fn keep_constants(graph: &Graph, out: &mut Graph, built: &mut Built) {
 /// do not suffice to prove it. For measuring extraction.
 pub fn gaps(graph: &Graph, cx: &PassCx<'_>, steps: usize) -> Vec<Option<(u64, u64)>> {
     let goal = Goal { costs: cx.costs, error_weight: cx.options.error_weight };
+    let rules = rules::rules(NAME, cx.costs.families());
     let mut seen = BTreeSet::new();
     let mut gaps = Vec::new();
     for part in regions(graph) {
         let mut region = Region::new(graph, &part.nodes, &part.outputs);
         if seen.insert(region.form().clone()) {
             let egraph = std::mem::take(&mut region.egraph);
-            let (egraph, stats) = saturate(egraph, &rules::rules(), cx.options.iterations, usize::MAX);
+            let (egraph, stats) = saturate(egraph, &rules, cx.options.iterations, usize::MAX);
             if !stats.applied.is_empty() {
                 gaps.push(gap(&egraph, region.root(), &goal, steps));
             }
@@ -306,7 +309,7 @@ mod tests {
         let text = "graph @g { input %0 \"x\" : f32[2,3]\n %1 = abs %0 : f32[2,3]\n %2 = add %0, %1 : f32[2,3]\n output \"y\" = %2 }";
         let mut graph = parse_graph(text).unwrap();
         let options = PassOptions::default();
-        let mut rules = rules::rules();
+        let mut rules = rules::rules(NAME, &[]);
         rules.push(&WRONG);
         let found = rewrite_all(&mut graph, &mut PassCx::plain(&options), NAME, &rules);
         let said = found.map_err(|error| error.to_string());

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::catalog::{Counts, find};
 use adze_ir::graph::Graph;
-use adze_passes::catalog::{Counts, find};
 use adze_passes::pass::PassOptions;
 use adze_passes::pipeline;
 use adze_passes::solved::Solved;

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
+use crate::catalog::grouped;
 use adze_ir::egraph::{Alternative, ENode, Numbers, print_egraph};
 use adze_ir::text::{brief_const, print_op};
-use adze_passes::catalog::grouped;
 use adze_passes::solved::Solved;
 use egg::Id;
 use serde_json::{Map, Value, json};

@@ -7,11 +7,11 @@ mod region;
 
 use std::fmt::Write as _;
 
+use crate::catalog::grouped;
 use adze_ir::graph::{Graph, NodeId};
 use adze_ir::ops::Op;
 use adze_ir::propose::{Cost, OpFacts};
 use adze_ir::types::TensorType;
-use adze_passes::catalog::grouped;
 use adze_passes::pass::PassOptions;
 use adze_passes::pipeline;
 use adze_passes::solved::Solved;

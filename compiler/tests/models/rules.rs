@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use adze_compiler::build::BuildOptions;
+use adze_compiler::catalog::{Counts, print_counts};
 use adze_compiler::explain::counts::count;
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::graph::Graph;
 use adze_ir::sample;
-use adze_passes::catalog::{Counts, print_counts};
 use adze_targets::cpu::Machine;
 
 use crate::shared::models;
@@ -16,7 +16,7 @@ use crate::shared::models;
 /// The machine whose estimated cycles count.
 const TARGET: &str = "x86_64-v3";
 
-/// Writes `passes/src/catalog.tsv`, of which `docs/rules.md` is made.
+/// Writes `compiler/src/catalog.tsv`, of which `docs/rules.md` is made.
 #[test]
 #[ignore = "a campaign that writes a file of the sources; minutes"]
 fn rule_counts() {
@@ -44,7 +44,7 @@ fn rule_counts() {
         "{read} of the shared models in the shapes of their first case and {} graphs of testdata/patterns, estimated cycles of {TARGET}",
         patterns.len()
     );
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../passes/src/catalog.tsv");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/catalog.tsv");
     std::fs::write(path, print_counts(&about, &counts)).unwrap();
 }
 

@@ -30,7 +30,7 @@ pub use prints::Fingerprint;
 pub use reads::{Expr, Read, Test, ask, value};
 pub use recipe::{Built, Part, Recipe, RegionError, Source};
 pub use region::{Form, Region};
-pub use rule::{Condition, Match, Rule, RuleStats, add_const, add_op, saturate, unite};
+pub use rule::{Condition, Family, Match, Rule, RuleStats, add_const, add_op, saturate, unite};
 pub use text::{Numbers, hash_egraph, parse_egraph, print_egraph, spell};
 
 /// egg's e-graph over our e-nodes and facts.

@@ -35,6 +35,21 @@ pub struct Rule {
     pub make: fn(&mut EGraph, &Subst) -> Option<Id>,
 }
 
+/// Rules of one theme.
+#[derive(Debug)]
+pub struct Family {
+    /// Kebab-case.
+    pub name: &'static str,
+    /// What they are for, one sentence.
+    pub about: &'static str,
+    /// The pass that runs them.
+    pub pass: &'static str,
+    /// The machine that hands them over; `None` for those that every machine is compiled for with.
+    pub machine: Option<&'static str>,
+    /// In the order they are documented.
+    pub rules: &'static [Rule],
+}
+
 /// A named condition of a rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Condition {

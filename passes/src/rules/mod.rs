@@ -19,21 +19,8 @@ pub(crate) mod stack;
 pub(crate) mod support;
 #[cfg(test)]
 mod tests;
-mod winograd;
 
-use adze_ir::egraph::Rule;
-
-/// Rules of one theme.
-pub struct Family {
-    /// Kebab-case.
-    pub name: &'static str,
-    /// What they are for, one sentence.
-    pub about: &'static str,
-    /// The pass that runs them.
-    pub pass: &'static str,
-    /// In the order they are documented.
-    pub rules: &'static [Rule],
-}
+use adze_ir::egraph::{Family, Rule};
 
 /// All families, in the order they are documented.
 pub const FAMILIES: &[Family] = &[
@@ -41,92 +28,106 @@ pub const FAMILIES: &[Family] = &[
         name: "algebra",
         about: "Arithmetic with fewer operations, or cheaper ones.",
         pass: "saturate",
+        machine: None,
         rules: algebra::RULES,
     },
     Family {
         name: "linear",
         about: "Scales and terms go into the weights of convolutions and products.",
         pass: "saturate",
+        machine: None,
         rules: linear::RULES,
     },
     Family {
         name: "conv",
         about: "Transposed convolutions take what follows them, and convolutions that are products become such.",
         pass: "saturate",
+        machine: None,
         rules: conv::RULES,
     },
     Family {
         name: "operand",
         about: "What stands before a convolution or product goes into it.",
         pass: "saturate",
+        machine: None,
         rules: operand::RULES,
     },
     Family {
         name: "activation",
         about: "Activations that exporters write out become one operator again.",
         pass: "saturate",
+        machine: None,
         rules: activation::RULES,
     },
     Family {
         name: "norm",
         about: "Normalisations and softmax that exporters write out become one operator again.",
         pass: "saturate",
+        machine: None,
         rules: norm::RULES,
     },
     Family {
         name: "attention",
         about: "Attention that exporters write out becomes one operator again.",
         pass: "saturate",
+        machine: None,
         rules: attention::RULES,
     },
     Family {
         name: "rotary",
         about: "Rotary position embedding that exporters write out becomes one operator again.",
         pass: "saturate",
+        machine: None,
         rules: rotary::RULES,
     },
     Family {
         name: "movement",
         about: "What only moves elements is moved until it cancels.",
         pass: "saturate",
+        machine: None,
         rules: movement::RULES,
     },
     Family {
         name: "reshape",
         about: "Reshapes get out of the way, and those that are other operators become such.",
         pass: "saturate",
+        machine: None,
         rules: reshape::RULES,
     },
     Family {
         name: "slice",
         about: "Selections and concatenations cancel, join, and move to where less is computed.",
         pass: "saturate",
+        machine: None,
         rules: slice::RULES,
     },
-    Family { name: "pad", about: "Padding goes into what reads it.", pass: "saturate", rules: pad::RULES },
     Family {
-        name: "winograd",
-        about: "Convolutions of 3 x 3 windows by minimal filtering, where that is cheaper.",
+        name: "pad",
+        about: "Padding goes into what reads it.",
         pass: "saturate",
-        rules: winograd::RULES,
+        machine: None,
+        rules: pad::RULES,
     },
-    Family { name: "pool", about: "Pools become simpler pools.", pass: "saturate", rules: pool::RULES },
+    Family { name: "pool", about: "Pools become simpler pools.", pass: "saturate", machine: None, rules: pool::RULES },
     Family {
         name: "quantized",
         about: "Operators between integers compute in integers.",
         pass: "integers",
+        machine: None,
         rules: quantized::RULES,
     },
 ];
 
-/// The rules of the pass `saturate`, sorted by name.
-pub fn rules() -> Vec<&'static Rule> {
-    of_pass("saturate")
+/// The rules of a pass in the order they are documented, those that a machine hands over last.
+pub fn in_order(pass: &str, handed: &'static [Family]) -> Vec<&'static Rule> {
+    FAMILIES.iter().chain(handed).filter(|family| family.pass == pass).flat_map(|family| family.rules).collect()
 }
 
-/// The rules of the pass `integers`, sorted by name.
-pub fn integer_rules() -> Vec<&'static Rule> {
-    of_pass("integers")
+/// The rules of a pass, sorted by name.
+pub fn rules(pass: &str, handed: &'static [Family]) -> Vec<&'static Rule> {
+    let mut rules = in_order(pass, handed);
+    rules.sort_by_key(|rule| rule.name);
+    rules
 }
 
 /// What takes batch normalisation, scales and biases into weights: a compiler without an e-graph does that too.
@@ -135,16 +136,5 @@ const CANONICAL: [&str; 5] =
 
 /// The rules that [`Optimizer::Canonical`](crate::pass::Optimizer::Canonical) runs.
 pub(crate) fn canonical() -> Vec<&'static Rule> {
-    rules().into_iter().filter(|rule| CANONICAL.contains(&rule.name)).collect()
-}
-
-/// The rules of a pass in the order they are documented.
-pub(crate) fn in_order(pass: &str) -> Vec<&'static Rule> {
-    FAMILIES.iter().filter(|family| family.pass == pass).flat_map(|family| family.rules).collect()
-}
-
-fn of_pass(pass: &str) -> Vec<&'static Rule> {
-    let mut rules = in_order(pass);
-    rules.sort_by_key(|rule| rule.name);
-    rules
+    rules("saturate", &[]).into_iter().filter(|rule| CANONICAL.contains(&rule.name)).collect()
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use adze_ir::egraph::{Condition, EGraph, ENode, Goal, Match, Region, Rule, RuleStats, extract, saturate};
+use adze_ir::egraph::{Condition, EGraph, ENode, Family, Goal, Match, Region, Rule, RuleStats, extract, saturate};
 use adze_ir::exact::Exactness;
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::ConstId;
@@ -15,7 +15,7 @@ use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
 use egg::{Id, Pattern, Searcher};
 
-use super::{FAMILIES, integer_rules, merge, of_pass, rules};
+use super::{FAMILIES, merge, rules};
 use cases::{Case, Expect, cases};
 
 mod cases;
@@ -24,8 +24,13 @@ mod random;
 /// The longest sum in the cases has that many terms.
 const TERMS: usize = 18;
 
+/// Those of the machines too.
+fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().chain(adze_targets::families())
+}
+
 fn all() -> Vec<&'static Rule> {
-    rules().into_iter().chain(integer_rules()).collect()
+    families().flat_map(|family| family.rules).collect()
 }
 
 /// Values of all classes that have one: by the first e-node whose operands have.
@@ -299,8 +304,8 @@ fn rules_win_where_cases_say_so() {
     let mut lost = Vec::new();
     for case in cases().iter().filter(|case| case.expect == Expect::Wins) {
         let graph = case.draw(false, &mut random);
-        let family = FAMILIES.iter().find(|family| family.rules.iter().any(|rule| rule.name == case.rule)).unwrap();
-        let all = of_pass(family.pass);
+        let family = families().find(|family| family.rules.iter().any(|rule| rule.name == case.rule)).unwrap();
+        let all = rules(family.pass, &[]);
         let others: Vec<&'static Rule> = all.iter().copied().filter(|rule| rule.name != case.rule).collect();
         let (with, without) = (weight(&graph, &all), weight(&graph, &others));
         if with >= without {

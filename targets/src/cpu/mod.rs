@@ -13,7 +13,9 @@ pub mod module;
 pub mod object;
 pub mod peak;
 pub mod propose;
+mod rules;
 pub mod work;
 
 pub use machine::{Arch, CodegenError, Machine};
 pub use propose::CpuModel;
+pub use rules::FAMILIES;

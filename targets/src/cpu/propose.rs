@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use adze_ir::egraph::Family;
 use adze_ir::extent::{Dims, Extent};
 use adze_ir::ops::Op;
 use adze_ir::propose::{Cache, Cost, MAX_PROPOSALS, OpFacts, Proposal, Propose, Schedule};
@@ -16,6 +17,7 @@ use adze_ir::types::{Layout, TensorType};
 use super::cost::{Core, Profile};
 use super::lower::{LeafCx, Lowered, Operand, PtrRole, Unsupported, backwards, lower_leaf, schedules};
 use super::machine::Machine;
+use super::rules::FAMILIES;
 
 /// A CPU as passes see it. Remembers what it was asked: the same layer comes many times in a network.
 #[derive(Debug)]
@@ -160,6 +162,10 @@ impl Propose for CpuModel {
         let offered = self.offer(op, facts);
         self.known.borrow_mut().insert(question, offered.clone());
         offered
+    }
+
+    fn families(&self) -> &'static [Family] {
+        FAMILIES
     }
 
     fn backwards(&self, schedule: &Schedule) -> Option<Schedule> {

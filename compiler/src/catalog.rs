@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use adze_ir::egraph::Rule;
+use adze_ir::egraph::{Family, Rule};
+use adze_passes::rules::FAMILIES;
 
-use crate::rules::{FAMILIES, Family};
+/// The families of rules that every machine is compiled for with, then those that machines hand over.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().chain(adze_targets::families())
+}
 
 /// What a rule did to a corpus of models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub fn parse_counts(text: &str) -> BTreeMap<String, Counts> {
 /// Writes counts, rules in the order of the families.
 pub fn print_counts(about: &str, counts: &BTreeMap<String, Counts>) -> String {
     let mut out = format!("# {about}\n# rule\tfired\ttaken\tmodels\twon\n");
-    for rule in FAMILIES.iter().flat_map(|family| family.rules) {
+    for rule in families().flat_map(|family| family.rules) {
         let Counts { fired, taken, models, won } = counts.get(rule.name).copied().unwrap_or_default();
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{}\t{fired}\t{taken}\t{models}\t{won}", rule.name);
@@ -50,14 +54,14 @@ pub fn print_counts(about: &str, counts: &BTreeMap<String, Counts>) -> String {
 
 /// The family and record of a rule.
 pub fn find(name: &str) -> Option<(&'static Family, &'static Rule)> {
-    FAMILIES.iter().find_map(|family| Some((family, family.rules.iter().find(|rule| rule.name == name)?)))
+    families().find_map(|family| Some((family, family.rules.iter().find(|rule| rule.name == name)?)))
 }
 
 /// Names that have a part of this one in them, for messages.
 pub fn similar(name: &str) -> Vec<&'static str> {
     let parts: Vec<&str> = name.split('-').filter(|part| part.len() > 2).collect();
     let like = |rule: &&Rule| parts.iter().any(|part| rule.name.contains(part));
-    FAMILIES.iter().flat_map(|family| family.rules).filter(like).map(|rule| rule.name).collect()
+    families().flat_map(|family| family.rules).filter(like).map(|rule| rule.name).collect()
 }
 
 /// The conditions of a rule, `none` without any.
@@ -71,8 +75,8 @@ fn conditions(rule: &Rule) -> String {
 /// Every family with its rules, a few lines each.
 pub fn list() -> String {
     let mut out = String::new();
-    for family in FAMILIES {
-        let _ = writeln!(out, "{} (pass `{}`): {}", family.name, family.pass, family.about);
+    for family in families() {
+        let _ = writeln!(out, "{} ({}): {}", family.name, run_by(family), family.about);
         for rule in family.rules {
             let more = match rule.left.len() - 1 {
                 0 => String::new(),
@@ -96,7 +100,7 @@ pub fn record(family: &Family, rule: &Rule, counts: &BTreeMap<String, Counts>) -
     let mut line = |label: &str, text: &str| {
         let _ = writeln!(out, "  {label:12} {text}");
     };
-    line("family", &format!("{}, run by `{}`", family.name, family.pass));
+    line("family", &format!("{}, {}", family.name, run_by(family)));
     for (at, left) in rule.left.iter().enumerate() {
         line(if at == 0 { "left" } else { "" }, left);
     }
@@ -107,6 +111,12 @@ pub fn record(family: &Family, rule: &Rule, counts: &BTreeMap<String, Counts>) -
     line("helps", rule.helps);
     line("corpus", &in_corpus(counts.get(rule.name).copied().unwrap_or_default()));
     out
+}
+
+/// The pass that runs a family, and for which machine.
+fn run_by(family: &Family) -> String {
+    let machine = family.machine.map(|machine| format!(" for {machine} only")).unwrap_or_default();
+    format!("run by the pass `{}`{machine}", family.pass)
 }
 
 fn in_corpus(counts: Counts) -> String {
@@ -136,8 +146,8 @@ pub fn page() -> String {
     let (counts, about) = (parse_counts(COUNTS), COUNTS.lines().next().unwrap_or_default().trim_start_matches("# "));
     let mut out = format!(
         "# Rewrite rules\n\n\
-         What the e-graph stage knows. Written by `cargo test -p adze-passes rules_page` with `ADZE_BLESS=1` from the records in\n\
-         `passes/src/rules` and the counts in `passes/src/catalog.tsv`; `adze rules NAME` prints one record. How forms are chosen:\n\
+         What the e-graph stage knows. Written by `cargo test -p adze-compiler rules_page` with `ADZE_BLESS=1` from the records in\n\
+         `passes/src/rules` and of the targets, and the counts in `compiler/src/catalog.tsv`; `adze rules NAME` prints one record. How forms are chosen:\n\
          [egraph.md](egraph.md).\n\n\
          A left side is a pattern over operators: the first word is the operator, the first variable its attributes, the others its\n\
          operands. *Fired* counts applications that changed an e-graph, *taken* those that the chosen form rests on, *won* the\n\
@@ -145,11 +155,11 @@ pub fn page() -> String {
          nothing alone). Corpus: {about}; made by\n\n    {COUNTS_COMMAND}\n\n\
          | family | rules | for |\n|---|---:|---|\n"
     );
-    for family in FAMILIES {
+    for family in families() {
         let _ = writeln!(out, "| [{0}](#{0}) | {1} | {2} |", family.name, family.rules.len(), family.about);
     }
-    for family in FAMILIES {
-        let _ = write!(out, "\n## {}\n\n{} Run by the pass `{}`.\n\n", family.name, family.about, family.pass);
+    for family in families() {
+        let _ = write!(out, "\n## {}\n\n{} These are {}.\n\n", family.name, family.about, run_by(family));
         out.push_str("| rule | exactness | fired | taken | models | won |\n|---|---|---:|---:|---:|---:|\n");
         for rule in family.rules {
             let Counts { fired, taken, models, won } = counts.get(rule.name).copied().unwrap_or_default();
@@ -179,14 +189,14 @@ mod tests {
             std::fs::write(&path, page()).unwrap();
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == page(), "refresh with: ADZE_BLESS=1 cargo test -p adze-passes rules_page");
+        assert!(found == page(), "refresh with: ADZE_BLESS=1 cargo test -p adze-compiler rules_page");
     }
 
     /// A rule that changes nothing anywhere goes, with its cases.
     #[test]
     fn every_rule_is_taken_somewhere() {
         let counts = parse_counts(COUNTS);
-        let rules = FAMILIES.iter().flat_map(|family| family.rules).map(|rule| rule.name);
+        let rules = families().flat_map(|family| family.rules).map(|rule| rule.name);
         let idle: Vec<&str> = rules.filter(|name| counts.get(*name).is_none_or(|counts| counts.taken == 0)).collect();
         assert_eq!(idle, Vec::<&str>::new(), "no graph of the corpus is other than without these");
     }
@@ -196,7 +206,7 @@ mod tests {
         let of = |name: &str, fired| (name.to_owned(), Counts { fired, taken: 2, models: 1, won: 77 });
         let counts: BTreeMap<String, Counts> = [of("silu", 3), of("mish", 4)].into();
         let again = parse_counts(&print_counts("two models", &counts));
-        assert_eq!(again.len(), FAMILIES.iter().map(|family| family.rules.len()).sum::<usize>());
+        assert_eq!(again.len(), families().map(|family| family.rules.len()).sum::<usize>());
         assert_eq!((again["silu"], again["mish"]), (counts["silu"], counts["mish"]));
         assert_eq!(again["hard-swish"], Counts::default());
     }

@@ -1,14 +1,22 @@
-//! Convolutions by minimal filtering: another way to compute them, taken where a machine says that it is cheaper.
+//! Rules that CPUs hand to the e-graph: convolutions by minimal filtering, another way to compute them that only they have
+//! kernels for, taken where that is cheaper.
 //!
 //! The operator keeps the weights as they are; what transforming them costs in stored bytes is part of a machine's proposal.
 
-use adze_ir::egraph::{Condition, EGraph, Match, Rule, add_op};
+use adze_ir::egraph::{Condition, EGraph, Family, Match, Rule, add_op};
 use adze_ir::exact::{Exactness, NORM_WINOGRAD};
 use adze_ir::ops::{Op, WINOGRAD_WINDOW, WinogradConv};
 use adze_ir::types::DType;
 use egg::{Id, Subst};
 
-use super::support::{find, id, op};
+/// The families.
+pub const FAMILIES: &[Family] = &[Family {
+    name: "winograd",
+    about: "Convolutions of 3 x 3 windows by minimal filtering, where that is cheaper.",
+    pass: "saturate",
+    machine: Some("CPUs"),
+    rules: RULES,
+}];
 
 const LEFT: &[&str] = &["(conv ?a ?x ?w)", "(conv ?a ?x ?w ?b)"];
 
@@ -21,7 +29,7 @@ const CONDITIONS: &[Condition] = &[
 const SOUND: &str = "both are the same sums of products of finite numbers; products of sums round more, and what is infinite makes \
                      its tile NaN";
 
-pub(super) const RULES: &[Rule] = &[
+const RULES: &[Rule] = &[
     Rule {
         name: "conv-by-tiles-of-4x4",
         left: LEFT,
@@ -55,8 +63,9 @@ fn images(m: &Match<'_>) -> bool {
 }
 
 fn make(egraph: &mut EGraph, subst: &Subst, tile: i64) -> Option<Id> {
-    let Op::Conv(conv) = op(egraph, subst, "a") else { return None };
-    let operands: Vec<Id> =
-        ["x", "w"].map(|name| id(egraph, subst, name)).into_iter().chain(find(egraph, subst, "b")).collect();
-    add_op(egraph, WinogradConv { tile, pads: conv.pads }, &operands)
+    let m = Match { egraph, subst };
+    let Op::Conv(conv) = m.op("a") else { return None };
+    let op = WinogradConv { tile, pads: conv.pads.clone() };
+    let operands: Vec<Id> = ["x", "w"].map(|name| m.id(name)).into_iter().chain(m.find("b")).collect();
+    add_op(egraph, op, &operands)
 }
