@@ -5,6 +5,8 @@ use cranelift_codegen::settings::{self, Configurable};
 use target_lexicon::{Architecture, Triple};
 use thiserror::Error;
 
+use super::kernel::MAX_LANES;
+
 /// What went wrong while making machine code.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CodegenError {
@@ -214,6 +216,12 @@ const CPUS: &[(&str, &str)] = &[
 ];
 
 impl Machine {
+    /// Lanes of the strips in which elements are worked on one after another: two registers of `f32`, so that one chain of
+    /// operations waits while the other goes on.
+    pub fn strip_lanes(&self) -> u16 {
+        u16::try_from(self.vector_bytes / 2).unwrap_or(u16::MAX).clamp(8, MAX_LANES / 2)
+    }
+
     /// Whether an instruction reads or writes only the first lanes of a vector, of words at least.
     pub fn has_masks(&self) -> bool {
         match self.arch {

@@ -324,12 +324,12 @@ fn reduction(rng: &mut Rng) -> Leaf {
     let function =
         one_of(rng, &[ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::Min, ReduceFn::L2, ReduceFn::LogSumExp]);
     let axes = one_of(rng, &[&[0][..], &[1], &[2], &[0, 2], &[1, 2], &[0, 1, 2]]).to_vec();
-    let x = [rng.usize(1..5), rng.usize(1..20), rng.usize(1..40)];
+    let x = [rng.usize(1..5), rng.usize(1..40), rng.usize(1..100)];
     leaf(Reduce { function, axes, keep_dims: rng.bool() }, vec![plain(random(rng, DType::F32, &x))])
 }
 
 fn softmax(rng: &mut Rng) -> Leaf {
-    let x = [rng.usize(1..6), rng.usize(1..12), rng.usize(1..40)];
+    let x = [rng.usize(1..6), rng.usize(1..12), rng.usize(1..100)];
     let axis = rng.usize(1..3);
     let op = match rng.bool() {
         true => Softmax { axis, flatten: false }.into(),
@@ -339,7 +339,7 @@ fn softmax(rng: &mut Rng) -> Leaf {
 }
 
 fn norm(rng: &mut Rng) -> Leaf {
-    let (rows, width) = (rng.usize(1..8), rng.usize(2..50));
+    let (rows, width) = (rng.usize(1..8), rng.usize(2..110));
     let epsilon = F64::new(1e-5);
     let x = plain(random(rng, DType::F32, &[rows, width]));
     let mut vector = |n: usize| plain(random(rng, DType::F32, &[n]));
@@ -358,7 +358,7 @@ fn norm(rng: &mut Rng) -> Leaf {
 
 /// A chain of functions on a tensor, with a vector that is repeated.
 fn elementwise(rng: &mut Rng) -> Leaf {
-    let shape = [rng.usize(1..5), rng.usize(1..50)];
+    let shape = [rng.usize(1..5), rng.usize(1..100)];
     let functions = [
         UnaryFn::Sigmoid,
         UnaryFn::Tanh,

@@ -28,6 +28,35 @@ use super::ir::*;
 use super::minifloat;
 use super::types::{Elem, Type};
 
+/// The fewest lanes that are worth a strip.
+const LEAST_LANES: u16 = 4;
+
+/// Widths of the strips for so many elements, the widest first: each half of the one before it where elements are left for it, the
+/// last one 1. Where the number is not known, one in between is enough.
+pub fn widths(extent: &Extent, lanes: u16) -> Vec<u16> {
+    let halves = |from: u16| std::iter::successors(Some(from), |w| Some(w / 2)).take_while(|w| *w >= LEAST_LANES);
+    let Some(mut left) = extent.as_const() else {
+        let mut widths = vec![lanes.max(1), (lanes / 4).max(LEAST_LANES), 1];
+        widths.dedup_by(|next, before| *next >= *before);
+        return widths;
+    };
+    let mut widths = Vec::new();
+    for width in halves(lanes).chain([1]) {
+        if left >= i64::from(width) {
+            widths.push(width);
+            left %= i64::from(width);
+        }
+    }
+    if widths.is_empty() { vec![1] } else { widths }
+}
+
+/// Where whole strips from `lo` on end.
+fn whole(lo: &Extent, hi: &Extent, width: u16) -> Extent {
+    let left = (hi.clone() - lo.clone()).maximum(&Extent::ZERO);
+    let step = Extent::from(i64::from(width));
+    if width == 1 { hi.clone() } else { lo.clone() + left.floordiv(&step) * step }
+}
+
 /// Writes one [`Kernel`].
 pub struct KernelBuilder {
     kernel: Kernel,
@@ -146,27 +175,66 @@ impl KernelBuilder {
         });
     }
 
-    /// Walks `lo..hi` in whole strips of `lanes`, of what is left strips of four, and the rest one by one: the body is
+    /// Walks `lo..hi` in whole strips of `lanes`, what is left in narrower ones, and the rest one by one: the body is
     /// written for each width that can occur.
     pub fn strips(
         &mut self,
         lo: impl Into<Extent>,
         hi: impl Into<Extent>,
         lanes: u16,
+        body: impl FnMut(&mut Self, Extent, u16),
+    ) {
+        let (lo, hi) = (lo.into(), hi.into());
+        let widths = widths(&(hi.clone() - lo.clone()), lanes);
+        self.strips_of(lo, hi, &widths, body);
+    }
+
+    /// The same in strips of these widths, one after another.
+    pub fn strips_of(
+        &mut self,
+        lo: impl Into<Extent>,
+        hi: impl Into<Extent>,
+        widths: &[u16],
         mut body: impl FnMut(&mut Self, Extent, u16),
     ) {
         let (mut lo, hi) = (lo.into(), hi.into());
-        let widths = [lanes.max(1), 4, 1];
-        for (at, &width) in widths.iter().enumerate() {
-            if lo == hi || (at > 0 && width >= widths[at - 1]) {
-                continue;
-            }
-            let step = i64::from(width);
-            let left = (hi.clone() - lo.clone()).maximum(&Extent::ZERO);
-            let end = if width == 1 { hi.clone() } else { lo.clone() + left.floordiv(&step.into()) * step.into() };
-            self.loop_(lo, end.clone(), step, |b, i| body(b, i, width));
+        for &width in widths {
+            let end = whole(&lo, &hi, width);
+            self.loop_(lo, end.clone(), i64::from(width), |b, i| body(b, i, width));
             lo = end;
         }
+    }
+
+    /// Walks `lo..hi` like [`strips_of`](Self::strips_of), carrying values: the same number for each width, those of one width next
+    /// to each other; the body gets and gives those of its own.
+    pub fn fold_strips(
+        &mut self,
+        (mut lo, hi): (Extent, Extent),
+        widths: &[u16],
+        values: &[Value],
+        mut body: impl FnMut(&mut Self, Extent, u16, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let mut folded = Vec::with_capacity(values.len());
+        for (&width, own) in widths.iter().zip(values.chunks_exact(values.len() / widths.len())) {
+            let end = whole(&lo, &hi, width);
+            folded.extend(self.for_(lo, end.clone(), i64::from(width), own, |b, i, own| body(b, i, width, own)));
+            lo = end;
+        }
+        folded
+    }
+
+    /// All lanes of such values joined into one of each kind, by one operation per kind.
+    pub fn join_strips(&mut self, ops: &[BinOp], values: &[Value]) -> Vec<Value> {
+        let mut kinds = Vec::with_capacity(ops.len());
+        for (kind, &op) in ops.iter().enumerate() {
+            let mut joined = None;
+            for &value in values[kind..].iter().step_by(ops.len()) {
+                let one = if self.ty(value).is_scalar() { value } else { self.reduce(op, value) };
+                joined = Some(joined.map_or(one, |joined| self.bin(op, joined, one)));
+            }
+            kinds.extend(joined);
+        }
+        kinds
     }
 
     /// `if cond` with values: both closures return the same number of values of the same types.
@@ -548,6 +616,24 @@ impl KernelBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Strips cover every element once, and none is wider than what is left.
+    #[test]
+    fn widths_cover_what_there_is() {
+        for lanes in [1, 4, 8, 16, 32, 64] {
+            for count in 1..200i64 {
+                let widths = widths(&count.into(), lanes);
+                let left = widths.iter().fold(count, |left, &width| left % i64::from(width));
+                assert!(
+                    left == 0 && widths.iter().all(|&w| w <= lanes && i64::from(w) <= count),
+                    "{count}: {widths:?}"
+                );
+                assert!(widths.windows(2).all(|pair| pair[0] > pair[1]), "{count}: {widths:?}");
+            }
+            let open = widths(&Extent::sym(Sym::from("n")), lanes);
+            assert_eq!((open[0], *open.last().unwrap()), (lanes, 1));
+        }
+    }
 
     #[test]
     fn loops_carry_values() {

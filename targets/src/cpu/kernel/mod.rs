@@ -18,7 +18,7 @@ pub mod text;
 pub mod types;
 pub mod verify;
 
-pub use build::KernelBuilder;
+pub use build::{KernelBuilder, widths};
 pub use ir::{Access, BinOp, Cmp, Cond, Cvt, Kernel, Op, Param, Stmt, UnOp, Value};
-pub use types::{Elem, Type};
+pub use types::{Elem, MAX_LANES, Type};
 pub use verify::{Violation, verify};

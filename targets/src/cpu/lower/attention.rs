@@ -10,10 +10,7 @@ use super::nest::broadcast_strides;
 use super::operand::{LeafCx, Lowered, Unsupported};
 use super::walk::{Source, each};
 use crate::cpu::driver::status;
-use crate::cpu::kernel::{BinOp, Cmp, Cond, Elem, KernelBuilder, Type, UnOp, Value, math};
-
-/// Lanes of sums over the head size.
-const LANES: u16 = 8;
+use crate::cpu::kernel::{BinOp, Cmp, Cond, Elem, KernelBuilder, Type, UnOp, Value, math, widths};
 
 /// Lowers attention and rotary embedding.
 ///
@@ -42,6 +39,8 @@ struct Heads<'a> {
     /// Scores of one query.
     scores: Stream,
     elem: Elem,
+    /// Lanes of what lies together.
+    lanes: u16,
 }
 
 /// One query after the other: scores into working memory, softmax there, weighted sum of the values.
@@ -57,7 +56,7 @@ fn attention(cx: &LeafCx<'_>, op: &Attention) -> Result<Lowered, Unsupported> {
     let keys = k.operand.shape[2].clone();
     let scores = leaf.scratch(elem_dtype(elem), keys.clone());
     let shared = q.operand.shape[1].floordiv(&k.operand.shape[1]);
-    let heads = Heads { op, q, k, v, mask, scores, elem };
+    let heads = Heads { op, q, k, v, mask, scores, elem, lanes: cx.machine.strip_lanes() };
     let b = &mut leaf.b;
     let rows = heads.q.operand.shape[..3].to_vec();
     let range = each(b, &rows, |b, row| {
@@ -65,8 +64,8 @@ fn attention(cx: &LeafCx<'_>, op: &Attention) -> Result<Lowered, Unsupported> {
         let largest = heads.fill(b, row, &other, &keys);
         let factor = heads.exponentials(b, largest, &keys);
         let width = y.operand.shape[3].clone();
-        let lanes =
-            if heads.v.operand.strides[3] == Extent::ONE && y.operand.strides[3] == Extent::ONE { LANES } else { 1 };
+        let dense = [&heads.v, &y].iter().all(|s| s.operand.strides[3] == Extent::ONE);
+        let lanes = if dense { heads.lanes } else { 1 };
         b.strips(0, width, lanes, |b, column, lanes| {
             let sum = heads.weighted(b, &[row[0].clone(), other.clone()], &column, &keys, lanes);
             let factor = if lanes > 1 { b.splat(factor, lanes) } else { factor };
@@ -132,18 +131,16 @@ impl Heads<'_> {
     fn dot(&self, b: &mut KernelBuilder, from: Extent, to: Extent) -> Value {
         let size = self.q.operand.shape[3].clone();
         let (left, right) = (&self.q.operand.strides[3], &self.k.operand.strides[3]);
-        let lanes = if *left == Extent::ONE && *right == Extent::ONE { LANES } else { 1 };
-        let whole = size.floordiv(&i64::from(lanes).into()) * i64::from(lanes).into();
-        let step = |b: &mut KernelBuilder, i: Extent, acc: Value, lanes: u16| {
+        let lanes = if *left == Extent::ONE && *right == Extent::ONE { self.lanes } else { 1 };
+        let widths = widths(&size, lanes);
+        let zeros: Vec<Value> = widths.iter().map(|&lanes| b.zero(self.ty().with_lanes(lanes))).collect();
+        let sums = b.fold_strips((Extent::ZERO, size), &widths, &zeros, |b, i, lanes, acc| {
             let ty = self.ty().with_lanes(lanes);
             let x = b.load_as(self.q.stream.param, from.clone() + i.clone() * left.clone(), ty);
             let y = b.load_as(self.k.stream.param, to.clone() + i * right.clone(), ty);
-            b.muladd(x, y, acc)
-        };
-        let zero = b.zero(self.ty().with_lanes(lanes));
-        let wide = b.for_(0, whole.clone(), i64::from(lanes), &[zero], |b, i, acc| vec![step(b, i, acc[0], lanes)])[0];
-        let sum = b.reduce(BinOp::Add, wide);
-        b.for_(whole, size, 1, &[sum], |b, i, acc| vec![step(b, i, acc[0], 1)])[0]
+            vec![b.muladd(x, y, acc[0])]
+        });
+        b.join_strips(&[BinOp::Add], &sums)[0]
     }
 
     /// Replaces scores by `exp(score - largest)` and gives the factor that makes them sum to one; a row that is masked
@@ -153,13 +150,17 @@ impl Heads<'_> {
         let (low, zero) = (b.number(f64::NEG_INFINITY, ty), b.zero(ty));
         let masked = b.cmp(Cmp::Eq, largest, low);
         let shift = b.select(masked, zero, largest);
-        let total = b.for_(0, keys.clone(), 1, &[zero], |b, j, acc| {
-            let score = b.load_as(self.scores.param, self.place(j.clone()), ty);
+        let widths = widths(keys, self.lanes);
+        let zeros: Vec<Value> = widths.iter().map(|&lanes| b.zero(ty.with_lanes(lanes))).collect();
+        let totals = b.fold_strips((Extent::ZERO, keys.clone()), &widths, &zeros, |b, j, lanes, acc| {
+            let score = b.load_as(self.scores.param, self.place(j.clone()), ty.with_lanes(lanes));
+            let shift = if lanes > 1 { b.splat(shift, lanes) } else { shift };
             let moved = b.sub(score, shift);
             let e = math::exp(b, moved);
             b.store_as(self.scores.param, self.place(j), e);
             vec![b.add(acc[0], e)]
-        })[0];
+        });
+        let total = b.join_strips(&[BinOp::Add], &totals)[0];
         let one = b.number(1.0, ty);
         let factor = b.div(one, total);
         b.select(masked, zero, factor)

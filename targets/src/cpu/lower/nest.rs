@@ -3,7 +3,7 @@
 use adze_ir::extent::{Dims, Extent};
 
 use super::operand::Operand;
-use crate::cpu::kernel::KernelBuilder;
+use crate::cpu::kernel::{KernelBuilder, widths};
 
 /// Elements of a one-dimensional nest that are one unit of the tile range.
 const CHUNK: i64 = 1024;
@@ -97,7 +97,9 @@ impl Nest {
             [only] => b.loop_(lo, hi, 1, |b, chunk| {
                 let first = chunk.clone() * CHUNK.into();
                 let last = ((chunk + 1.into()) * CHUNK.into()).minimum(&only.extent);
-                b.strips(first, last, lanes, |b, i, lanes| body(b, &advance(&start, &only.strides, &i), lanes));
+                // A chunk is whole strips, so what is left over is what the last one leaves.
+                let widths = widths(&only.extent, lanes);
+                b.strips_of(first, last, &widths, |b, i, lanes| body(b, &advance(&start, &only.strides, &i), lanes));
             }),
             [outer, inner @ ..] => b.loop_(lo, hi, 1, |b, i| {
                 emit_inner(b, inner, &advance(&start, &outer.strides, &i), lanes, &mut body);

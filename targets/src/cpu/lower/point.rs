@@ -10,9 +10,6 @@ use super::nibble::{self, is_nibble};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
 use crate::cpu::kernel::{Access, Elem, KernelBuilder, Param, Type, Value};
 
-/// Lanes of a strip: two registers of `f32`, which hides the latency of chains.
-const LANES: u16 = 8;
-
 /// Lowers an elementwise operator, or a fusion all of whose steps are elementwise.
 ///
 /// # Errors
@@ -56,7 +53,7 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         b.loop_(lo, hi, 1, |b, _| nest.emit_all(b, &start, 1, body));
         Extent::ONE
     } else {
-        nest.emit(&mut b, if vector { LANES } else { 1 }, body);
+        nest.emit(&mut b, if vector { cx.machine.strip_lanes() } else { 1 }, body);
         nest.range()
     };
     if let Some(error) = failure {

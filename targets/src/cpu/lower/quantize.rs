@@ -9,9 +9,6 @@ use super::requantize::{Zero, saturate};
 use super::walk::{Source, fold};
 use crate::cpu::kernel::{Access, BinOp, Cmp, Elem, KernelBuilder, Type, UnOp, Value};
 
-/// Lanes of the second kernel.
-const LANES: u16 = 8;
-
 /// Lowers `dynamic_quantize` to two kernels: one finds scale and zero point, the other quantizes.
 ///
 /// # Errors
@@ -68,7 +65,7 @@ fn values(cx: &LeafCx<'_>) -> Result<Lowered, Unsupported> {
     let source = b.param("x", x.dtype, Access::In);
     let step = b.param("scale", scale.dtype, Access::In);
     let offset = b.param("zero", zero.dtype, Access::In);
-    let lanes = if nest.is_vector() { LANES } else { 1 };
+    let lanes = if nest.is_vector() { cx.machine.strip_lanes() } else { 1 };
     nest.emit(&mut b, lanes, |b: &mut KernelBuilder, offsets, lanes| {
         let at = |i: usize| offsets.get(i).cloned().unwrap_or(Extent::ZERO);
         let v = b.load_as(source, x.offset.clone() + at(1), Type::vec(Elem::F32, lanes));

@@ -3,7 +3,7 @@
 use adze_ir::extent::Extent;
 use adze_ir::ops::{CoordMode, NearestMode, Op, Resize, ResizeMode};
 
-use super::leaf::{bind, lanes_of};
+use super::leaf::lanes_of;
 use super::movement::copy_lanes;
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
 use crate::cpu::kernel::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Type, UnOp, Value};
@@ -101,7 +101,7 @@ fn is_identity(op: &Resize, axis: usize, x: &Operand, out: &Operand) -> bool {
 
 fn nearest(cx: &LeafCx<'_>, op: &Resize, x: &Operand) -> Lowered {
     let out = &cx.outputs[0];
-    resample(cx, op, x, "resize_nearest", copy_lanes(out.dtype), &|b, axis, i| {
+    resample(cx, op, x, "resize_nearest", copy_lanes(out.dtype, cx.machine), &|b, axis, i| {
         let at = coordinate(b, op, axis, i, x, out);
         let half = b.number(0.5, F32);
         let rounded = match op.nearest {
@@ -289,10 +289,8 @@ impl Resample<'_> {
             corners = split;
         }
         let Some(axis) = self.along else { return self.sum(b, &at, &corners, &Extent::ZERO, 1) };
-        let (extent, step) = (self.out.shape[axis].clone(), i64::from(self.lanes));
-        let whole = bind(b, extent.floordiv(&step.into()) * step.into());
-        b.loop_(0, whole.clone(), step, |b, i| self.sum(b, &at, &corners, &i, self.lanes));
-        b.loop_(whole, extent, 1, |b, i| self.sum(b, &at, &corners, &i, 1));
+        let extent = self.out.shape[axis].clone();
+        b.strips(0, extent, self.lanes, |b, i, lanes| self.sum(b, &at, &corners, &i, lanes));
     }
 
     /// Neighbouring elements, `i` past the given places.

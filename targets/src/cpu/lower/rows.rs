@@ -10,10 +10,7 @@ use adze_ir::types::DType;
 use super::elementwise::{compute_elem, is_vector_dtype};
 use super::nest::{Nest, advance};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
-use crate::cpu::kernel::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Type, UnOp, Value, math};
-
-/// Lanes of a vector.
-const LANES: u16 = 8;
+use crate::cpu::kernel::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Type, UnOp, Value, math, widths};
 
 /// How rows are walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +36,8 @@ struct Rows {
     kept: Nest,
     row: Nest,
     mode: Mode,
+    /// Lanes of what lies together.
+    lanes: u16,
 }
 
 impl Rows {
@@ -71,12 +70,12 @@ impl Rows {
             true if kept.is_vector() && dense(&kept) => Mode::AcrossRows,
             _ => Mode::Scalar,
         };
-        Rows { kept, row, mode }
+        Rows { kept, row, mode, lanes: cx.machine.strip_lanes() }
     }
 
     /// Emits the loop over rows; the body gets the offsets of a row's first element and the lanes across rows.
     fn emit(&self, b: &mut KernelBuilder, body: impl FnMut(&mut KernelBuilder, &[Extent], u16)) {
-        self.kept.emit(b, if self.mode == Mode::AcrossRows { LANES } else { 1 }, body);
+        self.kept.emit(b, if self.mode == Mode::AcrossRows { self.lanes } else { 1 }, body);
     }
 
     /// Offsets of a row when there is only one.
@@ -95,38 +94,22 @@ impl Rows {
         mut step: impl FnMut(&mut KernelBuilder, &[Extent], u16, &[Value]) -> Vec<Value>,
     ) -> Vec<Value> {
         let Accumulators { ty, inits, combine } = accumulators;
-        let along = if self.mode == Mode::AlongRow { LANES } else { 1 };
         let constants = |b: &mut KernelBuilder, lanes: u16| -> Vec<Value> {
             inits.iter().map(|&v| number(b, v, ty.with_lanes(lanes))).collect()
         };
-        let count = inits.len();
-        if along == 1 {
+        if self.mode != Mode::AlongRow {
             let accs = constants(b, across);
             return fold_loops(b, &self.row.dims, start, &accs, &mut |b, offsets, accs| step(b, offsets, across, accs));
         }
         let (last, outer) = self.row.dims.split_last().expect("a dense row has a loop");
-        let accs = [constants(b, along), constants(b, 1)].concat();
-        let whole = last.extent.floordiv(&i64::from(along).into()) * i64::from(along).into();
-        let rest = last.extent.as_const().is_none_or(|n| n % i64::from(along) != 0);
+        let widths = widths(&last.extent, self.lanes);
+        let accs: Vec<Value> = widths.iter().flat_map(|&lanes| constants(b, lanes)).collect();
         let accs = fold_loops(b, outer, start, &accs, &mut |b, offsets, accs| {
-            let wide = b.for_(0, whole.clone(), i64::from(along), &accs[..count], |b, i, accs| {
-                step(b, &advance(offsets, &last.strides, &i), along, accs)
-            });
-            let tail = if rest {
-                b.for_(whole.clone(), last.extent.clone(), 1, &accs[count..], |b, i, accs| {
-                    step(b, &advance(offsets, &last.strides, &i), 1, accs)
-                })
-            } else {
-                accs[count..].to_vec()
-            };
-            [wide, tail].concat()
-        });
-        (0..count)
-            .map(|k| {
-                let joined = b.reduce(combine[k], accs[k]);
-                b.bin(combine[k], joined, accs[count + k])
+            b.fold_strips((Extent::ZERO, last.extent.clone()), &widths, accs, |b, i, lanes, accs| {
+                step(b, &advance(offsets, &last.strides, &i), lanes, accs)
             })
-            .collect()
+        });
+        b.join_strips(combine, &accs)
     }
 
     /// Walks a row, `f` getting offsets and lanes.
@@ -137,7 +120,7 @@ impl Rows {
         across: u16,
         mut f: impl FnMut(&mut KernelBuilder, &[Extent], u16),
     ) {
-        let lanes = if self.mode == Mode::AlongRow { LANES } else { 1 };
+        let lanes = if self.mode == Mode::AlongRow { self.lanes } else { 1 };
         let single = across > 1;
         self.row.emit_all(b, start, lanes, |b, offsets, lanes| f(b, offsets, if single { across } else { lanes }));
     }

@@ -1,6 +1,6 @@
 //! What the inner loops of sums of products look like as x86-64 code.
 
-use adze_ir::ops::{Conv, MatMul, Op, QLinearMatMul, UnaryFn};
+use adze_ir::ops::{Conv, MatMul, Op, QLinearMatMul, Softmax, Unary, UnaryFn};
 use adze_ir::quant::Requantize;
 use adze_ir::types::DType;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
@@ -125,6 +125,30 @@ fn the_inner_loop_of_a_convolution_multiplies_vectors() {
     let x = Given::plain(random(&mut fastrand::Rng::with_seed(3), DType::F32, &[1, 64, 12, 12])).last();
     let op = Conv { strides: vec![1; 2], pads: vec![1; 4], dilations: vec![1; 2], group: 1 };
     check(op, x, &[64, 64, 3, 3]);
+}
+
+/// Elementwise functions and rows fill two registers, so that their chains of operations overlap, and keep all in registers.
+#[test]
+fn chains_of_elements_fill_two_registers() {
+    let x = || vec![Some(Given::plain(random(&mut fastrand::Rng::with_seed(4), DType::F32, &[8, 512])))];
+    let cases = [
+        Case::new(Unary { function: UnaryFn::Tanh }, x()),
+        Case::new(Unary { function: UnaryFn::Sigmoid }, x()),
+        Case::new(Softmax { axis: 1, flatten: false }, x()),
+    ];
+    for case in &cases {
+        for (machine, wide) in
+            [("x86_64-v3", Register::is_ymm as fn(Register) -> bool), ("x86_64-v4", Register::is_zmm)]
+        {
+            let all = instructions(case, machine);
+            let inner = inner_loop(&all);
+            let sums = multiply_adds(inner);
+            assert!(sums >= 8 && sums.is_multiple_of(2), "{} on {machine}: {sums} multiply-adds", case.op);
+            let vectors = inner.iter().filter(|i| i.op0_register().is_vector_register());
+            assert!(vectors.clone().all(|i| wide(i.op0_register())), "{} on {machine}: narrow registers", case.op);
+        }
+        no_hot_spills(case);
+    }
 }
 
 /// Panels that do not fit the second cache are fetched while the ones before them are in use, by one instruction of the loop.

@@ -1,7 +1,9 @@
 //! One small case of each family on every machine: other register blocks, no vectors, no fused multiply-add.
 
 use adze_ir::attrs::F64;
-use adze_ir::ops::{AveragePool, Conv, ConvTranspose, Direction, GateFn, Gemm, Gru, Lstm, MatMul, MaxPool};
+use adze_ir::ops::{
+    AveragePool, Conv, ConvTranspose, Direction, GateFn, Gemm, Gru, Lstm, MatMul, MaxPool, Unary, UnaryFn,
+};
 use adze_ir::types::DType;
 
 use super::{Case, Given, random};
@@ -100,5 +102,15 @@ fn cells_on_every_machine() {
             linear_before_reset,
         };
         Case::new(gru, inputs(3)).check_everywhere(256.0);
+    }
+}
+
+/// All numbers of elements up to a few strips: what whole strips leave is done in narrower ones.
+#[test]
+fn any_number_of_elements_on_every_machine() {
+    let mut rng = fastrand::Rng::with_seed(17);
+    for length in 1..=72 {
+        let x = vec![Some(plain(&mut rng, &[2, length]))];
+        Case::new(Unary { function: UnaryFn::Tanh }, x).check_everywhere(4.0);
     }
 }
