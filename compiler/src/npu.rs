@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adze_ir::graph::Graph;
 use adze_ir::tensor::Tensor;
-use adze_passes::pass::{Optimizer, PassOptions};
+use adze_passes::pass::PassOptions;
 use adze_targets::bm1684x::isa::Prec;
 use adze_targets::bm1684x::program::OpenError;
 use adze_targets::bm1684x::{ChipModel, CompileError, Program, RunError};
@@ -73,20 +73,14 @@ pub fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
     let (mut trace, mut graph) = (Trace::default(), graph.clone());
     let model = ChipModel::new(float.map(Float::prec));
     for pass in passes(float) {
-        graph = run_pass(&graph, pass, &options(), &model, &mut trace)?;
+        graph = run_pass(&graph, pass, &PassOptions::default(), &model, &mut trace)?;
     }
     Ok(graph)
 }
 
-/// The passes before lowering, in order.
+/// The passes before lowering, in order. Between integers there is nothing for the rules of `saturate` where no floats are made.
 pub fn passes(float: Option<Float>) -> Vec<&'static str> {
     PASSES.iter().copied().filter(|pass| *pass != "saturate" || float.is_some()).collect()
-}
-
-/// How they run.
-pub fn options() -> PassOptions {
-    let optimizer = match std::env::var("ADZE_X").as_deref() { Ok("joint") => Optimizer::Joint, _ => Optimizer::CanonicalIntegers };
-    PassOptions { optimizer, ..PassOptions::default() }
 }
 
 fn compile_error(error: CompileError) -> Error {

@@ -4,8 +4,8 @@
 //! at; the formulas of [`super::cost`] say what its commands take. So what has no commands has no proposal, and what is priced is
 //! what runs. Copies, those of constants above all, run beside the compute unit: the engine that works longer counts.
 //!
-//! What stands between integers is lowered together with the `quantize` behind it ([`super::lower`]), so that is what has the
-//! price: in a network without floats of 16 bits the operators in front of it take nothing, as far as a table or a sum has them.
+//! What stands between integers is lowered together with the `quantize` behind it ([`super::lower`]). So a `dequantize` takes
+//! nothing, and in a network without floats of 16 bits what has no commands by itself takes what it does between bytes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use adze_ir::tensor::{Tensor, checked_elems};
 use adze_ir::types::{DType, TensorType};
 
 use super::isa::Prec;
-use super::lower::{is_elementwise, lower_alone};
+use super::lower::lower_alone;
 use super::machine::LANES;
 use super::plan::busy;
 use super::rules::FAMILIES;
@@ -51,17 +51,13 @@ impl ChipModel {
         match op {
             // Who reads it reads the bytes.
             Op::Dequantize(_) => self.alone(op, inputs).map(|_| Cost::default()),
-            Op::Quantize(_) if self.half.is_none() => self.between_integers(op, inputs),
             _ if self.half.is_none() && outputs.iter().all(|ty| ty.dtype.is_float()) => {
-                if is_elementwise(op) {
-                    return self.between_integers(op, inputs).map(|_| Cost::default());
-                }
                 self.alone(op, inputs).or_else(|| self.between_integers(op, inputs))
             }
             _ => {
                 let (narrow, rows) = one_row(op, inputs);
-                let Cost { cycles, bytes, rodata } = self.alone(op, &narrow)?;
-                Some(Cost { cycles: cycles * rows, bytes, rodata: rodata * rows })
+                let Cost { cycles, .. } = self.alone(op, &narrow)?;
+                Some(Cost { cycles: cycles * rows, ..Cost::default() })
             }
         }
     }
@@ -71,10 +67,10 @@ impl ChipModel {
         let mut graph = Graph::new("alone");
         let operands = operands(&mut graph, inputs)?;
         graph.add(op.clone(), &operands, Loc::default()).ok()?;
-        self.of_graph(&graph, given_bytes(inputs))
+        self.of_graph(&graph)
     }
 
-    /// The price of `quantize`, of the operator if it is no `quantize` itself, of tensors of bytes.
+    /// The price of `quantize` of the operator, of tensors of bytes.
     fn between_integers(&self, op: &Op, inputs: &[Operand]) -> Option<Cost> {
         let mut graph = Graph::new("between integers");
         let byte = |operand: &Operand| match operand {
@@ -92,18 +88,14 @@ impl ChipModel {
             }
         }
         let made = graph.add(op.clone(), &operands, Loc::default()).ok()?;
-        if !matches!(op, Op::Quantize(_)) {
-            let by = [made.first().copied(), Some(scale), Some(zero)];
-            graph.add(Quantize { axis: 0, block: 0, to: DType::I8 }, &by, Loc::default()).ok()?;
-        }
-        self.of_graph(&graph, given_bytes(inputs))
+        let by = [made.first().copied(), Some(scale), Some(zero)];
+        graph.add(Quantize { axis: 0, block: 0, to: DType::I8 }, &by, Loc::default()).ok()?;
+        self.of_graph(&graph)
     }
 
-    fn of_graph(&self, graph: &Graph, given: u64) -> Option<Cost> {
-        let draft = lower_alone(graph, self.half)?;
-        let cycles = busy(&draft).into_iter().max()?;
-        let packed: u64 = draft.constants.iter().map(|bytes| bytes.len() as u64).sum();
-        Some(Cost { cycles, bytes: 0, rodata: packed.saturating_sub(given) })
+    fn of_graph(&self, graph: &Graph) -> Option<Cost> {
+        let cycles = busy(&lower_alone(graph, self.half)?).into_iter().max()?;
+        Some(Cost { cycles, ..Cost::default() })
     }
 }
 
@@ -131,13 +123,6 @@ impl Propose for ChipModel {
     fn runs_as_chosen(&self) -> bool {
         true
     }
-}
-
-/// Bytes of the constants as they are given.
-fn given_bytes(inputs: &[Operand]) -> u64 {
-    let fixed = inputs.iter().flatten().filter(|(_, fixed)| *fixed);
-    let bytes = fixed.filter_map(|(ty, _)| Some(ty.dtype.bytes_for(ty.fixed_shape()?.iter().product()) as u64));
-    bytes.sum()
 }
 
 /// Adds operands to a graph.
@@ -199,4 +184,99 @@ fn one_row(op: &Op, inputs: &[Operand]) -> (Vec<Operand>, u64) {
     };
     let inputs = inputs.iter().enumerate().map(narrow).collect();
     (inputs, channels.div_ceil(LANES as usize) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use adze_ir::propose::CostModel;
+    use adze_ir::sample;
+
+    use super::super::cost;
+    use super::super::isa::Engine;
+    use super::super::program::Program;
+    use super::*;
+
+    /// The price of the last node of a graph.
+    fn price(model: &ChipModel, graph: &Graph) -> Option<u64> {
+        let (_, node) = graph.nodes().last().unwrap();
+        let outputs: Vec<TensorType> = node.outputs.iter().map(|&value| graph.ty(value).clone()).collect();
+        let ask = |facts: &OpFacts<'_>| model.cost(&node.op, facts).map(|cost| cost.cycles);
+        let cycles = OpFacts::in_graph(graph, &node.inputs, &outputs, ask);
+        assert_eq!(
+            OpFacts::in_graph(graph, &node.inputs, &outputs, ask),
+            cycles,
+            "the same question has the same answer"
+        );
+        cycles
+    }
+
+    fn graph(lines: &str) -> Graph {
+        let graph = sample::graph(&format!("graph @g {{ {lines} }}"));
+        graph.unwrap_or_else(|error| panic!("{error}\n{lines}"))
+    }
+
+    /// Networks of one operator that the compute unit works longer on than the copy engine.
+    const COMPUTE: &[(Option<Prec>, &str)] = &[
+        (
+            Some(Prec::Fp16),
+            "input %0 \"x\" : f16[1,64,28,28]\n%1 = random f16[64,64,3,3]\n\
+             %2 = conv %0, %1 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1} : f16[1,64,28,28]\n\
+             output \"y\" = %2",
+        ),
+        (
+            Some(Prec::Bf16),
+            "input %0 \"x\" : bf16[1,64,40,40]\n%1 = gelu %0 {tanh=false} : bf16[1,64,40,40]\noutput \"y\" = %1",
+        ),
+        (
+            None,
+            "input %0 \"x\" : i8[1,64,28,28]\n%1 = const \"\" [0.5] : f32[]\n%2 = const \"\" [0] : i8[]\n\
+             %3 = random i8[64,64,3,3]\n\
+             %4 = qlinear_conv %0, %1, %2, %3, %1, %2, %1, %2 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], \
+             group=1, contract=f32_rne} : i8[1,64,28,28]\noutput \"y\" = %4",
+        ),
+    ];
+
+    #[test]
+    fn prices_are_those_of_the_commands_that_run() {
+        for (half, lines) in COMPUTE {
+            let graph = graph(lines);
+            let program = Program::compile(&graph, *half).unwrap();
+            let runs = cost::busy(Engine::Tiu, &program.streams.tiu);
+            assert_eq!(price(&ChipModel::new(*half), &graph), Some(runs), "{lines}");
+        }
+    }
+
+    /// By rows of lanes it takes as long as all at once.
+    #[test]
+    fn large_layers_are_priced_by_rows_of_lanes() {
+        let model = ChipModel::new(Some(Prec::Fp16));
+        let layer = |channels: usize| {
+            let lines = format!(
+                "input %0 \"x\" : f16[1,32,20,20]\n%1 = random f16[{channels},32,3,3]\n\
+                 %2 = conv %0, %1 {{strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1}} : f16[1,{channels},20,20]\n\
+                 output \"y\" = %2"
+            );
+            price(&model, &graph(&lines)).unwrap()
+        };
+        assert!(32 * 9 * 192 < WHOLE_ELEMS && 32 * 9 * 256 > WHOLE_ELEMS);
+        assert_eq!(layer(192) / 3, layer(256) / 4);
+    }
+
+    #[test]
+    fn what_has_no_commands_has_no_price() {
+        let conv = graph(
+            "input %0 \"x\" : f32[1,8,9,9]\n%1 = random f32[8,8,3,3]\n\
+             %2 = conv %0, %1 {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1} : f32[1,8,9,9]\noutput \"y\" = %2",
+        );
+        assert_eq!(price(&ChipModel::new(None), &conv), None);
+        assert!(price(&ChipModel::new(Some(Prec::Fp16)), &conv).is_some());
+        // Between bytes it is a table.
+        let tanh = graph("input %0 \"x\" : f32[1,8,9,9]\n%1 = tanh %0 : f32[1,8,9,9]\noutput \"y\" = %1");
+        assert!(price(&ChipModel::new(None), &tanh).is_some());
+        let bytes = graph(
+            "input %0 \"x\" : i8[1,8,9,9]\n%1 = const \"\" [0.5] : f32[]\n%2 = const \"\" [0] : i8[]\n\
+             %3 = dequantize %0, %1, %2 {axis=0, block=0} : f32[1,8,9,9]\noutput \"y\" = %3",
+        );
+        assert_eq!(price(&ChipModel::new(None), &bytes), Some(0));
+    }
 }

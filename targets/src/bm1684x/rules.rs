@@ -15,7 +15,7 @@ use egg::{Id, Subst};
 /// The families.
 pub const FAMILIES: &[Family] = &[Family {
     name: "products-of-bytes",
-    about: "What only a processor for bytes has commands for, or none for in floats.",
+    about: "Products and maxima of bytes become such, where there are commands for bytes and none for floats.",
     pass: "integers",
     machine: Some("bm1684x"),
     rules: RULES,

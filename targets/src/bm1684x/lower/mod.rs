@@ -317,13 +317,7 @@ impl Lowering<'_> {
             return Ok(None);
         }
         let home = self.home(value)?;
-        let read = self.graph.nodes().any(|(_, reader)| reader.inputs.contains(&Some(result)));
-        let leaves = self.graph.outputs().iter().any(|output| output.value == result);
-        if leaves && !read && !self.stored.contains_key(&result) {
-            // What only leaves lies in memory the same.
-            return Ok(Some(home));
-        }
-        Ok(Some(self.draft.reshape(home, shape)))
+        Ok(Some(if self.leaves(result) { home } else { self.draft.reshape(home, shape) }))
     }
 
     fn transpose(&mut self, node: &Node, perm: &[usize]) -> Result<Home, Refusal> {

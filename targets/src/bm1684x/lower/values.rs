@@ -107,6 +107,13 @@ impl Lowering<'_> {
         }))
     }
 
+    /// Whether a value is an output and nothing else, so that it need only lie in DDR memory as it should.
+    pub(super) fn leaves(&self, value: ValueId) -> bool {
+        let read = || self.graph.nodes().any(|(_, reader)| reader.inputs.contains(&Some(value)));
+        let output = self.graph.outputs().iter().any(|output| output.value == value);
+        output && !self.stored.contains_key(&value) && !read()
+    }
+
     /// Whether a value is of floats on the chip, as truth values are.
     pub(super) fn is_real(&self, value: ValueId) -> bool {
         let dtype = self.graph.ty(value).dtype;
@@ -122,12 +129,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// A tensor as operators leave it in local memory; of more than 4 axes the first ones are one.
+    /// A tensor as operators leave it in local memory; of more than 4 axes those in the middle are channels.
     pub(super) fn local(&mut self, value: ValueId) -> Option<Home> {
         let ty = self.graph.ty(value);
         let dims = ty.fixed_shape()?;
-        let shape = match dims.len().checked_sub(3) {
-            Some(first @ 2..) => extents(&[&[dims[..first].iter().product()], &dims[first..]].concat()),
+        let shape = match dims[..] {
+            [n, ref channels @ .., h, w] if channels.len() > 1 => extents(&[n, channels.iter().product(), h, w]),
             _ => extents(&dims),
         };
         let (prec, signed) = match ty.dtype {

@@ -135,8 +135,9 @@ fn by_phases([w, scale, zero]: [&Tensor; 3], block: usize, [rows, columns]: [Axi
             for tap in 0..rows.taps * columns.taps {
                 let row = rows.tap(block, phase / block, tap / columns.taps);
                 let column = columns.tap(block, phase % block, tap % columns.taps);
-                let at =
-                    |row: usize, column: usize| ((input * results + result) * rows.kernel + row) * columns.kernel + column;
+                let at = |row: usize, column: usize| {
+                    ((input * results + result) * rows.kernel + row) * columns.kernel + column
+                };
                 turned.push(row.zip(column).map_or(none, |(row, column)| values[at(row, column)]));
             }
         }
