@@ -11,8 +11,8 @@ use adze_passes::solved::Solved;
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 
-/// Weights beyond this are no cycles: the machine has no code for an operator.
-const NO_CODE: u64 = 1 << 40;
+/// Weights beyond this are no cycles: the machine has no code for an operator, which weighs twice as much.
+const NO_CODE: u64 = 1 << 39;
 
 /// Adds what the rules do to a graph, as it comes from import, when these passes run at the prices of a machine. What comes behind
 /// the last of `integers` and `saturate` runs no rules.

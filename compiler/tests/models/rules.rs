@@ -32,8 +32,14 @@ const NPU: &str = "bm1684x";
 fn rule_counts() {
     let options = BuildOptions::new(Machine::from_name(TARGET).unwrap());
     let model = CpuModel::new(options.machine.clone());
-    let Some((counts, about)) = counted(&|_| true, (&model, pipeline::DEFAULT, &options.passes)) else { return };
-    write_counts(&counts, false, &format!("{about}, estimated cycles of {TARGET}"));
+    let Some((counts, [models, patterns])) = counted(&|_| true, (&model, pipeline::DEFAULT, &options.passes)) else {
+        return;
+    };
+    let about = format!(
+        "{models} of the shared models in the shapes of their first case and {patterns} graphs of testdata/patterns, estimated \
+         cycles of {TARGET}"
+    );
+    write_counts(&counts, false, &about);
 }
 
 /// Writes the rows of the neural processor's rules.
@@ -42,15 +48,21 @@ fn rule_counts() {
 fn rule_counts_of_the_bm1684x() {
     let (model, passes) = (ChipModel::new(None), npu::passes(None));
     let quantized = |graph: &Graph| graph.nodes().any(|(_, node)| matches!(node.op, Op::Quantize(_)));
-    let Some((counts, about)) = counted(&quantized, (&model, &passes, &PassOptions::default())) else { return };
-    write_counts(&counts, true, &format!("{about}, estimated cycles of {NPU} for its own rules"));
+    let Some((counts, [models, patterns])) = counted(&quantized, (&model, &passes, &PassOptions::default())) else {
+        return;
+    };
+    write_counts(
+        &counts,
+        true,
+        &format!("of the rules of {NPU} its own on the {} of them that are quantized", models + patterns),
+    );
 }
 
 /// What rules do to the shared models and patterns that are asked for, and how many there are.
 fn counted(
     wanted: &dyn Fn(&Graph) -> bool,
     with: (&dyn CostModel, &[&str], &PassOptions),
-) -> Option<(BTreeMap<String, Counts>, String)> {
+) -> Option<(BTreeMap<String, Counts>, [usize; 2])> {
     let models = models();
     if models.is_empty() {
         return None;
@@ -70,11 +82,7 @@ fn counted(
     for (name, graph) in &patterns {
         count(graph, with, &mut counts).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
-    let about = format!(
-        "{read} of the shared models in the shapes of their first case and {} graphs of testdata/patterns",
-        patterns.len()
-    );
-    Some((counts, about))
+    Some((counts, [read, patterns.len()]))
 }
 
 /// Puts counts of the neural processor's rules, or of all others, in the place of those that the file has.

@@ -48,30 +48,29 @@ impl ChipModel {
     }
 
     fn price(&self, op: &Op, inputs: &[Operand], outputs: &[TensorType]) -> Option<Cost> {
-        match op {
+        let (inputs, rows) = one_row(op, inputs);
+        let cycles = self.alone(op, &inputs);
+        let cycles = match op {
             // Who reads it reads the bytes.
-            Op::Dequantize(_) => self.alone(op, inputs).map(|_| Cost::default()),
+            Op::Dequantize(_) => cycles.map(|_| 0),
             _ if self.half.is_none() && outputs.iter().all(|ty| ty.dtype.is_float()) => {
-                self.alone(op, inputs).or_else(|| self.between_integers(op, inputs))
+                cycles.or_else(|| self.between_integers(op, &inputs))
             }
-            _ => {
-                let (narrow, rows) = one_row(op, inputs);
-                let Cost { cycles, .. } = self.alone(op, &narrow)?;
-                Some(Cost { cycles: cycles * rows, ..Cost::default() })
-            }
-        }
+            _ => cycles,
+        };
+        Some(Cost { cycles: cycles? * rows, ..Cost::default() })
     }
 
-    /// The price of an operator by itself.
-    fn alone(&self, op: &Op, inputs: &[Operand]) -> Option<Cost> {
+    /// Cycles of an operator by itself.
+    fn alone(&self, op: &Op, inputs: &[Operand]) -> Option<u64> {
         let mut graph = Graph::new("alone");
         let operands = operands(&mut graph, inputs)?;
         graph.add(op.clone(), &operands, Loc::default()).ok()?;
         self.of_graph(&graph)
     }
 
-    /// The price of `quantize` of the operator, of tensors of bytes.
-    fn between_integers(&self, op: &Op, inputs: &[Operand]) -> Option<Cost> {
+    /// Cycles of `quantize` of the operator, of tensors of bytes.
+    fn between_integers(&self, op: &Op, inputs: &[Operand]) -> Option<u64> {
         let mut graph = Graph::new("between integers");
         let byte = |operand: &Operand| match operand {
             Some((ty, false)) => Some((TensorType { dtype: DType::I8, ..ty.clone() }, false)),
@@ -93,9 +92,9 @@ impl ChipModel {
         self.of_graph(&graph)
     }
 
-    fn of_graph(&self, graph: &Graph) -> Option<Cost> {
-        let cycles = busy(&lower_alone(graph, self.half)?).into_iter().max()?;
-        Some(Cost { cycles, ..Cost::default() })
+    /// Cycles of the engine that works longer.
+    fn of_graph(&self, graph: &Graph) -> Option<u64> {
+        busy(&lower_alone(graph, self.half)?).into_iter().max()
     }
 }
 
@@ -143,12 +142,11 @@ fn operands(graph: &mut Graph, inputs: &[Operand]) -> Option<Vec<Option<ValueId>
 
 /// A constant of twos, which is a scale, a factor, and a power that there are commands for; integers are zeros.
 fn constant(graph: &mut Graph, dtype: DType, shape: &[usize]) -> ValueId {
-    let elems = shape.iter().product();
-    let twos = || {
-        let bytes = Tensor::from_f64(dtype, &[], &[2.0]).bytes().repeat(elems);
-        Tensor::new(dtype, shape.to_vec(), bytes).ok()
-    };
-    let tensor = dtype.is_float().then(twos).flatten().unwrap_or_else(|| Tensor::zeros(dtype, shape));
+    let elems: usize = shape.iter().product();
+    let tensor = Tensor::lazy(dtype, shape, move || match dtype.is_float() {
+        true => Tensor::from_f64(dtype, &[], &[2.0]).bytes().repeat(elems),
+        false => vec![0; dtype.bytes_for(elems)],
+    });
     let id = graph.consts.push(ConstEntry::new("", tensor));
     graph.add_const(id, Loc::default())
 }
