@@ -2,8 +2,9 @@
 
 pub mod fit;
 pub mod phased;
-mod prepare;
 pub mod report;
+#[cfg(test)]
+mod tests;
 pub mod timeline;
 
 use std::path::{Path, PathBuf};
@@ -11,12 +12,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adze_ir::graph::Graph;
-use adze_ir::propose::PlainMachine;
 use adze_ir::tensor::Tensor;
-use adze_passes::pass::{Optimizer, PassOptions};
+use adze_passes::pass::PassOptions;
 use adze_targets::bm1684x::isa::Prec;
 use adze_targets::bm1684x::program::OpenError;
-use adze_targets::bm1684x::{CompileError, Program, RunError};
+use adze_targets::bm1684x::{ChipModel, CompileError, Program, RunError};
 
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
@@ -25,8 +25,7 @@ use crate::stage::{Trace, run_pass};
 pub const BM1684X: &str = "bm1684x";
 
 /// Passes before lowering: integer operators, constants evaluated, nothing that a CPU's kernels want. `integers` runs twice: a
-/// `quantize` that only the first run moves up can end another operator. Of the rules of `saturate` those are run that take
-/// batch normalisation, scales and biases into weights.
+/// `quantize` that only the first run moves up can end another operator.
 const PASSES: &[&str] =
     &["canonicalize", "integers", "integers", "saturate", "fold-constants", "canonicalize", "dead-code"];
 
@@ -65,18 +64,23 @@ pub fn compile_within(graph: &Graph, float: Option<Float>, lane_bytes: u32) -> R
     Program::compile_within(&lowered(graph, float)?, float.map(Float::prec), lane_bytes).map_err(compile_error)
 }
 
-/// A graph after the passes that the target wants: what the chip computes to the last bit, but for what its page lists.
+/// A graph after the passes that the target wants, chosen by its prices and with its own rules: what the chip computes to the last
+/// bit, but for what its page lists.
 ///
 /// # Errors
 /// [`Error::Bug`] and what passes give.
 pub fn lowered(graph: &Graph, float: Option<Float>) -> Result<Graph, Error> {
-    let mut trace = Trace::default();
-    let mut graph = prepare::untransposed(graph)?;
-    let options = PassOptions { optimizer: Optimizer::CanonicalIntegers, ..PassOptions::default() };
-    for pass in PASSES.iter().filter(|pass| **pass != "saturate" || float.is_some()) {
-        graph = run_pass(&graph, pass, &options, &PlainMachine, &mut trace)?;
+    let (mut trace, mut graph) = (Trace::default(), graph.clone());
+    let model = ChipModel::new(float.map(Float::prec));
+    for pass in passes(float) {
+        graph = run_pass(&graph, pass, &PassOptions::default(), &model, &mut trace)?;
     }
-    prepare::bytes_first(&prepare::quantized_parts(&graph)?)
+    Ok(graph)
+}
+
+/// The passes before lowering, in order. Between integers there is nothing for the rules of `saturate` where no floats are made.
+pub fn passes(float: Option<Float>) -> Vec<&'static str> {
+    PASSES.iter().copied().filter(|pass| *pass != "saturate" || float.is_some()).collect()
 }
 
 fn compile_error(error: CompileError) -> Error {

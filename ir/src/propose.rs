@@ -143,6 +143,12 @@ pub trait Propose {
     fn families(&self) -> &'static [Family] {
         &[]
     }
+
+    /// Whether operators run one by one as they are chosen. Otherwise passes fuse them and give out layouts afterwards, which
+    /// prices look ahead to.
+    fn runs_as_chosen(&self) -> bool {
+        false
+    }
 }
 
 /// A cache that a core has for itself.
@@ -196,6 +202,11 @@ pub trait CostModel {
     fn families(&self) -> &'static [Family] {
         &[]
     }
+
+    /// As [`Propose::runs_as_chosen`].
+    fn runs_as_chosen(&self) -> bool {
+        false
+    }
 }
 
 impl<M: Propose> CostModel for M {
@@ -217,6 +228,10 @@ impl<M: Propose> CostModel for M {
 
     fn families(&self) -> &'static [Family] {
         Propose::families(self)
+    }
+
+    fn runs_as_chosen(&self) -> bool {
+        Propose::runs_as_chosen(self)
     }
 }
 
@@ -258,6 +273,10 @@ impl<M: Propose> Propose for Pressed<'_, M> {
 
     fn families(&self) -> &'static [Family] {
         Propose::families(self.machine)
+    }
+
+    fn runs_as_chosen(&self) -> bool {
+        Propose::runs_as_chosen(self.machine)
     }
 }
 

@@ -38,19 +38,19 @@ impl Pass for Integers {
             return Ok(Changed::No);
         }
         let mut close = beside_users(graph)?;
-        // Kernels of integers want layouts and borders that are given out later: a machine would price others than run.
-        // So operators are priced by their arithmetic and bytes, which integers always have fewer of.
-        let mut plain = PassCx::new(cx.options, &PlainMachine);
-        plain.pass = NAME;
         let handed = cx.costs.families();
+        // Where kernels of integers want layouts and borders that are given out later, a machine would price others than run:
+        // operators are priced by their arithmetic and bytes then, which integers always have fewer of.
+        let mut own = PassCx::new(cx.options, if cx.costs.runs_as_chosen() { cx.costs } else { &PlainMachine });
+        own.pass = NAME;
         let rules = match cx.options.optimizer {
             Optimizer::Greedy => rules::in_order(NAME, handed),
             _ => rules::rules(NAME, handed),
         };
-        let changed = saturate::rewrite_all(&mut close, &mut plain, NAME, &rules)?;
-        cx.missed.append(&mut plain.missed);
-        cx.solved.append(&mut plain.solved);
-        cx.validated.append(&mut plain.validated);
+        let changed = saturate::rewrite_all(&mut close, &mut own, NAME, &rules)?;
+        cx.missed.append(&mut own.missed);
+        cx.solved.append(&mut own.solved);
+        cx.validated.append(&mut own.validated);
         if changed == Changed::Yes {
             *graph = close;
         }

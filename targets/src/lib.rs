@@ -8,5 +8,5 @@ use adze_ir::egraph::Family;
 /// The rules that machines hand over, for readers and tests; a machine's own come with its
 /// [`Propose`](adze_ir::propose::Propose).
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    [cpu::FAMILIES].into_iter().flatten()
+    [cpu::FAMILIES, bm1684x::FAMILIES].into_iter().flatten()
 }

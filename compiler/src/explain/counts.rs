@@ -4,33 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Counts, find};
 use adze_ir::graph::Graph;
+use adze_ir::propose::CostModel;
 use adze_passes::pass::PassOptions;
-use adze_passes::pipeline;
 use adze_passes::solved::Solved;
-use adze_targets::cpu::CpuModel;
 
-use crate::build::BuildOptions;
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 
-/// Weights beyond this are no cycles: the machine has no code for an operator.
-const NO_CODE: u64 = 1 << 40;
+/// Weights beyond this are no cycles: the machine has no code for an operator, which weighs twice as much.
+const NO_CODE: u64 = 1 << 39;
 
-/// Adds what the rules do to a graph, as it comes from import.
+/// Adds what the rules do to a graph, as it comes from import, when these passes run at the prices of a machine. What comes behind
+/// the last of `integers` and `saturate` runs no rules.
 ///
 /// What a rule wins is found by doing each pass again without it.
 ///
 /// # Errors
 /// Those of the passes.
-pub fn count(graph: &Graph, options: &BuildOptions, counts: &mut BTreeMap<String, Counts>) -> Result<(), Error> {
-    let model = CpuModel::new(options.machine.clone());
-    let recorded = PassOptions { record: true, ..options.passes.clone() };
-    let last = pipeline::DEFAULT.iter().rposition(|pass| *pass == "saturate").unwrap_or_default();
+pub fn count(
+    graph: &Graph,
+    (costs, passes, options): (&dyn CostModel, &[&str], &PassOptions),
+    counts: &mut BTreeMap<String, Counts>,
+) -> Result<(), Error> {
+    let recorded = PassOptions { record: true, ..options.clone() };
+    let last = passes.iter().rposition(|pass| matches!(*pass, "integers" | "saturate")).unwrap_or_default();
     let mut graph = graph.clone();
     let mut in_model: BTreeSet<&'static str> = BTreeSet::new();
-    for pass in &pipeline::DEFAULT[..=last] {
+    for pass in &passes[..=last] {
         let mut trace = Trace::default();
-        let next = run_pass(&graph, pass, &recorded, &model, &mut trace)?;
+        let next = run_pass(&graph, pass, &recorded, costs, &mut trace)?;
         let with = weight(&trace.report.solved);
         let mut taken: BTreeSet<&'static str> = BTreeSet::new();
         for region in &trace.report.solved {
@@ -44,8 +46,8 @@ pub fn count(graph: &Graph, options: &BuildOptions, counts: &mut BTreeMap<String
         }
         for &name in &taken {
             let mut trace = Trace::default();
-            let without = PassOptions { without: Some(name), record: true, ..options.passes.clone() };
-            run_pass(&graph, pass, &without, &model, &mut trace)?;
+            let without = PassOptions { without: Some(name), record: true, ..options.clone() };
+            run_pass(&graph, pass, &without, costs, &mut trace)?;
             let lost = weight(&trace.report.solved).saturating_sub(with);
             if lost < NO_CODE {
                 counts.entry(name.into()).or_default().won += lost;

@@ -371,7 +371,9 @@ fn add_ways(
         return;
     }
     let mut way = Way::new(node.clone(), node.children.iter().map(place).collect(), 0);
-    way.habits = Habits::of(egraph, node, class, place);
+    if !goal.costs.runs_as_chosen() {
+        way.habits = Habits::of(egraph, node, class, place);
+    }
     let (alone, fused) = weights(egraph, class, node, goal.costs);
     (way.weight, way.alone, way.fused) = (alone, alone, fused);
     if let Some(op) = op_of(egraph, node)
@@ -405,7 +407,7 @@ fn weights(egraph: &EGraph, class: Id, node: &ENode, costs: &dyn CostModel) -> (
     // One more than the model says: of two free forms the one with fewer nodes.
     let weight = |cost: Option<Cost>| cost.map_or(UNSUPPORTED, Cost::weight).saturating_add(1);
     let alone = weight(costs.cost(op, &asked));
-    let joins = facts.ty().is_some_and(|ty| fusion::is_epilogue(op, &inputs, ty));
+    let joins = !costs.runs_as_chosen() && facts.ty().is_some_and(|ty| fusion::is_epilogue(op, &inputs, ty));
     (alone, if joins { weight(costs.epilogue(op, &asked)) } else { alone })
 }
 

@@ -12,7 +12,7 @@ use super::{EGraph, ENode, Known};
 use crate::exact::Exactness;
 use crate::ops::{Choice, Op, OpAttrs};
 use crate::tensor::Tensor;
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 /// A rewrite rule.
 #[derive(Debug)]
@@ -105,6 +105,19 @@ impl<'a> Match<'a> {
     /// The bytes of a constant. To ask one thing about a vector, [`Match::ask`] lets regions with other bytes share the answer.
     pub fn data(&self, name: &str) -> Option<&'a Tensor> {
         self.egraph.analysis.data(self.egraph[self.id(name)].data.constant?)
+    }
+
+    /// Scales that can be divided by: constant, positive, and neither they nor their inverse overflow.
+    pub fn scales(&self, name: &str) -> Option<Vec<f32>> {
+        let data = self.data(name).filter(|data| data.dtype() == DType::F32)?;
+        let values: Vec<f32> = data.to_f64().into_iter().map(|v| v as f32).collect();
+        values.iter().all(|v| v.is_normal() && *v > 0.0 && v.recip().is_normal()).then_some(values)
+    }
+
+    /// Whether two values are a positive scale and a constant zero point for a whole tensor.
+    pub fn is_affine(&self, scale: &str, zero: &str) -> bool {
+        let one = |name: &str| self.ty(name).is_some_and(|ty| ty.rank() == 0);
+        one(scale) && one(zero) && self.scales(scale).is_some() && self.data(zero).is_some()
     }
 
     /// Whether something holds for the bytes of a small value that is computed from constants, and a number; `None` when it is

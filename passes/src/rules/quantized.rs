@@ -30,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "relu-after-quantize",
         left: &["(quantize ?q (relu ?r ?x) ?s ?z)"],
         right: "(clip{min = z} (quantize ?q ?x ?s ?z))",
-        conditions: &[Condition { name: "one positive scale", holds: |m| scalar_pair(m, "s", "z") }],
+        conditions: &[Condition { name: "one positive scale", holds: |m| m.is_affine("s", "z") }],
         exactness: Exactness::Lsb(0),
         sound: "quantizing keeps order, and zero is stored as the zero point",
         helps: "the bound joins that of the stored type",
@@ -41,7 +41,7 @@ pub(super) const RULES: &[Rule] = &[
         left: &["(quantize ?q (clip ?r ?x) ?s ?z)"],
         right: "(clip{quantized bounds} (quantize ?q ?x ?s ?z))",
         conditions: &[
-            Condition { name: "one positive scale", holds: |m| scalar_pair(m, "s", "z") },
+            Condition { name: "one positive scale", holds: |m| m.is_affine("s", "z") },
             Condition { name: "floats", holds: |m| m.ty("x").is_some_and(|ty| ty.dtype == DType::F32) },
         ],
         exactness: Exactness::Lsb(0),
@@ -90,7 +90,7 @@ pub(super) const RULES: &[Rule] = &[
         left: &["(max_pool ?a (dequantize ?d ?x ?s ?z))"],
         right: "(dequantize ?d (max_pool ?a ?x) ?s ?z)",
         conditions: &[
-            Condition { name: "one positive scale", holds: |m| scalar_pair(m, "s", "z") },
+            Condition { name: "one positive scale", holds: |m| m.is_affine("s", "z") },
             Condition { name: "no window lies in the padding", holds: windows_inside },
         ],
         exactness: Exactness::Exact,
@@ -246,18 +246,6 @@ fn one(m: &Match<'_>, name: &str) -> bool {
     m.ty(name).is_some_and(|ty| ty.rank() == 0)
 }
 
-/// Scales that can be divided by: constant, positive, and neither they nor their inverse overflow.
-fn normal(m: &Match<'_>, name: &str) -> Option<Vec<f32>> {
-    let data = m.data(name).filter(|d| d.dtype() == DType::F32)?;
-    let values: Vec<f32> = data.to_f64().into_iter().map(|v| v as f32).collect();
-    values.iter().all(|v| v.is_normal() && *v > 0.0 && v.recip().is_normal()).then_some(values)
-}
-
-/// A positive scale and a constant zero point for the whole tensor.
-fn scalar_pair(m: &Match<'_>, scale: &str, zero: &str) -> bool {
-    one(m, scale) && one(m, zero) && normal(m, scale).is_some() && m.data(zero).is_some()
-}
-
 fn is_byte(ty: Option<&TensorType>) -> bool {
     ty.is_some_and(|ty| matches!(ty.dtype, DType::I8 | DType::U8))
 }
@@ -269,15 +257,15 @@ fn is_small(ty: Option<&TensorType>) -> bool {
 
 fn result(m: &Match<'_>) -> bool {
     let Op::Quantize(q) = m.op("q") else { return false };
-    matches!(q.to, DType::I8 | DType::U8) && scalar_pair(m, "ys", "yz")
+    matches!(q.to, DType::I8 | DType::U8) && m.is_affine("ys", "yz")
 }
 
 /// The left operand has one scale, the right one is constant with one, or one per slice of `axis`.
 fn operands(m: &Match<'_>, axis: usize) -> bool {
     let Op::Dequantize(weights) = m.op("e") else { return false };
     let per_slice = one(m, "ws") || (weights.block == 0 && weights.axis == axis);
-    let constant = m.data("w").is_some() && m.data("wz").is_some() && normal(m, "ws").is_some();
-    is_byte(m.ty("x")) && is_small(m.ty("w")) && scalar_pair(m, "xs", "xz") && constant && per_slice
+    let constant = m.data("w").is_some() && m.data("wz").is_some() && m.scales("ws").is_some();
+    is_byte(m.ty("x")) && is_small(m.ty("w")) && m.is_affine("xs", "xz") && constant && per_slice
 }
 
 fn conv_operands(m: &Match<'_>) -> bool {
@@ -315,7 +303,7 @@ fn matmul_scales(m: &Match<'_>) -> Vec<f64> {
 }
 
 fn sum_scales(m: &Match<'_>, count: Option<i64>) -> Vec<f64> {
-    let (Some(x), Some(w)) = (normal(m, "xs"), normal(m, "ws")) else { return Vec::new() };
+    let (Some(x), Some(w)) = (m.scales("xs"), m.scales("ws")) else { return Vec::new() };
     let count = count.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     (0..count).map(|i| f64::from(x[0]) * f64::from(w[if w.len() == 1 { 0 } else { i }])).collect()
 }
@@ -465,7 +453,7 @@ fn same_parameters(m: &Match<'_>) -> bool {
     let same = |a: &str, b: &str| m.data(a).is_some() && m.data(a) == m.data(b);
     let lie_alike = one(m, "s") || (q.axis, q.block) == (d.axis, d.block);
     let dtype = m.ty("x").is_some_and(|x| x.dtype == q.to);
-    dtype && lie_alike && normal(m, "s").is_some() && same("s", "t") && same("z", "y")
+    dtype && lie_alike && m.scales("s").is_some() && same("s", "t") && same("z", "y")
 }
 
 fn make_after(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {

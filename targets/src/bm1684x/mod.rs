@@ -6,7 +6,8 @@
 //! ```
 //!
 //! [`isa`] has the commands as data, bytes and text; [`operands`] says what each reads and writes; [`sim`] runs decoded
-//! streams and [`hazard`] proves that no two commands race; [`cost`] estimates cycles. See `docs/targets/bm1684x.md`.
+//! streams and [`hazard`] proves that no two commands race; [`cost`] estimates cycles. What passes see of the chip before all that
+//! are prices ([`propose`]) and rules ([`rules`]). See `docs/targets/bm1684x.md`.
 
 pub mod bmodel;
 pub mod cost;
@@ -20,10 +21,14 @@ pub mod order;
 pub mod plan;
 pub mod profile;
 pub mod program;
+pub mod propose;
 pub mod reach;
+pub mod rules;
 pub mod search;
 pub mod sim;
 pub mod tile;
 pub mod view;
 
 pub use program::{CompileError, Program, RunError};
+pub use propose::ChipModel;
+pub use rules::FAMILIES;

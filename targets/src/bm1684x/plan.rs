@@ -12,7 +12,7 @@ use super::cost;
 use super::isa::{Body, Command, DmaEnd, Engine, ID_LIMIT, TiuEnd};
 use super::lower::Unsupported;
 use super::lower::build::{Draft, Piece, Place, Step};
-use super::machine::{BANK_BYTES, DDR_ALIGN, DDR_BASE, LOCAL_BASE, UNIT_BYTES};
+use super::machine::{BANK_BYTES, DDR_ALIGN, DDR_BASE, LANE_BYTES, LOCAL_BASE, UNIT_BYTES};
 use super::operands::{Operand, operands};
 use super::order::{Loads, lifetimes};
 use super::view::Fault;
@@ -301,6 +301,19 @@ fn too_big(
         accepted: format!("{lane_bytes} bytes of local memory per lane, in gaps between buffers that fit"),
     };
     (error, order.get(at).and_then(|step| step.unit))
+}
+
+/// Cycles that the compute unit and the copy engine work for a draft, its buffers in banks of their own.
+pub fn busy(draft: &Draft) -> [u64; 2] {
+    let banks = LANE_BYTES / BANK_BYTES;
+    let places: Vec<u32> = (0..draft.buffers.len()).map(|index| index as u32 % banks * BANK_BYTES).collect();
+    let ddr = Ddr::default();
+    let mut cycles = [0; 2];
+    for step in &draft.steps {
+        let engine = usize::from(step.body.form().engine == Engine::Gdma);
+        cycles[engine] += cost::cycles(&placed(step, &places, &ddr));
+    }
+    cycles
 }
 
 /// A body with its addresses.

@@ -21,7 +21,7 @@ impl Lowering<'_> {
         };
         let moved = self.permuted_axes(x, &dims, &perm)?;
         let shape = self.shape(node.outputs[0])?;
-        Ok(self.draft.reshape(moved, shape))
+        Ok(if self.leaves(node.outputs[0]) { moved } else { self.draft.reshape(moved, shape) })
     }
 
     /// Moves blocks of space into channels.
@@ -33,7 +33,7 @@ impl Lowering<'_> {
         let perm = if op.crd { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
         let moved = self.permuted_axes(x, &dims, &perm)?;
         let shape = self.shape(node.outputs[0])?;
-        Ok(self.draft.reshape(moved, shape))
+        Ok(if self.leaves(node.outputs[0]) { moved } else { self.draft.reshape(moved, shape) })
     }
 
     /// Extents of a value of any rank.

@@ -20,106 +20,36 @@ mod pools;
 mod products;
 mod quantize;
 mod reduce;
+mod refusal;
 pub mod requant;
 mod resize;
 mod softmax;
 mod sums;
 mod tables;
+mod values;
 mod weights;
 mod window;
 
 use pools::{pool, window_strides};
 pub use quantize::is_elementwise;
+use refusal::refuse;
+pub use refusal::{AllUnsupported, Refusal, Unsupported};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
 use adze_ir::attrs::F64;
-use adze_ir::graph::{Graph, Node, NodeId, ValueId};
-use adze_ir::ops::{Op, Slice, UnaryFn};
+use adze_ir::graph::{Graph, Node, ValueId};
+use adze_ir::ops::{Op, UnaryFn};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::{DType, TensorType};
 
 use super::isa::Prec;
-use super::machine::MAX_EXTENT;
-use super::tile::{Tiled, Whole};
+use super::machine::{LANE_BYTES, MAX_EXTENT};
+use super::tile::Tiled;
 use build::{Draft, Home, Piece};
 use commands::Stored;
 use places::Region;
-
-/// What the chip has no commands for, or adze none yet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: found {found}, accepted on bm1684x: {accepted}")]
-pub struct Unsupported {
-    /// The node or output.
-    pub place: String,
-    /// Source nodes, if it is a node.
-    pub names: Vec<Arc<str>>,
-    /// The node of the graph without which the rest could do; `None` where there is no such node.
-    pub node: Option<NodeId>,
-    /// What is there.
-    pub found: String,
-    /// What could be.
-    pub accepted: String,
-}
-
-impl Unsupported {
-    /// Something about a graph as a whole.
-    pub fn of_graph(found: String, accepted: impl Into<String>) -> Self {
-        Self { place: "graph".into(), names: Vec::new(), node: None, found, accepted: accepted.into() }
-    }
-}
-
-/// All of a graph that is [`Unsupported`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllUnsupported(pub Vec<Unsupported>);
-
-impl std::error::Error for AllUnsupported {}
-
-impl fmt::Display for AllUnsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-impl From<Unsupported> for AllUnsupported {
-    fn from(one: Unsupported) -> Self {
-        Self(vec![one])
-    }
-}
-
-/// Why a node does not lower.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// An [`Unsupported`] whose node is known further up.
-    Found {
-        /// What is there.
-        found: String,
-        /// What could be.
-        accepted: String,
-    },
-    /// It reads the result of a node that was refused already.
-    Follows,
-}
-
-impl Refusal {
-    /// What is to be said about a place, if it was not said before.
-    fn at(self, place: String, names: &[Arc<str>], node: Option<NodeId>) -> Option<Unsupported> {
-        match self {
-            Refusal::Found { found, accepted } => {
-                Some(Unsupported { place, names: names.to_vec(), node, found, accepted })
-            }
-            Refusal::Follows => None,
-        }
-    }
-}
-
-/// Refuses something.
-fn refuse<T>(found: impl Into<String>, accepted: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::Found { found: found.into(), accepted: accepted.into() })
-}
 
 /// Where a value is.
 #[derive(Clone, Copy, Debug)]
@@ -211,6 +141,22 @@ pub fn lower(tiled: &Tiled, half: Option<Prec>, lane_bytes: u32, memo: &mut Memo
         }
     }
     if unsupported.is_empty() { Ok(lowering.draft) } else { Err(AllUnsupported(unsupported)) }
+}
+
+/// Lowers a few nodes between tensors that are in local memory, and results that stay there; `None` where one does not lower. For
+/// what they cost.
+pub fn lower_alone(graph: &Graph, half: Option<Prec>) -> Option<Draft> {
+    let mut memo = Memo::default();
+    let mut lowering = Lowering::new(graph, half, LANE_BYTES, &mut memo);
+    let read: BTreeSet<ValueId> = graph.nodes().flat_map(|(_, node)| node.inputs.iter().flatten().copied()).collect();
+    let ends = graph.nodes().flat_map(|(_, node)| &node.outputs).filter(|value| !read.contains(value));
+    lowering.made.extend(ends.filter(|&&value| graph.ty(value).dtype.is_float()));
+    for &value in graph.inputs() {
+        let home = lowering.local(value)?;
+        lowering.values.insert(value, Where::Local(home));
+    }
+    graph.nodes().try_for_each(|(_, node)| lowering.node(node)).ok()?;
+    Some(lowering.draft)
 }
 
 /// Element type of integers that stay as they are.
@@ -353,196 +299,9 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Remembers where a value is, and stores it when it is to be in DDR memory or part of another value.
-    fn keep(&mut self, value: ValueId, home: Home) {
-        self.values.insert(value, Where::Local(home));
-        if let Some(&(whole, shape, to)) = self.joined.get(&value) {
-            let result = match self.values.get(&whole) {
-                Some(&Where::Local(result)) if whole != value => result,
-                _ => self.draft.tensor(home.prec, home.signed, shape),
-            };
-            self.values.insert(whole, Where::Local(result));
-            self.draft.copy_region(home, Region::default(), result, to, home.shape);
-        }
-        if let Some(&(to, at)) = self.stored.get(&value) {
-            let [n, c, h, w] = self.shape(value).unwrap_or(home.shape);
-            let lanes = home.shape[1] / c;
-            if lanes > 1 && home.shape == [n, c * lanes, h / lanes, w] && h.is_multiple_of(lanes) {
-                self.draft.store_over_lanes(home, lanes, to, at);
-            } else if home.prec.is_int() {
-                self.draft.store_part(home, to, at);
-            } else {
-                self.store_floats_part(home, to, at);
-            }
-            self.now_in_ddr(value);
-        }
-    }
-
-    /// Makes room for a tensor in DDR memory, where an output's is that of the output, or notes how it is put together.
-    fn assemble(&mut self, whole: &Whole) -> Result<(), Refusal> {
-        let ty = self.graph.ty(whole.value);
-        let shape = self.shape(whole.value)?;
-        if whole.local {
-            let at = |[n, h]: [usize; 2]| Region { at: [n as u32, 0, h as u32, 0], ..Region::default() };
-            let parts = whole.parts.iter().filter(|(part, _)| *part != whole.value);
-            self.joined.extend(parts.map(|&(part, to)| (part, (whole.value, shape, at(to)))));
-            self.spilled.extend(whole.inner.iter().chain([&whole.value]).map(|&value| (value, None)));
-            return Ok(());
-        }
-        let output = self.graph.outputs().iter().position(|output| output.value == whole.value).map(Piece::Output);
-        let (prec, signed) = match ty.dtype {
-            _ if output.is_none() && self.is_real(whole.value) => (self.type_of(whole.value), true),
-            dtype if dtype.is_float() => (self.float_in(output, dtype)?, true),
-            DType::I32 if output.is_none() => (Prec::Int32, true),
-            _ => byte_type(ty)?,
-        };
-        let piece = output.unwrap_or_else(|| self.draft.room(shape, prec));
-        let to = Stored { piece, shape, prec, signed };
-        for &(value, at) in &whole.parts {
-            self.stored.insert(value, (to, at.map(|at| at as u32)));
-        }
-        self.spilled.insert(whole.value, Some(piece));
-        self.spilled.extend(whole.inner.iter().map(|&value| (value, None)));
-        Ok(())
-    }
-
-    /// Forgets that a value was in local memory: who reads it loads it again.
-    fn now_in_ddr(&mut self, value: ValueId) {
-        if let Some(&Some(piece)) = self.spilled.get(&value) {
-            self.values.insert(value, Where::Ddr(piece));
-        }
-    }
-
-    /// Loads part of a tensor in DDR memory along N and H; `None` for other parts and places.
-    fn slice_of_ddr(&mut self, node: &Node, op: &Slice) -> Result<Option<Home>, Refusal> {
-        let Some(value) = node.inputs[0] else { return refuse("no operand", "one") };
-        let Some(&Where::Ddr(piece)) = self.values.get(&value) else { return Ok(None) };
-        let ty = self.graph.ty(value);
-        let (prec, signed) = match ty.dtype {
-            _ if matches!(piece, Piece::Spill(_)) && self.is_real(value) => (self.type_of(value), true),
-            dtype if dtype.is_float() => (self.float_in(Some(piece), dtype)?, true),
-            DType::I32 => (Prec::Int32, true),
-            DType::I8 | DType::U8 => byte_type(ty)?,
-            _ => return Ok(None),
-        };
-        let (from, shape) = (self.shape(value)?, self.shape(node.outputs[0])?);
-        let mut at = [0; 2];
-        for (axis, start) in op.axes.iter().zip(&op.starts) {
-            let start = start.as_const().and_then(|start| u32::try_from(start).ok());
-            let rank = self.graph.ty(value).rank();
-            match (axis, start) {
-                (0, Some(start)) if rank > 1 => at[0] = start,
-                (2, Some(start)) if rank == 4 => at[1] = start,
-                _ => return Ok(None),
-            }
-        }
-        if op.steps.iter().any(|&step| step != 1) {
-            return Ok(None);
-        }
-        let from = Stored { piece, shape: from, prec, signed };
-        Ok(Some(if prec.is_int() || self.wide.contains(&value) {
-            self.draft.load_part(from, at, shape)
-        } else {
-            self.load_floats_part(from, at, shape)
-        }))
-    }
-
-    /// Whether a value is of floats on the chip, as truth values are.
-    fn is_real(&self, value: ValueId) -> bool {
-        let dtype = self.graph.ty(value).dtype;
-        dtype.is_float() || dtype == DType::Bool
-    }
-
-    /// Extents of a value.
-    fn shape(&self, value: ValueId) -> Result<[u32; 4], Refusal> {
-        let ty = self.graph.ty(value);
-        match ty.fixed_shape() {
-            Some(shape) => extents(&shape),
-            None => refuse(format!("{ty}"), "fixed shapes"),
-        }
-    }
-
-    /// A value in local memory, loaded when it is not there.
-    fn home(&mut self, value: ValueId) -> Result<Home, Refusal> {
-        match self.values.get(&value).copied() {
-            Some(Where::Local(home)) => Ok(home),
-            Some(Where::Ddr(piece)) => {
-                let (ty, shape) = (self.graph.ty(value), self.shape(value)?);
-                let home = if matches!(piece, Piece::Spill(_)) && self.is_real(value) {
-                    self.draft.load(piece, self.type_of(value), true, shape)
-                } else if ty.dtype.is_float() {
-                    let (prec, signed) = (self.float_in(Some(piece), ty.dtype)?, true);
-                    self.load_floats_part(Stored { piece, shape, prec, signed }, [0, 0], shape)
-                } else if matches!(ty.dtype, DType::I32 | DType::I64) {
-                    self.load_words(piece, ty.dtype, shape)
-                } else {
-                    let (prec, signed) = byte_type(ty)?;
-                    self.draft.load(piece, prec, signed, shape)
-                };
-                self.values.insert(value, Where::Local(home));
-                Ok(home)
-            }
-            None if self.refused.contains(&value) => Err(Refusal::Follows),
-            None => refuse("a constant", "a value that depends on the inputs"),
-        }
-    }
-
-    /// Loads integers as those of 32 bits.
-    fn load_words(&mut self, piece: Piece, dtype: DType, shape: [u32; 4]) -> Home {
-        if dtype == DType::I64 {
-            self.draft.notes.push(format!("integers of 64 bits {} are read as 32 bits", self.draft.loc));
-        }
-        let step = if dtype == DType::I64 { 2 } else { 1 };
-        self.draft.load_apart(piece, Prec::Int32, shape, step)
-    }
-
-    /// Stores an output.
-    fn store(&mut self, value: ValueId, piece: Piece) -> Result<(), Refusal> {
-        let dtype = self.graph.ty(value).dtype;
-        let home = self.home(value)?;
-        if dtype.is_float() {
-            return self.store_floats(home, piece, dtype);
-        }
-        match dtype {
-            DType::I32 if home.prec == Prec::Int32 => self.draft.store(home, piece),
-            DType::I64 if self.is_counted(value) && home.shape[1].max(home.shape[3]) <= MAX_EXTENT / 2 => {
-                self.draft.store_pairs(home, piece);
-            }
-            _ => {
-                byte_type(self.graph.ty(value))?;
-                self.draft.store(home, piece);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether integers of 64 bits are positions that were counted here, so that they have 32 bits.
-    fn is_counted(&self, value: ValueId) -> bool {
-        match self.graph.producer(value).map(|(_, node)| node) {
-            Some(Node { op: Op::ArgReduce(_), .. }) => true,
-            Some(Node { op: Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_), inputs, .. }) => {
-                inputs[0].is_some_and(|value| self.is_counted(value))
-            }
-            _ => false,
-        }
-    }
-
     /// Whether the first result is of 8-bit integers.
     fn is_bytes(&self, node: &Node) -> bool {
         byte_type(self.graph.ty(node.outputs[0])).is_ok()
-    }
-
-    /// Operand of a node in local memory.
-    fn input(&mut self, node: &Node, index: usize) -> Result<Home, Refusal> {
-        match node.inputs.get(index).copied().flatten() {
-            Some(value) => self.home(value),
-            None => refuse(format!("no operand {index}"), "one"),
-        }
-    }
-
-    /// Whether an operand of a node is no constant.
-    fn is_computed(&self, node: &Node, index: usize) -> bool {
-        node.inputs.get(index).copied().flatten().is_some_and(|value| self.graph.constant(value).is_none())
     }
 
     /// The same bytes in another shape; `None` where they stay in DDR memory, or are floats.
@@ -558,12 +317,7 @@ impl Lowering<'_> {
             return Ok(None);
         }
         let home = self.home(value)?;
-        let read = self.graph.nodes().any(|(_, reader)| reader.inputs.contains(&Some(result)));
-        if !read && !self.stored.contains_key(&result) {
-            // What only leaves lies in memory the same.
-            return Ok(Some(home));
-        }
-        Ok(Some(self.draft.reshape(home, shape)))
+        Ok(Some(if self.leaves(result) { home } else { self.draft.reshape(home, shape) }))
     }
 
     fn transpose(&mut self, node: &Node, perm: &[usize]) -> Result<Home, Refusal> {

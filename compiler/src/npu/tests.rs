@@ -1,4 +1,4 @@
-//! What is prepared means the same.
+//! What the chip's rules make means the same.
 
 use adze_ir::eval::eval_graph;
 use adze_ir::graph::Graph;
@@ -8,7 +8,7 @@ use adze_ir::text::parse_graph;
 use adze_ir::types::DType;
 use adze_targets::bm1684x::Program;
 
-use super::super::{compile, lowered};
+use super::{compile, lowered};
 
 fn random(rng: &mut fastrand::Rng, shape: &[usize]) -> Tensor {
     let bytes = (0..shape.iter().product()).map(|_| rng.u8(..)).collect();
