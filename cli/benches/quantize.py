@@ -381,7 +381,7 @@ def measure_stories(args, folder):
     ]  # fmt: skip
     if args.dreamt:
         more = story_feeds(np.concatenate([even, dreamt(path, args.dreamt, ids.shape[1], even[0, 0])]))
-        words = [*four, "--rounding", "distilled", "--class-axis", "2"]
+        words = [*four, "--rounding", "distilled", "--class-axis", "2", "--distil-steps", "3000"]
         ours.append((f"the same, learned end to end from {args.dreamt} more sequences", words, more))
     for tool, words, samples in ours:
         start = time.monotonic()
@@ -482,7 +482,7 @@ def arguments(about):
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
-    parser.add_argument("--dreamt", type=int, default=488, help="sequences that the stories model makes to learn from; 0 for none")
+    parser.add_argument("--dreamt", type=int, default=4000, help="sequences that the stories model makes to learn from; 0 for none")
     parser.add_argument("--nncf", help="Python with nncf and openvino: its quantization is a row too")
     parser.add_argument("--alone", action="store_true", help="leave ONNX Runtime's quantization out")
     args = parser.parse_args()

@@ -2,11 +2,12 @@
 
 /// Shares of the past in Adam's means of gradients and of their squares.
 const MEMORY: [f64; 2] = [0.9, 0.99];
-/// How far a number goes at most, in scales. The steps that there are share it: a number between two integers that steps far
-/// changes its mind all the time, and that noise is most of what is lost.
-const WAY: f64 = 1.2;
+/// How far a number goes at most, in scales. The steps that there are share it.
+const WAY: f64 = 8.0;
 /// First step of a number at most, in scales; steps go to zero along half a wave.
-const RATE: f64 = 1e-2;
+const RATE: f64 = 8e-3;
+/// How strongly a number is drawn to the integer that it rounds to in the end, in steps for a scale's distance.
+const PULL: f64 = 0.5;
 
 /// Adam's means.
 #[derive(Clone, Debug)]
@@ -36,6 +37,10 @@ impl Past {
 pub(super) struct Pace {
     /// How far it goes, in scales.
     pub(super) rate: f64,
+    /// How much further it goes towards the integer that it rounds to, per scale between them. A number that belongs between two
+    /// integers changes its mind all the time, and that noise is most of what is lost; drawn more and more, one after the other
+    /// settles and the rest makes up for it (Nagel et al., 2022).
+    pub(super) pull: f64,
     /// Shares of Adam's means that come from gradients, not from the zeros before the first.
     known: [f64; 2],
 }
@@ -45,7 +50,11 @@ impl Pace {
     pub(super) fn of(t: usize, steps: usize) -> Self {
         let share = 0.5 * (1.0 + (std::f64::consts::PI * t as f64 / steps as f64).cos());
         let past = i32::try_from(t).unwrap_or(i32::MAX);
-        Self { rate: share * RATE.min(2.0 * WAY / steps as f64), known: MEMORY.map(|memory| 1.0 - memory.powi(past)) }
+        Self {
+            rate: share * RATE.min(2.0 * WAY / steps as f64),
+            pull: PULL * (1.0 - share),
+            known: MEMORY.map(|memory| 1.0 - memory.powi(past)),
+        }
     }
 }
 
@@ -65,7 +74,8 @@ mod tests {
                 }
             }
             assert!(numbers[0].abs() < 0.01, "{numbers:?}");
-            assert!(numbers[1] > 8.99 - WAY && numbers[1] < 9.0 - 0.9 * WAY, "{numbers:?}");
+            let way = WAY.min(RATE * steps as f64 / 2.0);
+            assert!(numbers[1] > 8.99 - way && numbers[1] < 9.0 - 0.9 * way, "{numbers:?}");
         }
     }
 

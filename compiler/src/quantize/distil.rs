@@ -84,7 +84,7 @@ pub fn distil(
     let consts = consts.chain([vectors.map(|weights| Ok((weights.at, weights.stored()?))).collect()]);
     let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
     let note =
-        format!("learned end to end in {} steps: {unit} {before:.5} -> {after:.5} on held-back samples", how.steps);
+        format!("learned end to end in {} steps: {unit} {before:.2e} -> {after:.2e} on held-back samples", how.steps);
     Ok((consts.collect::<Result<_, _>>()?, note))
 }
 
@@ -336,7 +336,8 @@ impl Learned {
                 by_scale[group] += g * scale * (self.int(index) - if inside { at } else { 0.0 });
             }
             let moved = self.past[0].step(index, if inside { g } else { 0.0 }, pace);
-            self.numbers[index] -= rate * scale * moved;
+            let pull = if exact { 0.0 } else { pace.pull * (at.clamp(self.low, self.high) - self.int(index)) };
+            self.numbers[index] -= rate * scale * (moved + pull);
         }
         for (group, g) in by_scale.into_iter().enumerate().filter(|_| !exact) {
             self.scales[group] *= (-pace.rate * SCALE_SHARE * self.past[1].step(group, g, pace)).exp();
@@ -459,5 +460,36 @@ impl School<'_> {
 
     fn run(&self, index: usize, real: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         self.taps.values(&feed(&self.samples.inputs[index], real, &self.taught[index]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adze_ir::text::parse_graph;
+
+    use super::*;
+
+    /// A gradient that changes its mind leaves a number where it is but for the pull; a vector knows none.
+    #[test]
+    fn numbers_between_integers_settle() {
+        let graph =
+            parse_graph("graph @g {\n  input %0 \"x\" : f32[1]\n  %1 = relu %0 : f32[1]\n  output \"y\" = %1\n}")
+                .unwrap();
+        let at = (graph.nodes().next().unwrap().0, 0);
+        let stored = StoredConst {
+            data: Tensor::from_ints(DType::I4, &[1], &[0]),
+            scales: Tensor::from_f32(&[1], &[1.0]),
+            axis: 0,
+            block: 0,
+        };
+        let own = Tensor::from_f32(&[1], &[0.4]);
+        let mut all = [Learned::new(at, &stored, &own, true).unwrap(), Learned::vector(at, &own)];
+        for t in 1..=2000 {
+            let side = if t % 2 == 0 { 1.0 } else { -1.0 };
+            all.iter_mut().for_each(|learned| learned.step(&[side], &Pace::of(t, 2000)));
+        }
+        let [number, vector] = all.map(|learned| learned.numbers[0]);
+        assert!((0.1..0.2).contains(&number), "{number}");
+        assert!((vector - 0.4).abs() < 0.02, "{vector}");
     }
 }
