@@ -71,12 +71,18 @@ fn is_integer_conv(op: &Op) -> bool {
 /// Whether the kernel of an operator that can have either layout takes another way through the one than through the other.
 /// Elementwise operators go through elements as they lie.
 pub fn has_order(op: &Op) -> bool {
-    match op {
-        Op::Concat(_) | Op::Split(_) | Op::Slice(_) | Op::Pad(_) | Op::Resize(_) => true,
-        Op::Softmax(_) | Op::LogSoftmax(_) | Op::Reduce(_) => true,
-        Op::Transpose(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
-        _ => false,
-    }
+    let moves = matches!(
+        op,
+        Op::Concat(_)
+            | Op::Split(_)
+            | Op::Slice(_)
+            | Op::Pad(_)
+            | Op::Resize(_)
+            | Op::Transpose(_)
+            | Op::DepthToSpace(_)
+            | Op::SpaceToDepth(_)
+    );
+    moves || matches!(op, Op::Softmax(_) | Op::LogSoftmax(_) | Op::Reduce(_))
 }
 
 /// What an operator that [`has_order`] weighs where its operands lie row-major and where they lie channels last.
