@@ -1,19 +1,25 @@
 //! Chooses how tensors lie in memory: channels last around convolutions and pools.
 //!
-//! Logical shapes never change. A convolution reads whatever lies before it and writes channels last; elementwise operators,
-//! slices, concatenations and the like keep the layout of what they read; everything else is given row-major operands through
-//! explicit `relayout` nodes. Graph inputs and outputs stay row-major. The interpreter sees no difference.
+//! Logical shapes never change. Convolutions and pools write channels last, most other operators read and write row-major, and so
+//! do graph inputs and outputs. Elementwise operators, slices, concatenations and the like write as they read, either way: where
+//! the copies between the two stand (explicit `relayout` nodes) is chosen by what they cost, see [`places`]. The interpreter sees
+//! no difference.
+//!
+//! [`places`]: adze_ir::layout::places
 
 use std::collections::BTreeMap;
 
 use adze_ir::exact::Exactness;
-use adze_ir::graph::{Graph, NodeId, ValueId};
-use adze_ir::layout::{Habit, habit, same_memory, wants_channels_last};
+use adze_ir::graph::{Graph, Node, NodeId, ValueId};
+use adze_ir::layout::places::{LAST, Places, ROWS};
+use adze_ir::layout::{self, Habit, habit, same_memory, wants_channels_last, with_channels_last};
 use adze_ir::loc::Loc;
-use adze_ir::ops::{Op, Relayout, TypeError};
-use adze_ir::types::Layout;
+use adze_ir::ops::{BodyRef, Op, Relayout, TypeError};
+use adze_ir::propose::{CostModel, OpFacts};
+use adze_ir::types::{Layout, TensorType};
+use cranelift_entity::SecondaryMap;
 
-use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::pass::{Changed, Optimizer, Pass, PassCx, PassError};
 
 /// See [`Pass::docs`].
 pub struct AssignLayouts;
@@ -24,9 +30,9 @@ impl Pass for AssignLayouts {
     }
 
     fn docs(&self) -> &'static str {
-        "Puts the results of convolutions and pools channels last, lets elementwise operators follow, and inserts \
-         `relayout` nodes where an operator wants row-major operands. Stands after fusion, so that what runs together \
-         has one layout. Logical shapes and values stay."
+        "Puts the results of convolutions and pools channels last, and inserts `relayout` nodes where an operator wants the \
+         other layout. Elementwise operators and the like run in either: copies stand where they cost least, computed as a \
+         minimum cut. Stands after fusion, so that what runs together has one layout. Logical shapes and values stay."
     }
 
     fn exactness(&self) -> Exactness {
@@ -35,43 +41,41 @@ impl Pass for AssignLayouts {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
         let before = graph.to_string();
-        let pass = cx.pass;
-        assign_layouts(graph).map_err(|error| PassError::Type { pass, loc: Loc::default(), error })?;
+        let (pass, chosen) = (cx.pass, cx.options.optimizer == Optimizer::Joint);
+        assign_layouts(graph, chosen.then_some(cx.costs)).map_err(|error| PassError::Type {
+            pass,
+            loc: Loc::default(),
+            error,
+        })?;
         Ok(if graph.to_string() == before { Changed::No } else { Changed::Yes })
     }
 }
 
-/// Assigns layouts and inserts `relayout` nodes.
+/// Assigns layouts and inserts `relayout` nodes: the cheapest assignment by these costs; without any, every operator that can have
+/// either layout has that of what it reads.
 ///
 /// # Errors
 /// [`TypeError`] when a `relayout` is refused: a broken graph.
-pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
+pub fn assign_layouts(graph: &mut Graph, costs: Option<&dyn CostModel>) -> Result<(), TypeError> {
+    let mut plan = Plan::new(graph);
+    let last = match costs {
+        Some(costs) => plan.price(graph, costs).cheapest().last,
+        None => plan.places.follow().last,
+    };
+    let layout = |part: usize, rank: usize| if last[part] { Layout::channels_last(rank) } else { Layout::PLAIN };
     let mut copies = Copies::default();
     let order: Vec<NodeId> = graph.order().to_vec();
     for id in order {
         let node = graph.node(id).clone();
-        let rank = |v: ValueId| graph.ty(v).rank();
-        let main = node.inputs.first().copied().flatten();
-        match habit(&node.op) {
-            Habit::Window => {
-                if let Some(x) = main.filter(|&x| wants_channels_last(&node.op, graph.ty(x))) {
-                    let last = Layout::channels_last(rank(x));
-                    copies.use_as(graph, id, 0, x, last)?;
-                }
-                keep_residuals(graph, id, &mut copies)?;
-                for &output in &node.outputs {
-                    let layout = Layout::channels_last(graph.ty(output).rank());
-                    set_layout(graph, output, layout);
-                }
+        let (reads, writes) = plan.sides[id];
+        for index in wanted(graph, &node) {
+            if let Some(value) = node.inputs[index] {
+                copies.use_as(graph, id, index, value, layout(reads, graph.ty(value).rank()))?;
             }
-            Habit::Keeps => keep(graph, id, &mut copies)?,
-            Habit::Reads => {}
-            Habit::Plain => {
-                for (index, value) in node.inputs.iter().enumerate() {
-                    if let Some(value) = value {
-                        copies.use_as(graph, id, index, *value, Layout::PLAIN)?;
-                    }
-                }
+        }
+        if matches!(habit(&node.op), Habit::Window | Habit::Keeps) {
+            for &output in &node.outputs {
+                set_layout(graph, output, layout(writes, graph.ty(output).rank()));
             }
         }
     }
@@ -88,49 +92,111 @@ pub fn assign_layouts(graph: &mut Graph) -> Result<(), TypeError> {
     })
 }
 
-/// Results get the layout of the largest operand that has one; other operands of full shape follow.
-fn keep(graph: &mut Graph, id: NodeId, copies: &mut Copies) -> Result<(), TypeError> {
-    let node = graph.node(id).clone();
-    let rank = node.outputs.iter().map(|&v| graph.ty(v).rank()).max().unwrap_or(0);
-    let channels_last = Layout::channels_last(rank);
-    let is_last = |graph: &Graph, v: ValueId| graph.ty(v).layout == channels_last && !channels_last.is_plain();
-    let some_last = node.inputs.iter().flatten().any(|&v| graph.ty(v).rank() == rank && is_last(graph, v));
-    if !some_last {
-        return Ok(());
-    }
-    for (index, value) in node.inputs.iter().enumerate() {
-        if let Some(value) = *value
-            && graph.ty(value).rank() == rank
-            && graph.constant(value).is_none()
-        {
-            copies.use_as(graph, id, index, value, channels_last.clone())?;
-        }
-    }
-    for &output in &node.outputs {
-        if graph.ty(output).rank() == rank {
-            set_layout(graph, output, channels_last.clone());
-        }
-    }
-    Ok(())
+/// Which operators and values could lie one way or the other.
+struct Plan {
+    places: Places,
+    /// Of each node, the parts that it reads and writes as.
+    sides: SecondaryMap<NodeId, (usize, usize)>,
+    /// The value of each of the places.
+    values: Vec<ValueId>,
 }
 
-/// Operands of epilogues are read beside the result: they lie as it does.
-fn keep_residuals(graph: &mut Graph, id: NodeId, copies: &mut Copies) -> Result<(), TypeError> {
-    let node = graph.node(id).clone();
-    let Op::Fused(fused) = &node.op else { return Ok(()) };
-    let result = graph.ty(node.outputs[0]).shape.clone();
-    for step in fused.epilogues() {
-        for input in step.inputs.iter().flatten() {
-            let adze_ir::ops::BodyRef::Param(param) = *input else { continue };
-            if let Some(value) = node.inputs[param as usize]
-                && graph.ty(value).shape == result
-                && graph.constant(value).is_none()
-            {
-                copies.use_as(graph, id, param as usize, value, Layout::channels_last(result.len()))?;
+impl Plan {
+    fn new(graph: &Graph) -> Self {
+        let mut plan = Plan { places: Places::default(), sides: SecondaryMap::new(), values: Vec::new() };
+        let mut places: BTreeMap<ValueId, usize> = BTreeMap::new();
+        for &input in graph.inputs() {
+            plan.make(graph, input, ROWS, &mut places);
+        }
+        for (id, node) in graph.nodes() {
+            let sides = match habit(&node.op) {
+                Habit::Window => (LAST, LAST),
+                Habit::Plain => (ROWS, ROWS),
+                Habit::Keeps => {
+                    let part = plan.places.part([0; 2]);
+                    (part, part)
+                }
+                Habit::Reads => {
+                    let writes = matches!(&node.op, Op::Relayout(to) if !to.layout.is_plain());
+                    (plan.places.part([0; 2]), if writes { LAST } else { ROWS })
+                }
+            };
+            plan.sides[id] = sides;
+            for index in wanted(graph, node) {
+                if let Some(&value) = node.inputs[index].and_then(|value| places.get(&value)) {
+                    plan.places.read(value, sides.0);
+                }
+            }
+            for &output in &node.outputs {
+                plan.make(graph, output, sides.1, &mut places);
             }
         }
+        for output in graph.outputs() {
+            if let Some(&value) = places.get(&output.value) {
+                plan.places.read(value, ROWS);
+            }
+        }
+        plan
     }
-    Ok(())
+
+    fn make(&mut self, graph: &Graph, value: ValueId, part: usize, places: &mut BTreeMap<ValueId, usize>) {
+        if with_channels_last(graph.ty(value)).is_some() {
+            places.insert(value, self.places.value(part, [0; 2]));
+            self.values.push(value);
+        }
+    }
+
+    /// The places with what copies and operators weigh, wherever a window is near enough to matter.
+    fn price(&mut self, graph: &Graph, costs: &dyn CostModel) -> &Places {
+        let open = self.places.open();
+        let around = OpFacts { inputs: &[], fixed: &[], outputs: &[], dims: &graph.dims };
+        for (place, &value) in self.places.values.iter_mut().zip(&self.values) {
+            if open[place.made] || place.read.iter().any(|&part| open[part]) {
+                place.copy = layout::copies(graph.ty(value), &around, costs).unwrap_or_default();
+            }
+        }
+        for (id, node) in graph.nodes() {
+            let part = self.sides[id].0;
+            if part > LAST && open[part] {
+                let outputs: Vec<TensorType> = node.outputs.iter().map(|&v| graph.ty(v).clone()).collect();
+                let ask = |facts: &OpFacts<'_>| layout::weights(&node.op, facts, costs);
+                self.places.weights[part] = OpFacts::in_graph(graph, &node.inputs, &outputs, ask).unwrap_or_default();
+            }
+        }
+        &self.places
+    }
+}
+
+/// The operands that have to lie as the node reads.
+fn wanted(graph: &Graph, node: &Node) -> Vec<usize> {
+    let all = 0..node.inputs.len();
+    let computed = |index: &usize| node.inputs[*index].filter(|&value| graph.constant(value).is_none());
+    let ty = |index: &usize| computed(index).map(|value| graph.ty(value));
+    let result = || node.outputs.iter().map(|&v| graph.ty(v)).max_by_key(|ty| ty.rank());
+    match habit(&node.op) {
+        Habit::Window => {
+            let main = node.inputs[0].filter(|&x| wants_channels_last(&node.op, graph.ty(x))).map(|_| 0);
+            // Operands of epilogues are read beside the result: they lie as it does.
+            let mut beside: Vec<usize> = main.into_iter().chain(epilogue_operands(&node.op)).collect();
+            beside.retain(|index| {
+                main == Some(*index) || ty(index).zip(result()).is_some_and(|(ty, result)| ty.shape == result.shape)
+            });
+            beside
+        }
+        Habit::Keeps => {
+            all.filter(|index| ty(index).zip(result()).is_some_and(|(ty, result)| ty.rank() == result.rank())).collect()
+        }
+        Habit::Reads if matches!(node.op, Op::Relayout(_)) => Vec::new(),
+        Habit::Reads => all.filter(|index| computed(index).is_some()).collect(),
+        Habit::Plain => all.collect(),
+    }
+}
+
+/// The operands of the steps after the first.
+fn epilogue_operands(op: &Op) -> impl Iterator<Item = usize> {
+    let steps = if let Op::Fused(fused) = op { fused.epilogues() } else { &[] };
+    let operand = |from: &BodyRef| if let BodyRef::Param(param) = *from { Some(param as usize) } else { None };
+    steps.iter().flat_map(|step| step.inputs.iter().flatten()).filter_map(operand)
 }
 
 /// Sets a layout; one that does not differ in memory is spelt row-major, so that fewer copies seem needed.
@@ -179,6 +245,7 @@ impl Copies {
 
 #[cfg(test)]
 mod tests {
+    use adze_ir::propose::PlainMachine;
     use adze_ir::text::parse_graph;
 
     use super::*;
@@ -197,7 +264,7 @@ mod tests {
   output "z" = %6
 }"#;
         let mut graph = parse_graph(text).unwrap();
-        assign_layouts(&mut graph).unwrap();
+        assign_layouts(&mut graph, Some(&PlainMachine)).unwrap();
         adze_ir::verify::verify_graph(&graph).unwrap();
         let printed = graph.to_string();
         assert_eq!(printed.matches("relayout").count() / 2, 1, "{printed}");

@@ -40,12 +40,13 @@ pub enum Changed {
 /// How the e-graph stage goes about its rules. All but the first are for measuring what it is worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Optimizer {
-    /// All rules in one e-graph, and the cheapest form out of it.
+    /// All rules in one e-graph, and the cheapest form out of it; copies between layouts stand where they cost least.
     #[default]
     Joint,
-    /// The same rules one after another in a fixed order, each applied wherever it matches.
+    /// The same rules one after another in a fixed order, each applied wherever it matches; layouts follow what is read.
     Greedy,
     /// Only what takes batch normalisation, scales and biases into weights; quantized networks compute in floats.
+    /// Layouts follow what is read.
     Canonical,
     /// The same, and operators between integers compute in integers.
     CanonicalIntegers,

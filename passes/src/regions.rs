@@ -211,7 +211,8 @@ mod tests {
     fn repeated_blocks_are_solved_once_and_alike() {
         let source = blocks(60, &[]);
         let (graph, detail) = saturated(&source);
-        assert!(detail.starts_with("6 regions, 5 of them as before"), "{detail}");
+        // The first one reads the graph's input, which lies row-major.
+        assert!(detail.starts_with("6 regions, 4 of them as before"), "{detail}");
         assert!(!graph.nodes().any(|(_, node)| matches!(node.op, Op::BatchNorm(_))));
         let x = [Tensor::from_f64(DType::F32, &[1, 2, 3, 3], &(0..18).map(|i| f64::from(i) / 9.0).collect::<Vec<_>>())];
         let (expected, found) = (eval_graph(&source, &x).unwrap(), eval_graph(&graph, &x).unwrap());
@@ -240,14 +241,14 @@ mod tests {
         }
         let source = parse_graph(&format!("{text} output \"y\" = %{x} }}")).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let (_, detail) = saturated(&source);
-        assert!(detail.starts_with("6 regions, 5 of them as before"), "{detail}");
+        assert!(detail.starts_with("6 regions, 4 of them as before"), "{detail}");
     }
 
     #[test]
     fn a_constant_that_rules_see_otherwise_is_solved_anew() {
         // Both odd regions give the same answers.
         let (graph, detail) = saturated(&blocks(60, &[13, 43]));
-        assert!(detail.starts_with("6 regions, 4 of them as before"), "{detail}");
+        assert!(detail.starts_with("6 regions, 3 of them as before"), "{detail}");
         assert_eq!(graph.nodes().filter(|(_, node)| matches!(node.op, Op::BatchNorm(_))).count(), 2);
     }
 }

@@ -53,7 +53,7 @@ fn joint_choice_wins_where_every_order_loses() {
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.is_file());
     paths.sort();
-    assert!(paths.len() >= 5);
+    assert!(paths.len() >= 6);
     for path in paths {
         let source = sample::graph(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();

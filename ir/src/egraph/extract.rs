@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use egg::Id;
 
 use super::exact::cheapest;
-use super::lie::{Habits, copies, copy_weight};
+use super::lie::{self, Habits, Lies};
 use super::rule::operands;
 use super::search::{as_tree, improve};
 use super::{EGraph, ENode};
@@ -84,9 +84,9 @@ pub(super) struct Way {
     /// Weight of its own, as far as it can be told without the rest of a choice.
     pub weight: u64,
     /// Weight where it is computed by a kernel of its own.
-    alone: u64,
+    pub alone: u64,
     /// Weight where it is computed in the kernel of one of `hosts`.
-    fused: u64,
+    pub fused: u64,
     /// Operands whose kernel it could be part of.
     hosts: Vec<usize>,
     /// Whether others can be part of its kernel.
@@ -98,11 +98,6 @@ pub(super) struct Way {
 impl Way {
     fn new(node: ENode, children: Vec<usize>, weight: u64) -> Self {
         Self { node, children, weight, alone: weight, fused: weight, hosts: Vec::new(), anchor: false, habits: None }
-    }
-
-    /// Weight in a kernel of its own.
-    pub fn alone(&self) -> u64 {
-        self.alone
     }
 }
 
@@ -122,8 +117,8 @@ pub(super) struct Table {
     pub range: Vec<(usize, usize)>,
     /// Evaluated at compile time: only the value is stored.
     pub fixed: Vec<bool>,
-    /// Weight of a copy in another layout, where those differ and anything sets one.
-    pub copy: Vec<Option<u64>>,
+    /// What copies between row-major and channels last weigh, where those differ and a window could want it.
+    pub copy: Vec<Option<[u64; 2]>>,
     /// Classes with a way that reads it.
     pub parents: Vec<Vec<usize>>,
     best: Vec<Option<Best>>,
@@ -172,11 +167,11 @@ impl Table {
             }
         }
         let fixed = ids.iter().map(|&id| egraph[id].data.fixed).collect();
-        // Without windows everything lies row-major.
-        let windows = ways.iter().any(|way| way.habits.as_ref().is_some_and(Habits::sets));
-        let copy = ids.iter().map(|&id| windows.then(|| copy_weight(egraph, id, goal.costs))?).collect();
+        let copy = vec![None; ids.len()];
         let best = ids.iter().map(|_| None).collect();
-        Self { ids, index, ways, range, fixed, copy, parents, best }
+        let mut table = Self { ids, index, ways, range, fixed, copy, parents, best };
+        lie::price(egraph, &mut table, goal.costs);
+        table
     }
 
     pub fn class(&self, id: Id) -> usize {
@@ -202,7 +197,8 @@ impl Table {
     /// The least that a way can weigh.
     pub fn least(&self, way: usize) -> u64 {
         let way = &self.ways[way];
-        if way.habits.as_ref().is_some_and(Habits::may_rename) { 1 } else { way.alone.min(way.fused) }
+        let last = way.habits.as_ref().and_then(|habits| habits.last);
+        way.alone.min(way.fused).min(last.unwrap_or(u64::MAX))
     }
 
     /// Classes with a choice that is not about constants.
@@ -325,7 +321,7 @@ impl Table {
     }
 
     /// Every way once; of what is evaluated at compile time only what is read at run time; elementwise operators as part of
-    /// the kernel that makes their operand, where nothing else reads that; copies between layouts.
+    /// the kernel that makes their operand, where nothing else reads that; copies between layouts at their cheapest places.
     fn true_weight(&self, found: &Found) -> u64 {
         let mut readers = vec![0u32; found.chosen.len()];
         let mut sum = 0u64;
@@ -340,15 +336,15 @@ impl Table {
                 }
             }
         }
+        let mut lies = Lies::new(self);
         for (class, way) in chosen() {
             if self.fixed[class] && readers[class] == 0 {
                 continue;
             }
-            let fused = way.hosts.iter().any(|&host| readers[host] == 1 && anchor(host));
-            sum = sum.saturating_add(if fused { way.fused } else { way.alone });
+            let hosts = way.hosts.iter().copied().filter(|&host| readers[host] == 1 && anchor(host));
+            sum = sum.saturating_add(lies.add(class, way, hosts));
         }
-        let (added, saved) = copies(self, found);
-        sum.saturating_sub(saved).saturating_add(added)
+        sum.saturating_add(lies.weight())
     }
 }
 
@@ -401,14 +397,20 @@ fn weights(egraph: &EGraph, class: Id, node: &ENode, costs: &dyn CostModel) -> (
         return (rodata, rodata);
     }
     let Some(op) = op_of(egraph, node) else { return (0, 0) };
-    let inputs: Vec<Option<&TensorType>> = operands(node).iter().map(|&id| egraph[id].data.ty()).collect();
-    let fixed: Vec<bool> = operands(node).iter().map(|&id| egraph[id].data.fixed).collect();
-    let asked = OpFacts { inputs: &inputs, fixed: &fixed, outputs: &facts.types, dims: &egraph.analysis.dims };
     // One more than the model says: of two free forms the one with fewer nodes.
     let weight = |cost: Option<Cost>| cost.map_or(UNSUPPORTED, Cost::weight).saturating_add(1);
-    let alone = weight(costs.cost(op, &asked));
-    let joins = !costs.runs_as_chosen() && facts.ty().is_some_and(|ty| fusion::is_epilogue(op, &inputs, ty));
-    (alone, if joins { weight(costs.epilogue(op, &asked)) } else { alone })
+    asked(egraph, class, node, |asked| {
+        let alone = weight(costs.cost(op, asked));
+        let joins = !costs.runs_as_chosen() && facts.ty().is_some_and(|ty| fusion::is_epilogue(op, asked.inputs, ty));
+        (alone, if joins { weight(costs.epilogue(op, asked)) } else { alone })
+    })
+}
+
+/// Hands what is known about operands and results of an e-node to `ask`.
+pub(super) fn asked<R>(egraph: &EGraph, class: Id, node: &ENode, ask: impl FnOnce(&OpFacts<'_>) -> R) -> R {
+    let inputs: Vec<Option<&TensorType>> = operands(node).iter().map(|&id| egraph[id].data.ty()).collect();
+    let fixed: Vec<bool> = operands(node).iter().map(|&id| egraph[id].data.fixed).collect();
+    ask(&OpFacts { inputs: &inputs, fixed: &fixed, outputs: &egraph[class].data.types, dims: &egraph.analysis.dims })
 }
 
 /// The operator of an e-node.

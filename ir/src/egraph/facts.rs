@@ -1,7 +1,7 @@
 //! What is known about an e-class: egg's analysis.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use egg::{Analysis, DidMerge, Id};
 
@@ -62,6 +62,8 @@ pub struct Known {
     pub(super) reads: RefCell<Reads>,
     /// Types of values from outside.
     pub inputs: BTreeMap<u32, TensorType>,
+    /// Which of them lie channels last, as far as that is known before layouts are assigned.
+    pub channels_last: BTreeSet<u32>,
     /// Ranges of the named dimensions.
     pub dims: Dims,
     /// The rule being applied.

@@ -12,6 +12,7 @@ use super::reads::Read;
 use super::recipe::{Part, Recipe, Source};
 use super::{Choice, EGraph, ENode, Known};
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::layout::follows_window;
 use crate::ops::{ConstId, Constant, Op};
 use crate::types::TensorType;
 
@@ -19,7 +20,8 @@ use crate::types::TensorType;
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Form {
     nodes: Vec<(Op, Vec<Source>)>,
-    inputs: Vec<TensorType>,
+    /// Types of the operands, and whether they lie channels last.
+    inputs: Vec<(TensorType, bool)>,
     consts: Vec<TensorType>,
     outputs: Vec<Source>,
 }
@@ -162,8 +164,12 @@ impl<'a> Region<'a> {
             None => {
                 let at = u32::try_from(self.inputs.len()).expect("regions are small");
                 let ty = self.graph.ty(value).clone();
-                self.form.inputs.push(ty.clone());
+                let last = follows_window(self.graph, value);
+                self.form.inputs.push((ty.clone(), last));
                 self.egraph.analysis.inputs.insert(at, ty);
+                if last {
+                    self.egraph.analysis.channels_last.insert(at);
+                }
                 self.inputs.push(value);
                 (Source::Input(at), self.egraph.add(ENode::input(at)))
             }

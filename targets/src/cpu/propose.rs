@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use adze_ir::egraph::Family;
 use adze_ir::extent::{Dims, Extent};
+use adze_ir::layout::same_bytes;
 use adze_ir::ops::Op;
 use adze_ir::propose::{Cache, Cost, MAX_PROPOSALS, OpFacts, Proposal, Propose, Schedule};
 use adze_ir::tensor::{Tensor, checked_elems};
@@ -223,6 +224,10 @@ fn names_bytes(op: &Op, facts: &OpFacts<'_>) -> bool {
         return true;
     }
     let Some(Some(source)) = facts.inputs.first() else { return false };
+    if let (Op::Transpose(by), [result]) = (op, facts.outputs) {
+        let whole = source.dtype.bits() >= 8;
+        return whole && same_bytes(&source.shape, (&source.layout, &result.layout), &by.perm);
+    }
     let plain = source.layout.is_plain() && facts.outputs.iter().all(|ty| ty.layout.is_plain());
     if !plain || source.dtype.bits() < 8 {
         return false;
@@ -230,7 +235,6 @@ fn names_bytes(op: &Op, facts: &OpFacts<'_>) -> bool {
     let matters = |axis: &usize| source.shape[*axis] != Extent::ONE;
     let outermost = |axis: usize| source.rank() <= 3 && !(0..axis).any(|before| matters(&before));
     match op {
-        Op::Transpose(op) => op.perm.iter().copied().filter(matters).is_sorted(),
         Op::Split(op) => outermost(op.axis),
         Op::Slice(op) => {
             let [result] = facts.outputs else { return false };
