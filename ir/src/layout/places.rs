@@ -135,11 +135,10 @@ impl Places {
         let mut network = DiGraph::<(), u64>::with_capacity(parts + self.values.len(), 3 * parts);
         (0..parts).for_each(|_| _ = network.add_node(()));
         let at = NodeIndex::new;
-        for part in LAST + 1..parts {
-            let [rows, last] = self.weights[part];
+        for (part, (&[rows, last], &usual)) in self.weights.iter().zip(usual).enumerate().skip(LAST + 1) {
             let either = rows.min(last);
-            network.add_edge(at(LAST), at(part), scale(rows - either) + u64::from(usual[part]));
-            network.add_edge(at(part), at(ROWS), scale(last - either) + u64::from(!usual[part]));
+            network.add_edge(at(LAST), at(part), scale(rows - either) + u64::from(usual));
+            network.add_edge(at(part), at(ROWS), scale(last - either) + u64::from(!usual));
         }
         for value in &self.values {
             let made = at(value.made);
