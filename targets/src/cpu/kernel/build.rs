@@ -34,14 +34,14 @@ const LEAST_LANES: u16 = 4;
 /// Widths of the strips for so many elements, the widest first: each half of the one before it where elements are left for it, the
 /// last one 1. Where the number is not known, one in between is enough.
 pub fn widths(extent: &Extent, lanes: u16) -> Vec<u16> {
-    let halves = |from: u16| std::iter::successors(Some(from), |w| Some(w / 2)).take_while(|w| *w >= LEAST_LANES);
+    let halves = std::iter::successors(Some(lanes / 2), |w| Some(w / 2)).take_while(|w| *w >= LEAST_LANES);
     let Some(mut left) = extent.as_const() else {
         let mut widths = vec![lanes.max(1), (lanes / 4).max(LEAST_LANES), 1];
         widths.dedup_by(|next, before| *next >= *before);
         return widths;
     };
     let mut widths = Vec::new();
-    for width in halves(lanes).chain([1]) {
+    for width in std::iter::once(lanes.max(1)).chain(halves).chain([1]) {
         if left >= i64::from(width) {
             widths.push(width);
             left %= i64::from(width);
@@ -620,7 +620,7 @@ mod tests {
     /// Strips cover every element once, and none is wider than what is left.
     #[test]
     fn widths_cover_what_there_is() {
-        for lanes in [1, 4, 8, 16, 32, 64] {
+        for lanes in [1, 2, 4, 8, 16, 32, 64] {
             for count in 1..200i64 {
                 let widths = widths(&count.into(), lanes);
                 let left = widths.iter().fold(count, |left, &width| left % i64::from(width));
@@ -629,6 +629,7 @@ mod tests {
                     "{count}: {widths:?}"
                 );
                 assert!(widths.windows(2).all(|pair| pair[0] > pair[1]), "{count}: {widths:?}");
+                assert!(count < i64::from(lanes) || widths[0] == lanes, "{count}: {widths:?}");
             }
             let open = widths(&Extent::sym(Sym::from("n")), lanes);
             assert_eq!((open[0], *open.last().unwrap()), (lanes, 1));
