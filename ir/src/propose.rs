@@ -115,6 +115,12 @@ impl OpFacts<'_> {
         ask(&OpFacts { inputs: &inputs, fixed: &fixed, outputs, dims: &graph.dims })
     }
 
+    /// Types of the operands and whether they are known when the code is made: what answers are remembered by.
+    pub fn operands(&self) -> Vec<Option<(TensorType, bool)>> {
+        let given = |(index, ty): (usize, &Option<&TensorType>)| ty.map(|ty| (ty.clone(), self.is_fixed(index)));
+        self.inputs.iter().enumerate().map(given).collect()
+    }
+
     /// Whether an operand is known when the code is made.
     pub fn is_fixed(&self, input: usize) -> bool {
         self.fixed.get(input).copied().unwrap_or(false)

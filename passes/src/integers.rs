@@ -38,15 +38,11 @@ impl Pass for Integers {
             return Ok(Changed::No);
         }
         let mut close = beside_users(graph)?;
-        let handed = cx.costs.families();
+        let rules = rules::of_pass(NAME, cx);
         // Where kernels of integers want layouts and borders that are given out later, a machine would price others than run:
         // operators are priced by their arithmetic and bytes then, which integers always have fewer of.
         let mut own = PassCx::new(cx.options, if cx.costs.runs_as_chosen() { cx.costs } else { &PlainMachine });
         own.pass = NAME;
-        let rules = match cx.options.optimizer {
-            Optimizer::Greedy => rules::in_order(NAME, handed),
-            _ => rules::rules(NAME, handed),
-        };
         let changed = saturate::rewrite_all(&mut close, &mut own, NAME, &rules)?;
         cx.missed.append(&mut own.missed);
         cx.solved.append(&mut own.solved);

@@ -37,11 +37,7 @@ impl Pass for Saturate {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        let rules = match cx.options.optimizer {
-            Optimizer::Canonical | Optimizer::CanonicalIntegers => rules::canonical(),
-            Optimizer::Joint => rules::rules(NAME, cx.costs.families()),
-            Optimizer::Greedy => rules::in_order(NAME, cx.costs.families()),
-        };
+        let rules = if cx.options.optimizer.is_canonical() { rules::canonical() } else { rules::of_pass(NAME, cx) };
         rewrite_all(graph, cx, NAME, &rules)
     }
 }

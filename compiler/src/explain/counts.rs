@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{Counts, find};
 use adze_ir::graph::Graph;
 use adze_ir::propose::CostModel;
 use adze_passes::pass::PassOptions;
 use adze_passes::solved::Solved;
 
+use crate::catalog::{Counts, find};
 use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
-use crate::catalog::grouped;
 use adze_ir::egraph::{Alternative, ENode, Numbers, print_egraph};
 use adze_ir::text::{brief_const, print_op};
 use adze_passes::solved::Solved;
@@ -13,6 +12,7 @@ use egg::Id;
 use serde_json::{Map, Value, json};
 
 use super::region::step_text;
+use crate::catalog::grouped;
 
 /// The page, into which a region goes as JSON.
 const PAGE: &str = include_str!("page.html");

@@ -7,7 +7,6 @@ mod region;
 
 use std::fmt::Write as _;
 
-use crate::catalog::grouped;
 use adze_ir::graph::{Graph, NodeId};
 use adze_ir::ops::Op;
 use adze_ir::propose::{Cost, OpFacts};
@@ -18,6 +17,7 @@ use adze_passes::solved::Solved;
 use adze_targets::cpu::CpuModel;
 
 use crate::build::BuildOptions;
+use crate::catalog::grouped;
 use crate::error::Error;
 use crate::report::estimate;
 use crate::stage::{Trace, run_pass};

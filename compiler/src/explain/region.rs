@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::catalog::grouped;
 use adze_ir::egraph::{Alternative, EGraph, ENode, History, Step, spell};
 use adze_ir::ops::ConstId;
 use adze_ir::text::brief_const;
 use adze_passes::solved::Solved;
 use egg::{ENodeOrVar, Id, Language as _};
+
+use crate::catalog::grouped;
 
 /// Rewrites that are written out; what else there is, is counted.
 const MAX_STEPS: usize = 12;

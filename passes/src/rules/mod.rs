@@ -22,6 +22,8 @@ mod tests;
 
 use adze_ir::egraph::{Family, Rule};
 
+use crate::pass::{Optimizer, PassCx};
+
 /// All families, in the order they are documented.
 pub const FAMILIES: &[Family] = &[
     Family {
@@ -130,11 +132,17 @@ pub fn rules(pass: &str, handed: &'static [Family]) -> Vec<&'static Rule> {
     rules
 }
 
+/// The rules that a pass goes through for these costs: in their order where it is greedy.
+pub(crate) fn of_pass(pass: &str, cx: &PassCx<'_>) -> Vec<&'static Rule> {
+    let handed = cx.costs.families();
+    if cx.options.optimizer == Optimizer::Greedy { in_order(pass, handed) } else { rules(pass, handed) }
+}
+
 /// What takes batch normalisation, scales and biases into weights: a compiler without an e-graph does that too.
 const CANONICAL: [&str; 5] =
     ["batch-norm-as-scale-and-bias", "bias-into-conv", "bias-into-gemm", "scale-into-conv", "scale-into-matmul"];
 
-/// The rules that [`Optimizer::Canonical`](crate::pass::Optimizer::Canonical) runs.
+/// The rules that [`Optimizer::Canonical`] runs.
 pub(crate) fn canonical() -> Vec<&'static Rule> {
     rules("saturate", &[]).into_iter().filter(|rule| CANONICAL.contains(&rule.name)).collect()
 }

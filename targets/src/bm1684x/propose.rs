@@ -103,9 +103,7 @@ impl Propose for ChipModel {
         if matches!(op, Op::Constant(_)) {
             return vec![Proposal::default()];
         }
-        let given = |(index, ty): (usize, &Option<&TensorType>)| ty.map(|ty| (ty.clone(), facts.is_fixed(index)));
-        let inputs: Vec<Operand> = facts.inputs.iter().enumerate().map(given).collect();
-        let question = (op.clone(), inputs, facts.outputs.to_vec());
+        let question = (op.clone(), facts.operands(), facts.outputs.to_vec());
         let known = self.known.borrow().get(&question).copied();
         let cost = known.unwrap_or_else(|| {
             let cost = self.price(op, &question.1, facts.outputs);

@@ -1,5 +1,6 @@
 //! CPUs as data: instruction set, extensions, and what the emitters need to know of them.
 
+use adze_ir::types::DType;
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use target_lexicon::{Architecture, Triple};
@@ -216,10 +217,11 @@ const CPUS: &[(&str, &str)] = &[
 ];
 
 impl Machine {
-    /// Lanes of the strips in which elements are worked on one after another: two registers of `f32`, so that one chain of
+    /// Lanes of the strips in which elements of that type are worked on one after another: two registers, so that one chain of
     /// operations waits while the other goes on.
-    pub fn strip_lanes(&self) -> u16 {
-        u16::try_from(self.vector_bytes / 2).unwrap_or(u16::MAX).clamp(8, MAX_LANES / 2)
+    pub fn strip_lanes(&self, dtype: DType) -> u16 {
+        let bits = 16 * self.vector_bytes.max(16);
+        u16::try_from(bits / dtype.bits().max(8)).unwrap_or(1).min(MAX_LANES)
     }
 
     /// Whether an instruction reads or writes only the first lanes of a vector, of words at least.

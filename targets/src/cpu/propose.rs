@@ -154,9 +154,7 @@ impl Propose for CpuModel {
             // Data, and other names for data.
             return vec![Proposal::default()];
         }
-        let given = |(index, ty): (usize, &Option<&TensorType>)| ty.map(|ty| (ty.clone(), facts.is_fixed(index)));
-        let inputs = facts.inputs.iter().enumerate().map(given).collect();
-        let question = (op.clone(), inputs, facts.outputs.to_vec(), facts.dims.clone());
+        let question = (op.clone(), facts.operands(), facts.outputs.to_vec(), facts.dims.clone());
         if let Some(known) = self.known.borrow().get(&question) {
             return known.clone();
         }

@@ -28,7 +28,7 @@ use super::ir::*;
 use super::minifloat;
 use super::types::{Elem, Type};
 
-/// The fewest lanes that are worth a strip.
+/// The fewest lanes that what is left is worth a strip of.
 const LEAST_LANES: u16 = 4;
 
 /// Widths of the strips for so many elements, the widest first: each half of the one before it where elements are left for it, the
@@ -197,12 +197,10 @@ impl KernelBuilder {
         widths: &[u16],
         mut body: impl FnMut(&mut Self, Extent, u16),
     ) {
-        let (mut lo, hi) = (lo.into(), hi.into());
-        for &width in widths {
-            let end = whole(&lo, &hi, width);
-            self.loop_(lo, end.clone(), i64::from(width), |b, i| body(b, i, width));
-            lo = end;
-        }
+        self.fold_strips((lo.into(), hi.into()), widths, &[], |b, i, width, _| {
+            body(b, i, width);
+            Vec::new()
+        });
     }
 
     /// Walks `lo..hi` like [`strips_of`](Self::strips_of), carrying values: the same number for each width, those of one width next
@@ -214,9 +212,9 @@ impl KernelBuilder {
         values: &[Value],
         mut body: impl FnMut(&mut Self, Extent, u16, &[Value]) -> Vec<Value>,
     ) -> Vec<Value> {
-        let mut folded = Vec::with_capacity(values.len());
-        for (&width, own) in widths.iter().zip(values.chunks_exact(values.len() / widths.len())) {
-            let end = whole(&lo, &hi, width);
+        let (mut folded, each) = (Vec::with_capacity(values.len()), values.len() / widths.len().max(1));
+        for (at, &width) in widths.iter().enumerate() {
+            let (own, end) = (&values[at * each..(at + 1) * each], whole(&lo, &hi, width));
             folded.extend(self.for_(lo, end.clone(), i64::from(width), own, |b, i, own| body(b, i, width, own)));
             lo = end;
         }

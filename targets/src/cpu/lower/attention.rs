@@ -56,7 +56,7 @@ fn attention(cx: &LeafCx<'_>, op: &Attention) -> Result<Lowered, Unsupported> {
     let keys = k.operand.shape[2].clone();
     let scores = leaf.scratch(elem_dtype(elem), keys.clone());
     let shared = q.operand.shape[1].floordiv(&k.operand.shape[1]);
-    let heads = Heads { op, q, k, v, mask, scores, elem, lanes: cx.machine.strip_lanes() };
+    let heads = Heads { op, q, k, v, mask, scores, elem, lanes: cx.machine.strip_lanes(DType::F32) };
     let b = &mut leaf.b;
     let rows = heads.q.operand.shape[..3].to_vec();
     let range = each(b, &rows, |b, row| {
@@ -132,13 +132,25 @@ impl Heads<'_> {
         let size = self.q.operand.shape[3].clone();
         let (left, right) = (&self.q.operand.strides[3], &self.k.operand.strides[3]);
         let lanes = if *left == Extent::ONE && *right == Extent::ONE { self.lanes } else { 1 };
-        let widths = widths(&size, lanes);
-        let zeros: Vec<Value> = widths.iter().map(|&lanes| b.zero(self.ty().with_lanes(lanes))).collect();
-        let sums = b.fold_strips((Extent::ZERO, size), &widths, &zeros, |b, i, lanes, acc| {
-            let ty = self.ty().with_lanes(lanes);
+        self.sum(b, size, lanes, |b, i, ty, sum| {
             let x = b.load_as(self.q.stream.param, from.clone() + i.clone() * left.clone(), ty);
             let y = b.load_as(self.k.stream.param, to.clone() + i * right.clone(), ty);
-            vec![b.muladd(x, y, acc[0])]
+            b.muladd(x, y, sum)
+        })
+    }
+
+    /// The sum of `count` terms: `add` gives it with those from an index on added, as many as its type has lanes.
+    fn sum(
+        &self,
+        b: &mut KernelBuilder,
+        count: Extent,
+        lanes: u16,
+        mut add: impl FnMut(&mut KernelBuilder, Extent, Type, Value) -> Value,
+    ) -> Value {
+        let widths = widths(&count, lanes);
+        let zeros: Vec<Value> = widths.iter().map(|&lanes| b.zero(self.ty().with_lanes(lanes))).collect();
+        let sums = b.fold_strips((Extent::ZERO, count), &widths, &zeros, |b, i, lanes, sum| {
+            vec![add(b, i, self.ty().with_lanes(lanes), sum[0])]
         });
         b.join_strips(&[BinOp::Add], &sums)[0]
     }
@@ -150,17 +162,14 @@ impl Heads<'_> {
         let (low, zero) = (b.number(f64::NEG_INFINITY, ty), b.zero(ty));
         let masked = b.cmp(Cmp::Eq, largest, low);
         let shift = b.select(masked, zero, largest);
-        let widths = widths(keys, self.lanes);
-        let zeros: Vec<Value> = widths.iter().map(|&lanes| b.zero(ty.with_lanes(lanes))).collect();
-        let totals = b.fold_strips((Extent::ZERO, keys.clone()), &widths, &zeros, |b, j, lanes, acc| {
-            let score = b.load_as(self.scores.param, self.place(j.clone()), ty.with_lanes(lanes));
-            let shift = if lanes > 1 { b.splat(shift, lanes) } else { shift };
+        let total = self.sum(b, keys.clone(), self.lanes, |b, j, ty, sum| {
+            let score = b.load_as(self.scores.param, self.place(j.clone()), ty);
+            let shift = if ty.is_scalar() { shift } else { b.splat(shift, ty.lanes) };
             let moved = b.sub(score, shift);
             let e = math::exp(b, moved);
             b.store_as(self.scores.param, self.place(j), e);
-            vec![b.add(acc[0], e)]
+            b.add(sum, e)
         });
-        let total = b.join_strips(&[BinOp::Add], &totals)[0];
         let one = b.number(1.0, ty);
         let factor = b.div(one, total);
         b.select(masked, zero, factor)

@@ -9,14 +9,7 @@ use super::nest::{Nest, broadcast_strides};
 use super::nibble::{self, is_nibble};
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
 use super::transpose::Transposed;
-use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, MAX_LANES, Type};
-use crate::cpu::machine::Machine;
-
-/// Lanes of a copied strip: two registers.
-pub(super) fn copy_lanes(dtype: DType, machine: &Machine) -> u16 {
-    let bits = 16 * machine.vector_bytes.max(16);
-    u16::try_from(bits / dtype.bits().max(8)).unwrap_or(1).min(MAX_LANES)
-}
+use crate::cpu::kernel::{Access, Cmp, Cond, Elem, KernelBuilder, Type};
 
 /// Lowers a movement operator.
 ///
@@ -106,7 +99,7 @@ fn copy_shape(
         transposed.emit(&mut b, [y, x], &[target, source]);
         return Lowered { kernel: b.finish(), pointers, range: transposed.range() };
     }
-    let lanes = if nest.is_vector() { copy_lanes(dtype, cx.machine) } else { 1 };
+    let lanes = if nest.is_vector() { cx.machine.strip_lanes(dtype) } else { 1 };
     let repeats = nest.inner_stride(1) == Extent::ZERO;
     nest.emit(&mut b, lanes, |b, offsets, lanes| {
         let at = |i: usize| offsets.get(i).cloned().unwrap_or(Extent::ZERO);
@@ -172,7 +165,7 @@ fn fill(cx: &LeafCx<'_>, value: Option<&Operand>) -> Lowered {
     let mut b = cx.builder(&format!("fill_{}", out.dtype));
     let y = b.param("y", out.dtype, written(out.dtype));
     let x = value.map(|_| b.param("value", out.dtype, Access::In));
-    let lanes = if nest.is_vector() { copy_lanes(out.dtype, cx.machine) } else { 1 };
+    let lanes = if nest.is_vector() { cx.machine.strip_lanes(out.dtype) } else { 1 };
     let body = |b: &mut KernelBuilder, offsets: &[Extent], lanes: u16| {
         let scalar = match (x, value) {
             (Some(x), Some(value)) => nibble::load(b, x, value.offset.clone(), 1),

@@ -53,7 +53,7 @@ pub fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         b.loop_(lo, hi, 1, |b, _| nest.emit_all(b, &start, 1, body));
         Extent::ONE
     } else {
-        nest.emit(&mut b, if vector { cx.machine.strip_lanes() } else { 1 }, body);
+        nest.emit(&mut b, if vector { cx.machine.strip_lanes(DType::F32) } else { 1 }, body);
         nest.range()
     };
     if let Some(error) = failure {

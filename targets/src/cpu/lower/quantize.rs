@@ -1,6 +1,7 @@
 //! Quantization by the range of the values.
 
 use adze_ir::extent::Extent;
+use adze_ir::types::DType;
 
 use super::leaf::Leaf;
 use super::nest::Nest;
@@ -65,7 +66,7 @@ fn values(cx: &LeafCx<'_>) -> Result<Lowered, Unsupported> {
     let source = b.param("x", x.dtype, Access::In);
     let step = b.param("scale", scale.dtype, Access::In);
     let offset = b.param("zero", zero.dtype, Access::In);
-    let lanes = if nest.is_vector() { cx.machine.strip_lanes() } else { 1 };
+    let lanes = if nest.is_vector() { cx.machine.strip_lanes(DType::F32) } else { 1 };
     nest.emit(&mut b, lanes, |b: &mut KernelBuilder, offsets, lanes| {
         let at = |i: usize| offsets.get(i).cloned().unwrap_or(Extent::ZERO);
         let v = b.load_as(source, x.offset.clone() + at(1), Type::vec(Elem::F32, lanes));

@@ -4,7 +4,6 @@ use adze_ir::extent::Extent;
 use adze_ir::ops::{CoordMode, NearestMode, Op, Resize, ResizeMode};
 
 use super::leaf::lanes_of;
-use super::movement::copy_lanes;
 use super::operand::{LeafCx, Lowered, Operand, PtrRole, Unsupported};
 use crate::cpu::kernel::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Type, UnOp, Value};
 
@@ -101,7 +100,7 @@ fn is_identity(op: &Resize, axis: usize, x: &Operand, out: &Operand) -> bool {
 
 fn nearest(cx: &LeafCx<'_>, op: &Resize, x: &Operand) -> Lowered {
     let out = &cx.outputs[0];
-    resample(cx, op, x, "resize_nearest", copy_lanes(out.dtype, cx.machine), &|b, axis, i| {
+    resample(cx, op, x, "resize_nearest", cx.machine.strip_lanes(out.dtype), &|b, axis, i| {
         let at = coordinate(b, op, axis, i, x, out);
         let half = b.number(0.5, F32);
         let rounded = match op.nearest {

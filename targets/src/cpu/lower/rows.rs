@@ -70,7 +70,7 @@ impl Rows {
             true if kept.is_vector() && dense(&kept) => Mode::AcrossRows,
             _ => Mode::Scalar,
         };
-        Rows { kept, row, mode, lanes: cx.machine.strip_lanes() }
+        Rows { kept, row, mode, lanes: cx.machine.strip_lanes(DType::F32) }
     }
 
     /// Emits the loop over rows; the body gets the offsets of a row's first element and the lanes across rows.
