@@ -3,7 +3,7 @@
 //! This is a pass on the graph and not a set of e-graph rules: it needs use counts, which are final only after
 //! extraction, and it never loses, because a producer with one use is not needed for anything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use adze_ir::exact::Exactness;
@@ -46,7 +46,7 @@ impl Pass for Fuse {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
         let plan = Plan::new(graph, cx);
-        if plan.groups.iter().all(|group| with_operands(graph, group).len() < 2) {
+        if plan.groups.iter().all(|group| plan.with_operands(graph, group).len() < 2) {
             return Ok(Changed::No);
         }
         *graph = plan.build(graph)?;
@@ -59,6 +59,8 @@ impl Pass for Fuse {
 struct Plan {
     groups: Vec<Vec<NodeId>>,
     group_of: BTreeMap<NodeId, usize>,
+    /// Last members that read integers as floats, which are stored: others read these.
+    stored: BTreeSet<NodeId>,
     turns: Turns,
 }
 
@@ -89,7 +91,8 @@ impl Turns {
 impl Plan {
     fn new(graph: &Graph, cx: &mut PassCx<'_>) -> Self {
         let uses = graph.use_counts();
-        let mut plan = Self { groups: Vec::new(), group_of: BTreeMap::new(), turns: Turns::new(graph, cx) };
+        let turns = Turns::new(graph, cx);
+        let mut plan = Self { groups: Vec::new(), group_of: BTreeMap::new(), stored: BTreeSet::new(), turns };
         // A node can join a group only if all its other operands exist before the group's last member runs; as the group
         // moves to the place of its last member, every operand that is defined before that place will do.
         for (id, node) in graph.nodes() {
@@ -108,13 +111,14 @@ impl Plan {
         plan
     }
 
-    /// Takes a `dequantize` off the end of a group when all that read it compute it for themselves: bytes are stored.
+    /// Takes a `dequantize` off the end of a group when all that read it compute it for themselves: bytes are stored. Otherwise
+    /// floats are, and nothing computes them again: that would take the rest of the group too.
     fn end_in_integers(&mut self, graph: &Graph) {
         let mut stored: SecondaryMap<ValueId, bool> = SecondaryMap::new();
         graph.outputs().iter().for_each(|output| stored[output.value] = true);
         for (id, node) in graph.nodes() {
             let inside = &self.groups[self.group_of[&id]];
-            let own = with_operands(graph, inside);
+            let own = self.with_operands(graph, inside);
             for &value in node.inputs.iter().flatten() {
                 let producer = graph.producer(value).map(|(producer, _)| producer);
                 stored[value] |=
@@ -124,7 +128,12 @@ impl Plan {
         for (id, node) in graph.nodes() {
             let group = self.group_of[&id];
             let last = self.groups[group].len() >= 2 && self.groups[group].last() == Some(&id);
-            if last && matches!(node.op, Op::Dequantize(_)) && !stored[node.outputs[0]] {
+            if !last || !matches!(node.op, Op::Dequantize(_)) {
+                continue;
+            }
+            if stored[node.outputs[0]] {
+                self.stored.insert(id);
+            } else {
                 self.groups[group].pop();
                 self.groups.push(vec![id]);
                 self.group_of.insert(id, self.groups.len() - 1);
@@ -173,7 +182,7 @@ impl Plan {
     /// Operands that a body has to be given; single numbers are part of its code.
     fn operands(&self, graph: &Graph, group: usize, user: NodeId) -> usize {
         let members: Vec<NodeId> = self.groups[group].iter().copied().chain([user]).collect();
-        let (_, operands, _) = body(graph, &members);
+        let (_, operands, _) = self.body(graph, &members);
         let is_number = |v: &ValueId| graph.constant(*v).is_some_and(|entry| entry.ty().elems() == Extent::ONE);
         operands.iter().filter(|v| !is_number(v)).count()
     }
@@ -188,64 +197,65 @@ impl Plan {
                 }
             }
             let members = &self.groups[self.group_of[&site.id]];
-            if with_operands(graph, members).len() < 2 || members.last() != Some(&site.id) {
+            if self.with_operands(graph, members).len() < 2 || members.last() != Some(&site.id) {
                 return Ok(Rewrite::Keep);
             }
-            let (op, operands, loc) = body(graph, members);
+            let (op, operands, loc) = self.body(graph, members);
             let operands: Vec<Option<ValueId>> = operands.iter().map(|v| map.get(v).copied()).collect();
             let values = add(out, op, &operands, loc, NAME)?;
             out.set_type(values[0], graph.ty(site.node.outputs[0]).clone());
             Ok(Rewrite::Replace(values))
         })
     }
-}
 
-fn body(graph: &Graph, members: &[NodeId]) -> (Op, Vec<ValueId>, Loc) {
-    let mut operands: Vec<ValueId> = Vec::new();
-    let mut loc = Loc::default();
-    let mut made: BTreeMap<ValueId, u32> = BTreeMap::new();
-    let mut steps: Vec<BodyStep> = Vec::with_capacity(members.len());
-    for id in with_operands(graph, members) {
-        let node = graph.node(id);
-        loc = loc.join(&node.loc);
-        let mut refer = |value: ValueId| match made.get(&value) {
-            Some(&step) => BodyRef::Step(step),
-            None => {
-                let known = operands.iter().position(|&v| v == value);
-                let index = known.unwrap_or_else(|| {
-                    operands.push(value);
-                    operands.len() - 1
-                });
-                BodyRef::Param(u32::try_from(index).expect("operands are limited"))
-            }
-        };
-        let inputs = node.inputs.iter().map(|v| v.map(&mut refer)).collect();
-        steps.push(BodyStep { op: node.op.clone(), inputs });
-        made.insert(node.outputs[0], u32::try_from(steps.len() - 1).expect("steps are limited"));
+    fn body(&self, graph: &Graph, members: &[NodeId]) -> (Op, Vec<ValueId>, Loc) {
+        let mut operands: Vec<ValueId> = Vec::new();
+        let mut loc = Loc::default();
+        let mut made: BTreeMap<ValueId, u32> = BTreeMap::new();
+        let mut steps: Vec<BodyStep> = Vec::with_capacity(members.len());
+        for id in self.with_operands(graph, members) {
+            let node = graph.node(id);
+            loc = loc.join(&node.loc);
+            let mut refer = |value: ValueId| match made.get(&value) {
+                Some(&step) => BodyRef::Step(step),
+                None => {
+                    let known = operands.iter().position(|&v| v == value);
+                    let index = known.unwrap_or_else(|| {
+                        operands.push(value);
+                        operands.len() - 1
+                    });
+                    BodyRef::Param(u32::try_from(index).expect("operands are limited"))
+                }
+            };
+            let inputs = node.inputs.iter().map(|v| v.map(&mut refer)).collect();
+            steps.push(BodyStep { op: node.op.clone(), inputs });
+            made.insert(node.outputs[0], u32::try_from(steps.len() - 1).expect("steps are limited"));
+        }
+        (Fused { steps: Arc::from(steps) }.into(), operands, loc)
     }
-    (Fused { steps: Arc::from(steps) }.into(), operands, loc)
-}
 
-/// The members, each after those of its operands that are only another reading of stored integers: every user has its
-/// own copy of such a `dequantize`, so that no float is stored. An anchor that is not elementwise reads memory, and stays first.
-fn with_operands(graph: &Graph, members: &[NodeId]) -> Vec<NodeId> {
-    let mut all: Vec<NodeId> = Vec::with_capacity(members.len());
-    for &id in members {
-        let node = graph.node(id);
-        if is_elementwise(&node.op) {
-            let shape = &graph.ty(node.outputs[0]).shape;
-            let same = |v: &&ValueId| graph.ty(**v).shape == *shape;
-            for (producer, node) in node.inputs.iter().flatten().filter(same).filter_map(|&v| graph.producer(v)) {
-                if matches!(node.op, Op::Dequantize(_)) && is_elementwise(&node.op) && !all.contains(&producer) {
-                    all.push(producer);
+    /// The members, each after those of its operands that are only another reading of stored integers: every user has its
+    /// own copy of such a `dequantize`, so that no float is stored. An anchor that is not elementwise reads memory, and stays first.
+    fn with_operands(&self, graph: &Graph, members: &[NodeId]) -> Vec<NodeId> {
+        let mut all: Vec<NodeId> = Vec::with_capacity(members.len());
+        for &id in members {
+            let node = graph.node(id);
+            if is_elementwise(&node.op) {
+                let shape = &graph.ty(node.outputs[0]).shape;
+                let same = |v: &&ValueId| graph.ty(**v).shape == *shape;
+                for (producer, node) in node.inputs.iter().flatten().filter(same).filter_map(|&v| graph.producer(v)) {
+                    let reads = matches!(node.op, Op::Dequantize(_)) && is_elementwise(&node.op);
+                    if reads && !self.stored.contains(&producer) && !all.contains(&producer) {
+                        all.push(producer);
+                    }
                 }
             }
+            if !all.contains(&id) {
+                all.push(id);
+            }
         }
-        if !all.contains(&id) {
-            all.push(id);
-        }
+        all
     }
-    all
 }
 
 fn is_epilogue(graph: &Graph, id: NodeId) -> bool {

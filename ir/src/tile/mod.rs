@@ -27,7 +27,7 @@ use crate::propose::Schedule;
 use crate::types::{DType, Layout, Shape, TensorType};
 
 pub use address::{Addressing, AxisTerms, copy_bits, for_each_address, pack};
-pub use inplace::{is_elementwise, overwritable};
+pub use inplace::{is_elementwise, may_overwrite, overwritable};
 pub use prove::{Facts, Var};
 pub use recipe::RecipeError;
 pub use scope::{live_ranges, scopes};

@@ -49,6 +49,28 @@ pub(super) const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "product-turned",
+        left: &["(matmul ?m ?x ?y)"],
+        right: "(transpose (matmul ?y (transpose ?x)))",
+        conditions: &[
+            Condition {
+                name: "rows are multiplied by rows",
+                holds: |m| matches!(m.op("m"), Op::MatMul(op) if !op.trans_a && op.trans_b),
+            },
+            Condition { name: "both are computed", holds: |m| !m.fixed("x") && !m.fixed("y") },
+            Condition { name: "the left one has fewer rows", holds: fewer_rows },
+        ],
+        exactness: Exactness::Exact,
+        sound: "every number is the sum of the same products",
+        helps: "the larger operand is read by rows, once, and the smaller one is what is transposed",
+        make: |g, s| {
+            let [x, y] = ["x", "y"].map(|name| id(g, s, name));
+            let x = with_last_swapped(g, x)?;
+            let product = add_op(g, MatMul { trans_a: false, trans_b: false }, &[y, x])?;
+            with_last_swapped(g, product)
+        },
+    },
+    Rule {
         name: "factor-before-product",
         left: &["(matmul ?a (mul ?m ?x ?c) ?w)", "(gemm ?a (mul ?m ?x ?c) ?w)", "(gemm ?a (mul ?m ?x ?c) ?w ?b)"],
         right: "(matmul ?a ?x (mul ?w c'))",
@@ -172,6 +194,17 @@ fn swapped(egraph: &mut EGraph, subst: &Subst, x: Id) -> Option<Id> {
     let last = perm.len().checked_sub(2)?;
     perm.swap(last, last + 1);
     transpose(egraph, x, perm)
+}
+
+/// A value with its last two axes swapped.
+fn with_last_swapped(egraph: &mut EGraph, x: Id) -> Option<Id> {
+    let last = ty(egraph, x)?.rank().checked_sub(2)?;
+    transpose(egraph, x, (0..last).chain([last + 1, last]).collect())
+}
+
+fn fewer_rows(m: &Match<'_>) -> bool {
+    let rows = |name: &str| m.ty(name).and_then(|ty| ty.shape.iter().rev().nth(1)?.as_const());
+    rows("x").zip(rows("y")).is_some_and(|(x, y)| x < y)
 }
 
 /// Whether operands of a product are transposed: left and right.

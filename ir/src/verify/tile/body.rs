@@ -6,7 +6,7 @@ use super::TileViolation;
 use crate::extent::{DimRange, Extent, LIMIT};
 use crate::ops::TypeError;
 use crate::tile::{
-    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, Var, View, WindowPlace, is_elementwise,
+    Buffer, BufferId, Dma, Facts, For, Leaf, Program, Role, Stmt, Var, View, WindowPlace, may_overwrite,
 };
 use crate::types::TensorType;
 
@@ -184,11 +184,12 @@ impl<'a> Checker<'a> {
     }
 
     fn overwrites(&mut self, at: &str, leaf: &Leaf) {
-        let pairs = leaf.inputs.iter().flatten().flat_map(|i| leaf.outputs.iter().map(move |o| (i, o)));
-        for (input, output) in pairs.collect::<Vec<_>>() {
+        let inputs = leaf.inputs.iter().enumerate().filter_map(|(index, input)| Some((index, input.as_ref()?)));
+        let pairs = inputs.flat_map(|(index, input)| leaf.outputs.iter().map(move |output| (index, input, output)));
+        for (index, input, output) in pairs.collect::<Vec<_>>() {
             let same_box =
                 input.buffer == output.buffer && input.offsets == output.offsets && input.sizes == output.sizes;
-            let in_place = same_box && is_elementwise(&leaf.op);
+            let in_place = same_box && may_overwrite(&leaf.op, index);
             if self.program.root(input.buffer) == self.program.root(output.buffer)
                 && !in_place
                 && !self.disjoint(input, output)
