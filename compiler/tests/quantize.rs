@@ -22,7 +22,7 @@ use adze_compiler::quantize::taps::Taps;
 use adze_compiler::quantize::{Options, Quantized, Rounding, quantize};
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::eval::eval_graph;
-use adze_ir::graph::Graph;
+use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::parse_graph;
@@ -324,6 +324,36 @@ fn parts_that_are_much_smaller_have_ranges_of_their_own() {
     let table = run(&graph, &samples, &Options::default()).unwrap().table;
     let from_table = Options { table: Some(table.clone()), ..Options::default() };
     assert_eq!(run(&graph, &Samples::default(), &from_table).unwrap().table, table);
+}
+
+/// A layer of a transformer without its attention: what it adds to is normalised before and after.
+const STREAM: &str = r#"graph @net {
+  input %0 "x" : f32[1,2,4]
+  %1 = const "gain" [1.0, 0.5, -2.0, 1.5] : f32[4]
+  %2 = layer_norm %0, %1 {axis=2, epsilon=0.001} : f32[1,2,4] name("n") loc("norm1")
+  %3 = const "w1" [0.5, 0.25, -1.0, 0.75, 1.0, -0.5, 0.125, 0.3, -0.7, 0.9, 0.2, 0.1, 0.6, -0.4, 0.8, -0.9] : f32[4,4]
+  %4 = matmul %2, %3 : f32[1,2,4] name("m") loc("fc1")
+  %5 = add %2, %4 : f32[1,2,4] name("sum") loc("sum")
+  %6 = layer_norm %5, %1 {axis=2, epsilon=0.001} : f32[1,2,4] name("n2") loc("norm2")
+  %7 = const "w2" [0.5, 0.25, -1.0, 0.75, 1.0, -0.5, 0.125, 0.3] : f32[4,2]
+  %8 = matmul %6, %7 : f32[1,2,2] name("y") loc("fc2")
+  output "y" = %8
+}"#;
+
+#[test]
+fn what_layers_add_to_stays_in_floats() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(STREAM).unwrap();
+    let found = run(&graph, &one_sample(&[1.0, -0.5, 0.25, 0.75, 1.0, 0.3, -0.9, 0.6]), &Options::default()).unwrap();
+    let read = |op: fn(&Op) -> bool| {
+        let node = found.graph.nodes().find(|(_, node)| op(&node.op)).unwrap().1;
+        let made = |v: &ValueId| found.graph.producer(*v).map(|(_, node)| node.op.name().to_owned());
+        node.inputs.iter().flatten().filter_map(made).collect::<Vec<_>>()
+    };
+    assert_eq!(read(|op| matches!(op, Op::MatMul(_))), ["dequantize", "dequantize"]);
+    assert_eq!(read(|op| matches!(op, Op::Binary(_))), ["layer_norm", "matmul"]);
 }
 
 /// Two layers of weights that four levels cost much of, between them what makes an error of the first one matter.
