@@ -358,13 +358,17 @@ fn what_layers_add_to_stays_in_floats() {
 
 /// Two layers of weights that four levels cost much of, between them what makes an error of the first one matter.
 fn two_layers(tail: &str) -> Graph {
+    parse_graph(&two_layers_text(tail)).unwrap()
+}
+
+fn two_layers_text(tail: &str) -> String {
     let mut random = fastrand::Rng::with_seed(5);
     let mut list = |count: usize| {
         let numbers: Vec<String> = (0..count).map(|_| format!("{:.3}", 2.0 * random.f64() - 1.0)).collect();
         numbers.join(", ")
     };
     let (first, second) = (list(16 * 16), list(16 * 4));
-    parse_graph(&format!(
+    format!(
         r#"graph @net {{
   input %0 "x" : f32[1,16]
   %1 = const "w1" [{first}] : f32[16,16]
@@ -377,8 +381,7 @@ fn two_layers(tail: &str) -> Graph {
   %8 = {tail} : f32[1,4] loc("tail")
   output "y" = %8
 }}"#
-    ))
-    .unwrap()
+    )
 }
 
 /// Random samples of sixteen numbers.
@@ -430,6 +433,37 @@ fn learning_end_to_end_beats_learning_by_layer() {
         }
         // Nothing depends on time.
         assert_eq!(end_to_end.graph.to_string(), run(&graph, &samples, &options(how)).unwrap().graph.to_string());
+    }
+}
+
+/// Factors before a product go into its weights, unless they learn beside them.
+#[test]
+fn factors_before_products_learn_apart() {
+    if here().is_none() {
+        return;
+    }
+    let factors: Vec<f64> = (0..16).map(|k| [1.0, 3.0, 0.5, -2.0][k % 4]).collect();
+    let before = format!(
+        r#"  %80 = const "one" [1.0] : f32[1]
+  %81 = rms_norm %0, %80 {{axis=1, epsilon=0.001}} : f32[1,16]
+  %82 = const "gain" {factors:?} : f32[16]
+  %83 = mul %81, %82 : f32[1,16]
+  %1 ="#
+    );
+    let net = two_layers_text("softmax %7 {axis=1}").replacen("  %1 =", &before, 1);
+    let (graph, samples) = (parse_graph(&net.replacen("matmul %0,", "matmul %83,", 1)).unwrap(), sixteens(64, 1));
+    let gain = |activations, rounding| {
+        let options = Options { activations, weights: DType::I4, rounding, ..Options::default() };
+        let found = run(&graph, &samples, &options).unwrap().graph;
+        let norm = found.nodes().find(|(_, node)| matches!(node.op, Op::RmsNorm(_))).unwrap().1.inputs[1].unwrap();
+        found.constant(norm).unwrap().data().unwrap().to_f64()
+    };
+    let how = Rounding::Distilled(Distil { steps: 200, class_axis: None });
+    let learned = gain(None, how);
+    assert!(learned.iter().zip(&factors).all(|(a, b)| (a - b).abs() < 1.0), "{learned:?}");
+    assert_ne!(learned, factors);
+    for found in [gain(None, Rounding::Learned), gain(Some(DType::U8), how)] {
+        assert!(found.iter().all(|&v| v == 1.0), "{found:?}");
     }
 }
 
@@ -552,7 +586,7 @@ fn scales_move_without_changing_a_float() {
         before[0].to_f64().iter().zip(after).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
     };
     for (how, count) in [(Equalize::Weights, 3), (Equalize::Values(0.5), 3), (Equalize::None, 0)] {
-        let prepared = adze_compiler::quantize::prepare(&graph).unwrap();
+        let prepared = adze_compiler::quantize::prepare(&graph, false).unwrap();
         let move_scales = adze_compiler::quantize::equalize::equalize;
         let (scaled, found) = move_scales(prepared.clone(), how, &samples, &build, &mut |_, _, _| {}).unwrap();
         assert_eq!(found, count, "{how:?}: {scaled}");
