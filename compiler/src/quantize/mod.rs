@@ -130,10 +130,10 @@ impl Options {
         self.table.as_ref().and_then(|table| table.weights_of(&node_name(node)))
     }
 
-    /// Whether factors before products stay apart. They learn then, and a block of weights of few bits has less to tell apart: that
-    /// is worth more than their bytes. Values that are rounded have one range for all channels and are better off without them.
+    /// Whether factors before products stay apart: weights of a block then differ less, and factors learn. Values that are rounded have
+    /// one range for all channels and are better off without them.
     fn keeps_factors(&self) -> bool {
-        matches!(self.rounding, Rounding::Distilled(_)) && self.activations.is_none() && self.goal.is_none()
+        self.activations.is_none()
     }
 }
 
