@@ -3,8 +3,8 @@
 //! A *product* is a convolution or matrix product with constant weights. Its data operand is rounded to integers at a
 //! *point*: the value itself or, where that only moves elements of another one, the other one. Results of convolutions and
 //! pools become points too when a product reads them in the end. What is elementwise between two points is one kernel
-//! that computes in floats; everything else stays in floats ([`streams`] even where products read the same value rounded), and so do the outputs of the network: the sums of the last
-//! product are exact, and its result is worth more than a byte.
+//! that computes in floats; everything else stays in floats, [`streams`] even where a product reads the same value rounded.
+//! So do the outputs of the network: the sums of the last product are exact, and its result is worth more than a byte.
 
 use std::collections::{BTreeMap, BTreeSet};
 
