@@ -351,25 +351,34 @@ def dreamt(path, count, length, first, seed=1):
     return np.concatenate(ids, 1)
 
 
+#: Sequences that nothing learns from, which the float model makes to measure by: enough for the mean to say something.
+OTHERS = 256
+
+
 def measure_stories(args, folder):
     """Nats per token of sequences that the float model made; also weights alone, in blocks of 32. What is learned end to end has
-    sequences that the float model makes here beside those that calibrate."""
+    sequences that the float model makes here beside those that calibrate, and others that it makes here measure too."""
     path = args.models / f"{STORIES}.onnx"
     ids = np.load(args.models / "data" / "stories_sampled.npz")["x"].astype(np.int64)
     even, ids = ids[::2], ids[1::2]
     calib = story_feeds(even)
-    base, nats = told(path, ids)
+    sets = [(STORIES, ids, *told(path, ids))]
+    if args.dreamt:
+        others = dreamt(path, OTHERS, ids.shape[1], even[0, 0], seed=2)
+        sets.append((f"{STORIES}, others", others, *told(path, others)))
 
     def row(tool, made):
-        show(tool, *told(made, ids))
+        for own in sets:
+            show(own, tool, *told(made, own[1]))
 
-    def show(tool, rows, found):
+    def show(own, tool, rows, found):
+        name, ids, base, nats = own
         d = found - nats
         width = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
         flips = (rows.argmax(-1) != base.argmax(-1)).mean()
         kl = (np.exp(base) * (base - rows)).sum(-1).mean() * 1e3
         numbers = f"{found.mean():.4f} nats | {d.mean():+.4f} ± {width:.4f} | {100 * flips:.2f} % | {kl:.3f}"
-        print(f"| {STORIES} | {len(ids)} | {nats.mean():.4f} nats | {tool} | {numbers} |", flush=True)
+        print(f"| {name} | {len(ids)} | {nats.mean():.4f} nats | {tool} | {numbers} |", flush=True)
 
     made = folder / "made.onnx"
     dims = ["--dim", "past=0..256", "--dim", "seq=1..256"]
@@ -381,7 +390,7 @@ def measure_stories(args, folder):
     ]  # fmt: skip
     if args.dreamt:
         more = story_feeds(np.concatenate([even, dreamt(path, args.dreamt, ids.shape[1], even[0, 0])]))
-        words = [*four, "--rounding", "distilled", "--class-axis", "2", "--distil-steps", "3000"]
+        words = [*four, "--rounding", "distilled", "--class-axis", "2", "--distil-steps", "3000", "--samples", str(len(more[0]))]
         ours.append((f"the same, learned end to end from {args.dreamt} more sequences", words, more))
     for tool, words, samples in ours:
         start = time.monotonic()
@@ -395,7 +404,7 @@ def measure_stories(args, folder):
             single = lambda arrays: [[a[i : i + 1] for a in arrays] for i in range(len(arrays[0]))]
             made = nncf_outputs(args, path, single(calib), single(story_feeds(ids)), folder, transformer=True)
             rows = log_probabilities(np.concatenate(made), -1).reshape(*ids.shape, -1)[:, :-1]
-            show("NNCF", rows, -np.take_along_axis(rows, ids[:, 1:, None], 2)[..., 0].mean(1))
+            show(sets[0], "NNCF", rows, -np.take_along_axis(rows, ids[:, 1:, None], 2)[..., 0].mean(1))
         except Exception as error:
             print(f"| | | | NNCF | failed: {type(error).__name__}: {str(error)[:120]} | | | |", flush=True)
 

@@ -69,6 +69,7 @@ def tasks(args):
     # Perplexity: a smaller one is better.
     perplexity = lambda path: 1 / float(np.exp(q.told(path, ids[1::2])[1].mean()))
     words = ["--dim", "past=0..256", "--dim", "seq=1..256", "--activation-dtype", "none", "--block", "32", "--class-axis", "2"]
+    words += ["--samples", str(len(calib["in_0"]))]
     yield q.STORIES, calib, None, words, "classes", perplexity
 
 

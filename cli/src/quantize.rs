@@ -52,7 +52,11 @@ impl SampleArgs {
             Some(path) => read_samples(graph, path, &self.preprocess)?,
             None => Samples::default(),
         };
-        samples.thin(self.samples.max(1));
+        let (found, most) = (samples.inputs.len(), self.samples.max(1));
+        if found > most {
+            eprintln!("note: {most} of {found} samples are used (--samples)");
+        }
+        samples.thin(most);
         Ok(samples)
     }
 }

@@ -22,7 +22,7 @@ use adze_compiler::quantize::taps::Taps;
 use adze_compiler::quantize::{Options, Quantized, Rounding, quantize};
 use adze_compiler::stage::{Artifact, Stage, Trace};
 use adze_ir::eval::eval_graph;
-use adze_ir::graph::Graph;
+use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::text::parse_graph;
@@ -326,15 +326,49 @@ fn parts_that_are_much_smaller_have_ranges_of_their_own() {
     assert_eq!(run(&graph, &Samples::default(), &from_table).unwrap().table, table);
 }
 
+/// A layer of a transformer without its attention: what it adds to is normalised before and after.
+const STREAM: &str = r#"graph @net {
+  input %0 "x" : f32[1,2,4]
+  %1 = const "gain" [1.0, 0.5, -2.0, 1.5] : f32[4]
+  %2 = layer_norm %0, %1 {axis=2, epsilon=0.001} : f32[1,2,4] name("n") loc("norm1")
+  %3 = const "w1" [0.5, 0.25, -1.0, 0.75, 1.0, -0.5, 0.125, 0.3, -0.7, 0.9, 0.2, 0.1, 0.6, -0.4, 0.8, -0.9] : f32[4,4]
+  %4 = matmul %2, %3 : f32[1,2,4] name("m") loc("fc1")
+  %5 = add %2, %4 : f32[1,2,4] name("sum") loc("sum")
+  %6 = layer_norm %5, %1 {axis=2, epsilon=0.001} : f32[1,2,4] name("n2") loc("norm2")
+  %7 = const "w2" [0.5, 0.25, -1.0, 0.75, 1.0, -0.5, 0.125, 0.3] : f32[4,2]
+  %8 = matmul %6, %7 : f32[1,2,2] name("y") loc("fc2")
+  output "y" = %8
+}"#;
+
+#[test]
+fn what_layers_add_to_stays_in_floats() {
+    if here().is_none() {
+        return;
+    }
+    let graph = parse_graph(STREAM).unwrap();
+    let found = run(&graph, &one_sample(&[1.0, -0.5, 0.25, 0.75, 1.0, 0.3, -0.9, 0.6]), &Options::default()).unwrap();
+    let read = |op: fn(&Op) -> bool| {
+        let node = found.graph.nodes().find(|(_, node)| op(&node.op)).unwrap().1;
+        let made = |v: &ValueId| found.graph.producer(*v).map(|(_, node)| node.op.name().to_owned());
+        node.inputs.iter().flatten().filter_map(made).collect::<Vec<_>>()
+    };
+    assert_eq!(read(|op| matches!(op, Op::MatMul(_))), ["dequantize", "dequantize"]);
+    assert_eq!(read(|op| matches!(op, Op::Binary(_))), ["layer_norm", "matmul"]);
+}
+
 /// Two layers of weights that four levels cost much of, between them what makes an error of the first one matter.
 fn two_layers(tail: &str) -> Graph {
+    parse_graph(&two_layers_text(tail)).unwrap()
+}
+
+fn two_layers_text(tail: &str) -> String {
     let mut random = fastrand::Rng::with_seed(5);
     let mut list = |count: usize| {
         let numbers: Vec<String> = (0..count).map(|_| format!("{:.3}", 2.0 * random.f64() - 1.0)).collect();
         numbers.join(", ")
     };
     let (first, second) = (list(16 * 16), list(16 * 4));
-    parse_graph(&format!(
+    format!(
         r#"graph @net {{
   input %0 "x" : f32[1,16]
   %1 = const "w1" [{first}] : f32[16,16]
@@ -347,8 +381,7 @@ fn two_layers(tail: &str) -> Graph {
   %8 = {tail} : f32[1,4] loc("tail")
   output "y" = %8
 }}"#
-    ))
-    .unwrap()
+    )
 }
 
 /// Random samples of sixteen numbers.
@@ -401,6 +434,37 @@ fn learning_end_to_end_beats_learning_by_layer() {
         // Nothing depends on time.
         assert_eq!(end_to_end.graph.to_string(), run(&graph, &samples, &options(how)).unwrap().graph.to_string());
     }
+}
+
+/// Factors before a product of floats stay apart, and learn; where values are rounded they go into the weights.
+#[test]
+fn factors_before_products_stay_and_learn() {
+    if here().is_none() {
+        return;
+    }
+    let factors: Vec<f64> = (0..16).map(|k| [1.0, 3.0, 0.5, -2.0][k % 4]).collect();
+    let before = format!(
+        r#"  %80 = const "one" [1.0] : f32[1]
+  %81 = rms_norm %0, %80 {{axis=1, epsilon=0.001}} : f32[1,16]
+  %82 = const "gain" {factors:?} : f32[16]
+  %83 = mul %81, %82 : f32[1,16]
+  %1 ="#
+    );
+    let net = two_layers_text("softmax %7 {axis=1}").replacen("  %1 =", &before, 1);
+    let (graph, samples) = (parse_graph(&net.replacen("matmul %0,", "matmul %83,", 1)).unwrap(), sixteens(64, 1));
+    let gain = |activations, rounding| {
+        let options = Options { activations, weights: DType::I4, rounding, ..Options::default() };
+        let found = run(&graph, &samples, &options).unwrap().graph;
+        let norm = found.nodes().find(|(_, node)| matches!(node.op, Op::RmsNorm(_))).unwrap().1.inputs[1].unwrap();
+        found.constant(norm).unwrap().data().unwrap().to_f64()
+    };
+    let how = Rounding::Distilled(Distil { steps: 200, class_axis: None });
+    let learned = gain(None, how);
+    assert!(learned.iter().zip(&factors).all(|(a, b)| (a - b).abs() < 1.0), "{learned:?}");
+    assert_ne!(learned, factors);
+    assert_eq!(gain(None, Rounding::Learned), factors);
+    let found = gain(Some(DType::U8), how);
+    assert!(found.iter().all(|&v| v == 1.0), "{found:?}");
 }
 
 #[test]
@@ -522,7 +586,7 @@ fn scales_move_without_changing_a_float() {
         before[0].to_f64().iter().zip(after).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
     };
     for (how, count) in [(Equalize::Weights, 3), (Equalize::Values(0.5), 3), (Equalize::None, 0)] {
-        let prepared = adze_compiler::quantize::prepare(&graph).unwrap();
+        let prepared = adze_compiler::quantize::prepare(&graph, false).unwrap();
         let move_scales = adze_compiler::quantize::equalize::equalize;
         let (scaled, found) = move_scales(prepared.clone(), how, &samples, &build, &mut |_, _, _| {}).unwrap();
         assert_eq!(found, count, "{how:?}: {scaled}");

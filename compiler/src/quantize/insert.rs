@@ -8,6 +8,7 @@ use adze_ir::ops::{Dequantize, Op, Quantize};
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
+use super::plan::streams;
 use super::ranges::Params;
 use crate::error::Error;
 
@@ -66,7 +67,7 @@ pub fn insert(graph: &Graph, edits: &Edits) -> Result<Graph, Error> {
     Ok(out.compact())
 }
 
-/// The graph with its edits, and what every value has become for its users.
+/// The graph with its edits, and what every value has become for its users; [`streams`] read it as it is made.
 ///
 /// # Errors
 /// As [`insert`].
@@ -76,9 +77,12 @@ pub fn insert_mapped(graph: &Graph, edits: &Edits) -> Result<(Graph, BTreeMap<Va
     out.states = graph.states.clone();
     out.consts = graph.consts.clone();
     let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    let mut made: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    let streams = streams(graph, &edits.points);
     for &input in graph.inputs() {
         let value = graph.value(input);
         let new = out.add_input(value.name.clone().unwrap_or_default(), value.ty.clone());
+        made.insert(input, new);
         map.insert(input, rounded(&mut out, graph, input, new, edits)?);
     }
     for (id, node) in graph.nodes() {
@@ -89,7 +93,8 @@ pub fn insert_mapped(graph: &Graph, edits: &Edits) -> Result<(Graph, BTreeMap<Va
             map.insert(node.outputs[0], value);
             continue;
         }
-        let mut inputs: Vec<Option<ValueId>> = node.inputs.iter().map(|v| v.map(|v| map[&v])).collect();
+        let known = |v: ValueId| made.get(&v).filter(|_| streams.contains(&id)).unwrap_or(&map[&v]);
+        let mut inputs: Vec<Option<ValueId>> = node.inputs.iter().map(|v| v.map(|v| *known(v))).collect();
         for (index, input) in inputs.iter_mut().enumerate() {
             if edits.fed.contains(&(id, index)) {
                 *input = node.inputs[index].map(|v| out.add_input(format!("{id}.{index}"), graph.ty(v).clone()));
@@ -103,6 +108,7 @@ pub fn insert_mapped(graph: &Graph, edits: &Edits) -> Result<(Graph, BTreeMap<Va
         for (&old, new) in node.outputs.iter().zip(outputs) {
             out.set_type(new, graph.ty(old).clone());
             out.set_name(new, graph.value(old).name.clone());
+            made.insert(old, new);
             map.insert(old, rounded(&mut out, graph, old, new, edits)?);
         }
     }

@@ -129,6 +129,12 @@ impl Options {
     pub fn stored_as(&self, node: &Node) -> Option<(DType, usize)> {
         self.table.as_ref().and_then(|table| table.weights_of(&node_name(node)))
     }
+
+    /// Whether factors before products stay apart: weights of a block then differ less, and factors learn. Values that are rounded have
+    /// one range for all channels and are better off without them.
+    fn keeps_factors(&self) -> bool {
+        self.activations.is_none()
+    }
 }
 
 impl Default for Options {
@@ -175,14 +181,18 @@ pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
 /// Passes before weights are looked at: what exporters leave of normalisations goes into weights here.
 const PREPARE: &[&str] = &["canonicalize", "fold-constants", "saturate", "fold-constants", "canonicalize"];
 
-/// The graph whose values and weights are quantized.
+/// The rule that takes the factors of a normalisation into the products behind it.
+const INTO_PRODUCTS: &str = "factor-before-product";
+
+/// The graph whose values and weights are quantized. `apart`: factors before products stay on their own.
 ///
 /// # Errors
 /// [`Error::Bug`] for what a pass breaks.
-pub fn prepare(graph: &Graph) -> Result<Graph, Error> {
+pub fn prepare(graph: &Graph, apart: bool) -> Result<Graph, Error> {
     let mut graph = graph.clone();
+    let options = PassOptions { without: apart.then_some(INTO_PRODUCTS), ..PassOptions::default() };
     for pass in PREPARE {
-        graph = run_pass(&graph, pass, &PassOptions::default(), &PlainMachine, &mut Trace::default())?;
+        graph = run_pass(&graph, pass, &options, &PlainMachine, &mut Trace::default())?;
     }
     Ok(name_values(graph.compact()))
 }
@@ -236,7 +246,8 @@ pub fn quantize(
     let chosen_by = parts.as_ref().map(|(_, [chosen, _])| chosen.samples.clone());
     let samples = chosen_by.as_ref().unwrap_or(samples);
     progress("preparing", 0, 1);
-    let (graph, scaled) = equalize(prepare(graph)?, options.equalize, samples, build, progress)?;
+    let (graph, scaled) =
+        equalize(prepare(graph, options.keeps_factors())?, options.equalize, samples, build, progress)?;
     let named = |node: &Node, name: &String| node.loc.names().iter().any(|n| **n == **name);
     if let Some(name) = options.keep.iter().find(|name| !graph.nodes().any(|(_, node)| named(node, name))) {
         return Err(Error::Options(format!("--keep: the model has no node `{name}`")));

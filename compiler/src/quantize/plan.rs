@@ -3,8 +3,8 @@
 //! A *product* is a convolution or matrix product with constant weights. Its data operand is rounded to integers at a
 //! *point*: the value itself or, where that only moves elements of another one, the other one. Results of convolutions and
 //! pools become points too when a product reads them in the end. What is elementwise between two points is one kernel
-//! that computes in floats; everything else stays in floats, and so do the outputs of the network: the sums of the last
-//! product are exact, and its result is worth more than a byte.
+//! that computes in floats; everything else stays in floats, [`streams`] even where a product reads the same value rounded.
+//! So do the outputs of the network: the sums of the last product are exact, and its result is worth more than a byte.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -298,6 +298,22 @@ pub fn point_of<T>(graph: &Graph, points: &BTreeMap<ValueId, T>, value: ValueId)
     chain(graph, value).find(|value| points.contains_key(value))
 }
 
+/// Sums of two values that are normalised and not rounded: the stream that layers of a transformer add to. They are floats before
+/// and after, and reading rounded terms would only carry the error of one layer on to the next.
+pub fn streams<T>(graph: &Graph, points: &BTreeMap<ValueId, T>) -> BTreeSet<NodeId> {
+    let users = users_of(graph);
+    let normalised = |v: &ValueId| {
+        let mut ops = users.get(v).into_iter().flatten().map(|&id| &graph.node(id).op);
+        ops.any(|op| matches!(op, Op::LayerNorm(_) | Op::RmsNorm(_))) && !points.contains_key(v)
+    };
+    let is_stream = |(id, node): (NodeId, &Node)| {
+        let adds = matches!(&node.op, Op::Binary(op) if op.function == BinaryFn::Add);
+        let of_two = node.inputs.iter().flatten().all(|&v| is_data(graph, v));
+        (adds && of_two && node.outputs.iter().all(normalised)).then_some(id)
+    };
+    graph.nodes().filter_map(is_stream).collect()
+}
+
 /// Operands of products that are made of a part of a point's elements, by that point; none where a product reads all of it.
 pub fn parts(graph: &Graph, plan: &Plan) -> BTreeMap<ValueId, Vec<ValueId>> {
     let drops = |v: ValueId| {
@@ -314,4 +330,40 @@ pub fn parts(graph: &Graph, plan: &Plan) -> BTreeMap<ValueId, Vec<ValueId>> {
     let is_part = |point: ValueId, v: ValueId| chain(graph, v).take_while(|&v| v != point).any(drops);
     parts.retain(|&point, read| plan.points.contains(&point) && read.iter().all(|&v| is_part(point, v)));
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use adze_ir::text::parse_graph;
+
+    use super::*;
+
+    #[test]
+    fn streams_are_sums_of_values_that_are_normalised_and_not_rounded() {
+        let graph = parse_graph(
+            r#"graph @g {
+              input %0 "x" : f32[2,3]
+              %1 = const "gain" [1.0, 2.0, 3.0] : f32[3]
+              %2 = add %0, %0 : f32[2,3] name("stream")
+              %3 = layer_norm %2, %1 {axis=1, epsilon=1e-5} : f32[2,3]
+              %4 = add %2, %3 : f32[2,3] name("not normalised")
+              %5 = add %2, %1 : f32[2,3] name("of a constant")
+              %6 = rms_norm %5, %1 {axis=1, epsilon=1e-5} : f32[2,3]
+              %7 = mul %2, %4 : f32[2,3] name("no sum")
+              %8 = rms_norm %7, %1 {axis=1, epsilon=1e-5} : f32[2,3]
+              %9 = add %6, %8 : f32[2,3] name("rounded")
+              %10 = rms_norm %9, %1 {axis=1, epsilon=1e-5} : f32[2,3]
+              output "y" = %10
+            }"#,
+        )
+        .unwrap();
+        let name = |v: ValueId| graph.value(v).name.as_deref().unwrap_or_default();
+        let named = |wanted: &str| graph.nodes().map(|(_, node)| node.outputs[0]).find(|&v| name(v) == wanted).unwrap();
+        let found = |points: &[&str]| {
+            let points: BTreeMap<ValueId, ()> = points.iter().map(|point| (named(point), ())).collect();
+            streams(&graph, &points).into_iter().map(|id| name(graph.node(id).outputs[0])).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&["rounded"]), ["stream"]);
+        assert_eq!(found(&["stream"]), ["rounded"]);
+    }
 }
