@@ -61,6 +61,9 @@ pub const FAMILIES: &[Family] = &[
     family("gemm_int8_dynamic", gemm_int8_dynamic, Within::Bits, ALL),
     family("weights_int8", |rng| stored_weights(rng, DType::I8), Within::Sums(64.0), ALL),
     family("weights_int4", |rng| stored_weights(rng, DType::U4), Within::Sums(64.0), ALL),
+    family("weights_int4_signed", |rng| without_zeros(stored_weights(rng, DType::I4)), Within::Sums(64.0), ALL),
+    family("weights_int2", |rng| stored_weights(rng, DType::U2), Within::Sums(64.0), ALL),
+    family("weights_int2_signed", |rng| without_zeros(stored_weights(rng, DType::I2)), Within::Sums(64.0), ALL),
     family("pool", pool, Within::Sums(4.0), ALL),
     family("reduction", reduction, Within::Results(64.0), ALL),
     family("softmax", softmax, Within::Results(64.0), ALL),
@@ -70,8 +73,13 @@ pub const FAMILIES: &[Family] = &[
     family("gather", gather, Within::Bits, ALL),
     family("concat", concat, Within::Bits, ALL),
     family("pad", pad, Within::Bits, ALL),
-    family("lstm", |rng| cell(rng, 4), Within::Results(512.0), ALL),
-    family("gru", |rng| cell(rng, 3), Within::Results(512.0), ALL),
+    family("lstm", |rng| cell(rng, 4, None), Within::Results(512.0), ALL),
+    family("gru", |rng| cell(rng, 3, None), Within::Results(512.0), ALL),
+    family("lstm_int8", |rng| cell(rng, 4, Some(DType::I8)), Within::Results(512.0), ALL),
+    family("gru_int8", |rng| cell(rng, 3, Some(DType::I8)), Within::Results(512.0), ALL),
+    family("lstm_int4", |rng| cell(rng, 4, Some(DType::I4)), Within::Results(512.0), ALL),
+    family("lstm_int2", |rng| cell(rng, 4, Some(DType::I2)), Within::Results(512.0), ALL),
+    family("lstm_computed", lstm_computed, Within::Results(512.0), ALL),
 ];
 
 /// Extents of convolutions, half open.
@@ -304,6 +312,12 @@ fn stored_weights(rng: &mut Rng, dtype: DType) -> Leaf {
     leaf(MatMulStored { trans_b: true, axis: 1, block }, inputs)
 }
 
+/// Without zero points.
+fn without_zeros(mut leaf: Leaf) -> Leaf {
+    leaf.inputs.truncate(3);
+    leaf
+}
+
 fn pool(rng: &mut Rng) -> Leaf {
     let kernel = vec![rng.i64(1..5), rng.i64(1..5)];
     let strides = vec![rng.i64(1..3), rng.i64(1..3)];
@@ -434,24 +448,50 @@ fn pad(rng: &mut Rng) -> Leaf {
     leaf(Pad { mode, before, after }, vec![plain(moved(rng, &shape))])
 }
 
-/// LSTM or GRU, by the number of gates.
-fn cell(rng: &mut Rng, gates: usize) -> Leaf {
+/// LSTM or GRU, by the number of gates; with weights as they are stored, in blocks of any length.
+fn cell(rng: &mut Rng, gates: usize, stored: Option<DType>) -> Leaf {
     let (steps, batch, features, hidden) = (rng.usize(1..4), rng.usize(1..4), rng.usize(1..7), rng.usize(1..20));
     let direction = one_of(rng, &[Direction::Forward, Direction::Reverse, Direction::Bidirectional]);
     let directions = if direction == Direction::Bidirectional { 2 } else { 1 };
     let activations = |of: &[GateFn]| of.repeat(directions);
+    let (clip, hidden_size) = (None, hidden as i64);
+    let blocks =
+        [features, hidden].map(|len| stored.map(|_| one_of(rng, &[len, rng.usize(1..len + 1).next_multiple_of(4)])));
+    let [w_block, r_block] = blocks;
     let op: Op = if gates == 4 {
         let activations = activations(&[GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh]);
-        Lstm { direction, hidden: hidden as i64, activations, clip: None, input_forget: false }.into()
+        Lstm { direction, hidden: hidden_size, activations, clip, input_forget: false, w_block, r_block }.into()
     } else {
         let activations = activations(&[GateFn::Sigmoid, GateFn::Tanh]);
-        Gru { direction, hidden: hidden as i64, activations, clip: None, linear_before_reset: rng.bool() }.into()
+        let linear_before_reset = rng.bool();
+        Gru { direction, hidden: hidden_size, activations, clip, linear_before_reset, w_block, r_block }.into()
     };
-    let inputs = vec![
+    let mut weights = |len: usize| {
+        let shape = [directions, gates * hidden, len];
+        constant(stored.map_or_else(|| random(rng, DType::F32, &shape), |dtype| integers(rng, dtype, &shape)))
+    };
+    let (w, r) = (weights(features), weights(hidden));
+    let mut inputs = vec![
         plain(random(rng, DType::F32, &[steps, batch, features])),
-        constant(random(rng, DType::F32, &[directions, gates * hidden, features])),
-        constant(random(rng, DType::F32, &[directions, gates * hidden, hidden])),
+        w,
+        r,
         rng.bool().then(|| constant(random(rng, DType::F32, &[directions, 2 * gates * hidden]))).flatten(),
     ];
+    if let Some(dtype) = stored {
+        inputs.resize_with(op.cell_weights().unwrap().scales, || None);
+        let most = dtype.int_range().unwrap().1 as f32;
+        for (block, len) in blocks.into_iter().flatten().zip([features, hidden]) {
+            let shape = [directions, gates * hidden, len.div_ceil(block)];
+            let scales: Vec<f32> = (0..shape.iter().product()).map(|_| rng.f32() / most).collect();
+            inputs.push(constant(Tensor::from_f32(&shape, &scales)));
+        }
+    }
     leaf(op, inputs)
+}
+
+/// Weights that are known at run time only.
+fn lstm_computed(rng: &mut Rng) -> Leaf {
+    let mut leaf = cell(rng, 4, None);
+    leaf.inputs[1..3].iter_mut().flatten().for_each(|given| given.constant = false);
+    leaf
 }
