@@ -55,8 +55,12 @@ pub const FAMILIES: &[Family] = &[
     family("winograd", winograd, Within::Sums(64.0), ALL),
     family("conv_f16", |rng| conv(rng, &Window { dtype: DType::F16, ..DENSE }), Within::Sums(4.0), ALL),
     family("gemm_f16", gemm_f16, Within::Sums(4.0), ALL),
-    family("conv_int8", |rng| conv_int8(rng, &Window { pads: 0..1, ..DENSE }), Within::Bits, ALL),
-    family("depthwise_int8", |rng| conv_int8(rng, &DEPTHWISE), Within::Bits, ALL),
+    family("conv_int8", |rng| conv_integer(rng, &UNPADDED, DType::I8), Within::Bits, ALL),
+    family("conv_int4", |rng| conv_integer(rng, &UNPADDED, DType::I4), Within::Bits, ALL),
+    family("conv_int2", |rng| conv_integer(rng, &UNPADDED, DType::I2), Within::Bits, ALL),
+    family("depthwise_int8", |rng| conv_integer(rng, &DEPTHWISE, DType::I8), Within::Bits, ALL),
+    family("depthwise_int4", |rng| conv_integer(rng, &DEPTHWISE, DType::I4), Within::Bits, ALL),
+    family("depthwise_int2", |rng| conv_integer(rng, &DEPTHWISE, DType::I2), Within::Bits, ALL),
     family("gemm_int8", gemm_int8, Within::Bits, ALL),
     family("gemm_int8_dynamic", gemm_int8_dynamic, Within::Bits, ALL),
     family("weights_int8", |rng| stored_weights(rng, DType::I8), Within::Sums(64.0), ALL),
@@ -97,6 +101,7 @@ struct Window {
 
 const DENSE: Window =
     Window { depth: 1..9, depthwise: false, groups: 1..2, kernel: 1..4, dilation: 1..2, pads: 0..3, dtype: DType::F32 };
+const UNPADDED: Window = Window { pads: 0..1, ..DENSE };
 const DEPTHWISE: Window = Window { depth: 1..2, depthwise: true, groups: 1..40, dilation: 1..3, pads: 0..2, ..DENSE };
 
 /// Values in -1..1.
@@ -249,7 +254,13 @@ fn scale(value: f32) -> Option<Given> {
 }
 
 /// Operands of a quantized product or convolution, `u8` or `s8` by `s8`, scaled per column; some of the results saturate.
-fn quantized(rng: &mut Rng, x: &[usize], w: &[usize], columns: usize, last: bool) -> Vec<Option<Given>> {
+fn quantized(
+    rng: &mut Rng,
+    x: &[usize],
+    (w, weights): (&[usize], DType),
+    columns: usize,
+    last: bool,
+) -> Vec<Option<Given>> {
     let (x_dtype, y_dtype) = (one_of(rng, &[DType::U8, DType::I8]), one_of(rng, &[DType::U8, DType::I8]));
     let zero = |rng: &mut Rng, dtype: DType| integer(dtype, integers(rng, dtype, &[1]).to_ints()[0]);
     let terms = w.iter().product::<usize>() / columns;
@@ -261,9 +272,9 @@ fn quantized(rng: &mut Rng, x: &[usize], w: &[usize], columns: usize, last: bool
         placed(integers(rng, x_dtype, x), last),
         scale(0.5),
         zero(rng, x_dtype),
-        constant(integers(rng, DType::I8, w)),
+        constant(integers(rng, weights, w)),
         constant(Tensor::from_f32(&[columns], &scales)),
-        integer(DType::I8, 0),
+        integer(weights, 0),
         scale(0.7),
         zero(rng, y_dtype),
     ];
@@ -271,18 +282,18 @@ fn quantized(rng: &mut Rng, x: &[usize], w: &[usize], columns: usize, last: bool
     inputs
 }
 
-fn conv_int8(rng: &mut Rng, window: &Window) -> Leaf {
+fn conv_integer(rng: &mut Rng, window: &Window, weights: DType) -> Leaf {
     let Shapes { x, w, op } = shapes(rng, window);
     let Conv { strides, pads, dilations, group } = op;
     let op = QLinearConv { strides, pads, dilations, group, contract: Requantize::F32Rne };
-    let inputs = quantized(rng, &x, &w, w[0], true);
+    let inputs = quantized(rng, &x, (&w, weights), w[0], true);
     let op = if rng.u8(..4) == 0 { activated(op, inputs.len()) } else { op.into() };
     Leaf { op, inputs, last: true }
 }
 
 fn gemm_int8(rng: &mut Rng) -> Leaf {
     let [m, k, n] = [rng.usize(1..18), rng.usize(1..24), rng.usize(1..70)];
-    let inputs = quantized(rng, &[m, k], &[k, n], n, false);
+    let inputs = quantized(rng, &[m, k], (&[k, n], DType::I8), n, false);
     leaf(QLinearMatMul { contract: Requantize::F32Rne }, inputs)
 }
 
@@ -455,8 +466,8 @@ fn cell(rng: &mut Rng, gates: usize, stored: Option<DType>) -> Leaf {
     let directions = if direction == Direction::Bidirectional { 2 } else { 1 };
     let activations = |of: &[GateFn]| of.repeat(directions);
     let (clip, hidden_size) = (None, hidden as i64);
-    let blocks =
-        [features, hidden].map(|len| stored.map(|_| one_of(rng, &[len, rng.usize(1..len + 1).next_multiple_of(4)])));
+    let blocks = [features, hidden]
+        .map(|len| stored.map(|_| if rng.bool() { len } else { rng.usize(1..len + 1).next_multiple_of(4) }));
     let [w_block, r_block] = blocks;
     let op: Op = if gates == 4 {
         let activations = activations(&[GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh]);
@@ -468,7 +479,10 @@ fn cell(rng: &mut Rng, gates: usize, stored: Option<DType>) -> Leaf {
     };
     let mut weights = |len: usize| {
         let shape = [directions, gates * hidden, len];
-        constant(stored.map_or_else(|| random(rng, DType::F32, &shape), |dtype| integers(rng, dtype, &shape)))
+        constant(match stored {
+            Some(dtype) => integers(rng, dtype, &shape),
+            None => random(rng, DType::F32, &shape),
+        })
     };
     let (w, r) = (weights(features), weights(hidden));
     let mut inputs = vec![

@@ -37,7 +37,7 @@ pub(super) enum Sum {
         /// Movement of the right operand.
         b: Extent,
     },
-    /// One step of so many bytes of the left operand, fewer than four, and which of the steps of its vector of weights it
+    /// One step of so many bytes of the left operand, at most four, and which of the steps of its vector of weights it
     /// is; see [`Quads`].
     Rest(u16, i64),
     /// Blocks, each summed by itself and then scaled; the right operand has the block's scales and zero points in front
@@ -114,6 +114,31 @@ impl Sum {
         let last = joined.pop().unwrap_or_else(|| SumAxis::whole(Extent::ONE, Extent::ONE, Extent::ONE));
         let steps = (last.hi.clone() - last.lo.clone()).as_const().unwrap_or(i64::MAX);
         Sum::Run { lo: last.lo, hi: last.hi, a: last.a, b: last.b }.within(joined, steps)
+    }
+
+    /// Runs as those of [`Sum::quads`], whose vectors of weights go on from one run to the next; nothing where there are too many steps to
+    /// be written out.
+    pub fn joined_quads(axes: &[SumAxis], bytes: i64, nr: usize, quads: Quads) -> Option<Sum> {
+        let mut starts = vec![Extent::ZERO];
+        for axis in axes {
+            let turns = axis.hi.as_const().filter(|turns| axis.lo == Extent::ZERO && *turns <= STRAIGHT_STEPS)?;
+            let next = |start: &Extent| {
+                (0..turns).map(|turn| start.clone() + axis.a.clone() * turn.into()).collect::<Vec<_>>()
+            };
+            starts = starts.iter().flat_map(next).collect();
+        }
+        let words = (bytes + 3) / 4;
+        if words * starts.len() as i64 > STRAIGHT_STEPS {
+            return None;
+        }
+        let places = starts.iter().flat_map(|start| (0..words).map(move |word| (start, word)));
+        let part = |(at, (start, word)): (i64, (&Extent, i64))| Part {
+            a: start.clone() + (4 * word).into(),
+            b: (4 * nr as i64 * (at / quads.steps)).into(),
+            rows: 0..usize::MAX,
+            body: Sum::Rest(u16::try_from((bytes - 4 * word).min(4)).unwrap_or(4), at % quads.steps),
+        };
+        Some(Sum::Seq((0..).zip(places).map(part).collect()))
     }
 
     /// This sum, of that many steps, in loops; outermost first.
