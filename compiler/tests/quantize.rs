@@ -602,24 +602,24 @@ fn cell_and_head() -> (Graph, Samples) {
         let numbers: Vec<String> = (0..count).map(|_| format!("{:.3}", random.f64() - 0.5)).collect();
         numbers.join(", ")
     };
-    let (w, r, b, head) = (list(2 * 32 * 6), list(2 * 32 * 8), list(2 * 64), list(16 * 5));
+    let (w, r, b, head) = (list(2 * 64 * 12), list(2 * 64 * 16), list(2 * 128), list(32 * 5));
     let graph = parse_graph(&format!(
         r#"graph @net {{
-  input %0 "x" : f32[7,1,6]
-  %1 = const "w" [{w}] : f32[2,32,6]
-  %2 = const "r" [{r}] : f32[2,32,8]
-  %3 = const "b" [{b}] : f32[2,64]
-  %4, %5, %6 = lstm %0, %1, %2, %3 {{direction=bidirectional, hidden=8, activations=[sigmoid, tanh, tanh, sigmoid, tanh, tanh]}} : f32[7,2,1,8], f32[2,1,8], f32[2,1,8] loc("cell")
-  %7 = transpose %4 {{perm=[0, 2, 1, 3]}} : f32[7,1,2,8] loc("turn")
-  %8 = reshape %7 {{shape=[7, 16]}} : f32[7,16] loc("join")
-  %9 = const "head" [{head}] : f32[16,5]
+  input %0 "x" : f32[7,1,12]
+  %1 = const "w" [{w}] : f32[2,64,12]
+  %2 = const "r" [{r}] : f32[2,64,16]
+  %3 = const "b" [{b}] : f32[2,128]
+  %4, %5, %6 = lstm %0, %1, %2, %3 {{direction=bidirectional, hidden=16, activations=[sigmoid, tanh, tanh, sigmoid, tanh, tanh]}} : f32[7,2,1,16], f32[2,1,16], f32[2,1,16] loc("cell")
+  %7 = transpose %4 {{perm=[0, 2, 1, 3]}} : f32[7,1,2,16] loc("turn")
+  %8 = reshape %7 {{shape=[7, 32]}} : f32[7,32] loc("join")
+  %9 = const "head" [{head}] : f32[32,5]
   %10 = matmul %8, %9 : f32[7,5] loc("head")
   output "y" = %10
 }}"#
     ));
     let mut sample = || {
-        let numbers: Vec<f64> = (0..42).map(|_| 4.0 * random.f64() - 2.0).collect();
-        vec![Tensor::from_f64(DType::F32, &[7, 1, 6], &numbers)]
+        let numbers: Vec<f64> = (0..84).map(|_| 4.0 * random.f64() - 2.0).collect();
+        vec![Tensor::from_f64(DType::F32, &[7, 1, 12], &numbers)]
     };
     let samples =
         Samples { inputs: (0..24).map(|_| sample()).collect(), names: (0..24).map(|i| i.to_string()).collect() };
@@ -631,7 +631,7 @@ fn cell_and_head() -> (Graph, Samples) {
 fn recurrent_cells_have_small_weights() {
     let Some(build) = here() else { return };
     let (graph, samples) = cell_and_head();
-    let sized = Options { goal: Some(Goal { size: Some(1.0 / 4.0), ..Goal::default() }), ..Options::default() };
+    let sized = Options { goal: Some(Goal { size: Some(0.3), ..Goal::default() }), ..Options::default() };
     let four =
         |rounding, block| Options { activations: None, weights: DType::I4, rounding, block, ..Options::default() };
     let loss = |found: &Quantized| entropy(&graph, found, &samples);

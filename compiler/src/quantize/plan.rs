@@ -51,7 +51,8 @@ impl Product {
         (self.node, self.at)
     }
 
-    /// The value that weights are multiplied with; none for a table. States are what a cell gives as its first result.
+    /// The value that weights are multiplied with; none for a table. States are what a cell gives as its first result; those that a GRU's
+    /// candidate meets are like them, times its gates.
     pub fn data(&self, graph: &Graph) -> Option<ValueId> {
         let node = graph.node(self.node);
         match self.kind {
