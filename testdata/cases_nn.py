@@ -397,6 +397,28 @@ def quantized():
     c.n("MatMul", [c.x("x", [3, 8]), d])
     c.out("y")
 
+    def stored(c, name, shape, dtype, scales, **attributes):
+        info = ml_dtypes.iinfo(dtype)
+        c.inits[name] = c.rng.integers(info.min, int(info.max) + 1, shape).astype(dtype)
+        scales = c.rng.uniform(0.2, 1.0, scales) / int(info.max)
+        c.inits[name + "s"] = scales.astype(np.float32)
+        return c.n("DequantizeLinear", [name, name + "s"], name + "d", **attributes)
+
+    c = Case("lstm_stored_weights", opset=21)
+    w = stored(c, "W", (2, 20, 6), ml_dtypes.int4, (2, 20, 2), axis=2, block_size=4)
+    r = stored(c, "R", (2, 20, 5), np.int8, (20,), axis=1)
+    c.n("LSTM", [c.x("x", [4, 2, 6]), w, r, c.w("B", (2, 40))], ["y", "yh", "yc"], hidden_size=5, direction="bidirectional")
+    c.out("y", "yh", "yc")
+
+    c = Case("gru_stored_state_weights", opset=21)
+    r = stored(c, "R", (1, 12, 4), ml_dtypes.int4, (1, 12, 1), axis=2, block_size=4)
+    c.n("GRU", [c.x("x", [5, 2, 3]), c.w("W", (1, 12, 3)), r, "", "", c.x("h", [1, 2, 4])], ["y"], hidden_size=4)
+    c.out("y")
+
+    c = Case("rnn_weights_are_inputs", opset=14)
+    c.n("RNN", [c.x("x", [4, 2, 3]), c.x("W", [1, 5, 3]), c.x("R", [1, 5, 5]), c.w("B", (1, 10))], ["y", "yh"], hidden_size=5)
+    c.out("y", "yh")
+
     c = Case("dynamic_quantize_matmul_integer", opset=13)
     q, s, z = c.n("DynamicQuantizeLinear", [c.x("x", [3, 8])], ["q", "s", "z"])
     m = c.n("MatMulInteger", [q, c.w("w", (8, 4), I8), z], "m")

@@ -422,34 +422,52 @@ def edits(a, b):
     return row[-1]
 
 
+def text_lines(models):
+    """Data of text lines, and their images as the network takes them."""
+    data = dict(np.load(models / "data" / "text_lines_eng.npz"))
+    return data, [data[f"line_{i}"].astype(np.float32) / 127.5 - 1 for i in range(len(data["text"]))]
+
+
+def save_lines(images, folder):
+    """A file for every image: they have any width."""
+    folder.mkdir()
+    for i, image in enumerate(images):
+        np.save(folder / f"{i:02}.npy", image)
+
+
+def read_texts(rows, data):
+    """The text of every line, of its classes' probabilities."""
+    blank = int(data["blank"])
+    kept = lambda p: [c for t, c in enumerate(p) if c != blank and (t == 0 or c != p[t - 1])]
+    character = lambda c: " " if data["codes"][c] == "NULL" else str(data["codes"][c])
+    return ["".join(map(character, kept(row.argmax(1)))) for row in rows]
+
+
+def run_lines(path, images, plain=False):
+    """The probabilities of every line."""
+    session = session_of(path, plain)
+    name = session.get_inputs()[0].name
+    return [session.run(None, {name: image})[0][:, 0] for image in images]
+
+
+def character_errors(texts, truth):
+    return np.array([edits(a, b) / len(b) for a, b in zip(texts, truth)])
+
+
 def measure_lines(args, folder):
-    """Character errors of text lines of any width; its recurrent cells stay in floats."""
+    """Character errors of text lines of any width; its recurrent cells have values of floats."""
     path = args.models / f"{LINES}.onnx"
-    data = np.load(args.models / "data" / "text_lines_eng.npz")
-    images = [data[f"line_{i}"].astype(np.float32) / 127.5 - 1 for i in range(len(data["text"]))]
+    data, images = text_lines(args.models)
     calib = folder / "lines"
-    calib.mkdir()
-    for i in range(0, len(images), 2):
-        np.save(calib / f"{i:02}.npy", images[i])
+    save_lines(images[::2], calib)
     ours, theirs = folder / "ours.onnx", folder / "theirs.onnx"
     subprocess.run([args.adze, "quantize", path, "--calib", calib, "--dim", "W=36..1024", "-o", ours, *args.option],
                    check=True, stdout=subprocess.DEVNULL)  # fmt: skip
-    blank = int(data["blank"])
-
-    def read(model):
-        session = session_of(model)
-        name = session.get_inputs()[0].name
-        return texts_of([session.run(None, {name: images[i]})[0][:, 0] for i in range(1, len(images), 2)])
-
-    def texts_of(rows):
-        kept = lambda p: [c for t, c in enumerate(p) if c != blank and (t == 0 or c != p[t - 1])]
-        character = lambda c: " " if data["codes"][c] == "NULL" else str(data["codes"][c])
-        texts = ["".join(map(character, kept(row.argmax(1)))) for row in rows]
-        return rows, texts
-
+    texts_of = lambda rows: (rows, read_texts(rows, data))
+    read = lambda model: texts_of(run_lines(model, images[1::2]))
     base, before = read(path)
     truth = [str(t) for t in data["text"][1::2]]
-    errors = lambda texts: np.array([edits(a, b) / len(b) for a, b in zip(texts, truth)])
+    errors = lambda texts: character_errors(texts, truth)
 
     def cells(rows, texts):
         d = errors(texts) - errors(before)

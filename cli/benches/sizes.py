@@ -42,7 +42,8 @@ def quantized(args, path, goals, words, out):
 
 
 def tasks(args):
-    """Per model: its name, calibration data, labels, words for the command, its kind of bound, and the metric of a model as a share."""
+    """Per model: its name, calibration data (arrays by name, or a list of samples of any shape), labels, words for the command, its kind of
+    bound, and the metric of a model as a share."""
     for task in q.TASKS:
         source = args.models / "data" / task.data
         data = q.photographs(source) if source.is_dir() else dict(np.load(source.with_suffix(".npz")))
@@ -62,6 +63,10 @@ def tasks(args):
         labels = data[task.labels][even].astype(np.int64) if kind == "labels" else None
         axis = axis_of(task) if task.read else []
         yield task.model, {f"in_{i}": a for i, a in enumerate(calib)}, labels, [*task.options, *axis], kind, share
+    data, images = q.text_lines(args.models)
+    truth = [str(text) for text in data["text"][1::2]]
+    read = lambda path: 1 - q.character_errors(q.read_texts(q.run_lines(path, images[1::2], plain=True), data), truth).mean()
+    yield q.LINES, images[::2], None, ["--dim", "W=36..1024", "--class-axis", "2"], "classes", read
     ids = np.load(args.models / "data" / "stories_sampled.npz")["x"].astype(np.int64)
     even, path = ids[::2], args.models / f"{q.STORIES}.onnx"
     more = [q.dreamt(path, args.dreamt, ids.shape[1], even[0, 0])] if args.dreamt else []
@@ -91,7 +96,11 @@ def main():
             continue
         with tempfile.TemporaryDirectory() as folder:
             path, out, file = args.models / f"{name}.onnx", pathlib.Path(folder, "out.onnx"), pathlib.Path(folder, "calib.npz")
-            np.savez(file, **calib)
+            if isinstance(calib, list):
+                file = file.with_suffix("")
+                q.save_lines(calib, file)
+            else:
+                np.savez(file, **calib)
             words = ["--calib", file, *words]
             if args.budget and labels is not None:
                 np.save(pathlib.Path(folder, "labels.npy"), labels)

@@ -658,3 +658,76 @@ fn scales_of_zero_leave_the_bias() {
     })
     .unwrap();
 }
+
+/// A cell that walks both ways, and a product behind it.
+fn cell_and_head() -> (Graph, Samples) {
+    let mut random = fastrand::Rng::with_seed(9);
+    let mut list = |count: usize| {
+        let numbers: Vec<String> = (0..count).map(|_| format!("{:.3}", random.f64() - 0.5)).collect();
+        numbers.join(", ")
+    };
+    let (w, r, b, head) = (list(2 * 64 * 12), list(2 * 64 * 16), list(2 * 128), list(32 * 5));
+    let graph = parse_graph(&format!(
+        r#"graph @net {{
+  input %0 "x" : f32[7,1,12]
+  %1 = const "w" [{w}] : f32[2,64,12]
+  %2 = const "r" [{r}] : f32[2,64,16]
+  %3 = const "b" [{b}] : f32[2,128]
+  %4, %5, %6 = lstm %0, %1, %2, %3 {{direction=bidirectional, hidden=16, activations=[sigmoid, tanh, tanh, sigmoid, tanh, tanh]}} : f32[7,2,1,16], f32[2,1,16], f32[2,1,16] loc("cell")
+  %7 = transpose %4 {{perm=[0, 2, 1, 3]}} : f32[7,1,2,16] loc("turn")
+  %8 = reshape %7 {{shape=[7, 32]}} : f32[7,32] loc("join")
+  %9 = const "head" [{head}] : f32[32,5]
+  %10 = matmul %8, %9 : f32[7,5] loc("head")
+  output "y" = %10
+}}"#
+    ));
+    let mut sample = || {
+        let numbers: Vec<f64> = (0..84).map(|_| 4.0 * random.f64() - 2.0).collect();
+        vec![Tensor::from_f64(DType::F32, &[7, 1, 12], &numbers)]
+    };
+    let samples =
+        Samples { inputs: (0..24).map(|_| sample()).collect(), names: (0..24).map(|i| i.to_string()).collect() };
+    (graph.unwrap(), samples)
+}
+
+/// Both products of a cell have small weights, each in a format of its own; compiled code, the graph and the exported model agree.
+#[test]
+fn recurrent_cells_have_small_weights() {
+    let Some(build) = here() else { return };
+    let (graph, samples) = cell_and_head();
+    let sized = Options { goal: Some(Goal { size: Some(0.3), ..Goal::default() }), ..Options::default() };
+    let four =
+        |rounding, block| Options { activations: None, weights: DType::I4, rounding, block, ..Options::default() };
+    let loss = |found: &Quantized| entropy(&graph, found, &samples);
+    let learned = run(&graph, &samples, &four(Rounding::Learned, 4)).unwrap();
+    let nearest = run(&graph, &samples, &four(Rounding::Nearest, 4)).unwrap();
+    assert!(loss(&learned) < 0.7 * loss(&nearest), "{} and {}", loss(&learned), loss(&nearest));
+    for found in
+        [run(&graph, &samples, &sized).unwrap(), learned, run(&graph, &samples, &four(Rounding::Nearest, 0)).unwrap()]
+    {
+        assert_eq!(found.left, Vec::<String>::new());
+        let names: Vec<&str> = found.table.weights.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["cell.W", "cell.R", "head"]);
+        let stage = Stage::from_name("integers").unwrap();
+        let stored = Artifact::Graph(Box::new(found.graph.clone()), 0);
+        let Artifact::Graph(stored, _) = stored.advance(stage, &build, &mut Trace::default()).unwrap() else {
+            panic!()
+        };
+        let cell = stored.nodes().find_map(|(_, node)| node.op.cell_weights()).unwrap();
+        assert!(cell.blocks.iter().all(Option::is_some), "{cell:?}");
+        let again = import_bytes(&export(&found.graph).unwrap().into(), None, "again", &ImportOptions::default())
+            .unwrap()
+            .graph;
+        let taps = Taps::new(&found.graph, &[found.graph.outputs()[0].value], &samples, &build).unwrap();
+        taps.run(&samples, &mut |index, tensors| {
+            let [expected, back] =
+                [&found.graph, &again].map(|g| eval_graph(g, &samples.inputs[index]).unwrap().remove(0));
+            assert_eq!(expected, back);
+            let apart = expected.to_f64().into_iter().zip(tensors[0].to_f64()).map(|(a, b)| (a - b).abs());
+            let limit = if found.table.activations.is_empty() { 1e-5 } else { 1e-2 };
+            assert!(apart.fold(0.0, f64::max) < limit, "{expected:?} {tensors:?}");
+            Ok(())
+        })
+        .unwrap();
+    }
+}

@@ -24,8 +24,8 @@ impl Pass for Integers {
 
     fn docs(&self) -> &'static str {
         "Turns an operator between `dequantize` and `quantize` into its integer form, and moves `dequantize` down and \
-         `quantize` up through what only moves elements, so that integers travel between operators. Products with \
-         quantized weights keep them as they are. Every requantize carries its contract (`f32_rne`). Stands before constants are folded, while weights are still integers."
+         `quantize` up through what only moves elements, so that integers travel between operators. Products and recurrent cells \
+         with quantized weights keep them as they are. Every requantize carries its contract (`f32_rne`). Stands before constants are folded, while weights are still integers."
     }
 
     fn exactness(&self) -> Exactness {
@@ -37,7 +37,7 @@ impl Pass for Integers {
         if !quantized || cx.options.optimizer == Optimizer::Canonical {
             return Ok(Changed::No);
         }
-        let mut close = beside_users(graph)?;
+        let (mut close, stored) = stored_cells(&beside_users(graph)?)?;
         let rules = rules::of_pass(NAME, cx);
         // Where kernels of integers want layouts and borders that are given out later, a machine would price others than run:
         // operators are priced by their arithmetic and bytes then, which integers always have fewer of.
@@ -47,10 +47,11 @@ impl Pass for Integers {
         cx.missed.append(&mut own.missed);
         cx.solved.append(&mut own.solved);
         cx.validated.append(&mut own.validated);
-        if changed == Changed::Yes {
-            *graph = close;
+        if stored == Changed::No && changed == Changed::No {
+            return Ok(Changed::No);
         }
-        Ok(changed)
+        *graph = close;
+        Ok(Changed::Yes)
     }
 }
 
@@ -87,6 +88,67 @@ fn beside_users(graph: &Graph) -> Result<Graph, PassError> {
     })?;
     next.remove_dead();
     Ok(next)
+}
+
+/// The graph with the weights of recurrent cells as they are stored. That is always smaller, and a cell has operands that are left out in
+/// any number of ways, so that it is no rule.
+fn stored_cells(graph: &Graph) -> Result<(Graph, Changed), PassError> {
+    let mut changed = Changed::No;
+    let mut next = rebuild(graph, NAME, |out, site| {
+        let Some(mut cell) = site.op().cell_weights() else { return Ok(Rewrite::Keep) };
+        let mut inputs = site.inputs.to_vec();
+        let mut taken = false;
+        for index in 0..2 {
+            let found = site.input(1 + index).filter(|_| cell.blocks[index].is_none());
+            let Some((weights, scales, block)) = found.and_then(|value| stored_rows(out, value)) else { continue };
+            let loc = site.loc();
+            let scales = out.consts.push(ConstEntry::new("", scales));
+            inputs.resize(inputs.len().max(cell.scales + index + 1), None);
+            inputs[cell.scales + index] = Some(out.add_const(scales, loc));
+            inputs[1 + index] = Some(weights);
+            cell.blocks[index] = Some(block);
+            taken = true;
+        }
+        if !taken {
+            return Ok(Rewrite::Keep);
+        }
+        changed = Changed::Yes;
+        let values = add(out, site.op().clone().with_cell_blocks(cell.blocks), &inputs, site.loc(), NAME)?;
+        for (&old, &new) in site.node.outputs.iter().zip(&values) {
+            out.set_type(new, graph.ty(old).clone());
+        }
+        Ok(Rewrite::Replace(values))
+    })?;
+    next.remove_dead();
+    Ok((next, changed))
+}
+
+/// The integers `[d, g, k]` that a value is made of, their scales `[d, g, k / block]` and the block; none where it is not made of constants
+/// of at most a byte without zero points, or scales lie otherwise.
+fn stored_rows(graph: &Graph, value: ValueId) -> Option<(ValueId, Tensor, usize)> {
+    let (_, node) = graph.producer(value)?;
+    let Op::Dequantize(op) = &node.op else { return None };
+    let data = |index: usize| graph.constant(*node.inputs.get(index)?.as_ref()?)?.data();
+    let (weights, scales) = (data(0)?, data(1)?);
+    let symmetric = node.inputs.get(2).is_none_or(Option::is_none) || data(2)?.to_ints().iter().all(|&zero| zero == 0);
+    let &[directions, rows, len] = weights.shape() else { return None };
+    if weights.dtype().bits() > 8 || !symmetric || len == 0 {
+        return None;
+    }
+    let shape = [directions, rows, 1];
+    let spread = |place: &dyn Fn(usize) -> usize| {
+        let values = scales.to_f64();
+        let all: Vec<f64> = (0..directions * rows).map(|row| values[place(row)]).collect();
+        Tensor::from_f64(scales.dtype(), &shape, &all)
+    };
+    let (scales, block) = match (scales.shape().len(), op.axis) {
+        (3, 2) if op.block > 0 => (scales.clone(), op.block),
+        (0 | 1, _) if scales.elems() == 1 => (spread(&|_| 0), len),
+        (1, 0) => (spread(&|row| row / rows), len),
+        (1, 1) => (spread(&|row| row % rows), len),
+        _ => return None,
+    };
+    Some((node.inputs[0]?, scales, block))
 }
 
 /// Zeros in the shape of the scale, if that is known.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use adze_ir::graph::{Graph, NodeId, ValueId};
+use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -17,13 +17,13 @@ use super::follow::follow;
 use super::insert::{Edits, insert};
 use super::metric::{Bound, Metric, Score, judged_by};
 use super::moments::Moments;
-use super::plan::{Plan, Product, point_of};
+use super::plan::{Kind, Plan, Product};
 use super::samples::Samples;
 use super::size::{bytes, constant_bytes};
 use super::store::{Consts, Format, Maker, Products};
 use super::taps::Taps;
-use super::trial::{Given, LoadedTrial, Trial};
-use super::{Progress, Rounding, node_name};
+use super::trial::{At, Given, LoadedTrial, Trial};
+use super::{Progress, Rounding};
 use crate::build::{BuildOptions, build};
 use crate::error::Error;
 
@@ -93,7 +93,7 @@ struct Choice {
 pub fn choose(
     maker: &Maker<'_>,
     plan: &Plan,
-    mut moments: BTreeMap<NodeId, Moments>,
+    mut moments: BTreeMap<At, Moments>,
     (goal, mut parts): (&Goal, [Labelled; 2]),
     build: &BuildOptions,
     progress: &mut Progress<'_>,
@@ -124,7 +124,7 @@ pub fn choose(
     let mut choices: Vec<Vec<Choice>> = Vec::new();
     for (index, product) in plan.products.iter().enumerate() {
         progress("what each product loses", index, plan.products.len());
-        let seen = maker.seen(product, moments.remove(&product.node));
+        let seen = maker.seen(product, moments.remove(&product.place()));
         let mut own: Vec<Choice> = Vec::new();
         for format in offered(maker, product) {
             let consts = quick.make(product, format, seen.as_ref())?;
@@ -154,15 +154,15 @@ pub fn choose(
 /// The formats that machines have kernels for, the most exact first; the one that a table states.
 fn offered(maker: &Maker<'_>, product: &Product) -> Vec<Format> {
     let node = maker.graph.node(product.node);
-    if maker.options.stored_as(node).is_some() {
+    if maker.options.stored_as(&product.name(maker.graph)).is_some() {
         return vec![maker.stated(product)];
     }
-    let integers = product.data(maker.graph).is_some_and(|v| point_of(maker.graph, maker.points, v).is_some());
+    let integers = product.point(maker.graph, maker.points).is_some();
     let has_kernel = |dtype: DType| match dtype {
         DType::F32 => true,
         // Convolutions of floats have weights of floats in the object.
-        _ if product.at == 1 && !integers => !matches!(node.op, Op::Conv(_)) && dtype != DType::I2,
-        DType::I2 => product.at == 1,
+        _ if matches!(node.op, Op::Conv(_)) => integers,
+        DType::I2 => product.kind != Kind::Table,
         _ => true,
     };
     let format = |dtype| maker.fitting(product, Format { dtype, block: maker.options.block });
@@ -325,7 +325,7 @@ impl Search<'_> {
             let more = |i: usize| Some(self.choices[i].get(picked[i] + 1)?.loss - self.choices[i][picked[i]].loss);
             let most = own.iter().filter_map(|&i| Some((more(i)?, i))).max_by(|a, b| a.0.total_cmp(&b.0));
             let why = most.map_or(String::new(), |(loss, index)| {
-                let name = node_name(self.maker.graph.node(self.plan.products[index].node));
+                let name = self.plan.products[index].name(self.maker.graph);
                 format!(", `{name}` would lose {loss:.1e} by less")
             });
             (!own.is_empty()).then(|| format!("{}: {} products, {bytes} bytes{why}", dtype.name(), own.len()))

@@ -14,7 +14,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::Progress;
-use super::plan::{Product, plan, users_of};
+use super::plan::{Kind, Product, plan, users_of};
 use super::ranges::floats;
 use super::samples::Samples;
 use super::taps::Taps;
@@ -183,7 +183,7 @@ fn largest_seen(
 /// All values whose channels can be divided.
 fn sites(graph: &Graph) -> Vec<Site> {
     let products: BTreeMap<NodeId, Product> =
-        plan(graph, &|_| false).products.into_iter().filter(|p| p.at == 1).map(|p| (p.node, p)).collect();
+        plan(graph, &|_| false).products.into_iter().filter(|p| p.kind == Kind::Sum).map(|p| (p.node, p)).collect();
     let walk = Walk { graph, users: users_of(graph), products };
     let site = |(id, node): (NodeId, &Node)| {
         let (value, axis, makers) = walk.makers(id, node)?;

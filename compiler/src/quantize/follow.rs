@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use adze_ir::graph::{NodeId, ValueId};
+use adze_ir::graph::ValueId;
 
 use super::Progress;
 use super::moments::Moments;
@@ -11,7 +11,7 @@ use super::plan::{Plan, Product};
 use super::samples::Samples;
 use super::store::{Consts, Format, Maker};
 use super::taps::Taps;
-use super::trial::{Given, Trial};
+use super::trial::{At, Given, Trial};
 use crate::build::BuildOptions;
 use crate::error::Error;
 
@@ -50,7 +50,7 @@ pub fn follow(
             all.extend(made);
             continue;
         }
-        let mut found: Vec<(NodeId, Moments)> = products.iter().filter_map(|p| Some((p.node, seen(p)?.1))).collect();
+        let mut found: Vec<(&Product, Moments)> = products.iter().filter_map(|p| Some((p, seen(p)?.1))).collect();
         for (index, inputs) in samples.inputs.iter().enumerate() {
             progress(
                 "operands of rounded layers",
@@ -58,14 +58,19 @@ pub fn follow(
                 plan.products.len().div_ceil(group) * samples.inputs.len(),
             );
             let (rounded, own) = (trial.values(inputs, &given)?, float.values(inputs)?);
-            for (at, (node, moments)) in found.iter_mut().enumerate() {
-                moments.take(maker.graph, *node, (&rounded[first + at], Some(&own[first + at])), samples.inputs.len());
+            for (at, (product, moments)) in found.iter_mut().enumerate() {
+                moments.take(
+                    maker.graph,
+                    product,
+                    (&rounded[first + at], Some(&own[first + at])),
+                    samples.inputs.len(),
+                );
             }
         }
         first += found.len();
-        let mut found: BTreeMap<NodeId, Moments> = found.into_iter().collect();
+        let mut found: BTreeMap<At, Moments> = found.into_iter().map(|(p, moments)| (p.place(), moments)).collect();
         for product in products {
-            let seen = maker.seen(product, found.remove(&product.node));
+            let seen = maker.seen(product, found.remove(&product.place()));
             let consts = maker.make(product, formats[all.len()], seen.as_ref())?;
             given.add(&consts)?;
             all.push(consts);

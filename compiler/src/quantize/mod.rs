@@ -125,9 +125,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// What the table says about the weights of a product: stored type and block.
-    pub fn stored_as(&self, node: &Node) -> Option<(DType, usize)> {
-        self.table.as_ref().and_then(|table| table.weights_of(&node_name(node)))
+    /// What the table says about the weights of the product of that name: stored type and block.
+    pub fn stored_as(&self, name: &str) -> Option<(DType, usize)> {
+        self.table.as_ref().and_then(|table| table.weights_of(name))
     }
 
     /// Whether factors before products stay apart: weights of a block then differ less, and factors learn. Values that are rounded have
@@ -253,7 +253,7 @@ pub fn quantize(
         return Err(Error::Options(format!("--keep: the model has no node `{name}`")));
     }
     let keep = |node: &Node| {
-        let is_float = options.stored_as(node).is_some_and(|(dtype, _)| dtype == DType::F32);
+        let is_float = options.stored_as(&node_name(node)).is_some_and(|(dtype, _)| dtype == DType::F32);
         options.keep.iter().any(|n| named(node, n)) || is_float
     };
     let mut plan = plan(&graph, &keep);

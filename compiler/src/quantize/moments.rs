@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use adze_ir::graph::{Graph, NodeId, ValueId};
+use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::{Conv, Op};
 use adze_ir::tensor::Tensor;
 
 use super::Progress;
-use super::plan::Product;
+use super::plan::{Kind, Product};
 use super::ranges::floats;
 use super::samples::Samples;
 use super::taps::Taps;
+use super::trial::At;
 use super::weights::Rows;
 use crate::build::BuildOptions;
 use crate::error::Error;
@@ -47,12 +48,12 @@ pub fn moments(
     build: &BuildOptions,
     matrices: bool,
     progress: &mut Progress<'_>,
-) -> Result<BTreeMap<NodeId, Moments>, Error> {
-    let mut found: Vec<(NodeId, Moments)> = Vec::new();
+) -> Result<BTreeMap<At, Moments>, Error> {
+    let mut found: Vec<(&Product, Moments)> = Vec::new();
     let mut operands: Vec<ValueId> = Vec::new();
     for product in products {
         if let Some((operand, moments)) = Moments::of(graph, product, matrices) {
-            found.push((product.node, moments));
+            found.push((product, moments));
             operands.push(operand);
         }
     }
@@ -62,12 +63,12 @@ pub fn moments(
     let taps = Taps::new(graph, &operands, samples, build)?;
     taps.run(samples, &mut |index, tensors| {
         progress("moments of operands", index, samples.inputs.len());
-        for ((node, moments), tensor) in found.iter_mut().zip(tensors) {
-            moments.take(graph, *node, (tensor, None), samples.inputs.len());
+        for ((product, moments), tensor) in found.iter_mut().zip(tensors) {
+            moments.take(graph, product, (tensor, None), samples.inputs.len());
         }
         Ok(())
     })?;
-    Ok(found.into_iter().collect())
+    Ok(found.into_iter().map(|(product, moments)| (product.place(), moments)).collect())
 }
 
 impl Moments {
@@ -81,19 +82,24 @@ impl Moments {
     /// Of no vectors yet, for a product, and its operand; none for a table.
     pub fn of(graph: &Graph, product: &Product, matrices: bool) -> Option<(ValueId, Self)> {
         let shape = graph.ty(product.weights).fixed_shape()?;
-        let len = shape.iter().product::<usize>() / shape[product.axis].max(1);
-        let op = &graph.node(product.node).op;
-        let groups = if let Op::Conv(conv) = op { usize::try_from(conv.group).unwrap_or(1) } else { 1 };
+        let len = product.len(graph);
+        let groups = match &graph.node(product.node).op {
+            Op::Conv(conv) => usize::try_from(conv.group).unwrap_or(1),
+            // Every direction of a cell has states of its own.
+            _ if product.kind == Kind::Cell && product.at == 2 => shape[0],
+            _ => 1,
+        };
         let operand = product.data(graph).filter(|_| len > 0)?;
         Some((operand, Self::new(len, groups, matrices)))
     }
 
     /// Takes the operand of one of so many samples in; the second tensor is what the float network has in its place.
-    pub fn take(&mut self, graph: &Graph, node: NodeId, tensors: (&Tensor, Option<&Tensor>), samples: usize) {
+    pub fn take(&mut self, graph: &Graph, product: &Product, tensors: (&Tensor, Option<&Tensor>), samples: usize) {
         let most = (VECTORS_PER_NUMBER * self.len).div_ceil(samples.max(1)).max(64);
-        let node = graph.node(node);
+        let node = graph.node(product.node);
         match (&node.op, node.inputs[1].and_then(|w| graph.ty(w).fixed_shape())) {
             (Op::Conv(conv), Some(weights)) => self.take_windows(conv, &weights, tensors, most),
+            _ if product.kind == Kind::Cell && product.at == 2 => self.take_states(tensors, most),
             _ => self.take_rows(tensors, most),
         }
     }
@@ -169,6 +175,18 @@ impl Moments {
         for row in spread(rows, most) {
             let part = row * self.len..(row + 1) * self.len;
             self.add(0, &values[part.clone()], others.as_ref().map(|y| &y[part]));
+        }
+    }
+
+    /// The states `[t, d, n, h]` of a recurrent cell, at most so many of them, a group for each direction.
+    fn take_states(&mut self, (tensor, other): (&Tensor, Option<&Tensor>), most: usize) {
+        let (values, others) = (floats(tensor).collect::<Vec<f64>>(), other.map(|t| floats(t).collect::<Vec<f64>>()));
+        let &[steps, directions, batch, len] = tensor.shape() else { return };
+        for place in spread(steps * batch, most) {
+            for group in 0..directions {
+                let at = ((place / batch * directions + group) * batch + place % batch) * len;
+                self.add(group, &values[at..at + len], others.as_ref().map(|y| &y[at..at + len]));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What of a network becomes integers: products with constant weights, their operands, and what lies between two of them.
 //!
-//! A *product* is a convolution or matrix product with constant weights. Its data operand is rounded to integers at a
+//! A *product* is a convolution or matrix product with constant weights, or one of the two products of a recurrent cell. But for a cell's,
+//! whose values stay floats, its data operand is rounded to integers at a
 //! *point*: the value itself or, where that only moves elements of another one, the other one. Results of convolutions and
 //! pools become points too when a product reads them in the end. What is elementwise between two points is one kernel
 //! that computes in floats; everything else stays in floats, [`streams`] even where a product reads the same value rounded.
@@ -13,12 +14,28 @@ use adze_ir::graph::{Graph, Node, NodeId, ValueId};
 use adze_ir::ops::{BinaryFn, Op, PadMode, ReduceFn, ResizeMode, UnaryFn};
 use adze_ir::types::DType;
 
-/// A convolution or matrix product whose weights become integers, or a table whose rows are looked up.
+use super::node_name;
+use super::trial::At;
+
+/// What a product is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A convolution or matrix product, whose values may be rounded too.
+    Sum,
+    /// A table whose rows are looked up.
+    Table,
+    /// A recurrent cell's sum over its input (operand 1) or state (operand 2), whose values stay floats.
+    Cell,
+}
+
+/// A node and the constant operand of it that becomes integers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     /// The node.
     pub node: NodeId,
-    /// Which of its operands the weights are: 1, or 0 for a table.
+    /// What it is.
+    pub kind: Kind,
+    /// Which of its operands the weights are: 1, 0 for a table, 2 for those over a cell's state.
     pub at: usize,
     /// Its weights, a constant.
     pub weights: ValueId,
@@ -29,9 +46,44 @@ pub struct Product {
 }
 
 impl Product {
-    /// The operand that weights are multiplied with; none for a table.
+    /// Where its weights are.
+    pub fn place(&self) -> At {
+        (self.node, self.at)
+    }
+
+    /// The value that weights are multiplied with; none for a table. States are what a cell gives as its first result; those that a GRU's
+    /// candidate meets are like them, times its gates.
     pub fn data(&self, graph: &Graph) -> Option<ValueId> {
-        graph.node(self.node).inputs.first().copied().flatten().filter(|_| self.at == 1)
+        let node = graph.node(self.node);
+        match self.kind {
+            Kind::Table => None,
+            Kind::Cell if self.at == 2 => node.outputs.first().copied(),
+            _ => node.inputs.first().copied().flatten(),
+        }
+    }
+
+    /// The point at which the value that weights are multiplied with is rounded, if it is.
+    pub fn point<T>(&self, graph: &Graph, points: &BTreeMap<ValueId, T>) -> Option<ValueId> {
+        point_of(graph, points, self.data(graph).filter(|_| self.kind == Kind::Sum)?)
+    }
+
+    /// Its name: that of the first ONNX node, and which of a cell's weights it is of.
+    pub fn name(&self, graph: &Graph) -> String {
+        let name = node_name(graph.node(self.node));
+        match (self.kind, self.at) {
+            (Kind::Cell, 1) => format!("{name}.W"),
+            (Kind::Cell, _) => format!("{name}.R"),
+            _ => name,
+        }
+    }
+
+    /// Weights that are summed over for one number.
+    pub fn len(&self, graph: &Graph) -> usize {
+        let shape = graph.ty(self.weights).fixed_shape().unwrap_or_default();
+        match self.kind {
+            Kind::Cell => shape.last().copied().unwrap_or(0),
+            _ => shape.iter().product::<usize>() / shape.get(self.axis).copied().unwrap_or(1).max(1),
+        }
     }
 }
 
@@ -54,11 +106,10 @@ pub fn plan(graph: &Graph, keep: &dyn Fn(&Node) -> bool) -> Plan {
     let users = users_of(graph);
     let mut plan = Plan::default();
     for (id, node) in graph.nodes() {
-        match product(graph, id, node, &users) {
-            Some(Ok(_)) if keep(node) => plan.left.push((id, "asked for".into())),
-            Some(Ok(product)) => plan.products.push(product),
-            Some(Err(reason)) => plan.left.push((id, reason)),
-            None => {}
+        match products_of(graph, id, node, &users) {
+            Ok(products) if !products.is_empty() && keep(node) => plan.left.push((id, "asked for".into())),
+            Ok(products) => plan.products.extend(products),
+            Err(reason) => plan.left.push((id, reason)),
         }
     }
     plan.points = Points::new(graph, &plan.products, users).list();
@@ -78,7 +129,7 @@ struct Points<'a> {
 
 impl<'a> Points<'a> {
     fn new(graph: &'a Graph, products: &[Product], users: BTreeMap<ValueId, Vec<NodeId>>) -> Self {
-        let products = products.iter().filter(|p| p.at == 1).map(|p| p.node).collect();
+        let products = products.iter().filter(|p| p.kind == Kind::Sum).map(|p| p.node).collect();
         let mut points = Self { graph, users, products, wanted: BTreeSet::new(), read: BTreeSet::new() };
         // Users come after producers, so that walking backwards knows of each value whether its users want integers.
         for (id, node) in graph.nodes().collect::<Vec<_>>().into_iter().rev() {
@@ -212,6 +263,32 @@ fn is_elementwise(graph: &Graph, node: &Node) -> bool {
     known && node.outputs.iter().all(|&v| graph.ty(v).dtype == DType::F32)
 }
 
+/// The products of a node; an error when they stay in floats.
+fn products_of(
+    graph: &Graph,
+    id: NodeId,
+    node: &Node,
+    users: &BTreeMap<ValueId, Vec<NodeId>>,
+) -> Result<Vec<Product>, String> {
+    if node.op.cell_weights().is_some() {
+        return cell(graph, id, node);
+    }
+    Ok(product(graph, id, node, users).transpose()?.into_iter().collect())
+}
+
+/// The products of a recurrent cell.
+fn cell(graph: &Graph, id: NodeId, node: &Node) -> Result<Vec<Product>, String> {
+    let mut products = Vec::new();
+    for at in [1, 2] {
+        let weights = node.inputs.get(at).copied().flatten();
+        let weights = weights
+            .filter(|&w| graph.ty(w).dtype == DType::F32 && graph.constant(w).is_some_and(|c| c.data().is_some()));
+        let weights = weights.ok_or("its weights are no constants of floats")?;
+        products.push(Product { node: id, kind: Kind::Cell, at, weights, axis: 1, bias: None });
+    }
+    Ok(products)
+}
+
 /// The product that a node is; an error when it is one that stays in floats; nothing when it is none.
 fn product(
     graph: &Graph,
@@ -225,7 +302,6 @@ fn product(
         Op::MatMul(op) => (usize::from(!op.trans_b), !op.trans_a),
         Op::Gemm(op) => (usize::from(!op.trans_b), !op.trans_a && op.alpha == one && op.beta == one),
         Op::ConvTranspose(_) => return Some(Err("a transposed convolution has no form on integers".into())),
-        Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => return Some(Err("a recurrent cell has no form on integers".into())),
         Op::Gather(op) => return table(graph, id, node, op.axis).map(Ok),
         _ => return None,
     };
@@ -244,7 +320,7 @@ fn product(
         Some(_) => Some((id, 2)),
         None => added_bias(graph, node, ty.shape[axis].as_const(), users),
     };
-    Some(Ok(Product { node: id, at: 1, weights, axis, bias }))
+    Some(Ok(Product { node: id, kind: Kind::Sum, at: 1, weights, axis, bias }))
 }
 
 /// A constant matrix whose rows are looked up, large enough to be worth it.
@@ -254,7 +330,7 @@ fn table(graph: &Graph, id: NodeId, node: &Node, axis: usize) -> Option<Product>
     let large = ty.rank() == 2 && data.elems() >= LEAST_TABLE[0] && data.shape()[1] >= LEAST_TABLE[1];
     let looked_up = node.inputs.get(1).copied().flatten().is_some_and(|i| graph.constant(i).is_none());
     let fits = axis == 0 && large && looked_up && ty.dtype == DType::F32;
-    fits.then_some(Product { node: id, at: 0, weights, axis: 0, bias: None })
+    fits.then_some(Product { node: id, kind: Kind::Table, at: 0, weights, axis: 0, bias: None })
 }
 
 /// A constant per output channel that the only user of a matrix product adds.
@@ -321,7 +397,7 @@ pub fn parts(graph: &Graph, plan: &Plan) -> BTreeMap<ValueId, Vec<ValueId>> {
         matches!(op, Some(Op::Slice(_) | Op::Split(_) | Op::MaxPool(_)))
     };
     let mut parts: BTreeMap<ValueId, Vec<ValueId>> = BTreeMap::new();
-    for operand in plan.products.iter().filter_map(|product| product.data(graph)) {
+    for operand in plan.products.iter().filter(|p| p.kind == Kind::Sum).filter_map(|product| product.data(graph)) {
         let read = parts.entry(chain(graph, operand).last().unwrap_or(operand)).or_default();
         if !read.contains(&operand) {
             read.push(operand);

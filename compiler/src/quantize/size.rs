@@ -6,7 +6,7 @@ use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 
-use super::plan::Product;
+use super::plan::{Kind, Product};
 use super::store::Consts;
 
 /// Bytes of a product.
@@ -32,12 +32,14 @@ pub fn bytes(graph: &Graph, product: &Product, consts: &Consts) -> Bytes {
         let bias = product.bias.and_then(|(id, index)| graph.node(id).inputs[index]);
         return Bytes { weights: 4.0 * elems(product.weights), bias: 4.0 * bias.map_or(0.0, elems) };
     };
-    // Depthwise kernels read a weight from a byte at least.
+    // A cell's biases stay floats, whatever its weights are.
+    let starts = if product.kind == Kind::Sum { weights.data.shape()[product.axis] as f64 } else { 0.0 };
+    // Every channel of a depthwise convolution has bytes of its own.
     let depthwise =
         matches!(&graph.node(product.node).op, Op::Conv(conv) if conv.group > 1) && weights.data.shape()[1] == 1;
-    let bits = if depthwise { 8 } else { weights.data.dtype().bits() };
-    let starts = if product.at == 1 { weights.data.shape()[product.axis] as f64 } else { 0.0 };
-    let packed = weights.data.elems() as f64 * f64::from(bits) / 8.0;
+    let rows = if depthwise { weights.data.shape()[0].max(1) } else { 1 };
+    let bits = weights.data.elems() / rows * usize::try_from(weights.data.dtype().bits()).unwrap_or(8);
+    let packed = (rows * bits.div_ceil(8)) as f64;
     Bytes { weights: packed + 4.0 * weights.scales.elems() as f64, bias: 4.0 * starts }
 }
 

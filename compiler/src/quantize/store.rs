@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use adze_ir::graph::{Graph, Node, NodeId, ValueId};
+use adze_ir::graph::{Graph, NodeId, ValueId};
 use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
@@ -11,12 +11,13 @@ use adze_ir::types::DType;
 use super::feedback::{aims, round_feedback};
 use super::insert::StoredConst;
 use super::moments::Moments;
-use super::plan::{Plan, Product, point_of};
+use super::plan::{Kind, Plan, Product};
 use super::ranges::{Params, floats};
 use super::resume::State;
 use super::table::Weights;
+use super::trial::At;
 use super::weights::{Rows, Scaling, Stored, round_nearest, scales_of};
-use super::{Options, Progress, node_name};
+use super::{Options, Progress};
 use crate::error::Error;
 
 /// Constant operands as integers, by node and position: weights, and a bias where there is one.
@@ -58,14 +59,14 @@ impl Maker<'_> {
     pub fn all(
         &self,
         plan: &Plan,
-        mut moments: BTreeMap<NodeId, Moments>,
+        mut moments: BTreeMap<At, Moments>,
         progress: &mut Progress<'_>,
     ) -> Result<Products, Error> {
         let mut all = Vec::new();
         for (index, product) in plan.products.iter().enumerate() {
             progress("rounding weights", index, plan.products.len());
             let format = self.stated(product);
-            let moments = self.seen(product, moments.remove(&product.node));
+            let moments = self.seen(product, moments.remove(&product.place()));
             all.push((self.entry(product, format), self.make(product, format, moments.as_ref())?));
         }
         Ok(all)
@@ -73,9 +74,9 @@ impl Maker<'_> {
 
     /// The format that table and options say.
     pub fn stated(&self, product: &Product) -> Format {
-        let found = self.options.stored_as(self.graph.node(product.node));
+        let found = self.options.stored_as(&product.name(self.graph));
         // A row that is looked up is not judged by what it meets, and all that follows sees what it loses.
-        let own = if product.at == 0 { DType::I8 } else { self.options.weights };
+        let own = if product.kind == Kind::Table { DType::I8 } else { self.options.weights };
         let (dtype, block) = found.unwrap_or((own, self.options.block));
         self.fitting(product, Format { dtype, block })
     }
@@ -83,17 +84,15 @@ impl Maker<'_> {
     /// The format with a block where the product takes one and its rows are longer; 0 elsewhere. The last block of a row may
     /// be shorter.
     pub fn fitting(&self, product: &Product, format: Format) -> Format {
-        let matrix = product.at == 1 && !matches!(self.graph.node(product.node).op, Op::Conv(_));
-        let shape = self.graph.ty(product.weights).fixed_shape().unwrap_or_default();
-        let len = shape.iter().product::<usize>() / shape.get(product.axis).copied().unwrap_or(1).max(1);
-        let fits = matrix && format.block > 0 && format.block < len;
+        let matrix = product.kind != Kind::Table && !matches!(self.graph.node(product.node).op, Op::Conv(_));
+        let fits = matrix && format.block > 0 && format.block < product.len(self.graph);
         Format { block: if fits { format.block } else { 0 }, ..format }
     }
 
     /// The entry of the table.
     pub fn entry(&self, product: &Product, format: Format) -> Weights {
         let block = u32::try_from(format.block).unwrap_or(0);
-        Weights { name: node_name(self.graph.node(product.node)), dtype: format.dtype.name().into(), block }
+        Weights { name: product.name(self.graph), dtype: format.dtype.name().into(), block }
     }
 
     /// Moments as the weights of a product are judged by: without the means where a bias makes up for them.
@@ -106,8 +105,7 @@ impl Maker<'_> {
     }
 
     fn input(&self, product: &Product) -> Option<Params> {
-        let point = point_of(self.graph, self.points, product.data(self.graph)?)?;
-        self.points.get(&point).copied()
+        self.points.get(&product.point(self.graph, self.points)?).copied()
     }
 
     /// A bias of a product anew, for the scales that its weights have; none for a product without integers of values.
@@ -149,12 +147,15 @@ impl Maker<'_> {
     }
 
     fn compute(&self, product: &Product, format: Format, moments: Option<&Moments>) -> Result<Consts, Error> {
-        let node = self.graph.node(product.node);
-        let data = self.constant(node, product.weights)?;
-        let rows = Rows::of(data, product.axis);
+        let data = self.constant(product, product.weights)?;
+        let rows = match product.kind {
+            // Of every direction and gate.
+            Kind::Cell => Rows { values: data.to_f64(), len: product.len(self.graph) },
+            _ => Rows::of(data, product.axis),
+        };
         let input = self.input(product);
         let bias = match product.bias {
-            Some((id, index)) => self.graph.node(id).inputs[index].map(|v| self.constant(node, v)).transpose()?,
+            Some((id, index)) => self.graph.node(id).inputs[index].map(|v| self.constant(product, v)).transpose()?,
             None => None,
         };
         let mut values = bias.map(Tensor::to_f64).unwrap_or_default();
@@ -166,7 +167,11 @@ impl Maker<'_> {
         let search = self.options.search_scales;
         let scaling = Scaling { search, floor: &floor, importance: importance.as_deref() };
         let stored = self.round(aims.as_ref().unwrap_or(&rows), format.dtype, block, scaling, moments);
-        let mut consts = vec![((product.node, product.at), stored_weights(data, &stored, product.axis, format.block))];
+        let weights = match product.kind {
+            Kind::Cell => stored_rows(data.shape(), &stored),
+            _ => stored_weights(data, &stored, product.axis, format.block),
+        };
+        let mut consts = vec![(product.place(), weights)];
         let (Some(input), Some((id, index)), Some(bias)) = (input, product.bias, bias) else { return Ok(consts) };
         if let Some(moments) = moments.filter(|_| self.corrects(product)) {
             moments.correct_bias(&mut values, &rows, &stored.real(rows.len));
@@ -177,13 +182,12 @@ impl Maker<'_> {
     }
 
     /// A constant operand of a product, whose numbers are finite.
-    fn constant(&self, node: &Node, value: ValueId) -> Result<&Tensor, Error> {
+    fn constant(&self, product: &Product, value: ValueId) -> Result<&Tensor, Error> {
+        let name = product.name(self.graph);
         let data = self.graph.constant(value).and_then(|entry| entry.data());
-        let data = data.ok_or_else(|| Error::Bug(format!("{}: a planned operand is no constant", node.loc)))?;
+        let data = data.ok_or_else(|| Error::Bug(format!("`{name}`: a planned operand is no constant")))?;
         match floats(data).find(|v| !v.is_finite()) {
-            Some(found) => {
-                Err(Error::Values(format!("weights of `{}`: found {found}, accepted: finite numbers", node_name(node))))
-            }
+            Some(found) => Err(Error::Values(format!("weights of `{name}`: found {found}, accepted: finite numbers"))),
             None => Ok(data),
         }
     }
@@ -226,6 +230,18 @@ fn stored_bias(shape: &[usize], values: &[f64], input: Params, scales: &[f32]) -
     let data = Tensor::from_ints(DType::I32, shape, &units);
     let axis = shape.len().saturating_sub(1);
     StoredConst { data, scales: Tensor::from_f32(&[scales.len()], &scales), axis, block: 0 }
+}
+
+/// Rows of integers `[d, g, k]` of a recurrent cell, whose scales always lie in blocks of `k`.
+fn stored_rows(shape: &[usize], stored: &Stored) -> StoredConst {
+    let len = shape.last().copied().unwrap_or(0);
+    let block = stored.block.clamp(1, len.max(1));
+    let mut scales = shape.to_vec();
+    if let Some(last) = scales.last_mut() {
+        *last = len.div_ceil(block);
+    }
+    let data = Tensor::from_ints(stored.dtype, shape, &stored.ints);
+    StoredConst { data, scales: Tensor::from_f32(&scales, &stored.scales), axis: shape.len() - 1, block }
 }
 
 /// Rows of integers in the shape of the weights they were made of.

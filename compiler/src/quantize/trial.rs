@@ -14,7 +14,7 @@ use crate::build::BuildOptions;
 use crate::error::Error;
 
 /// A constant operand: its node and position.
-pub(super) type At = (NodeId, usize);
+pub type At = (NodeId, usize);
 
 /// Weights and biases that stand for integers.
 #[derive(Clone, Debug, Default)]

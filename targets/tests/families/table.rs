@@ -55,12 +55,19 @@ pub const FAMILIES: &[Family] = &[
     family("winograd", winograd, Within::Sums(64.0), ALL),
     family("conv_f16", |rng| conv(rng, &Window { dtype: DType::F16, ..DENSE }), Within::Sums(4.0), ALL),
     family("gemm_f16", gemm_f16, Within::Sums(4.0), ALL),
-    family("conv_int8", |rng| conv_int8(rng, &Window { pads: 0..1, ..DENSE }), Within::Bits, ALL),
-    family("depthwise_int8", |rng| conv_int8(rng, &DEPTHWISE), Within::Bits, ALL),
+    family("conv_int8", |rng| conv_integer(rng, &UNPADDED, DType::I8), Within::Bits, ALL),
+    family("conv_int4", |rng| conv_integer(rng, &UNPADDED, DType::I4), Within::Bits, ALL),
+    family("conv_int2", |rng| conv_integer(rng, &UNPADDED, DType::I2), Within::Bits, ALL),
+    family("depthwise_int8", |rng| conv_integer(rng, &DEPTHWISE, DType::I8), Within::Bits, ALL),
+    family("depthwise_int4", |rng| conv_integer(rng, &DEPTHWISE, DType::I4), Within::Bits, ALL),
+    family("depthwise_int2", |rng| conv_integer(rng, &DEPTHWISE, DType::I2), Within::Bits, ALL),
     family("gemm_int8", gemm_int8, Within::Bits, ALL),
     family("gemm_int8_dynamic", gemm_int8_dynamic, Within::Bits, ALL),
     family("weights_int8", |rng| stored_weights(rng, DType::I8), Within::Sums(64.0), ALL),
     family("weights_int4", |rng| stored_weights(rng, DType::U4), Within::Sums(64.0), ALL),
+    family("weights_int4_signed", |rng| without_zeros(stored_weights(rng, DType::I4)), Within::Sums(64.0), ALL),
+    family("weights_int2", |rng| stored_weights(rng, DType::U2), Within::Sums(64.0), ALL),
+    family("weights_int2_signed", |rng| without_zeros(stored_weights(rng, DType::I2)), Within::Sums(64.0), ALL),
     family("pool", pool, Within::Sums(4.0), ALL),
     family("reduction", reduction, Within::Results(64.0), ALL),
     family("softmax", softmax, Within::Results(64.0), ALL),
@@ -70,8 +77,13 @@ pub const FAMILIES: &[Family] = &[
     family("gather", gather, Within::Bits, ALL),
     family("concat", concat, Within::Bits, ALL),
     family("pad", pad, Within::Bits, ALL),
-    family("lstm", |rng| cell(rng, 4), Within::Results(512.0), ALL),
-    family("gru", |rng| cell(rng, 3), Within::Results(512.0), ALL),
+    family("lstm", |rng| cell(rng, 4, None), Within::Results(512.0), ALL),
+    family("gru", |rng| cell(rng, 3, None), Within::Results(512.0), ALL),
+    family("lstm_int8", |rng| cell(rng, 4, Some(DType::I8)), Within::Results(512.0), ALL),
+    family("gru_int8", |rng| cell(rng, 3, Some(DType::I8)), Within::Results(512.0), ALL),
+    family("lstm_int4", |rng| cell(rng, 4, Some(DType::I4)), Within::Results(512.0), ALL),
+    family("lstm_int2", |rng| cell(rng, 4, Some(DType::I2)), Within::Results(512.0), ALL),
+    family("lstm_computed", lstm_computed, Within::Results(512.0), ALL),
 ];
 
 /// Extents of convolutions, half open.
@@ -89,6 +101,7 @@ struct Window {
 
 const DENSE: Window =
     Window { depth: 1..9, depthwise: false, groups: 1..2, kernel: 1..4, dilation: 1..2, pads: 0..3, dtype: DType::F32 };
+const UNPADDED: Window = Window { pads: 0..1, ..DENSE };
 const DEPTHWISE: Window = Window { depth: 1..2, depthwise: true, groups: 1..40, dilation: 1..3, pads: 0..2, ..DENSE };
 
 /// Values in -1..1.
@@ -241,7 +254,13 @@ fn scale(value: f32) -> Option<Given> {
 }
 
 /// Operands of a quantized product or convolution, `u8` or `s8` by `s8`, scaled per column; some of the results saturate.
-fn quantized(rng: &mut Rng, x: &[usize], w: &[usize], columns: usize, last: bool) -> Vec<Option<Given>> {
+fn quantized(
+    rng: &mut Rng,
+    x: &[usize],
+    (w, weights): (&[usize], DType),
+    columns: usize,
+    last: bool,
+) -> Vec<Option<Given>> {
     let (x_dtype, y_dtype) = (one_of(rng, &[DType::U8, DType::I8]), one_of(rng, &[DType::U8, DType::I8]));
     let zero = |rng: &mut Rng, dtype: DType| integer(dtype, integers(rng, dtype, &[1]).to_ints()[0]);
     let terms = w.iter().product::<usize>() / columns;
@@ -253,9 +272,9 @@ fn quantized(rng: &mut Rng, x: &[usize], w: &[usize], columns: usize, last: bool
         placed(integers(rng, x_dtype, x), last),
         scale(0.5),
         zero(rng, x_dtype),
-        constant(integers(rng, DType::I8, w)),
+        constant(integers(rng, weights, w)),
         constant(Tensor::from_f32(&[columns], &scales)),
-        integer(DType::I8, 0),
+        integer(weights, 0),
         scale(0.7),
         zero(rng, y_dtype),
     ];
@@ -263,18 +282,18 @@ fn quantized(rng: &mut Rng, x: &[usize], w: &[usize], columns: usize, last: bool
     inputs
 }
 
-fn conv_int8(rng: &mut Rng, window: &Window) -> Leaf {
+fn conv_integer(rng: &mut Rng, window: &Window, weights: DType) -> Leaf {
     let Shapes { x, w, op } = shapes(rng, window);
     let Conv { strides, pads, dilations, group } = op;
     let op = QLinearConv { strides, pads, dilations, group, contract: Requantize::F32Rne };
-    let inputs = quantized(rng, &x, &w, w[0], true);
+    let inputs = quantized(rng, &x, (&w, weights), w[0], true);
     let op = if rng.u8(..4) == 0 { activated(op, inputs.len()) } else { op.into() };
     Leaf { op, inputs, last: true }
 }
 
 fn gemm_int8(rng: &mut Rng) -> Leaf {
     let [m, k, n] = [rng.usize(1..18), rng.usize(1..24), rng.usize(1..70)];
-    let inputs = quantized(rng, &[m, k], &[k, n], n, false);
+    let inputs = quantized(rng, &[m, k], (&[k, n], DType::I8), n, false);
     leaf(QLinearMatMul { contract: Requantize::F32Rne }, inputs)
 }
 
@@ -302,6 +321,12 @@ fn stored_weights(rng: &mut Rng, dtype: DType) -> Leaf {
         constant(integers(rng, dtype, &[n, blocks])),
     ];
     leaf(MatMulStored { trans_b: true, axis: 1, block }, inputs)
+}
+
+/// Without zero points.
+fn without_zeros(mut leaf: Leaf) -> Leaf {
+    leaf.inputs.truncate(3);
+    leaf
 }
 
 fn pool(rng: &mut Rng) -> Leaf {
@@ -434,24 +459,53 @@ fn pad(rng: &mut Rng) -> Leaf {
     leaf(Pad { mode, before, after }, vec![plain(moved(rng, &shape))])
 }
 
-/// LSTM or GRU, by the number of gates.
-fn cell(rng: &mut Rng, gates: usize) -> Leaf {
+/// LSTM or GRU, by the number of gates; with weights as they are stored, in blocks of any length.
+fn cell(rng: &mut Rng, gates: usize, stored: Option<DType>) -> Leaf {
     let (steps, batch, features, hidden) = (rng.usize(1..4), rng.usize(1..4), rng.usize(1..7), rng.usize(1..20));
     let direction = one_of(rng, &[Direction::Forward, Direction::Reverse, Direction::Bidirectional]);
     let directions = if direction == Direction::Bidirectional { 2 } else { 1 };
     let activations = |of: &[GateFn]| of.repeat(directions);
+    let (clip, hidden_size) = (None, hidden as i64);
+    let blocks = [features, hidden]
+        .map(|len| stored.map(|_| if rng.bool() { len } else { rng.usize(1..len + 1).next_multiple_of(4) }));
+    let [w_block, r_block] = blocks;
     let op: Op = if gates == 4 {
         let activations = activations(&[GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh]);
-        Lstm { direction, hidden: hidden as i64, activations, clip: None, input_forget: false }.into()
+        Lstm { direction, hidden: hidden_size, activations, clip, input_forget: false, w_block, r_block }.into()
     } else {
         let activations = activations(&[GateFn::Sigmoid, GateFn::Tanh]);
-        Gru { direction, hidden: hidden as i64, activations, clip: None, linear_before_reset: rng.bool() }.into()
+        let linear_before_reset = rng.bool();
+        Gru { direction, hidden: hidden_size, activations, clip, linear_before_reset, w_block, r_block }.into()
     };
-    let inputs = vec![
+    let mut weights = |len: usize| {
+        let shape = [directions, gates * hidden, len];
+        constant(match stored {
+            Some(dtype) => integers(rng, dtype, &shape),
+            None => random(rng, DType::F32, &shape),
+        })
+    };
+    let (w, r) = (weights(features), weights(hidden));
+    let mut inputs = vec![
         plain(random(rng, DType::F32, &[steps, batch, features])),
-        constant(random(rng, DType::F32, &[directions, gates * hidden, features])),
-        constant(random(rng, DType::F32, &[directions, gates * hidden, hidden])),
+        w,
+        r,
         rng.bool().then(|| constant(random(rng, DType::F32, &[directions, 2 * gates * hidden]))).flatten(),
     ];
+    if let Some(dtype) = stored {
+        inputs.resize_with(op.cell_weights().unwrap().scales, || None);
+        let most = dtype.int_range().unwrap().1 as f32;
+        for (block, len) in blocks.into_iter().flatten().zip([features, hidden]) {
+            let shape = [directions, gates * hidden, len.div_ceil(block)];
+            let scales: Vec<f32> = (0..shape.iter().product()).map(|_| rng.f32() / most).collect();
+            inputs.push(constant(Tensor::from_f32(&shape, &scales)));
+        }
+    }
     leaf(op, inputs)
+}
+
+/// Weights that are known at run time only.
+fn lstm_computed(rng: &mut Rng) -> Leaf {
+    let mut leaf = cell(rng, 4, None);
+    leaf.inputs[1..3].iter_mut().flatten().for_each(|given| given.constant = false);
+    leaf
 }

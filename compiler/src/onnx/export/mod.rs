@@ -4,6 +4,7 @@
 //! few nodes that define them. Shapes over named dimensions are computed by nodes of their own (`extents`). The opset is
 //! the lowest from [`BASE_OPSET`] on that has all that is used.
 
+mod cells;
 mod extents;
 mod ops;
 

@@ -10,22 +10,22 @@ use onnx_protobuf::AttributeProto;
 use onnx_protobuf::attribute_proto::AttributeType;
 
 use super::super::tensor::elem_type_of;
-use super::{Exporter, attribute, int, ints, string, strings};
+use super::{Exporter, attribute, cells, int, ints, string};
 use crate::error::Error;
 
-type Attributes = Vec<AttributeProto>;
+pub(super) type Attributes = Vec<AttributeProto>;
 
 /// A float attribute. ONNX keeps them in 32 bits, as they were when they were read.
 #[expect(clippy::as_conversions, reason = "rounds to the width of the format")]
-fn float(name: &str, value: F64) -> AttributeProto {
+pub(super) fn float(name: &str, value: F64) -> AttributeProto {
     AttributeProto { f: value.get() as f32, ..attribute(name, AttributeType::FLOAT) }
 }
 
-fn flag(name: &str, value: bool) -> AttributeProto {
+pub(super) fn flag(name: &str, value: bool) -> AttributeProto {
     int(name, i64::from(value))
 }
 
-fn index(value: usize) -> i64 {
+pub(super) fn index(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -140,17 +140,7 @@ pub(super) fn export(cx: &mut Exporter<'_>, node: &Node) -> Result<(), Error> {
         Op::ConvInteger(op) => plain("ConvInteger", window(&op.strides, &op.pads, &op.dilations, op.group)),
         Op::QLinearConv(op) => plain("QLinearConv", window(&op.strides, &op.pads, &op.dilations, op.group)),
         Op::QLinearMatMul(_) if node.inputs.len() == 8 => plain("QLinearMatMul", Vec::new()),
-        Op::Lstm(op) => {
-            let mut attributes = cell(op.direction, op.hidden, &op.activations, op.clip);
-            attributes.push(flag("input_forget", op.input_forget));
-            plain("LSTM", attributes)
-        }
-        Op::Gru(op) => {
-            let mut attributes = cell(op.direction, op.hidden, &op.activations, op.clip);
-            attributes.push(flag("linear_before_reset", op.linear_before_reset));
-            plain("GRU", attributes)
-        }
-        Op::Rnn(op) => plain("RNN", cell(op.direction, op.hidden, &op.activations, op.clip)),
+        Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => cells::export(cx, &node.op, inputs, &outputs),
         Op::RmsNorm(op) => {
             let attributes = vec![int("axis", index(op.axis)), float("epsilon", op.epsilon)];
             plain("RMSNormalization", attributes)?;
@@ -283,19 +273,6 @@ fn pool(kernel: &[i64], strides: &[i64], pads: &[i64], dilations: &[i64]) -> Att
     if dilations.iter().any(|&d| d != 1) {
         attributes.push(ints("dilations", dilations));
     }
-    attributes
-}
-
-fn cell(direction: Direction, hidden: i64, activations: &[GateFn], clip: Option<F64>) -> Attributes {
-    let name = |gate: &GateFn| match gate {
-        GateFn::Sigmoid => "Sigmoid",
-        GateFn::Tanh => "Tanh",
-        GateFn::Relu => "Relu",
-    };
-    let names: Vec<&str> = activations.iter().map(name).collect();
-    let mut attributes =
-        vec![string("direction", direction.name()), int("hidden_size", hidden), strings("activations", &names)];
-    attributes.extend(clip.map(|clip| float("clip", clip)));
     attributes
 }
 

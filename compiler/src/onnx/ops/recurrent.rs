@@ -95,16 +95,16 @@ fn emit(cx: &mut NodeCx<'_, '_>, op: Op, operands: usize) -> Outputs {
 fn lstm(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let Cell { direction, hidden, activations, clip } = cell(cx, &[GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh])?;
     let input_forget = cx.attrs.flag("input_forget", false)?;
-    emit(cx, Lstm { direction, hidden, activations, clip, input_forget }.into(), 8)
+    emit(cx, Lstm { direction, hidden, activations, clip, input_forget, w_block: None, r_block: None }.into(), 8)
 }
 
 fn gru(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let Cell { direction, hidden, activations, clip } = cell(cx, &[GateFn::Sigmoid, GateFn::Tanh])?;
     let linear_before_reset = cx.attrs.flag("linear_before_reset", false)?;
-    emit(cx, Gru { direction, hidden, activations, clip, linear_before_reset }.into(), 6)
+    emit(cx, Gru { direction, hidden, activations, clip, linear_before_reset, w_block: None, r_block: None }.into(), 6)
 }
 
 fn rnn(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let Cell { direction, hidden, activations, clip } = cell(cx, &[GateFn::Tanh])?;
-    emit(cx, Rnn { direction, hidden, activations, clip }.into(), 6)
+    emit(cx, Rnn { direction, hidden, activations, clip, w_block: None, r_block: None }.into(), 6)
 }

@@ -4,11 +4,12 @@
 //! (`lens`) leaves zeros in `y` and hands its last state to `y_h`; its reverse walk starts at its own end.
 
 use super::super::math::{Ring, sigmoid};
+use super::super::quantize::{SCALES, is_scale};
 use super::super::shape::{attribute, concrete, need_dtype, need_float, need_rank, need_shape};
-use super::{Direction, GateFn, Gru, Lstm, Rnn};
+use super::{CellWeights, Direction, GateFn, Gru, Lstm, Rnn};
 use crate::attrs::F64;
 use crate::extent::Extent;
-use crate::ops::{EvalError, OpDef, Operands, TypeError};
+use crate::ops::{Dequantize, EvalError, Op, OpDef, Operands, TypeError};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
 
@@ -44,6 +45,7 @@ struct Cell<'a> {
     /// Activations per direction.
     functions: usize,
     clip: Option<F64>,
+    stored: CellWeights,
 }
 
 impl Cell<'_> {
@@ -65,8 +67,8 @@ impl Cell<'_> {
         let [t, n, i] = [&x.shape[0], &x.shape[1], &x.shape[2]];
         let (d, h) = (Extent::from(self.direction.count()), Extent::from(self.hidden));
         let rows = Extent::from(self.gates * self.hidden);
-        need_operand(inputs, 1, "weights", &[d.clone(), rows.clone(), i.clone()])?;
-        need_operand(inputs, 2, "recurrent weights", &[d.clone(), rows.clone(), h.clone()])?;
+        self.need_weights(inputs, 0, "weights", &[d.clone(), rows.clone(), i.clone()])?;
+        self.need_weights(inputs, 1, "recurrent weights", &[d.clone(), rows.clone(), h.clone()])?;
         need_operand(inputs, 3, "bias", &[d.clone(), rows * Extent::from(2)])?;
         if let Some(lens) = inputs.get(4) {
             need_dtype(4, lens, |d| d == DType::I32, "i32")?;
@@ -76,6 +78,41 @@ impl Cell<'_> {
         need_operand(inputs, 5, "initial state", &state)?;
         let y = TensorType::new(x.dtype, vec![t.clone(), d, n.clone(), h]);
         Ok([y, TensorType::new(x.dtype, state.to_vec())])
+    }
+
+    /// Checks weights of floats, or of integers with their scales.
+    fn need_weights(
+        &self,
+        inputs: Operands<'_, TensorType>,
+        which: usize,
+        what: &'static str,
+        shape: &[Extent],
+    ) -> Result<(), TypeError> {
+        let (at, scale) = (1 + which, self.stored.scales + which);
+        let Some(block) = self.stored.blocks[which] else {
+            if inputs.get(scale).is_some() {
+                return Err(attribute(BLOCKS[which], "nothing beside scales", "elements that share a scale"));
+            }
+            return need_operand(inputs, at, what, shape);
+        };
+        if block == 0 {
+            return Err(attribute(BLOCKS[which], block, "1 or more"));
+        }
+        let ty = inputs.need(at)?;
+        need_dtype(at, ty, |d| d.is_int() && d.bits() <= 8, "an integer of at most 8 bits")?;
+        need_shape(what, ty, shape)?;
+        let blocks = shape[2].ceildiv(&block.into());
+        need_dtype(scale, inputs.need(scale)?, is_scale, SCALES)?;
+        need_operand(inputs, scale, "scales", &[shape[0].clone(), shape[1].clone(), blocks])
+    }
+
+    /// The weights at 0 (over the input) or 1 (over the state), as numbers.
+    fn weights(&self, inputs: Operands<'_, Tensor>, which: usize) -> Result<Vec<f64>, EvalError> {
+        let stored = inputs.need(1 + which)?;
+        let Some(block) = self.stored.blocks[which] else { return Ok(stored.to_f64()) };
+        let scale = inputs.need(self.stored.scales + which)?;
+        let real = Op::from(Dequantize { axis: 2, block }).eval(&[Some(stored), Some(scale)], &|_| None)?;
+        Ok(real.first().map(Tensor::to_f64).unwrap_or_default())
     }
 
     /// Walks every row of the batch in every direction; `step(direction, weights, x, states)` moves one step on.
@@ -123,6 +160,9 @@ impl Cell<'_> {
     }
 }
 
+/// The attributes of weights over the input and over the state.
+const BLOCKS: [&str; 2] = ["w_block", "r_block"];
+
 /// An optional operand of the first operand's dtype and a given shape.
 fn need_operand(
     inputs: Operands<'_, TensorType>,
@@ -164,7 +204,7 @@ impl Weights {
         hidden: usize,
         cell: &Cell<'_>,
     ) -> Result<Vec<Self>, EvalError> {
-        let (w, r) = (inputs.need(1)?.to_f64(), inputs.need(2)?.to_f64());
+        let (w, r) = (cell.weights(inputs, 0)?, cell.weights(inputs, 1)?);
         let rows = cell.gates as usize * hidden;
         let bias = inputs.get(3).map_or_else(|| vec![0.0; directions * 2 * rows], Tensor::to_f64);
         let part = |all: &[f64], d: usize| all[d * all.len() / directions..][..all.len() / directions].to_vec();
@@ -202,6 +242,7 @@ impl Lstm {
             activations: &self.activations,
             functions: 3,
             clip: self.clip,
+            stored: CellWeights { blocks: [self.w_block, self.r_block], scales: 8 },
         }
     }
 }
@@ -247,6 +288,7 @@ impl Gru {
             activations: &self.activations,
             functions: 2,
             clip: self.clip,
+            stored: CellWeights { blocks: [self.w_block, self.r_block], scales: 6 },
         }
     }
 }
@@ -286,6 +328,7 @@ impl Rnn {
             activations: &self.activations,
             functions: 1,
             clip: self.clip,
+            stored: CellWeights { blocks: [self.w_block, self.r_block], scales: 6 },
         }
     }
 }

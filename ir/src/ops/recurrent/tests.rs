@@ -1,10 +1,14 @@
 use super::*;
 use crate::ops::{EvalError, Op};
 use crate::tensor::Tensor;
-use crate::types::DType;
+use crate::types::{DType, TensorType};
 
 fn tensor(shape: &[usize], values: &[f64]) -> Tensor {
     Tensor::from_f64(DType::F64, shape, values)
+}
+
+fn single(shape: &[usize], values: &[f64]) -> Tensor {
+    Tensor::from_f64(DType::F32, shape, values)
 }
 
 fn eval(op: impl Into<Op>, inputs: &[Option<&Tensor>]) -> Vec<Tensor> {
@@ -23,7 +27,7 @@ fn sigmoid(x: f64) -> f64 {
 
 fn rnn(direction: Direction) -> Rnn {
     let count = if direction == Direction::Bidirectional { 2 } else { 1 };
-    Rnn { direction, hidden: 1, activations: vec![GateFn::Relu; count], clip: None }
+    Rnn { direction, hidden: 1, activations: vec![GateFn::Relu; count], clip: None, w_block: None, r_block: None }
 }
 
 #[test]
@@ -54,6 +58,8 @@ fn lstm_step_by_hand() {
         activations: vec![GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh],
         clip: clip.map(F64::new),
         input_forget,
+        w_block: None,
+        r_block: None,
     };
     let (x, w, r) =
         (tensor(&[1, 1, 1], &[2.0]), tensor(&[1, 4, 1], &[0.1, 0.2, 0.3, 0.4]), tensor(&[1, 4, 1], &[1.0; 4]));
@@ -81,6 +87,8 @@ fn gru_step_by_hand() {
         activations: vec![GateFn::Sigmoid, GateFn::Tanh],
         clip: None,
         linear_before_reset,
+        w_block: None,
+        r_block: None,
     };
     let (x, w, r) =
         (tensor(&[1, 1, 1], &[2.0]), tensor(&[1, 3, 1], &[0.1, 0.2, 0.3]), tensor(&[1, 3, 1], &[1.0, 2.0, 3.0]));
@@ -92,4 +100,26 @@ fn gru_step_by_hand() {
     near(&eval(op(false), &inputs)[0], &[(1.0 - z) * plain + z * 0.5]);
     let linear = (0.6 + 0.03 + r * (1.5 + 0.06f64)).tanh();
     near(&eval(op(true), &inputs)[1], &[(1.0 - z) * linear + z * 0.5]);
+}
+
+/// Weights as they are stored mean what `dequantize` makes of them, and come with scales of their blocks.
+#[test]
+fn stored_weights_are_read_in_blocks() {
+    let x = single(&[2, 1, 3], &[1.0, -2.0, 0.5, 0.25, 3.0, -1.0]);
+    let w = Tensor::from_ints(DType::I4, &[1, 2, 3], &[7, -8, 3, -1, 5, 2]);
+    let scale = single(&[1, 2, 2], &[0.5, 0.25, 0.125, 1.0]);
+    let r = single(&[1, 2, 2], &[0.5, 0.25, -0.5, 1.0]);
+    let op = |w_block| Rnn { hidden: 2, w_block, ..rnn(Direction::Forward) };
+    let real = single(&[1, 2, 3], &[3.5, -4.0, 0.75, -0.125, 0.625, 2.0]);
+    let wanted = eval(op(None), &[Some(&x), Some(&real), Some(&r)]);
+    let none = [None; 3];
+    let inputs: Vec<Option<&Tensor>> =
+        [Some(&x), Some(&w), Some(&r)].into_iter().chain(none).chain([Some(&scale)]).collect();
+    assert_eq!(eval(op(Some(2)), &inputs), wanted);
+    let types: Vec<Option<TensorType>> = inputs.iter().map(|t| t.map(Tensor::ty)).collect();
+    let refs: Vec<Option<&TensorType>> = types.iter().map(Option::as_ref).collect();
+    for (block, refused) in [(Some(2), false), (Some(1), true), (Some(0), true), (None, true)] {
+        assert_eq!(Op::from(op(block)).infer(&refs).is_err(), refused, "{block:?}");
+    }
+    assert!(Op::from(op(Some(2))).infer(&refs[..3]).is_err(), "no scales");
 }

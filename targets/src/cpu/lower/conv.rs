@@ -20,7 +20,7 @@ use super::operand::{LeafCx, Lowered, Operand, Unsupported};
 use super::pack::{Source, pack_panels, pack_rows};
 use super::pool::{Parts, slide};
 use super::product::{Product, RIGHT, Right};
-use super::slide::{Finish, Step, weights_held};
+use super::slide::{Finish, Step, Taps, weights_held};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::{Elem, KernelBuilder};
 
@@ -236,10 +236,6 @@ impl<'a> Conv<'a> {
             scale: 1.0,
         };
         let weights = leaf.packed(pack_rows(&source, elem_dtype(self.elem)));
-        let mut strides: Vec<Extent> = vec![self.groups.into(); self.windows.len()];
-        for axis in (0..self.windows.len() - 1).rev() {
-            strides[axis] = strides[axis + 1].clone() * self.windows[axis + 1].kernel.into();
-        }
         let mut start = None;
         if let Some(index) = anchor.position(2) {
             start = Some((leaf.input(index)?, input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO)));
@@ -250,7 +246,7 @@ impl<'a> Conv<'a> {
             stream,
             elem: self.elem,
             windows: self.windows.clone(),
-            step: Step::Weighted(weights, strides),
+            step: Step::Weighted(Taps { stream: weights, channels: self.groups, steps: 1 }),
             start,
             finish: Finish::None,
             stored: None,

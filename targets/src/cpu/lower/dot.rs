@@ -9,7 +9,7 @@
 //! Weights of 4 and 2 bits stay two and four steps to a byte, and are taken apart in registers.
 //!
 //! Depthwise convolutions have no sum along neighbours. Theirs is short enough to be exact in `f32`, so they run on the
-//! vectors of [`super::slide`], operands and weights converted from bytes as they are read.
+//! vectors of [`super::slide`], operands and weights converted from bytes, or parts of them, as they are read.
 
 use adze_ir::extent::Extent;
 use adze_ir::quant::Requantize;
@@ -24,11 +24,11 @@ use super::integer::IntegerSum;
 use super::leaf::{Anchor, Axis, Leaf, Stream, input, join_axes, output};
 use super::micro::{Form, Quads, Sum, SumAxis};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
-use super::pack::{Source, offsets, pack_rows};
+use super::pack::offsets;
 use super::pool::{Parts, slide};
 use super::product::{Product, RIGHT, Right};
 use super::requantize::{Requantized, has_code};
-use super::slide::{Finish, Step};
+use super::slide::{Finish, Step, Taps};
 use super::window::{self, Geometry};
 use crate::cpu::kernel::Elem;
 use crate::cpu::machine::Arch;
@@ -237,7 +237,7 @@ impl<'a> Known<'a> {
         let mut leaf = Leaf::new(cx, &format!("{}_{}x{}", anchor.op.name(), blocking.mr, blocking.nr));
         let left = leaf.input(at)?;
         let (outer, run) = (Vec::new(), vec![(depth, columns)]);
-        let run = Runs { groups: (1, 0), cols: (columns, 1), outer, run, steps: self.steps as usize };
+        let run = Runs { groups: (1, 0), cols: (columns, 1), outer, run, steps: self.steps as usize, joined: false };
         let right = leaf.packed(run.pack(&self.weights, blocking.nr));
         let target = leaf.output(0)?;
         let (start, start_times) = self.start(&mut leaf, quads, &self.column_sums(1, |weight| weight))?;
@@ -337,7 +337,13 @@ impl<'a> Known<'a> {
         let mut leaf = Leaf::new(cx, "conv_integer");
         let left = leaf.input(self.x.1)?;
         let left = Stream { base: left.base - conv.padding_offset(), ..left };
-        let (runs, loops) = self.runs(conv, blocking.nr);
+        let (mut runs, loops) = self.runs(conv, blocking.nr);
+        let bytes = runs.run_steps() as i64;
+        // Short runs leave parts of bytes empty, unless the next run goes on there.
+        let joined = (!runs.outer.is_empty() && !runs.run_words().is_multiple_of(runs.steps))
+            .then(|| Sum::joined_quads(&loops, bytes, blocking.nr, quads))
+            .flatten();
+        runs.joined = joined.is_some();
         let right = leaf.packed(runs.pack(&self.weights, blocking.nr));
         let target = leaf.output(0)?;
         let target = Stream { base: conv.y.offset.clone(), ..target };
@@ -357,7 +363,7 @@ impl<'a> Known<'a> {
                 one()
             }
         };
-        let sum = Sum::quads(loops, runs.run_steps() as i64, blocking.nr, quads);
+        let sum = joined.unwrap_or_else(|| Sum::quads(loops, bytes, blocking.nr, quads));
         let words: Extent = runs.bytes().div_ceil(4).into();
         let product = Product {
             elem: Elem::I32,
@@ -405,6 +411,7 @@ impl<'a> Known<'a> {
             outer: around.iter().map(|&axis| (self.shape[axis + 2], steps[axis + 2])).collect(),
             run,
             steps: self.steps as usize,
+            joined: false,
         };
         let mut right = (runs.run_vectors() * 4 * nr) as i64;
         let mut loops = Vec::new();
@@ -414,6 +421,23 @@ impl<'a> Known<'a> {
             right *= w.kernel;
         }
         (runs, loops)
+    }
+
+    /// The weights of depthwise windows, `[tap / steps][channel]`.
+    fn taps(&self) -> PackedWeight {
+        let (channels, steps) = (self.shape[0], self.steps as usize);
+        let taps = self.weights.len() / channels.max(1);
+        let (bits, rows) = (8 / steps, taps.div_ceil(steps));
+        let mut bytes = vec![0u8; rows * channels];
+        for (at, &weight) in self.weights.iter().enumerate() {
+            let (channel, tap) = (at / taps.max(1), at % taps.max(1));
+            let part = weight.cast_unsigned() & (0xff >> (8 - bits));
+            bytes[tap / steps * channels + channel] |= part << (bits * (tap % steps));
+        }
+        let data = Tensor::new(DType::I8, vec![rows, channels], bytes);
+        let data = data.unwrap_or_else(|_| Tensor::zeros(DType::I8, &[0]));
+        let transform = if steps == 1 { "pack_kn".into() } else { format!("pack_kn_x{steps}") };
+        PackedWeight { transform, data }
     }
 
     fn depthwise(
@@ -443,21 +467,7 @@ impl<'a> Known<'a> {
         }
         let mut leaf = Leaf::new(cx, "depthwise_integer");
         let stream = leaf.input(self.x.1)?;
-        let values: Vec<i128> = self.weights.iter().map(|&w| w.into()).collect();
-        let tensor = Tensor::from_ints(DType::I8, &self.shape, &values);
-        let steps = dense_steps(&self.shape);
-        let source = Source {
-            tensor: &tensor,
-            batch: Vec::new(),
-            cols: (channels, steps[0]),
-            steps: (2..self.shape.len()).map(|axis| (self.shape[axis], steps[axis])).collect(),
-            scale: 1.0,
-        };
-        let weights = leaf.packed(pack_rows(&source, DType::I8));
-        let mut strides: Vec<Extent> = vec![channels.into(); conv.windows.len()];
-        for axis in (0..conv.windows.len() - 1).rev() {
-            strides[axis] = strides[axis + 1].clone() * conv.windows[axis + 1].kernel.into();
-        }
+        let weights = leaf.packed(self.taps());
         let start = starts.map(|starts| {
             let data = Tensor::from_f32(&[channels], &starts);
             (leaf.packed(PackedWeight { transform: "bias_f32".into(), data }), Extent::ONE)
@@ -468,7 +478,7 @@ impl<'a> Known<'a> {
             stream,
             elem: Elem::F32,
             windows: conv.windows,
-            step: Step::Weighted(weights, strides),
+            step: Step::Weighted(Taps { stream: weights, channels: channels as i64, steps: self.steps }),
             start,
             finish: Finish::None,
             stored: Some((zero, stored)),
@@ -537,6 +547,8 @@ struct Runs {
     run: Vec<(usize, usize)>,
     /// Words that share a word of bytes.
     steps: usize,
+    /// Whether words of one run share bytes with those of the next.
+    joined: bool,
 }
 
 impl Runs {
@@ -544,35 +556,48 @@ impl Runs {
         self.run.iter().map(|axis| axis.0).product()
     }
 
+    /// Words of a run.
+    fn run_words(&self) -> usize {
+        self.run_steps().div_ceil(4)
+    }
+
     /// Words of a column that a run is packed to.
     fn run_vectors(&self) -> usize {
-        self.run_steps().div_ceil(4).div_ceil(self.steps)
+        self.run_words().div_ceil(self.steps)
+    }
+
+    /// Words of a column that all runs are packed to.
+    fn vectors(&self) -> usize {
+        let runs = self.outer.iter().map(|axis| axis.0).product::<usize>();
+        if self.joined { (runs * self.run_words()).div_ceil(self.steps) } else { runs * self.run_vectors() }
     }
 
     /// Bytes of a column, every run filled up to whole words.
     fn bytes(&self) -> usize {
-        self.outer.iter().map(|axis| axis.0).product::<usize>() * self.run_vectors() * 4
+        self.vectors() * 4
     }
 
-    /// Packs to `[group][column / nr][outer..][run / 4 / steps][nr][4]`, filled up with zeros.
+    /// Packs to `[group][column / nr][outer..][run / 4 / steps][nr][4]`, filled up with zeros; of joined runs to
+    /// `[group][column / nr][outer.. · run / 4 / steps][nr][4]`.
     fn pack(&self, weights: &[i8], nr: usize) -> PackedWeight {
         let (count, stride) = self.cols;
         let panels = count.div_ceil(nr);
-        let words = self.run_vectors();
         // Where steps share bytes, half of what fits is added to each: its highest bit is flipped.
         let (bits, zero) = (8 / self.steps, [0, 0, 0x88, 0, 0xaa][self.steps]);
         let part_of = |w: i8, part: usize| (w.cast_unsigned() & (0xff >> (8 - bits))) << (bits * part);
         let (outer, run) = (offsets(&self.outer), offsets(&self.run));
-        let mut bytes = vec![zero; self.groups.0 * panels * outer.len() * words * nr * 4];
-        let mut runs = bytes.chunks_exact_mut(words * nr * 4);
+        let each = if self.joined { self.run_words() } else { self.run_vectors() * self.steps };
+        let mut bytes = vec![zero; self.groups.0 * panels * self.vectors() * nr * 4];
+        let mut panels_of = bytes.chunks_exact_mut((self.vectors() * nr * 4).max(1));
         for group in 0..self.groups.0 {
             for panel in 0..panels {
-                for around in &outer {
-                    let Some(to) = runs.next() else { continue };
+                let Some(to) = panels_of.next() else { continue };
+                for (index, around) in outer.iter().enumerate() {
                     for lane in 0..nr.min(count - panel * nr) {
                         let from = group * self.groups.1 + (panel * nr + lane) * stride + around;
                         for (k, inner) in run.iter().enumerate() {
-                            let (vector, part) = (k / 4 / self.steps, k / 4 % self.steps);
+                            let word = index * each + k / 4;
+                            let (vector, part) = (word / self.steps, word % self.steps);
                             to[(vector * nr + lane) * 4 + k % 4] ^= part_of(weights[from + inner], part);
                         }
                     }

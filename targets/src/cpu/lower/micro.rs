@@ -37,7 +37,7 @@ pub(super) enum Sum {
         /// Movement of the right operand.
         b: Extent,
     },
-    /// One step of so many bytes of the left operand, fewer than four, and which of the steps of its vector of weights it
+    /// One step of so many bytes of the left operand, at most four, and which of the steps of its vector of weights it
     /// is; see [`Quads`].
     Rest(u16, i64),
     /// Blocks, each summed by itself and then scaled; the right operand has the block's scales and zero points in front
@@ -114,6 +114,31 @@ impl Sum {
         let last = joined.pop().unwrap_or_else(|| SumAxis::whole(Extent::ONE, Extent::ONE, Extent::ONE));
         let steps = (last.hi.clone() - last.lo.clone()).as_const().unwrap_or(i64::MAX);
         Sum::Run { lo: last.lo, hi: last.hi, a: last.a, b: last.b }.within(joined, steps)
+    }
+
+    /// Runs as those of [`Sum::quads`], whose vectors of weights go on from one run to the next; nothing where there are too many steps to
+    /// be written out.
+    pub fn joined_quads(axes: &[SumAxis], bytes: i64, nr: usize, quads: Quads) -> Option<Sum> {
+        let mut starts = vec![Extent::ZERO];
+        for axis in axes {
+            let turns = axis.hi.as_const().filter(|turns| axis.lo == Extent::ZERO && *turns <= STRAIGHT_STEPS)?;
+            let next = |start: &Extent| {
+                (0..turns).map(|turn| start.clone() + axis.a.clone() * turn.into()).collect::<Vec<_>>()
+            };
+            starts = starts.iter().flat_map(next).collect();
+        }
+        let words = (bytes + 3) / 4;
+        if words * starts.len() as i64 > STRAIGHT_STEPS {
+            return None;
+        }
+        let places = starts.iter().flat_map(|start| (0..words).map(move |word| (start, word)));
+        let part = |(at, (start, word)): (i64, (&Extent, i64))| Part {
+            a: start.clone() + (4 * word).into(),
+            b: (4 * nr as i64 * (at / quads.steps)).into(),
+            rows: 0..usize::MAX,
+            body: Sum::Rest(u16::try_from((bytes - 4 * word).min(4)).unwrap_or(4), at % quads.steps),
+        };
+        Some(Sum::Seq((0..).zip(places).map(part).collect()))
     }
 
     /// This sum, of that many steps, in loops; outermost first.
@@ -214,11 +239,13 @@ pub(super) enum Form {
     Stored(Stored),
 }
 
-/// Stored weights that are dequantized in registers: bytes, or two of 4 bits, those of the earlier step in the low half.
+/// Stored weights that are dequantized in registers: bytes, or parts of them, the earlier step in the lower bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
-    /// Whether a byte holds two steps of the sum.
-    pub nibbles: bool,
+    /// Steps of the sum whose weights share a byte: 1, 2 for weights of 4 bits, 4 for those of 2.
+    pub steps: i64,
+    /// Whether parts of a byte have a sign; whole bytes do.
+    pub signed: bool,
     /// Whether a block has zero points.
     pub zeros: bool,
     /// Columns of a panel.
@@ -231,9 +258,29 @@ impl Stored {
         4 * self.nr * if self.zeros { 2 } else { 1 }
     }
 
-    /// Bytes of a block of so many steps.
+    /// Bytes of a block of so many steps of the sum.
     pub fn block_bytes(&self, steps: usize) -> usize {
-        self.header_bytes() + steps * self.nr / if self.nibbles { 2 } else { 1 }
+        self.header_bytes() + steps * self.nr / self.steps as usize
+    }
+
+    /// The integers of one of the steps that share bytes, of these widened to 32 bits.
+    fn part(&self, b: &mut KernelBuilder, bytes: Value, part: i64) -> Value {
+        if self.steps == 1 {
+            return bytes;
+        }
+        let (bits, last) = ((8 / self.steps) as u32, part + 1 == self.steps);
+        let lowest = bits * part as u32;
+        if self.signed {
+            // To the top and down again, which fills in the sign; the last part has it already.
+            let top = if last { bytes } else { b.shift(Shift::Left, bytes, 32 - bits - lowest) };
+            return b.shift(Shift::RightS, top, if last { lowest } else { 32 - bits });
+        }
+        let low = if part == 0 { bytes } else { b.shift(Shift::RightU, bytes, lowest) };
+        if last {
+            return low;
+        }
+        let mask = b.int((1 << bits) - 1, b.ty(low));
+        b.bin(BinOp::And, low, mask)
     }
 }
 
@@ -432,41 +479,63 @@ impl Emit<'_> {
         sums
     }
 
-    /// A step of stored weights: the columns of one element of the left operand, or of two.
+    /// A step of stored weights, or as many as share a byte. What there is less of stays in registers meanwhile: elements of the rows,
+    /// or columns.
     fn stored_step(
         &self,
         b: &mut KernelBuilder,
         stored: Stored,
         run: &Run<'_>,
-        at_b: &Extent,
-        k: &Extent,
-    ) -> Vec<(Extent, Vec<Value>)> {
+        (at_b, k): (&Extent, &Extent),
+        chain: usize,
+        sums: &mut [Value],
+    ) {
         let (operands, block) = (self.operands, self.block);
         let at_a = run.at_a.clone() + run.a.clone() * k.clone();
-        let number = |b: &mut KernelBuilder, int: Value, vec: usize| {
+        let apart = run.a.floordiv(&stored.steps.into());
+        let left = |b: &mut KernelBuilder, row: usize, part: i64| {
+            let at = at_a.clone() + apart.clone() * part.into() + operands.row_stride.clone() * row.into();
+            let scalar = b.load_as(operands.a.param, at, Type::scalar(operands.elem));
+            b.splat(scalar, block.lanes)
+        };
+        let bytes = |b: &mut KernelBuilder, vec: usize| {
+            let at = at_b.clone() + vec_step(&block, vec, &Extent::ONE);
+            let raw = b.load(operands.b.param, at, block.lanes);
+            b.convert(raw, stored.signed, Elem::I32)
+        };
+        let column = |b: &mut KernelBuilder, bytes: Value, vec: usize, part: i64| {
+            let int = stored.part(b, bytes, part);
             let float = b.convert(int, true, operands.elem);
             self.zeros.get(vec).map_or(float, |&zero| b.sub(float, zero))
         };
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for vec in 0..block.vecs {
-            let at = at_b.clone() + vec_step(&block, vec, &Extent::ONE);
-            let raw = b.load(operands.b.param, at, block.lanes);
-            if !stored.nibbles {
-                let int = b.convert(raw, true, Elem::I32);
-                first.push(number(b, int, vec));
-                continue;
+        let slot = |row: usize, vec: usize| chain * self.per_chain + row * block.vecs + vec;
+        if block.vecs > run.rows.len() {
+            let mut lefts = Vec::new();
+            for part in 0..stored.steps {
+                lefts.extend(run.rows.clone().map(|row| left(b, row, part)));
             }
-            let both = b.convert(raw, false, Elem::I32);
-            let mask = b.int(15, b.ty(both));
-            let (low, high) = (b.bin(BinOp::And, both, mask), b.shift(Shift::RightU, both, 4));
-            first.push(number(b, low, vec));
-            second.push(number(b, high, vec));
+            for vec in 0..block.vecs {
+                let bytes = bytes(b, vec);
+                for part in 0..stored.steps {
+                    let column = column(b, bytes, vec, part);
+                    for (at, row) in run.rows.clone().enumerate() {
+                        let left = lefts[part as usize * run.rows.len() + at];
+                        sums[slot(row, vec)] = multiply_add(b, left, column, sums[slot(row, vec)]);
+                    }
+                }
+            }
+            return;
         }
-        if !stored.nibbles {
-            return vec![(at_a, first)];
+        let all: Vec<Value> = (0..block.vecs).map(|vec| bytes(b, vec)).collect();
+        for part in 0..stored.steps {
+            let columns: Vec<Value> = all.iter().enumerate().map(|(vec, &bytes)| column(b, bytes, vec, part)).collect();
+            for row in run.rows.clone() {
+                let left = left(b, row, part);
+                for (vec, &column) in columns.iter().enumerate() {
+                    sums[slot(row, vec)] = multiply_add(b, left, column, sums[slot(row, vec)]);
+                }
+            }
         }
-        let half = run.a.floordiv(&2.into());
-        vec![(at_a.clone(), first), (at_a + half, second)]
     }
 
     fn run(&self, b: &mut KernelBuilder, lo: &Extent, hi: &Extent, run: &Run<'_>, sums: Vec<Value>) -> Vec<Value> {
@@ -580,23 +649,13 @@ impl Emit<'_> {
         (chain, part): (usize, i64),
         mut sums: Vec<Value>,
     ) -> Vec<Value> {
-        let (operands, block) = (self.operands, self.block);
+        let operands = self.operands;
         if run.rows.is_empty() {
             return sums;
         }
         let at_b = run.at_b.clone() + run.b.clone() * k.clone();
         if let Form::Stored(stored) = operands.form {
-            for (at_a, columns) in self.stored_step(b, stored, run, &at_b, &k) {
-                for row in run.rows.clone() {
-                    let at = at_a.clone() + operands.row_stride.clone() * row.into();
-                    let scalar = b.load_as(operands.a.param, at, Type::scalar(operands.elem));
-                    let left = b.splat(scalar, block.lanes);
-                    for (vec, &column) in columns.iter().enumerate() {
-                        let slot = &mut sums[chain * self.per_chain + row * block.vecs + vec];
-                        *slot = multiply_add(b, left, column, *slot);
-                    }
-                }
-            }
+            self.stored_step(b, stored, run, (&at_b, &k), chain, &mut sums);
             return sums;
         }
         let columns = self.columns(b, run, &k, part);

@@ -98,61 +98,18 @@ fn copy_element(source: &Source<'_>, index: usize, dtype: DType, to: &mut [u8]) 
     }
 }
 
-/// Packs the weights `[d, gates · h, k]` of one direction of a recurrent cell to `[h / width][k][gate][width]`, for the given
-/// gates; hidden units that are no whole block are padded with zeros.
-pub(super) fn pack_gates(
-    tensor: &Tensor,
-    direction: usize,
-    gates: &[usize],
-    hidden: usize,
-    width: usize,
-    dtype: DType,
-) -> PackedWeight {
-    let (rows, depth) = (tensor.shape()[1], tensor.shape()[2]);
-    let blocks = hidden.div_ceil(width);
-    let shape = [blocks, depth, gates.len(), width];
-    let (tensor, gates) = (tensor.clone(), gates.to_vec());
-    let data = Tensor::lazy(dtype, &shape, move || {
-        let source = Source { tensor: &tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
-        let bytes_per = dtype.bytes_for(1);
-        let mut bytes = vec![0u8; blocks * depth * gates.len() * width * bytes_per];
-        let mut chunks = bytes.chunks_exact_mut(width * bytes_per);
-        for block in 0..blocks {
-            for step in 0..depth {
-                for gate in &gates {
-                    let Some(chunk) = chunks.next() else { continue };
-                    for (lane, to) in chunk.chunks_exact_mut(bytes_per).enumerate().take(hidden - block * width) {
-                        let row = direction * rows + gate * hidden + block * width + lane;
-                        copy_element(&source, row * depth + step, dtype, to);
-                    }
-                }
-            }
-        }
-        bytes
-    });
-    PackedWeight { transform: format!("pack_gates{width}"), data }
-}
-
-/// Packs the weights `[d, gates · h, k]` of one direction of a recurrent cell to `[gates · padded / nr][k][nr]`; hidden units
-/// `hidden..padded` of each gate are zeros. `nr` divides `gates · padded`.
-pub(super) fn pack_gate_panels(
-    tensor: &Tensor,
-    direction: usize,
-    (gates, hidden, padded): (usize, usize, usize),
-    nr: usize,
-    dtype: DType,
-) -> PackedWeight {
-    let (rows, depth) = (tensor.shape()[1], tensor.shape()[2]);
+/// Packs rows of `[.., k]`, flattened, to `[rows / nr][k][nr]`; zeros where there is none. `nr` divides the number of rows.
+pub(super) fn pack_rows_in_panels(tensor: &Tensor, rows: Vec<Option<usize>>, nr: usize, dtype: DType) -> PackedWeight {
+    let depth = tensor.shape().last().copied().unwrap_or(0);
     let tensor = tensor.clone();
-    let data = Tensor::lazy(dtype, &[gates * padded / nr, depth, nr], move || {
+    let data = Tensor::lazy(dtype, &[rows.len() / nr, depth, nr], move || {
         let source = Source { tensor: &tensor, batch: Vec::new(), cols: (0, 0), steps: Vec::new(), scale: 1.0 };
         let bytes_per = dtype.bytes_for(1);
-        let mut bytes = vec![0u8; gates * padded * depth * bytes_per];
+        let mut bytes = vec![0u8; rows.len() * depth * bytes_per];
         for (at, to) in bytes.chunks_exact_mut(bytes_per).enumerate() {
             let (panel, step, lane) = (at / (depth * nr), at / nr % depth, at % nr);
-            let (gate, unit) = ((panel * nr + lane) / padded, (panel * nr + lane) % padded);
-            if unit < hidden {
-                copy_element(&source, (direction * rows + gate * hidden + unit) * depth + step, dtype, to);
+            if let Some(row) = rows[panel * nr + lane] {
+                copy_element(&source, row * depth + step, dtype, to);
             }
         }
         bytes

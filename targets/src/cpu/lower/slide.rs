@@ -7,12 +7,13 @@ use adze_ir::extent::Extent;
 
 use super::borders::{Borders, CLIPPED, INSIDE, Stretch};
 use super::epilogue::Epilogue;
-use super::leaf::{Axis, Leaf, Stream, decode};
+use super::leaf::{Axis, Leaf, Stream, bind, decode};
 use super::micro::{load_lanes, multiply_add};
 use super::operand::{Lowered, Unsupported};
 use super::product::{EXTRA, LEFT, RESULT, RIGHT, START};
 use super::store::{store_first, store_saturated};
 use super::window::Window;
+use crate::cpu::kernel::ir::Shift;
 use crate::cpu::kernel::{BinOp, Cmp, Cvt, Elem, KernelBuilder, Type, Value, math};
 
 /// Window rows up to this length are written out, so that neighbouring outputs share what is read.
@@ -20,8 +21,8 @@ const WRITTEN_OUT: i64 = 5;
 
 /// What is done with an element of a window.
 pub(super) enum Step {
-    /// Multiplied by a weight and added; elements from weight to weight, per spatial axis.
-    Weighted(Stream, Vec<Extent>),
+    /// Multiplied by a weight and added.
+    Weighted(Taps),
     /// The largest; of integers, signed or not.
     Max {
         /// Whether integers are signed.
@@ -31,6 +32,16 @@ pub(super) enum Step {
     Sum,
     /// `|x|^p` added.
     Power(i64),
+}
+
+/// Weights of windows, `[tap][channel]`.
+pub(super) struct Taps {
+    /// Where they are.
+    pub stream: Stream,
+    /// Channels.
+    pub channels: i64,
+    /// Taps of a channel that share a byte, the first one in its lowest bits; 1 where none do.
+    pub steps: i64,
 }
 
 /// What is done with the result of a window, before the epilogue.
@@ -113,6 +124,15 @@ struct Place<'a> {
     pattern: usize,
 }
 
+/// What the next element of a window reads: the input, and the weights of which tap.
+#[derive(Clone)]
+struct Reads {
+    x: Extent,
+    /// The weights of tap 0.
+    weights: Extent,
+    tap: Extent,
+}
+
 impl Slide<'_> {
     /// Writes the kernel.
     pub fn emit(self, mut leaf: Leaf<'_>) -> Result<Lowered, Unsupported> {
@@ -150,7 +170,7 @@ impl Slide<'_> {
 
     fn bases(&self) -> Vec<Extent> {
         let weights = match &self.step {
-            Step::Weighted(stream, _) => stream.base.clone(),
+            Step::Weighted(taps) => taps.stream.base.clone(),
             _ => Extent::ZERO,
         };
         let start = self.start.as_ref().map_or(Extent::ZERO, |s| s.base.clone());
@@ -217,8 +237,8 @@ impl Slide<'_> {
         borders: &Borders,
     ) -> Result<(), Unsupported> {
         let inits = self.inits(b, block, &place.at);
-        let (x, w) = (place.at[LEFT].clone(), place.at[RIGHT].clone());
-        let values = self.walk(b, block, place, ranges, borders, (x, w), inits);
+        let reads = Reads { x: place.at[LEFT].clone(), weights: place.at[RIGHT].clone(), tap: Extent::ZERO };
+        let values = self.walk(b, block, place, ranges, borders, reads, inits);
         let values = self.finish(b, block, place, values)?;
         self.store(b, block, place, values)
     }
@@ -248,16 +268,15 @@ impl Slide<'_> {
         place: &Place<'_>,
         ranges: &[(Extent, Extent)],
         borders: &Borders,
-        (x, w): (Extent, Extent),
+        reads: Reads,
         values: Vec<Value>,
     ) -> Vec<Value> {
         let axis = self.windows.len() - 1 - ranges.len();
         let Some(((lo, hi), inner)) = ranges.split_first() else {
-            return self.window_row(b, block, place, borders, (x, w), values);
+            return self.window_row(b, block, place, borders, reads, values);
         };
         b.for_(lo.clone(), hi.clone(), 1, &values, |b, k, values| {
-            let at = (x + self.x_step(axis) * k.clone(), w + self.w_step(axis) * k);
-            self.walk(b, block, place, inner, borders, at, values.to_vec())
+            self.walk(b, block, place, inner, borders, self.tap(&reads, axis, k), values.to_vec())
         })
     }
 
@@ -266,10 +285,13 @@ impl Slide<'_> {
         self.windows[axis].step.clone() * self.windows[axis].dilation.into()
     }
 
-    fn w_step(&self, axis: usize) -> Extent {
-        match &self.step {
-            Step::Weighted(_, strides) => strides[axis].clone(),
-            _ => Extent::ZERO,
+    /// Element `k` along an axis.
+    fn tap(&self, reads: &Reads, axis: usize, k: Extent) -> Reads {
+        let inner: i64 = self.windows[axis + 1..].iter().map(|window| window.kernel).product();
+        Reads {
+            x: reads.x.clone() + self.x_step(axis) * k.clone(),
+            weights: reads.weights.clone(),
+            tap: reads.tap.clone() + k * inner.into(),
         }
     }
 
@@ -280,7 +302,7 @@ impl Slide<'_> {
         block: Block,
         place: &Place<'_>,
         borders: &Borders,
-        at: (Extent, Extent),
+        at: Reads,
         values: Vec<Value>,
     ) -> Vec<Value> {
         let last = self.windows.len() - 1;
@@ -309,16 +331,16 @@ impl Slide<'_> {
         block: Block,
         (lo, hi): (Extent, Extent),
         rows: std::ops::Range<usize>,
-        (x, w): (Extent, Extent),
+        reads: Reads,
         values: Vec<Value>,
     ) -> Vec<Value> {
         let last = self.windows.len() - 1;
         b.for_(lo, hi, 1, &values, |b, k, values| {
-            let (x, w) = (x + self.x_step(last) * k.clone(), w + self.w_step(last) * k);
-            let weights = self.weights(b, block, &w);
+            let reads = self.tap(&reads, last, k);
+            let weights = self.weights(b, block, &reads);
             let mut values = values.to_vec();
             for row in rows {
-                let at = x.clone() + self.rows.strides[LEFT].clone() * row.into();
+                let at = reads.x.clone() + self.rows.strides[LEFT].clone() * row.into();
                 for vec in 0..block.vecs {
                     let element = self.element(b, block, vec, &at);
                     let slot = &mut values[row * block.vecs + vec];
@@ -335,15 +357,14 @@ impl Slide<'_> {
         b: &mut KernelBuilder,
         block: Block,
         stretches: &[Stretch],
-        (x, w): (Extent, Extent),
+        reads: Reads,
         mut values: Vec<Value>,
     ) -> Vec<Value> {
         let last = self.windows.len() - 1;
         let window = &self.windows[last];
         let mut weights: Vec<Vec<Value>> = Vec::new();
         for k in 0..window.kernel {
-            let at = w.clone() + self.w_step(last) * k.into();
-            weights.push(self.weights(b, block, &at));
+            weights.push(self.weights(b, block, &self.tap(&reads, last, k.into())));
         }
         // (element of the input, element of the window, row)
         let mut uses: Vec<(i64, i64, usize)> = Vec::new();
@@ -359,7 +380,7 @@ impl Slide<'_> {
             for &(column, k, row) in &uses {
                 let element = match read {
                     Some((at, value)) if at == column => value,
-                    _ => self.element(b, block, vec, &(x.clone() + window.step.clone() * column.into())),
+                    _ => self.element(b, block, vec, &(reads.x.clone() + window.step.clone() * column.into())),
                 };
                 read = Some((column, element));
                 let weight = weights[usize::try_from(k).unwrap_or(0)].get(vec).copied();
@@ -370,14 +391,32 @@ impl Slide<'_> {
         values
     }
 
-    fn weights(&self, b: &mut KernelBuilder, block: Block, at: &Extent) -> Vec<Value> {
-        let Step::Weighted(stream, _) = &self.step else { return Vec::new() };
-        let stride = &self.channels.strides[RIGHT];
+    /// The weights of a tap, those that share bytes taken apart.
+    fn weights(&self, b: &mut KernelBuilder, block: Block, reads: &Reads) -> Vec<Value> {
+        let Step::Weighted(taps) = &self.step else { return Vec::new() };
+        let (stride, steps) = (&self.channels.strides[RIGHT], Extent::from(taps.steps));
+        let shared = taps.steps > 1;
+        let byte = if shared { bind(b, reads.tap.floordiv(&steps)) } else { reads.tap.clone() };
+        let at = reads.weights.clone() + byte * taps.channels.into();
+        let elem = if shared { Elem::I32 } else { self.elem };
         let load = |b: &mut KernelBuilder, vec| {
             let at = at.clone() + vec_offset(block, vec, stride);
-            load_lanes(b, stream, at, stride, (block.lanes, block.valid), self.elem)
+            load_lanes(b, &taps.stream, at, stride, (block.lanes, block.valid), elem)
         };
-        (0..block.vecs).map(|vec| load(b, vec)).collect()
+        let mut weights: Vec<Value> = (0..block.vecs).map(|vec| load(b, vec)).collect();
+        if shared {
+            // The wanted part goes to the top, then down with its sign.
+            let bits = 8 / taps.steps;
+            let room = Extent::from(32 - bits) - reads.tap.modulo(&steps) * bits.into();
+            let room = b.extent(room);
+            let room = b.convert(room, true, Elem::I32);
+            for weight in &mut weights {
+                let top = b.shift_by(Shift::Left, *weight, room);
+                let int = b.shift(Shift::RightS, top, u32::try_from(32 - bits).unwrap_or(0));
+                *weight = b.convert(int, true, self.elem);
+            }
+        }
+        weights
     }
 
     fn element(&self, b: &mut KernelBuilder, block: Block, vec: usize, at: &Extent) -> Value {

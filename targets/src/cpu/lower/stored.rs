@@ -1,4 +1,4 @@
-//! Matrix products whose constant weights stay as they are stored: 4 or 8 bits, with scales per tensor, column or block.
+//! Matrix products whose constant weights stay as they are stored: 2, 4 or 8 bits, with scales per tensor, column or block.
 //!
 //! The sum of a block runs over whole numbers, `Σ a · (w - z)`, and is scaled once at its end, so that a step costs a
 //! conversion and, where zero points differ, a subtraction. Everything that a panel of columns needs lies in one stream: per
@@ -64,8 +64,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         let strides = [left, right].into_iter().chain(others.iter().map(|s| s[at].clone())).collect();
         Axis { extent: y.shape[at].clone(), strides }
     };
-    let panel_bytes: usize = weights.blocks().map(|steps| stored.block_bytes(steps.len())).sum();
-    let cols = axis(rank - 1, Extent::ZERO, (panel_bytes / stored.nr).into());
+    let cols = axis(rank - 1, Extent::ZERO, (weights.panel_bytes(&stored) / stored.nr).into());
     let outer = (0..rank - 1).map(|a| {
         let stride = if x.shape[a] == Extent::ONE { Extent::ZERO } else { x.strides[a].clone() };
         axis(a, stride, Extent::ZERO)
@@ -99,7 +98,7 @@ pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
 }
 
 /// The weights as numbers `[block][step][column]`, with scales and zero points `[block][column]`.
-struct Weights {
+pub(super) struct Weights {
     columns: usize,
     /// Steps of the sum.
     depth: usize,
@@ -108,8 +107,22 @@ struct Weights {
     values: Vec<i32>,
     scales: Vec<f32>,
     zeros: Vec<i32>,
-    /// Whether every value is that of 4 bits, from 0 on.
-    four_bits: bool,
+    /// Steps that share a byte.
+    steps: i64,
+    /// Whether parts of a byte have a sign.
+    signed: bool,
+}
+
+/// A matrix of integers as its numbers are found: by the step of the sum and the column, scales and zero points by the block and
+/// the column.
+struct Found<'a> {
+    dtype: DType,
+    columns: usize,
+    depth: usize,
+    len: usize,
+    value: &'a dyn Fn(usize, usize) -> i128,
+    scale: &'a dyn Fn(usize, usize) -> f64,
+    zero: &'a dyn Fn(usize, usize) -> i128,
 }
 
 impl Weights {
@@ -137,28 +150,72 @@ impl Weights {
             1 if scale.elems() > 1 => column,
             _ => 0,
         };
-        // From 0 on, so that halves of bytes need no sign. A byte has two steps of one block.
-        let four_bits = w.dtype().bits() == 4 && len % 2 == 0 && depth % 2 == 0;
-        let offset = if w.dtype() == DType::I4 { 8 } else { 0 };
-        let number = |v: i128| i32::try_from(v).unwrap_or(0) + offset;
+        let (ints, scales, zeros) = (w.to_ints(), scale.to_f64(), zero.map(Tensor::to_ints));
+        let place =
+            |step: usize, column: usize| if op.trans_b { column * depth + step } else { step * columns + column };
+        Ok(Self::new(&Found {
+            dtype: w.dtype(),
+            columns,
+            depth,
+            len,
+            value: &|step, column| ints[place(step, column)],
+            scale: &|block, column| scales[at(block, column)],
+            zero: &|block, column| zeros.as_ref().map_or(0, |zeros| zeros[at(block, column)]),
+        }))
+    }
+
+    /// Columns that are rows of `w[.., depth]`, flattened; zeros where there is none. `scale[.., blocks]` has a row for each of `w`'s.
+    pub fn of_rows(w: &Tensor, scale: &Tensor, len: usize, columns: &[Option<usize>]) -> Self {
+        let depth = w.shape().last().copied().unwrap_or(0);
         let (ints, scales) = (w.to_ints(), scale.to_f64());
-        let zeros = zero.map(Tensor::to_ints);
-        let mut weights =
-            Weights { columns, depth, len, values: Vec::new(), scales: Vec::new(), zeros: Vec::new(), four_bits };
+        let blocks = depth.div_ceil(len.max(1));
+        Self::new(&Found {
+            dtype: w.dtype(),
+            columns: columns.len(),
+            depth,
+            len: len.clamp(1, depth.max(1)),
+            value: &|step, column| columns[column].map_or(0, |row| ints[row * depth + step]),
+            scale: &|block, column| columns[column].map_or(0.0, |row| scales[row * blocks + block]),
+            zero: &|_, _| 0,
+        })
+    }
+
+    fn new(found: &Found<'_>) -> Self {
+        let &Found { dtype, columns, depth, len, .. } = found;
+        // A byte has steps of one block.
+        let sharing = (8 / dtype.bits()).max(1) as usize;
+        let fits = len.is_multiple_of(sharing) && depth.is_multiple_of(sharing);
+        let steps = if fits { sharing as i64 } else { 1 };
+        let mut weights = Weights {
+            columns,
+            depth,
+            len,
+            values: Vec::new(),
+            scales: Vec::new(),
+            zeros: Vec::new(),
+            steps,
+            signed: true,
+        };
+        let number = |v: i128| i32::try_from(v).unwrap_or(0);
         for (block, steps) in weights.blocks().enumerate() {
-            for column in 0..columns {
-                weights.scales.push(scales[at(block, column)] as f32);
-                weights.zeros.push(number(zeros.as_ref().map_or(0, |zeros| zeros[at(block, column)])));
-            }
+            weights.scales.extend((0..columns).map(|column| (found.scale)(block, column) as f32));
+            weights.zeros.extend((0..columns).map(|column| number((found.zero)(block, column))));
             for step in steps {
-                let place = |column: usize| if op.trans_b { column * depth + step } else { step * columns + column };
-                weights.values.extend((0..columns).map(|column| number(ints[place(column)])));
+                weights.values.extend((0..columns).map(|column| number((found.value)(step, column))));
             }
         }
-        if !four_bits {
+        if steps == 1 {
             weights.shift();
+        } else {
+            let below_zero = dtype.int_range().is_some_and(|(low, _)| low < 0);
+            weights.signed = below_zero && weights.zeros.iter().all(|zero| *zero == 0);
+            if below_zero && !weights.signed {
+                // From 0 on, so that parts of bytes need no sign where they have zero points anyway.
+                let half = 1 << (dtype.bits() - 1);
+                weights.values.iter_mut().chain(&mut weights.zeros).for_each(|v| *v += half);
+            }
         }
-        Ok(weights)
+        weights
     }
 
     /// The steps of every block.
@@ -179,21 +236,26 @@ impl Weights {
         }
     }
 
-    fn form(&self, nr: usize) -> Stored {
-        Stored { nibbles: self.four_bits, zeros: self.zeros.iter().any(|zero| *zero != 0), nr }
+    /// How kernels read panels of `nr` columns.
+    pub fn form(&self, nr: usize) -> Stored {
+        Stored { steps: self.steps, signed: self.signed, zeros: self.zeros.iter().any(|zero| *zero != 0), nr }
+    }
+
+    /// Bytes of a panel.
+    pub fn panel_bytes(&self, stored: &Stored) -> usize {
+        self.blocks().map(|steps| stored.block_bytes(steps.len())).sum()
     }
 
     /// The sum over all blocks; elements of the left operand along it are `stride` apart.
-    fn sum(&self, stored: &Stored, stride: &Extent) -> Sum {
-        let at_once = if stored.nibbles { 2 } else { 1 };
+    pub fn sum(&self, stored: &Stored, stride: &Extent) -> Sum {
         let scaled = |count: usize, len: usize| Sum::Scaled {
             count: count as i64,
             a: stride.clone() * len.into(),
             b: stored.block_bytes(len).into(),
             body: Box::new(Sum::Run {
                 lo: Extent::ZERO,
-                hi: (len / at_once).into(),
-                a: stride.clone() * at_once.into(),
+                hi: (len / stored.steps as usize).into(),
+                a: stride.clone() * stored.steps.into(),
                 b: stored.nr.into(),
             }),
         };
@@ -211,7 +273,7 @@ impl Weights {
     }
 
     /// Packs to `[column / nr][block]` of scales, zero points and weights `[step][nr]`, filled up with zeros.
-    fn pack(&self, stored: &Stored) -> PackedWeight {
+    pub fn pack(&self, stored: &Stored) -> PackedWeight {
         let nr = stored.nr;
         let mut bytes = Vec::new();
         for panel in 0..self.columns.div_ceil(nr) {
@@ -228,23 +290,22 @@ impl Weights {
                 if stored.zeros {
                     lanes(&self.zeros[header]).iter().for_each(|zero| bytes.extend((*zero as f32).to_le_bytes()));
                 }
-                let at = |step: usize| {
-                    let row = (steps.start + step) * self.columns;
-                    lanes(&self.values[row..row + self.columns])
-                };
-                if stored.nibbles {
-                    for pair in 0..steps.len() / 2 {
-                        let (low, high) = (at(2 * pair), at(2 * pair + 1));
-                        bytes.extend(low.iter().zip(high).map(|(low, high)| (low | high << 4) as u8));
+                let sharing = stored.steps as usize;
+                let bits = 8 / sharing;
+                for first in steps.step_by(sharing) {
+                    let mut shared = vec![0u8; nr];
+                    for part in 0..sharing {
+                        let row = (first + part) * self.columns;
+                        let values = lanes(&self.values[row..row + self.columns]);
+                        let part = |v: i32| ((v as u32) << (32 - bits) >> (32 - bits - bits * part)) as u8;
+                        shared.iter_mut().zip(values).for_each(|(byte, v)| *byte |= part(v));
                     }
-                } else {
-                    (0..steps.len()).for_each(|step| bytes.extend(at(step).iter().map(|v| *v as u8)));
+                    bytes.extend(shared);
                 }
             }
         }
         let shape = vec![bytes.len()];
         let data = Tensor::new(DType::I8, shape, bytes).unwrap_or_else(|_| Tensor::zeros(DType::I8, &[0]));
-        let bits = if stored.nibbles { 4 } else { 8 };
-        PackedWeight { transform: format!("pack_blocks{bits}n{nr}"), data }
+        PackedWeight { transform: format!("pack_blocks{}n{nr}", 8 / stored.steps), data }
     }
 }

@@ -4,6 +4,7 @@ use adze_ir::attrs::F64;
 use adze_ir::ops::{
     AveragePool, Conv, ConvTranspose, Direction, GateFn, Gemm, Gru, Lstm, MatMul, MaxPool, Unary, UnaryFn,
 };
+use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::{Case, Given, random};
@@ -80,10 +81,10 @@ fn pools_on_every_machine() {
 fn cells_on_every_machine() {
     let mut rng = fastrand::Rng::with_seed(14);
     let (steps, features, hidden) = (3, 4, 11);
-    let mut inputs = |gates: usize| {
+    let inputs = |rng: &mut fastrand::Rng, gates: usize| {
         let shapes = [vec![1, gates * hidden, features], vec![1, gates * hidden, hidden], vec![1, 2 * gates * hidden]];
-        let x = plain(&mut rng, &[steps, 2, features]);
-        std::iter::once(Some(x)).chain(shapes.map(|s| Some(constant(&mut rng, &s)))).collect::<Vec<_>>()
+        let x = plain(rng, &[steps, 2, features]);
+        std::iter::once(Some(x)).chain(shapes.map(|s| Some(constant(rng, &s)))).collect::<Vec<_>>()
     };
     let lstm = Lstm {
         direction: Direction::Reverse,
@@ -91,8 +92,19 @@ fn cells_on_every_machine() {
         activations: vec![GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh],
         clip: None,
         input_forget: false,
+        w_block: None,
+        r_block: None,
     };
-    Case::new(lstm, inputs(4)).check_everywhere(256.0);
+    Case::new(lstm.clone(), inputs(&mut rng, 4)).check_everywhere(256.0);
+    let mut stored = inputs(&mut rng, 4);
+    let ints = |shape: &[usize], dtype: DType| {
+        let values: Vec<i128> = (0..shape.iter().product::<usize>()).map(|i| (i * 7 % 16) as i128 - 8).collect();
+        Some(Given::constant(Tensor::from_ints(dtype, shape, &values)))
+    };
+    (stored[1], stored[2]) = (ints(&[1, 44, features], DType::I4), ints(&[1, 44, hidden], DType::I8));
+    stored.resize_with(8, || None);
+    stored.extend([[1, 44, 2], [1, 44, 1]].map(|shape| Some(constant(&mut rng, &shape))));
+    Case::new(Lstm { w_block: Some(2), r_block: Some(hidden), ..lstm }, stored).check_everywhere(256.0);
     for linear_before_reset in [false, true] {
         let gru = Gru {
             direction: Direction::Forward,
@@ -100,8 +112,10 @@ fn cells_on_every_machine() {
             activations: vec![GateFn::Sigmoid, GateFn::Tanh],
             clip: None,
             linear_before_reset,
+            w_block: None,
+            r_block: None,
         };
-        Case::new(gru, inputs(3)).check_everywhere(256.0);
+        Case::new(gru, inputs(&mut rng, 3)).check_everywhere(256.0);
     }
 }
 

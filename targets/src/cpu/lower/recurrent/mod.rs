@@ -5,6 +5,8 @@
 //! gates of a block of hidden units are summed together in registers, for all rows of the unit, so that the cell's update
 //! needs no memory but the states, which live in working memory padded to whole blocks.
 
+mod matrix;
+
 use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
 use adze_ir::ops::{Direction, GateFn, Op};
@@ -13,16 +15,17 @@ use adze_ir::types::DType;
 
 use super::blocking::at_once;
 use super::leaf::{Anchor, Leaf, Stream, bind, compute_elem, elem_dtype, input, lanes_of, unsupported};
-use super::micro::{Block, Form, Operands, Sum, multiply_add, sum_block};
+use super::micro::{Block, Operands, multiply_add, sum_block};
 use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
-use super::pack::{pack_gate_panels, pack_gates, pack_vectors};
+use super::pack::pack_vectors;
 use crate::cpu::driver::status;
 use crate::cpu::kernel::{BinOp, Cmp, Cond, Elem, KernelBuilder, Type, Value, math};
+use matrix::{Columns, Matrix, known};
 
 /// Lowers a recurrent cell.
 ///
 /// # Errors
-/// [`Unsupported`] for weights that are not known at compile time and dtypes without kernels.
+/// [`Unsupported`] for biases and stored weights that are not known at compile time, and dtypes without kernels.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     if !anchor.epilogues.is_empty() {
@@ -95,14 +98,14 @@ struct Walk<'a> {
     /// Rows of the batch in a unit of work.
     unit: usize,
     x: Stream,
-    w: Stream,
+    w: Matrix,
     /// Register block of the product over the input: steps and columns.
     tile: Block,
     /// Steps whose product over the input is there at once.
     chunk: usize,
-    r: Stream,
+    r: Matrix,
     /// The candidate's weights over the state of a GRU.
-    candidate: Option<Stream>,
+    candidate: Option<Matrix>,
     /// `[gates][padded]`: sums over the input; a GRU's candidate over the state follows.
     bias: Stream,
     peephole: Option<Stream>,
@@ -146,18 +149,20 @@ impl<'a> Walk<'a> {
         let width = vecs * usize::from(lanes);
         let padded = cell.hidden.next_multiple_of(width);
         let (gates, joint, dtype) = (cell.gates(), cell.joint_gates(), elem_dtype(elem));
-        let all: Vec<usize> = (0..gates).collect();
-        let constant = |index: usize| constant(cx, anchor, index);
-        let (w, r) = (constant(1)?, constant(2)?);
+        let constant = |index: usize| known(cx, anchor.need(index)?);
         let mut leaf = Leaf::new(cx, anchor.op.name());
         let stream = leaf.input(anchor.need(0)?)?;
-        let pack = |t: &Tensor, gates: &[usize]| pack_gates(t, direction, gates, cell.hidden, width, dtype);
         let chunk = steps.as_const().and_then(|n| usize::try_from(n).ok()).unwrap_or(CHUNK).clamp(1, CHUNK);
         let tile = tile(chunk, gates * padded, lanes);
         let panel = tile.vecs * usize::from(lanes);
-        let packed_w = leaf.packed(pack_gate_panels(w, direction, (gates, cell.hidden, padded), panel, dtype));
-        let packed_r = leaf.packed(pack(r, &all[..joint]));
-        let candidate = (joint < gates).then(|| leaf.packed(pack(r, &all[joint..])));
+        let mut matrix = |index: usize, gates: std::ops::Range<usize>, run: usize, nr: usize| {
+            let columns = Columns { gates: gates.collect(), hidden: cell.hidden, padded, run, nr };
+            Matrix::new(&mut leaf, anchor, index, (cell.gates(), direction), columns, dtype)
+        };
+        let w = matrix(1, 0..gates, padded, panel)?;
+        // All gates of a block of hidden units together.
+        let r = matrix(2, 0..joint, width, joint * width)?;
+        let candidate = (joint < gates).then(|| matrix(2, joint..gates, width, width)).transpose()?;
         let bias = bias(cell, anchor.position(3).map(|_| constant(3)).transpose()?, direction, padded, dtype);
         let bias = leaf.packed(bias);
         let mut peephole = None;
@@ -193,10 +198,10 @@ impl<'a> Walk<'a> {
             padded,
             unit,
             x: stream,
-            w: packed_w,
+            w,
             tile,
             chunk,
-            r: packed_r,
+            r,
             candidate,
             bias,
             peephole,
@@ -213,6 +218,9 @@ impl<'a> Walk<'a> {
         let batch = x.shape[1].clone();
         let mut b = std::mem::replace(&mut self.leaf.b, KernelBuilder::new("taken"));
         let (lo, hi) = b.range();
+        for matrix in [Some(&self.w), Some(&self.r), self.candidate.as_ref()].into_iter().flatten() {
+            matrix.fill(&mut b, self.elem);
+        }
         let whole = batch.as_const().is_some_and(|n| n % self.unit as i64 == 0);
         b.loop_(lo, hi, 1, |b, unit| {
             let first = unit * self.unit.into();
@@ -318,12 +326,11 @@ impl<'a> Walk<'a> {
         (first, forward): (&Extent, i64),
         count: &Extent,
     ) {
-        let features = &x.shape[2];
         let along = x.strides[0].clone() * forward.into();
         let blocks = bind(b, count.floordiv(&self.tile.rows.into()) * self.tile.rows.into());
         let start = bind(b, self.x.base.clone() + x.strides[0].clone() * first.clone());
         b.loop_(0, self.columns(), self.tile.cols(), |b, column| {
-            let panel = bind(b, column.clone() * features.clone());
+            let panel = bind(b, self.w.place(column.clone()));
             b.loop_(0, rows.count, 1, |b, row| {
                 let at = start.clone() + x.strides[1].clone() * (rows.first.clone() + row.clone());
                 let at = bind(b, at);
@@ -353,10 +360,10 @@ impl<'a> Walk<'a> {
         let operands = Operands {
             elem: self.elem,
             a: &self.x,
-            b: &self.w,
+            b: &self.w.stream,
             row_stride: along.clone(),
             col_stride: Extent::ONE,
-            form: Form::Plain,
+            form: self.w.form,
             at_once: at_once(self.leaf.cx),
             ahead: None,
         };
@@ -364,8 +371,7 @@ impl<'a> Walk<'a> {
         let biases: Vec<Value> =
             (0..tile.vecs).map(|vec| b.load(self.bias.param, column.clone() + step(vec), self.lanes)).collect();
         let inits = biases.repeat(tile.rows);
-        let (a, columns) = (x.strides[2].clone(), tile.cols().into());
-        let sum = Sum::Run { lo: Extent::ZERO, hi: x.shape[2].clone(), a, b: columns };
+        let sum = self.w.sum(x.strides[2].clone());
         let sums = sum_block(b, &operands, tile, &sum, (from, panel), inits);
         for (row, sums) in sums.chunks(tile.vecs).enumerate() {
             for (vec, &sum) in sums.iter().enumerate() {
@@ -500,26 +506,24 @@ impl<'a> Walk<'a> {
         b: &mut KernelBuilder,
         rows: usize,
         area: usize,
-        (weights, gates): (&Stream, usize),
+        (weights, gates): (&Matrix, usize),
         j: &Extent,
         inits: Vec<Value>,
     ) -> Vec<Value> {
-        let length: Extent = self.cell.hidden.into();
-        let columns: Extent = (gates * self.width()).into();
         let block = Block { rows, vecs: gates * self.vecs, lanes: self.lanes, valid: self.lanes, exact: false };
         let operands = Operands {
             elem: self.elem,
             a: &self.memory,
-            b: weights,
+            b: &weights.stream,
             row_stride: (AREAS * self.padded).into(),
             col_stride: Extent::ONE,
-            form: Form::Plain,
+            form: weights.form,
             at_once: at_once(self.leaf.cx),
             ahead: None,
         };
-        let sum = Sum::Run { lo: Extent::ZERO, hi: length.clone(), a: Extent::ONE, b: columns };
-        // Blocks lie one after the other, each `length` steps of all gates.
-        let from = bind(b, j.clone() * (length * gates.into()));
+        let sum = weights.sum(Extent::ONE);
+        // Blocks lie one after the other, each of all gates.
+        let from = bind(b, weights.place(j.clone() * gates.into()));
         sum_block(b, &operands, block, &sum, (self.area(0, area, &Extent::ZERO), from), inits)
     }
 
@@ -668,11 +672,6 @@ fn tile(chunk: usize, columns: usize, lanes: u16) -> Block {
     let (rows, wanted) = if chunk < 4 { (1, 8) } else { (4, 2) };
     let vecs = (1..=wanted).rev().find(|vecs| vectors.is_multiple_of(*vecs)).unwrap_or(1);
     Block { rows, vecs, lanes, valid: lanes, exact: false }
-}
-
-fn constant<'a>(cx: &LeafCx<'a>, anchor: &Anchor<'_>, index: usize) -> Result<&'a Tensor, Unsupported> {
-    let operand = input(cx, anchor.need(index)?)?;
-    operand.constant.as_ref().ok_or_else(|| unsupported("weights that are computed", "weights known at compile time"))
 }
 
 /// The rows of `hidden` elements that a direction has.
