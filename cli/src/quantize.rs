@@ -67,7 +67,7 @@ Examples:
   adze quantize model.onnx --activation-dtype none --weight-dtype i4 --block 32 --calib d.npz -o small.onnx   weights only
   adze quantize model.onnx --calib d.npz --budget flips=1% -o small.onnx    least bytes that keep a bound
   adze quantize model.onnx --calib d.npz --size 1/7 -o small.onnx           least loss in so many bytes
-  adze quantize model.onnx --calib d.npz --budget flips=1% --enough 1/7 -o small.onnx   so few where the bound holds in them
+  adze quantize model.onnx --calib d.npz --budget flips=1% --enough 1/7 -o small.onnx   no fewer than that
   adze quantize model.onnx --calib d.npz --table-out net.table -o a.onnx    see and edit what was found, then
   adze quantize model.onnx --table net.table -o b.onnx                      use it instead of samples
 
@@ -94,9 +94,9 @@ pub struct QuantizeArgs {
     /// them. The last block of a channel may be shorter
     #[arg(long, value_name = "N", default_value_t = 0)]
     block: usize,
-    /// How weights are rounded: `learned` unless given, `distilled` with --budget and --size
-    #[arg(long, value_enum)]
-    rounding: Option<RoundingArg>,
+    /// How weights are rounded
+    #[arg(long, value_enum, default_value_t = RoundingArg::Learned)]
+    rounding: RoundingArg,
     /// Steps of 8 samples that `--rounding distilled` takes
     #[arg(long, value_name = "N", default_value_t = 1000)]
     distil_steps: usize,
@@ -257,18 +257,6 @@ impl QuantizeArgs {
         Ok(Some(Goal { bound: self.budget, size: self.size, enough: self.enough, labels, class_axis: self.class_axis }))
     }
 
-    fn rounding(&self) -> Rounding {
-        let has_goal = self.budget.is_some() || self.size.is_some();
-        match self.rounding.unwrap_or(if has_goal { RoundingArg::Distilled } else { RoundingArg::Learned }) {
-            RoundingArg::Nearest => Rounding::Nearest,
-            RoundingArg::Feedback => Rounding::Feedback,
-            RoundingArg::Learned => Rounding::Learned,
-            RoundingArg::Distilled => {
-                Rounding::Distilled(Distil { steps: self.distil_steps, class_axis: self.class_axis })
-            }
-        }
-    }
-
     fn options(&self) -> Result<Options, Error> {
         let method = match self.method {
             MethodArg::Minmax => Method::MinMax,
@@ -282,7 +270,14 @@ impl QuantizeArgs {
             activations: self.activation_dtype.0,
             weights: self.weight_dtype,
             block: self.block,
-            rounding: self.rounding(),
+            rounding: match self.rounding {
+                RoundingArg::Nearest => Rounding::Nearest,
+                RoundingArg::Feedback => Rounding::Feedback,
+                RoundingArg::Learned => Rounding::Learned,
+                RoundingArg::Distilled => {
+                    Rounding::Distilled(Distil { steps: self.distil_steps, class_axis: self.class_axis })
+                }
+            },
             follow: !self.alone,
             method,
             symmetric: self.symmetric,

@@ -15,7 +15,7 @@ use adze_ir::types::DType;
 use super::distil::distil;
 use super::follow::follow;
 use super::insert::{Edits, insert};
-use super::lessons::{held_back, learners};
+use super::lessons::learners;
 use super::metric::{Bound, Score, judged_by};
 use super::moments::Moments;
 use super::plan::{Plan, Product, point_of};
@@ -113,9 +113,7 @@ pub fn choose(
     }
     let trial = Trial::new(maker, plan, &first_output(maker.graph)?, &parts[0].samples, build)?;
     let trial = trial.load()?;
-    // Weights lose less on what they were made from: of a few samples and long rows, much less.
-    let learns = matches!(maker.options.rounding, Rounding::Distilled(_));
-    let mut probes = if learns { held_back(&parts[0].samples) } else { parts[0].samples.clone() };
+    let mut probes = parts[0].samples.clone();
     probes.thin(PROBES);
     let base = run(&trial, &probes, &[])?;
     let metric = asked.unwrap_or_else(|| judged_by(&base, goal.class_axis));
@@ -277,11 +275,11 @@ impl Search<'_> {
         let [mut low, mut high] = ends.clone().map(|picked: Vec<usize>| self.bytes(&picked));
         // What no formats reach is no end of the search.
         if let Some(picked) = self.goal.enough.and_then(|share| self.of_size(share * float, float).ok()) {
-            let made = self.learn(self.finish(picked, progress)?, progress)?;
-            if holds(&made) {
+            let made = self.finish(picked, progress)?;
+            low = self.bytes(&made.picked);
+            if let Some(made) = [self.learn(made.clone(), progress)?, made].into_iter().find(holds) {
                 return Ok(made);
             }
-            low = self.bytes(&made.picked);
         }
         let mut limit = if quick > low { quick } else { (low + high) / 2.0 };
         let mut best: Option<Made> = None;

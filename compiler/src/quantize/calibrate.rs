@@ -7,7 +7,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::insert::{Edits, insert_mapped};
-use super::metric::{clearly_least, Score, judged_by};
+use super::metric::{Score, clearly_least, judged_by};
 use super::plan::{Plan, parts};
 use super::ranges::{Method, Params, Range, Seen};
 use super::samples::Samples;
@@ -138,7 +138,7 @@ fn least_loss(
         };
         losses.push(reference.iter().zip(run(&rounded, map[&output])?).map(loss).collect());
     }
-    Ok(clearly_least(&losses))
+    Ok(clearly_least(&losses, 2.0))
 }
 
 /// What the samples show of values: their ends and, if asked for, how often which part between them.

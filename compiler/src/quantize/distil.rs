@@ -4,7 +4,7 @@
 //! The network is compiled once, with its weights as inputs and the gradients of the loss by them as outputs
 //! ([`adze_passes::adjoint`]). Behind every integer stands a number, at first the float weight, that the gradient moves, in Adam's steps that are shares of a
 //! scale; integers are what it rounds to. Vectors that stay floats (gains of normalisations, biases) move along: they take no
-//! more bytes for it. Every eighth sample is held back and says which state is kept: the first one if none is better.
+//! more bytes for it. Every eighth sample is held back and says which state is kept: the first one if none is clearly better.
 
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::{Binary, BinaryFn, Op, Softmax};
@@ -40,6 +40,9 @@ pub struct Distil {
 const MOST_HELD: usize = 32;
 /// Times that the held-back samples are looked at.
 const LOOKS: usize = 8;
+/// Standard errors that learning has to gain on them. One: it costs no bytes, so that to miss a gain is as bad as to take chance for
+/// one.
+const ERRORS: f64 = 1.0;
 /// Scale by which a bias steps, in units of its sums: about what the operand of a weight is worth.
 const BIAS_STEP: f64 = 32.0;
 /// First step of the logarithm of a scale, in first steps of a number.
@@ -364,7 +367,7 @@ impl School<'_> {
             }
         }
         let (first, least) = (mean(&before), mean(&best));
-        if clearly_least(&[before, best]) == 0 {
+        if clearly_least(&[before, best], ERRORS) == 0 {
             kept.clear();
         }
         Ok((kept, first, least))

@@ -30,18 +30,8 @@ pub(super) fn halves(count: usize) -> [Vec<usize>; 2] {
 /// The samples that weights are made from: all but those that are held back, which judge what layers had made of these too.
 pub fn learners(samples: &Samples) -> Samples {
     let [train, _] = halves(samples.inputs.len());
-    some(samples, &train)
-}
-
-/// The samples that are held back, or all where there are too few for that.
-pub(super) fn held_back(samples: &Samples) -> Samples {
-    let [_, held] = halves(samples.inputs.len());
-    if held.is_empty() { samples.clone() } else { some(samples, &held) }
-}
-
-fn some(samples: &Samples, indices: &[usize]) -> Samples {
-    let inputs = indices.iter().map(|&index| samples.inputs[index].clone()).collect();
-    Samples { inputs, names: indices.iter().filter_map(|&index| samples.names.get(index).cloned()).collect() }
+    let inputs = train.iter().map(|&index| samples.inputs[index].clone()).collect();
+    Samples { inputs, names: train.iter().filter_map(|&index| samples.names.get(index).cloned()).collect() }
 }
 
 /// A sample, or so much of it and the rest of another one.
@@ -121,7 +111,7 @@ mod tests {
         let samples = samples(DType::F32, 20);
         let [train, held] = halves(20);
         assert_eq!((train.len(), held.as_slice()), (18, [4, 12].as_slice()));
-        assert_eq!([learners(&samples), held_back(&samples)].map(|part| part.inputs.len()), [18, 2]);
+        assert_eq!(learners(&samples).inputs.len(), 18);
         let mut lessons = Lessons::new(&samples, train.clone());
         let drawn: Vec<Lesson> = (0..9).flat_map(|_| lessons.draw()).collect();
         for round in drawn.chunks(18) {
@@ -134,7 +124,11 @@ mod tests {
         for (lesson, (other, share)) in mixed {
             let numbers = lesson.inputs(&samples)[0].to_f64();
             let wanted = share * lesson.sample as f64 + (1.0 - share) * other as f64;
-            assert!(train.contains(&other) && (numbers[0] - wanted).abs() < 1e-5 && (numbers[1] - 10.0 * wanted).abs() < 1e-4);
+            assert!(
+                train.contains(&other)
+                    && (numbers[0] - wanted).abs() < 1e-5
+                    && (numbers[1] - 10.0 * wanted).abs() < 1e-4
+            );
         }
     }
 

@@ -153,16 +153,16 @@ pub fn judged_by(reference: &[Tensor], axis: Option<usize>) -> Metric {
     if axis.is_some() || shares { Metric::Flips } else { Metric::Sqnr }
 }
 
-/// The list of numbers with the least mean, where that is less than the mean of the first list by more than two standard errors of the
-/// difference, and otherwise the first.
-pub fn clearly_least(lists: &[Vec<f64>]) -> usize {
+/// The list of numbers with the least mean, where that is less than the mean of the first list by more than so many standard errors of
+/// the difference, and otherwise the first.
+pub fn clearly_least(lists: &[Vec<f64>], errors: f64) -> usize {
     let sum = |list: &Vec<f64>| list.iter().sum::<f64>();
     let least = (0..lists.len()).min_by(|&a, &b| sum(&lists[a]).total_cmp(&sum(&lists[b]))).unwrap_or(0);
     let gains: Vec<f64> = lists[0].iter().zip(&lists[least]).map(|(first, other)| first - other).collect();
     let count = gains.len().max(1) as f64;
     let mean = gains.iter().sum::<f64>() / count;
     let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-    if mean > 2.0 * (variance / count).sqrt() { least } else { 0 }
+    if mean > errors * (variance / count).sqrt() { least } else { 0 }
 }
 
 /// The numbers of a tensor with the classes last, a row per position.
@@ -243,7 +243,9 @@ mod tests {
         assert_eq!([Some(0), Some(1)].map(|label| scored(label).value(Metric::Top1)), [0.5, -0.5]);
         let mut worse = scored(Some(0));
         worse.take(&a, &b, None, Some(0));
-        assert!(!"top1=34%".parse::<Bound>().unwrap().holds(&worse) && !"flips=1%".parse::<Bound>().unwrap().holds(&worse));
+        assert!(
+            !"top1=34%".parse::<Bound>().unwrap().holds(&worse) && !"flips=1%".parse::<Bound>().unwrap().holds(&worse)
+        );
     }
 
     #[test]
@@ -258,10 +260,10 @@ mod tests {
     #[test]
     fn what_is_better_by_chance_is_not_taken() {
         let noisy = vec![vec![1.0, 1.2, 5.0, 0.9], vec![1.1, 1.1, 1.0, 1.0], vec![2.0; 4]];
-        assert_eq!(clearly_least(&noisy), 0);
+        assert_eq!([clearly_least(&noisy, 2.0), clearly_least(&noisy, 0.5)], [0, 1]);
         let clear = vec![vec![1.0, 1.2, 5.0, 0.9], vec![2.0; 4], vec![0.1, 0.2, 2.0, 0.1]];
-        assert_eq!(clearly_least(&clear), 2);
-        assert_eq!(clearly_least(&[vec![2.0], vec![1.0]]), 1);
-        assert_eq!(clearly_least(&[vec![f64::NAN], vec![f64::NAN]]), 0);
+        assert_eq!(clearly_least(&clear, 2.0), 2);
+        assert_eq!(clearly_least(&[vec![2.0], vec![1.0]], 2.0), 1);
+        assert_eq!(clearly_least(&[vec![f64::NAN], vec![f64::NAN]], 2.0), 0);
     }
 }
