@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """How small `adze quantize --size` or `--budget` makes networks, and what they lose, on labelled data.
 
-    cli/benches/sizes.py --adze target/release/adze [--models DIR] [--only NAME ...] [--size 1/7 1/4 | --budget] [--option WORD ...]
-                         [--dreamt N]
+    cli/benches/sizes.py --adze target/release/adze [--models DIR] [--only NAME ...] [--size 1/7 1/4 | --budget [--enough 1/7]]
+                         [--option WORD ...] [--dreamt N]
 
 Models, data and their halves are those of `quantize.py`. Every model is quantized with the first size that it can be made in, or, with
---budget, to the least bytes that keep the bound of its kind (BOUNDS). Written is a markdown table: bytes of the float network (its
+--budget, to the least bytes that keep the bound of its kind (BOUNDS); --enough says which bytes are few enough. Written is a markdown table: bytes of the float network (its
 normalisations in its weights) and of the constants in the object of the integer one, their ratio, and that without biases (weights and
 their scales); the metric of both on the half that took no part, the share of it that is kept (of errors and nats: what the inverse
 is), seconds, and the products in every format, with the one that would have lost most by fewer bits.
@@ -22,8 +22,8 @@ import numpy as np
 
 import quantize as q
 
-#: What a network may lose: of the samples with the right class; of positions with the same class; of the numbers.
-BOUNDS = {"labels": "top1=0.7%", "classes": "flips=1%", "numbers": "sqnr=33dB"}
+#: What a network may lose: of the right classes, by its own shares of them; of positions with the same class; of the numbers.
+BOUNDS = {"classes": "top1=0.7%", "positions": "flips=1%", "numbers": "sqnr=33dB"}
 
 
 def quantized(args, path, goals, words, out):
@@ -42,8 +42,8 @@ def quantized(args, path, goals, words, out):
 
 
 def tasks(args):
-    """Per model: its name, calibration data (arrays by name, or a list of samples of any shape), labels, words for the command, its kind of
-    bound, and the metric of a model as a share."""
+    """Per model: its name, calibration data (arrays by name, or a list of samples of any shape), words for the command, its kind of bound,
+    and the metric of a model as a share."""
     for task in q.TASKS:
         source = args.models / "data" / task.data
         data = q.photographs(source) if source.is_dir() else dict(np.load(source.with_suffix(".npz")))
@@ -59,14 +59,13 @@ def tasks(args):
             inputs, found = (a.reshape(len(odd), -1) for a in (evaluated[0], found))
             return q.auc(q.anomaly_scores(found, inputs), data["y"][odd])
 
-        kind = "numbers" if task.read is None else "labels" if task.read is q.read_classes else "classes"
-        labels = data[task.labels][even].astype(np.int64) if kind == "labels" else None
+        kind = "numbers" if task.read is None else "classes" if task.read is q.read_classes else "positions"
         axis = axis_of(task) if task.read else []
-        yield task.model, {f"in_{i}": a for i, a in enumerate(calib)}, labels, [*task.options, *axis], kind, share
+        yield task.model, {f"in_{i}": a for i, a in enumerate(calib)}, [*task.options, *axis], kind, share
     data, images = q.text_lines(args.models)
     truth = [str(text) for text in data["text"][1::2]]
     read = lambda path: 1 - q.character_errors(q.read_texts(q.run_lines(path, images[1::2], plain=True), data), truth).mean()
-    yield q.LINES, images[::2], None, ["--dim", "W=36..1024", "--class-axis", "2"], "classes", read
+    yield q.LINES, images[::2], ["--dim", "W=36..1024", "--class-axis", "2"], "positions", read
     ids = np.load(args.models / "data" / "stories_sampled.npz")["x"].astype(np.int64)
     even, path = ids[::2], args.models / f"{q.STORIES}.onnx"
     more = [q.dreamt(path, args.dreamt, ids.shape[1], even[0, 0])] if args.dreamt else []
@@ -75,7 +74,7 @@ def tasks(args):
     perplexity = lambda path: 1 / float(np.exp(q.told(path, ids[1::2])[1].mean()))
     words = ["--dim", "past=0..256", "--dim", "seq=1..256", "--activation-dtype", "none", "--block", "32", "--class-axis", "2"]
     words += ["--samples", str(len(calib["in_0"]))]
-    yield q.STORIES, calib, None, words, "classes", perplexity
+    yield q.STORIES, calib, words, "positions", perplexity
 
 
 def axis_of(task):
@@ -87,11 +86,12 @@ def main():
     parser = q.arguments(__doc__)
     parser.add_argument("--size", nargs="*", default=["1/7", "1/4"])
     parser.add_argument("--budget", action="store_true", help="least bytes that keep a bound, instead of a size")
+    parser.add_argument("--enough", help="with --budget: the share of the bytes that is small enough")
     parser.add_argument("--dreamt", type=int, default=0, help="sequences that the stories model makes to calibrate and learn from too")
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
     args = parser.parse_args()
     print("| model | goal | float bytes | bytes | ratio | weights | float | integers | kept | s | formats |\n" + "|---" * 11 + "|")
-    for name, calib, labels, words, kind, share in tasks(args):
+    for name, calib, words, kind, share in tasks(args):
         if args.only and name not in args.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -102,10 +102,9 @@ def main():
             else:
                 np.savez(file, **calib)
             words = ["--calib", file, *words]
-            if args.budget and labels is not None:
-                np.save(pathlib.Path(folder, "labels.npy"), labels)
-                words += ["--labels", pathlib.Path(folder, "labels.npy")]
             goals = [("--budget", BOUNDS[kind])] if args.budget else [("--size", size) for size in args.size]
+            if args.budget and args.enough:
+                words += ["--enough", args.enough]
             start = time.monotonic()
             made = quantized(args, path, goals, words, out)
             took = time.monotonic() - start

@@ -71,6 +71,7 @@ Examples:
   adze quantize model.onnx --activation-dtype none --weight-dtype i4 --block 32 --calib d.npz -o small.onnx   weights only
   adze quantize model.onnx --calib d.npz --budget flips=1% -o small.onnx    least bytes that keep a bound
   adze quantize model.onnx --calib d.npz --size 1/7 -o small.onnx           least loss in so many bytes
+  adze quantize model.onnx --calib d.npz --budget flips=1% --enough 1/7 -o small.onnx   no fewer than that
   adze quantize model.onnx --calib d.npz --table-out net.table -o a.onnx    see and edit what was found, then
   adze quantize model.onnx --table net.table -o b.onnx                      use it instead of samples
 
@@ -122,14 +123,19 @@ pub struct QuantizeArgs {
     #[arg(long)]
     no_bias_correction: bool,
     /// Choose the type of every product's weights (f32, i8, i4, i2) so that the object is smallest and a bound on what the first
-    /// output loses holds, also on every third sample, which is held back: `top1=0.5%` (of the samples, with --labels),
-    /// `flips=1%` (positions with another largest class than the float model's), `sqnr=30dB`
+    /// output loses holds, also on every third sample, which is held back: `top1=0.5%` (of the right classes: counted with --labels,
+    /// otherwise by the float model's own shares of the classes), `flips=1%` (positions with another largest class than the float
+    /// model's), `sqnr=30dB`
     #[arg(long, value_name = "METRIC=BOUND", conflicts_with = "weight_dtype")]
     budget: Option<Bound>,
     /// Choose the type of every product's weights so that the constants in the object take at most this share of the bytes of the
     /// float network's and the first output loses least: `1/7`. With --budget, whose bound is then checked
     #[arg(long, value_name = "SHARE", conflicts_with = "weight_dtype", value_parser = parse_share)]
     size: Option<f64>,
+    /// With --budget, the share of the bytes that is small enough: `1/7`. Where the bound holds in so many, they are spent on the
+    /// least loss; otherwise the least bytes beyond are found
+    #[arg(long, value_name = "SHARE", requires = "budget", conflicts_with = "size", value_parser = parse_share)]
+    enough: Option<f64>,
     /// The class of every sample: an .npy, or an .npz with `y`
     #[arg(long, value_name = "FILE", requires = "budget")]
     labels: Option<PathBuf>,
@@ -252,7 +258,7 @@ impl QuantizeArgs {
             let found = format!("{} labels for {count} samples", labels.len());
             return Err(Error::Options(format!("--labels: found {found}, accepted: one for each")));
         }
-        Ok(Some(Goal { bound: self.budget, size: self.size, labels, class_axis: self.class_axis }))
+        Ok(Some(Goal { bound: self.budget, size: self.size, enough: self.enough, labels, class_axis: self.class_axis }))
     }
 
     fn options(&self) -> Result<Options, Error> {

@@ -12,8 +12,9 @@ use adze_compiler::onnx::export::export;
 use adze_compiler::onnx::{ImportOptions, import_bytes, import_file};
 use adze_compiler::quantize::budget::Goal;
 use adze_compiler::quantize::diagnose::diagnose;
-use adze_compiler::quantize::distil::{Distil, learners};
+use adze_compiler::quantize::distil::Distil;
 use adze_compiler::quantize::equalize::Equalize;
+use adze_compiler::quantize::lessons::learners;
 use adze_compiler::quantize::metric::{Metric, Score};
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
@@ -502,6 +503,30 @@ fn what_cannot_learn_end_to_end_stays_and_says_so() {
     assert!(found.notes[0].contains("no gradient of `cum_sum`"), "{:?}", found.notes);
     let by_layer = run(&graph, &learners(&samples), &options(Rounding::Learned)).unwrap();
     assert_eq!(found.graph.to_string(), by_layer.graph.to_string());
+}
+
+/// Bytes beyond what is small enough are saved for no bound, and what no formats reach is no reason to stop.
+#[test]
+fn bytes_that_are_few_enough_go_to_the_least_loss() {
+    if here().is_none() {
+        return;
+    }
+    let graph = digits();
+    let samples = calibration(&graph);
+    let shares = |bound: &str, enough: Option<f64>| {
+        let goal = Goal { bound: Some(bound.parse().unwrap()), enough, class_axis: Some(1), ..Goal::default() };
+        let found = run(&graph, &samples, &Options { goal: Some(goal), ..Options::default() }).unwrap();
+        let line = found.notes.iter().find_map(|note| note.strip_prefix("constants ")).unwrap();
+        let [bytes, _, all] = [0, 1, 2].map(|word| line.split(' ').nth(word).unwrap());
+        bytes.parse::<f64>().unwrap() / all.parse::<f64>().unwrap()
+    };
+    let least = shares("top1=40%", None);
+    let few = shares("top1=40%", Some(1.0 / 4.0));
+    assert!(least < few && few <= 1.0 / 4.0, "{least} {few}");
+    assert_eq!(shares("top1=40%", Some(0.001)), least);
+    // A bound that so few bytes do not keep takes more.
+    let tight = shares("sqnr=40dB", Some(least));
+    assert!(tight > least, "{tight}");
 }
 
 /// Runs up to that call of the progress, where it stops as on a machine that goes off; says whether it did, and the calls.

@@ -12,10 +12,11 @@ use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
-use super::distil::{distil, learners};
+use super::distil::distil;
 use super::follow::follow;
 use super::insert::{Edits, insert};
-use super::metric::{Bound, Metric, Score, judged_by};
+use super::lessons::learners;
+use super::metric::{Bound, Score, judged_by};
 use super::moments::Moments;
 use super::plan::{Kind, Plan, Product};
 use super::samples::Samples;
@@ -34,6 +35,8 @@ pub struct Goal {
     pub bound: Option<Bound>,
     /// Most bytes of constants in the object, as a share of those of the float network.
     pub size: Option<f64>,
+    /// With a bound, the share of the bytes that is small enough: where it holds in so many, they are spent on the least loss.
+    pub enough: Option<f64>,
     /// The class of every sample, for [`Metric::Top1`].
     pub labels: Vec<i64>,
     /// Axis of the classes in the first output; the last one where it is none.
@@ -101,12 +104,10 @@ pub fn choose(
     let asked = goal.bound.map(|bound| bound.metric);
     let used = if goal.bound.is_some() { 2 } else { 1 };
     for part in &parts[..used] {
-        if part.samples.inputs.is_empty()
-            || (asked == Some(Metric::Top1) && part.labels.len() != part.samples.inputs.len())
-        {
+        if part.samples.inputs.is_empty() || ![0, part.samples.inputs.len()].contains(&part.labels.len()) {
             let found = format!("{} samples with {} labels", part.samples.inputs.len(), part.labels.len());
             return Err(Error::Options(format!(
-                "a budget: found {found}, accepted: three or more (one for a size alone), each with a label where `top1` is asked for"
+                "a budget: found {found}, accepted: three or more (one for a size alone), each with a label or none"
             )));
         }
     }
@@ -214,13 +215,14 @@ struct Search<'a> {
 }
 
 /// Choices with their final weights.
+#[derive(Clone)]
 struct Made {
     picked: Vec<usize>,
     consts: Vec<Consts>,
     /// What came of learning.
     note: Option<String>,
-    /// The metric on both parts of the samples, where there is a bound.
-    values: Option<[f64; 2]>,
+    /// How both parts of the samples fare, where there is a bound.
+    scores: Option<[Score; 2]>,
 }
 
 impl Search<'_> {
@@ -229,7 +231,7 @@ impl Search<'_> {
         progress("choosing formats", 0, 1);
         let float = constant_bytes(self.maker.graph);
         match (self.goal.size, &self.goal.bound) {
-            (Some(share), _) => self.finish(self.of_size(share * float, float)?, progress),
+            (Some(share), _) => self.learn(self.finish(self.of_size(share * float, float)?, progress)?, progress),
             (None, Some(bound)) => self.smallest(bound, progress),
             (None, None) => self.finish(vec![0; self.choices.len()], progress),
         }
@@ -239,7 +241,7 @@ impl Search<'_> {
         self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].format).collect()
     }
 
-    /// The final weights of some formats.
+    /// The final weights of some formats, but for what they learn end to end.
     fn finish(&self, picked: Vec<usize>, progress: &mut Progress<'_>) -> Result<Made, Error> {
         let (formats, samples) = (self.formats(&picked), &self.parts[0].samples);
         let key: String = picked.iter().map(ToString::to_string).collect();
@@ -250,49 +252,52 @@ impl Search<'_> {
             let some = if learns_on { learners(samples) } else { samples.clone() };
             consts = follow(&maker, self.plan, &formats, &some, self.build, progress)?;
         }
-        let mut note = None;
-        if let Rounding::Distilled(how) = maker.options.rounding {
-            let (learned, said) = distil(&maker, self.plan, consts, how, samples, self.build, progress)?;
-            (consts, note) = (learned, Some(said));
-        }
-        let bound = self.goal.bound.as_ref();
-        let values = bound.map(|bound| self.values(&consts.iter().collect::<Vec<_>>(), bound)).transpose()?;
-        Ok(Made { picked, consts, note, values })
+        let scores = self.scores(&consts.iter().collect::<Vec<_>>())?;
+        Ok(Made { picked, consts, note: None, scores })
     }
 
-    /// The least bytes whose final weights keep a bound: from those on whose weights before learning do.
+    /// The same formats with weights that have learned end to end, where that is asked for.
+    fn learn(&self, made: Made, progress: &mut Progress<'_>) -> Result<Made, Error> {
+        let Rounding::Distilled(how) = self.maker.options.rounding else { return Ok(made) };
+        let samples = &self.parts[0].samples;
+        let (consts, note) = distil(self.maker, self.plan, made.consts, how, samples, self.build, progress)?;
+        let scores = self.scores(&consts.iter().collect::<Vec<_>>())?;
+        Ok(Made { consts, note: Some(note), scores, ..made })
+    }
+
+    /// The least bytes whose final weights keep a bound, or those that are enough. It is searched by what layers learn, which takes less
+    /// time than what is learned end to end.
     fn smallest(&self, bound: &Bound, progress: &mut Progress<'_>) -> Result<Made, Error> {
-        let holds = |made: &Made| made.values.iter().flatten().all(|v| bound.holds(*v));
-        let first = self.finish(self.within(bound, progress)?, progress)?;
-        if !self.maker.options.follow {
-            return Ok(first);
-        }
-        let ends =
-            [usize::MAX, 0].map(|pick| self.choices.iter().map(|own| pick.min(own.len() - 1)).collect::<Vec<_>>());
-        let [mut low, mut high] = ends.clone().map(|picked| self.bytes(&picked));
-        let start = self.bytes(&first.picked);
-        let mut best = None;
-        if holds(&first) {
-            (high, best) = (start, Some(first));
-        } else {
-            low = start;
-        }
-        for _ in 0..FINALS {
-            let middle = (low + high) / 2.0;
-            let picked = self.of_bytes(middle);
-            if best.as_ref().is_some_and(|best| best.picked == picked) {
-                high = middle;
-                continue;
-            }
+        let holds = |made: &Made| made.scores.iter().flatten().all(|score| bound.holds(score));
+        let float = constant_bytes(self.maker.graph);
+        let quick = self.bytes(&self.within(bound, progress)?);
+        let ends = [usize::MAX, 0].map(|pick| self.choices.iter().map(|own| pick.min(own.len() - 1)).collect());
+        let [mut low, mut high] = ends.clone().map(|picked: Vec<usize>| self.bytes(&picked));
+        // What no formats reach is no end of the search.
+        if let Some(picked) = self.goal.enough.and_then(|share| self.of_size(share * float, float).ok()) {
             let made = self.finish(picked, progress)?;
-            if holds(&made) {
-                (high, best) = (middle, Some(made));
-            } else {
-                low = middle;
+            low = self.bytes(&made.picked);
+            if let Some(made) = [self.learn(made.clone(), progress)?, made].into_iter().find(holds) {
+                return Ok(made);
             }
+        }
+        let mut limit = if quick > low { quick } else { (low + high) / 2.0 };
+        let mut best: Option<Made> = None;
+        for _ in 0..=FINALS {
+            let picked = self.of_bytes(limit);
+            let known = best.as_ref().is_some_and(|best| best.picked == picked);
+            let made = if known { None } else { Some(self.finish(picked, progress)?).filter(holds) };
+            if known || made.is_some() {
+                (high, best) = (limit, made.or(best));
+            } else {
+                low = limit;
+            }
+            limit = (low + high) / 2.0;
         }
         let [_, exact] = ends;
-        best.map_or_else(|| self.finish(exact, progress), Ok)
+        let best = best.map_or_else(|| self.finish(exact, progress), Ok)?;
+        let learned = self.learn(best.clone(), progress)?;
+        Ok(if holds(&learned) { learned } else { best })
     }
 
     /// A line about bytes.
@@ -306,12 +311,13 @@ impl Search<'_> {
 
     /// Holds the final weights against the bound, and says what the metric is.
     fn judge(&self, made: &Made) -> Result<Option<String>, Error> {
-        let (Some(bound), Some(values)) = (&self.goal.bound, made.values) else { return Ok(None) };
-        if let Some(value) = values.into_iter().find(|v| !bound.holds(*v)) {
-            return Err(Error::Options(format!("a budget: found {}, accepted: {bound}", bound.show(value))));
+        let (Some(bound), Some(scores)) = (&self.goal.bound, &made.scores) else { return Ok(None) };
+        let shown = |score: &Score| bound.show(score.value(bound.metric));
+        if let Some(score) = scores.iter().find(|score| !bound.holds(score)) {
+            return Err(Error::Options(format!("a budget: found {}, accepted: {bound}", shown(score))));
         }
         let counts = [0, 1].map(|part: usize| self.parts[part].samples.inputs.len());
-        let [chosen, held] = values.map(|v| bound.show(v));
+        let [chosen, held] = [0, 1].map(|part: usize| shown(&scores[part]));
         Ok(Some(format!("{chosen} on {} samples, {held} on {} that were held back", counts[0], counts[1])))
     }
 
@@ -415,20 +421,21 @@ impl Search<'_> {
         }
     }
 
-    /// The least bytes that keep a bound on both parts of the samples.
+    /// The least bytes that keep a bound on both parts of the samples, before weights follow one another.
     fn within(&self, bound: &Bound, progress: &mut Progress<'_>) -> Result<Vec<usize>, Error> {
         let [mut low, mut high] = self.prices();
         let mut best = self.at_price(low.exp());
         // What the lowest price does not keep, none does.
-        if let Some(value) = self.values(&self.consts(&best), bound)?.into_iter().find(|v| !bound.holds(*v)) {
-            let found = format!("{} with exact weights", bound.show(value));
+        if let Some(score) = self.scores(&self.consts(&best))?.iter().flatten().find(|score| !bound.holds(score)) {
+            let found = format!("{} with exact weights", bound.show(score.value(bound.metric)));
             return Err(Error::Options(format!("a budget: found {found}, accepted: {bound}")));
         }
         for trial in 0..TRIALS {
             progress("trying formats", trial, TRIALS);
             let middle = (low + high) / 2.0;
             let picked = self.at_price(middle.exp());
-            if picked == best || self.values(&self.consts(&picked), bound)?.iter().all(|v| bound.holds(*v)) {
+            let keeps = || Ok::<_, Error>(self.scores(&self.consts(&picked))?.iter().flatten().all(|s| bound.holds(s)));
+            if picked == best || keeps()? {
                 (best, low) = (picked, middle);
             } else {
                 high = middle;
@@ -437,14 +444,17 @@ impl Search<'_> {
         Ok(best)
     }
 
-    /// A metric on both parts of the samples.
-    fn values(&self, consts: &[&Consts], bound: &Bound) -> Result<[f64; 2], Error> {
-        let mut values = [0.0; 2];
-        for (value, part) in values.iter_mut().zip(self.parts) {
-            let found = run(self.trial, &part.samples, consts)?;
-            *value = score(self.goal, &part.reference, &found, &part.labels).value(bound.metric);
+    /// How both parts of the samples fare with these weights, where there is a bound.
+    fn scores(&self, consts: &[&Consts]) -> Result<Option<[Score; 2]>, Error> {
+        if self.goal.bound.is_none() {
+            return Ok(None);
         }
-        Ok(values)
+        let mut scores = [Score::default(), Score::default()];
+        for (found, part) in scores.iter_mut().zip(self.parts) {
+            let outputs = run(self.trial, &part.samples, consts)?;
+            *found = score(self.goal, &part.reference, &outputs, &part.labels);
+        }
+        Ok(Some(scores))
     }
 
     /// Bytes of constants in the object of the network with these formats.

@@ -7,7 +7,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::insert::{Edits, insert_mapped};
-use super::metric::{Score, judged_by};
+use super::metric::{Score, clearly_least, judged_by};
 use super::plan::{Plan, parts};
 use super::ranges::{Method, Params, Range, Seen};
 use super::samples::Samples;
@@ -138,19 +138,7 @@ fn least_loss(
         };
         losses.push(reference.iter().zip(run(&rounded, map[&output])?).map(loss).collect());
     }
-    Ok(clearly_least(&losses))
-}
-
-/// The list of numbers with the least mean, where that is less than the mean of the first list by more than two standard errors of the
-/// difference, and otherwise the first.
-fn clearly_least(lists: &[Vec<f64>]) -> usize {
-    let sum = |list: &Vec<f64>| list.iter().sum::<f64>();
-    let least = (0..lists.len()).min_by(|&a, &b| sum(&lists[a]).total_cmp(&sum(&lists[b]))).unwrap_or(0);
-    let gains: Vec<f64> = lists[0].iter().zip(&lists[least]).map(|(first, other)| first - other).collect();
-    let count = gains.len().max(1) as f64;
-    let mean = gains.iter().sum::<f64>() / count;
-    let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-    if mean > 2.0 * (variance / count).sqrt() { least } else { 0 }
+    Ok(clearly_least(&losses, 2.0))
 }
 
 /// What the samples show of values: their ends and, if asked for, how often which part between them.
@@ -189,19 +177,4 @@ fn observe(
         })?;
     }
     Ok(seen)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::clearly_least;
-
-    #[test]
-    fn what_is_better_by_chance_is_not_taken() {
-        let noisy = vec![vec![1.0, 1.2, 5.0, 0.9], vec![1.1, 1.1, 1.0, 1.0], vec![2.0; 4]];
-        assert_eq!(clearly_least(&noisy), 0);
-        let clear = vec![vec![1.0, 1.2, 5.0, 0.9], vec![2.0; 4], vec![0.1, 0.2, 2.0, 0.1]];
-        assert_eq!(clearly_least(&clear), 2);
-        assert_eq!(clearly_least(&[vec![2.0], vec![1.0]]), 1);
-        assert_eq!(clearly_least(&[vec![f64::NAN], vec![f64::NAN]]), 0);
-    }
 }

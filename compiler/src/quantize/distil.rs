@@ -4,7 +4,7 @@
 //! The network is compiled once, with its weights as inputs and the gradients of the loss by them as outputs
 //! ([`adze_passes::adjoint`]). Behind every integer stands a number, at first the float weight, that the gradient moves, in Adam's steps that are shares of a
 //! scale; integers are what it rounds to. Vectors that stay floats (gains of normalisations, biases) move along: they take no
-//! more bytes for it. Every eighth sample is held back and says which state is kept: the first one if none is better.
+//! more bytes for it. Every eighth sample is held back and says which state is kept: the first one if none is clearly better.
 
 use adze_ir::graph::{Graph, ValueId};
 use adze_ir::ops::{Binary, BinaryFn, Op, Softmax};
@@ -15,7 +15,8 @@ use adze_passes::adjoint::{AdjointError, gradients};
 use super::Progress;
 use super::adam::{Pace, Past};
 use super::insert::{Edits, StoredConst, insert_mapped};
-use super::metric::{Metric, Score};
+use super::lessons::{BATCH, Lesson, Lessons, halves};
+use super::metric::{Metric, Score, clearly_least};
 use super::plan::{Plan, Product};
 use super::ranges::{floats, usable};
 use super::samples::{Samples, thin};
@@ -35,22 +36,19 @@ pub struct Distil {
     pub class_axis: Option<usize>,
 }
 
-/// Samples per step.
-const BATCH: usize = 8;
-/// One of so many samples is held back.
-const HELD: usize = 8;
 /// Most samples that are held back.
 const MOST_HELD: usize = 32;
 /// Times that the held-back samples are looked at.
 const LOOKS: usize = 8;
+/// Standard errors that learning has to gain on them. One: it costs no bytes, so that to miss a gain is as bad as to take chance for
+/// one.
+const ERRORS: f64 = 1.0;
 /// Scale by which a bias steps, in units of its sums: about what the operand of a weight is worth.
 const BIAS_STEP: f64 = 32.0;
 /// First step of the logarithm of a scale, in first steps of a number.
 const SCALE_SHARE: f64 = 0.25;
 /// The same of a number of a vector, in means of the vector's magnitudes.
 const VECTOR_SHARE: f64 = 0.125;
-/// Draws the order of samples.
-const SEED: u64 = 1;
 
 /// The constants of products after learning, and what came of it.
 ///
@@ -69,39 +67,27 @@ pub fn distil(
     if samples.inputs.len() < 2 {
         return kept("found fewer than two samples, accepted: one to learn from and one that is held back".into());
     }
-    let taught = teach(maker, samples, build, progress)?;
-    let network = match Network::new(maker, &start, how, samples, &taught) {
+    let output = maker.graph.outputs().first().map(|output| output.value);
+    let output = output.ok_or_else(|| Error::Options("the network has no output".into()))?;
+    let network = match Network::new(maker, &start, how, samples, output) {
         Ok(network) => network,
         Err(Problem::NoGradient(error)) => return kept(error.to_string()),
         Err(Problem::Other(error)) => return Err(error),
     };
     progress("compiling gradients", 0, 1);
-    let taps = Taps::new(&network.graph, &network.values, &network.shapes, build)?;
-    let school = School { taps: taps.load()?, samples, taught, how, network: &network };
+    let teacher = Taps::new(maker.graph, &[output], samples, build)?;
+    let taps = Taps::new(&network.graph, &network.values, &Samples::default(), build)?;
+    let school = School { taps: taps.load()?, teacher: teacher.load()?, samples, how, network: &network };
     let (weights, before, after) = school.learn(progress)?;
+    let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
+    let found = format!("in {} steps: {unit} {before:.2e} -> {after:.2e} on held-back samples", how.steps);
+    if weights.is_empty() {
+        return Ok((start, format!("not learned end to end, whose gain may be chance {found}")));
+    }
     let consts = plan.products.iter().zip(start).map(|(product, consts)| taken(maker, product, consts, &weights));
     let vectors = weights.iter().filter(|weights| weights.kind == Kind::Vector);
     let consts = consts.chain([vectors.map(|weights| Ok((weights.at, weights.stored()?))).collect()]);
-    let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
-    let note =
-        format!("learned end to end in {} steps: {unit} {before:.2e} -> {after:.2e} on held-back samples", how.steps);
-    Ok((consts.collect::<Result<_, _>>()?, note))
-}
-
-/// The samples that weights are made from: all but those that are held back, which judge what layers had made of these too.
-pub fn learners(samples: &Samples) -> Samples {
-    let [train, _] = halves(samples.inputs.len());
-    let inputs = train.iter().map(|&index| samples.inputs[index].clone()).collect();
-    Samples { inputs, names: train.iter().filter_map(|&index| samples.names.get(index).cloned()).collect() }
-}
-
-/// Samples to learn from, and those that are held back.
-fn halves(count: usize) -> [Vec<usize>; 2] {
-    let (mut train, mut held): (Vec<usize>, Vec<usize>) = (0..count).partition(|index| index % HELD != HELD / 2);
-    if held.is_empty() && train.len() > 1 {
-        held.extend(train.pop());
-    }
-    [train, held]
+    Ok((consts.collect::<Result<_, _>>()?, format!("learned end to end {found}")))
 }
 
 /// The constants of a product with what was learned of them.
@@ -122,24 +108,6 @@ fn taken(maker: &Maker<'_>, product: &Product, mut consts: Consts, weights: &[Le
     Ok(consts)
 }
 
-/// What the float network makes of the samples.
-fn teach(
-    maker: &Maker<'_>,
-    samples: &Samples,
-    build: &BuildOptions,
-    progress: &mut Progress<'_>,
-) -> Result<Vec<Tensor>, Error> {
-    let first = maker.graph.outputs().first().map(|output| output.value);
-    let first = first.ok_or_else(|| Error::Options("the network has no output".into()))?;
-    let mut taught = Vec::new();
-    Taps::new(maker.graph, &[first], samples, build)?.run(samples, &mut |index, tensors| {
-        progress("what the float network says", index, samples.inputs.len());
-        taught.extend(tensors.first().cloned());
-        Ok(())
-    })?;
-    Ok(taught)
-}
-
 enum Problem {
     NoGradient(AdjointError),
     Other(Error),
@@ -156,8 +124,6 @@ struct Network {
     graph: Graph,
     /// Its first output, then the gradient of each weight.
     values: Vec<ValueId>,
-    /// A sample of everything that it is fed.
-    shapes: Samples,
     learned: Vec<Learned>,
     loss: Loss,
 }
@@ -177,7 +143,7 @@ impl Network {
         start: &[Consts],
         how: Distil,
         samples: &Samples,
-        taught: &[Tensor],
+        output: ValueId,
     ) -> Result<Self, Problem> {
         let mut edits = Edits { points: maker.points.clone(), ..Edits::default() };
         edits.fed.extend(start.iter().flatten().map(|(at, _)| *at));
@@ -193,16 +159,12 @@ impl Network {
                 None => Learned::vector(at, &own),
             });
         }
-        let (mut graph, map) = insert_mapped(maker.graph, &edits)?;
+        let mut float = maker.graph.clone();
+        narrow(&mut float, samples)?;
+        let (mut graph, map) = insert_mapped(&float, &edits)?;
         let inputs = graph.inputs()[maker.graph.inputs().len()..].to_vec();
-        let Some(output) = maker.graph.outputs().first().map(|output| map[&output.value]) else {
-            return Err(Error::Options("the network has no output".into()).into());
-        };
+        let output = map[&output];
         let target = graph.add_input("target", graph.ty(output).clone());
-        let first = real(&learned);
-        let feeds = samples.inputs.iter().zip(taught).map(|(inputs, target)| feed(inputs, &first, target)).collect();
-        let shapes = Samples { inputs: feeds, names: samples.names.clone() };
-        narrow(&mut graph, &shapes)?;
         let (seed, loss) = seed(&mut graph, output, target, how.class_axis)?;
         let found = gradients(&mut graph, &[seed], &inputs).map_err(Problem::NoGradient)?;
         let mut values = vec![output];
@@ -211,7 +173,7 @@ impl Network {
         values.extend(found.iter().flatten());
         let mut has = found.iter().map(moved);
         learned.iter_mut().for_each(|weights| weights.moves = has.next() == Some(true));
-        Ok(Self { graph, values, shapes, learned, loss })
+        Ok(Self { graph, values, learned, loss })
     }
 }
 
@@ -239,8 +201,8 @@ fn seed(
     Ok(((value, derivative), loss))
 }
 
-fn feed(inputs: &[Tensor], weights: &[Tensor], target: &Tensor) -> Vec<Tensor> {
-    inputs.iter().chain(weights).chain([target]).cloned().collect()
+fn feed(inputs: &[Tensor], weights: &[Tensor], target: &[Tensor]) -> Vec<Tensor> {
+    inputs.iter().chain(weights).chain(target).cloned().collect()
 }
 
 /// What learns.
@@ -345,6 +307,10 @@ impl Learned {
     }
 }
 
+fn mean(numbers: &[f64]) -> f64 {
+    numbers.iter().sum::<f64>() / numbers.len().max(1) as f64
+}
+
 /// A vector as it is.
 fn floating(data: Tensor) -> StoredConst {
     StoredConst { data, scales: Tensor::zeros(DType::F32, &[0]), axis: 0, block: 0 }
@@ -370,52 +336,47 @@ fn groups(stored: &StoredConst) -> Vec<usize> {
     (0..stored.data.elems()).map(group).collect()
 }
 
-/// The compiled network, its teacher's words, and the samples.
+/// The compiled network, its teacher and what that says of the samples.
 struct School<'a> {
     taps: LoadedTaps<'a>,
+    teacher: LoadedTaps<'a>,
     samples: &'a Samples,
-    taught: Vec<Tensor>,
     how: Distil,
     network: &'a Network,
 }
 
 impl School<'_> {
-    /// Learns, and gives the weights that lose least on held-back samples, none where those were the first ones; what they lost
-    /// before, and lose after.
+    /// Learns, and gives the weights that lose least on held-back samples, none where those do not clearly lose less than the first
+    /// ones; what they lost before, and lose after.
     fn learn(&self, progress: &mut Progress<'_>) -> Result<(Vec<Learned>, f64, f64), Error> {
         let [train, mut held] = halves(self.samples.inputs.len());
         thin(&mut held, MOST_HELD);
         let mut weights = self.network.learned.clone();
         let start = weights.iter().map(|weights| weights.form.real()).collect::<Result<Vec<Tensor>, Error>>()?;
         let before = self.lost(&start, &held)?;
-        let (mut best, mut kept) = (before, Vec::new());
-        let mut random = fastrand::Rng::with_seed(SEED);
-        let mut order: Vec<usize> = Vec::new();
+        let (mut best, mut kept) = (before.clone(), Vec::new());
+        let mut lessons = Lessons::new(self.samples, train);
         for t in 1..=self.how.steps {
             progress("learning end to end", t, self.how.steps);
-            let mut batch = Vec::new();
-            while batch.len() < BATCH.min(train.len()) {
-                if order.is_empty() {
-                    order.clone_from(&train);
-                    random.shuffle(&mut order);
-                }
-                batch.extend(order.pop());
-            }
-            self.step(&mut weights, &batch, &Pace::of(t, self.how.steps))?;
+            self.step(&mut weights, &lessons.draw(), &Pace::of(t, self.how.steps))?;
             if t % self.how.steps.div_ceil(LOOKS) == 0 || t == self.how.steps {
                 let lost = self.lost(&real(&weights), &held)?;
-                if lost < best {
+                if mean(&lost) < mean(&best) {
                     (best, kept) = (lost, weights.clone());
                 }
             }
         }
-        Ok((kept, before, best))
+        let (first, least) = (mean(&before), mean(&best));
+        if clearly_least(&[before, best], ERRORS) == 0 {
+            kept.clear();
+        }
+        Ok((kept, first, least))
     }
 
-    fn step(&self, weights: &mut [Learned], batch: &[usize], pace: &Pace) -> Result<(), Error> {
+    fn step(&self, weights: &mut [Learned], batch: &[Lesson], pace: &Pace) -> Result<(), Error> {
         let real = real(weights);
         let mut sums: Vec<Vec<f64>> = Vec::new();
-        for values in self.run_all(batch, &real)? {
+        for (_, values) in self.run_all(batch, &real)? {
             if sums.is_empty() {
                 sums = values[1..].iter().map(|tensor| vec![0.0; tensor.elems()]).collect();
             }
@@ -428,27 +389,30 @@ impl School<'_> {
         Ok(())
     }
 
-    /// The loss on samples.
-    fn lost(&self, real: &[Tensor], samples: &[usize]) -> Result<f64, Error> {
+    /// The loss on each of some samples.
+    fn lost(&self, real: &[Tensor], samples: &[usize]) -> Result<Vec<f64>, Error> {
         let (axis, metric) = match self.network.loss {
             Loss::Classes(axis) => (Some(axis), Metric::Flips),
             Loss::Numbers => (None, Metric::Sqnr),
         };
-        let mut score = Score::default();
-        for part in samples.chunks(BATCH) {
-            for (&index, values) in part.iter().zip(self.run_all(part, real)?) {
-                score.take(&self.taught[index], &values[0], axis, None);
+        let lessons: Vec<Lesson> = samples.iter().copied().map(Lesson::plain).collect();
+        let mut lost = Vec::new();
+        for part in lessons.chunks(BATCH) {
+            for (taught, values) in self.run_all(part, real)? {
+                let mut score = Score::default();
+                score.take(&taught, &values[0], axis, None);
+                lost.push(score.loss(metric));
             }
         }
-        Ok(score.loss(metric))
+        Ok(lost)
     }
 
     /// The values for samples, some on each processor.
-    fn run_all(&self, samples: &[usize], real: &[Tensor]) -> Result<Vec<Vec<Tensor>>, Error> {
+    fn run_all(&self, lessons: &[Lesson], real: &[Tensor]) -> Result<Vec<(Tensor, Vec<Tensor>)>, Error> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let run = |part: &[usize]| part.iter().map(|&index| self.run(index, real)).collect::<Result<Vec<_>, Error>>();
+        let run = |part: &[Lesson]| part.iter().map(|lesson| self.run(lesson, real)).collect::<Result<Vec<_>, Error>>();
         std::thread::scope(|scope| {
-            let parts = samples.chunks(samples.len().div_ceil(threads).max(1));
+            let parts = lessons.chunks(lessons.len().div_ceil(threads).max(1));
             let parts: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
             let mut all = Vec::new();
             for part in parts {
@@ -458,8 +422,11 @@ impl School<'_> {
         })
     }
 
-    fn run(&self, index: usize, real: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        self.taps.values(&feed(&self.samples.inputs[index], real, &self.taught[index]))
+    fn run(&self, lesson: &Lesson, real: &[Tensor]) -> Result<(Tensor, Vec<Tensor>), Error> {
+        let inputs = lesson.inputs(self.samples);
+        let mut taught = self.teacher.values(&inputs)?;
+        let values = self.taps.values(&feed(&inputs, real, &taught))?;
+        Ok((taught.swap_remove(0), values))
     }
 }
 

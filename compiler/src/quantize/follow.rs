@@ -18,7 +18,7 @@ use crate::error::Error;
 /// Times that samples are run: neighbouring products share one where there are more.
 const PASSES: usize = 24;
 /// Samples that are looked at.
-const SAMPLES: usize = 128;
+const SAMPLES: usize = 512;
 
 /// The weights of all products in these formats.
 ///

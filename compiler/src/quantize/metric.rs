@@ -11,7 +11,8 @@ use super::ranges::floats;
 /// What is held against a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// Share of samples whose largest class is the label: how much smaller it may get.
+    /// Share of samples whose largest class is the label: how much smaller it may get. Without labels, what it is to lose by the float
+    /// network's own shares of classes: where another class is the largest one, how much less likely that is.
     Top1,
     /// Share of positions whose largest class is another than that of the float network: how large it may get.
     Flips,
@@ -66,9 +67,14 @@ impl Bound {
         }
     }
 
-    /// Whether a value of the metric keeps the bound.
-    pub fn holds(&self, value: f64) -> bool {
-        if self.metric == Metric::Sqnr { value >= self.limit } else { value <= self.limit }
+    /// Whether outputs keep the bound. Counted samples and positions keep one of less than one of them by losing one at most: so few
+    /// do not tell less.
+    pub fn holds(&self, score: &Score) -> bool {
+        let value = score.value(self.metric);
+        match self.metric {
+            Metric::Sqnr => value >= self.limit,
+            Metric::Top1 | Metric::Flips => value <= self.limit.max(score.one(self.metric)),
+        }
     }
 }
 
@@ -80,7 +86,10 @@ pub struct Score {
     entropy: f64,
     rows: f64,
     flips: f64,
-    samples: f64,
+    /// What is to lose by the reference's own shares.
+    expected: f64,
+    /// Samples with a label.
+    labelled: f64,
     right: [f64; 2],
 }
 
@@ -97,11 +106,13 @@ impl Score {
             self.entropy += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
             self.rows += 1.0;
             self.flips += f64::from(u8::from(largest(a) != largest(b)));
+            let share = |row: &[f64]| largest(row).map_or(0.0, |class| p[class].exp());
+            self.expected += share(a) - share(b);
         }
-        self.samples += 1.0;
         if let (Some(label), Some(a), Some(b)) = (label, before.first(), after.first()) {
             let right =
                 |row: &[f64]| f64::from(u8::from(largest(row).and_then(|c| i64::try_from(c).ok()) == Some(label)));
+            self.labelled += 1.0;
             self.right = [self.right[0] + right(a), self.right[1] + right(b)];
         }
     }
@@ -109,10 +120,20 @@ impl Score {
     /// The value of a metric: the loss in share for [`Metric::Top1`], a share, or dB.
     pub fn value(&self, metric: Metric) -> f64 {
         match metric {
-            Metric::Top1 => (self.right[0] - self.right[1]) / self.samples.max(1.0),
+            Metric::Top1 if self.labelled > 0.0 => (self.right[0] - self.right[1]) / self.labelled,
+            Metric::Top1 => self.expected / self.rows.max(1.0),
             Metric::Flips => self.flips / self.rows.max(1.0),
             Metric::Sqnr if self.noise == 0.0 => f64::INFINITY,
             Metric::Sqnr => 10.0 * (self.signal / self.noise).log10(),
+        }
+    }
+
+    /// What one of those that a metric counts is worth.
+    fn one(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Top1 if self.labelled > 0.0 => 1.0 / self.labelled,
+            Metric::Flips if self.rows > 0.0 => 1.0 / self.rows,
+            _ => 0.0,
         }
     }
 
@@ -130,6 +151,18 @@ impl Score {
 pub fn judged_by(reference: &[Tensor], axis: Option<usize>) -> Metric {
     let shares = !reference.is_empty() && reference.iter().flat_map(|r| rows(r, axis)).all(|row| are_shares(&row));
     if axis.is_some() || shares { Metric::Flips } else { Metric::Sqnr }
+}
+
+/// The list of numbers with the least mean, where that is less than the mean of the first list by more than so many standard errors of
+/// the difference, and otherwise the first.
+pub fn clearly_least(lists: &[Vec<f64>], errors: f64) -> usize {
+    let sum = |list: &Vec<f64>| list.iter().sum::<f64>();
+    let least = (0..lists.len()).min_by(|&a, &b| sum(&lists[a]).total_cmp(&sum(&lists[b]))).unwrap_or(0);
+    let gains: Vec<f64> = lists[0].iter().zip(&lists[least]).map(|(first, other)| first - other).collect();
+    let count = gains.len().max(1) as f64;
+    let mean = gains.iter().sum::<f64>() / count;
+    let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    if mean > errors * (variance / count).sqrt() { least } else { 0 }
 }
 
 /// The numbers of a tensor with the classes last, a row per position.
@@ -191,6 +224,30 @@ mod tests {
         assert!(last.loss(Metric::Flips) > 0.0 && score.loss(Metric::Sqnr) > 0.8);
     }
 
+    /// Of classes with shares of 0.6, 0.3 and 0.1 the second for the first costs 0.3 of a right answer; with labels, one is counted.
+    #[test]
+    fn what_is_lost_without_labels_is_what_the_reference_expects() {
+        let tensor = |values: &[f32]| Tensor::from_f32(&[1, 3], values);
+        let (a, b, same) = (tensor(&[0.6, 0.3, 0.1]), tensor(&[0.4, 0.5, 0.1]), tensor(&[0.5, 0.4, 0.1]));
+        let scored = |label: Option<i64>| {
+            let mut score = Score::default();
+            score.take(&a, &same, None, label);
+            score.take(&a, &b, None, label);
+            score
+        };
+        let holds = |text: &str, label| text.parse::<Bound>().unwrap().holds(&scored(label));
+        assert!((scored(None).value(Metric::Top1) - 0.15).abs() < 1e-6);
+        assert!(holds("top1=16%", None) && !holds("top1=14%", None));
+        // One of two is as little as two samples tell.
+        assert!(holds("top1=1%", Some(0)) && holds("flips=1%", None));
+        assert_eq!([Some(0), Some(1)].map(|label| scored(label).value(Metric::Top1)), [0.5, -0.5]);
+        let mut worse = scored(Some(0));
+        worse.take(&a, &b, None, Some(0));
+        assert!(
+            !"top1=34%".parse::<Bound>().unwrap().holds(&worse) && !"flips=1%".parse::<Bound>().unwrap().holds(&worse)
+        );
+    }
+
     #[test]
     fn shares_and_their_logarithms_are_the_same() {
         let shares = [0.7, 0.2, 0.1];
@@ -198,5 +255,15 @@ mod tests {
         for (a, b) in log_shares(&shares).iter().zip(log_shares(&logs)) {
             assert!((a - b).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn what_is_better_by_chance_is_not_taken() {
+        let noisy = vec![vec![1.0, 1.2, 5.0, 0.9], vec![1.1, 1.1, 1.0, 1.0], vec![2.0; 4]];
+        assert_eq!([clearly_least(&noisy, 2.0), clearly_least(&noisy, 0.5)], [0, 1]);
+        let clear = vec![vec![1.0, 1.2, 5.0, 0.9], vec![2.0; 4], vec![0.1, 0.2, 2.0, 0.1]];
+        assert_eq!(clearly_least(&clear, 2.0), 2);
+        assert_eq!(clearly_least(&[vec![2.0], vec![1.0]], 2.0), 1);
+        assert_eq!(clearly_least(&[vec![f64::NAN], vec![f64::NAN]], 2.0), 0);
     }
 }

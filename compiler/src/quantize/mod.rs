@@ -4,7 +4,7 @@
 //! - [`mod@equalize`]: scales moved between neighbours. [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
 //!   may edit it.
 //! - [`weights`], [`feedback`]: rounding of weights, judged by the [`mod@moments`] of what they meet; [`store`]: the constants
-//!   that come of it, [`descent`]: learned ones, [`mod@distil`]: all of them end to end, [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`] and by their [`size`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
+//!   that come of it, [`descent`]: learned ones, [`mod@distil`]: all of them end to end, from [`lessons`], [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`] and by their [`size`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
 //! - [`diagnose`]: what each layer lost. [`resume`]: what an interrupted run had done.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
@@ -20,6 +20,7 @@ pub mod feedback;
 pub mod follow;
 pub mod images;
 pub mod insert;
+pub mod lessons;
 pub mod metric;
 pub mod moments;
 pub mod plan;
@@ -49,10 +50,11 @@ use crate::error::Error;
 use crate::stage::{Trace, run_pass};
 use budget::Goal;
 use calibrate::{calibrate, params_of};
-use distil::{Distil, distil, learners};
+use distil::{Distil, distil};
 use equalize::{Equalize, equalize};
 use follow::follow;
 use insert::{Edits, insert};
+use lessons::learners;
 use moments::moments;
 use plan::{Plan, plan, point_of};
 use ranges::{Method, Params};

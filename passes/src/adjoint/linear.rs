@@ -2,7 +2,7 @@
 
 use adze_ir::extent::Extent;
 use adze_ir::graph::ValueId;
-use adze_ir::ops::{Conv, ConvTranspose, Gemm, MatMul, Slice, Transpose};
+use adze_ir::ops::{Concat, Conv, ConvTranspose, Gemm, MatMul, Pad, PadMode, Slice, Transpose};
 
 use super::Products;
 use super::step::{Made, Step};
@@ -97,28 +97,38 @@ pub(super) fn by_data(s: &mut Step<'_>, op: &Conv, [g, x, w]: [ValueId; 3]) -> M
     s.add(ConvTranspose { strides, pads, output_padding, dilations, group: op.group }, &[g, w])
 }
 
-/// A convolution of the data with the gradient as its kernel, samples as channels, steps and gaps exchanged.
+/// For every place of the kernel a product of the gradient with the data that it meets there, over all positions of all samples.
 fn by_kernel(s: &mut Step<'_>, op: &Conv, [g, x, w]: [ValueId; 3]) -> Made {
-    let (data, kernel, group) = (s.shape(x), s.shape(w), Extent::from(op.group));
+    let (from, kernel, group) = (s.shape(g), s.shape(w), Extent::from(op.group));
     let rank = op.strides.len();
-    // `[n, group · c, ..]` to `[c, group · n, ..]`.
-    let mut shape = vec![data[0].clone(), group.clone(), kernel[1].clone()];
-    shape.extend_from_slice(&data[2..]);
-    let parts = s.reshaped(x, shape)?;
-    let parts = s.add(Transpose { perm: [2, 1, 0].into_iter().chain(3..3 + rank).collect() }, &[parts])?;
-    let mut shape = vec![kernel[1].clone(), group * data[0].clone()];
-    shape.extend_from_slice(&data[2..]);
-    let samples = s.reshaped(parts, shape)?;
-    let exchange: Vec<usize> = [1, 0].into_iter().chain(2..2 + rank).collect();
-    let errors = s.add(Transpose { perm: exchange.clone() }, &[g])?;
-    let back =
-        Conv { strides: op.dilations.clone(), pads: op.pads.clone(), dilations: op.strides.clone(), group: op.group };
-    let sums = s.add(back, &[samples, errors])?;
-    let sums = s.add(Transpose { perm: exchange }, &[sums])?;
-    if s.shape(sums) == kernel {
-        return Ok(sums);
+    let extents: Option<Vec<i64>> = kernel.iter().map(Extent::as_const).collect();
+    let Some([outputs, inputs, extents @ ..]) = extents.as_deref() else {
+        return Err(s.unsupported(format!("a kernel of {}", s.graph.ty(w)), "one of known extents"));
+    };
+    let pads = |pads: &[i64]| [0, 0].iter().chain(pads).map(|&pad| pad.into()).collect();
+    let (before, after) = (pads(&op.pads[..rank]), pads(&op.pads[rank..]));
+    let padded = s.add(Pad { mode: PadMode::Constant, before, after }, &[x])?;
+    let positions = Extent::product(&from[2..]) * from[0].clone();
+    // `[n, group · c, ..]` to `[group, c, n · ..]`.
+    let rows = |s: &mut Step<'_>, value: ValueId, each: i64| {
+        let perm = [1, 0].into_iter().chain(2..2 + rank).collect();
+        let channels = s.add(Transpose { perm }, &[value])?;
+        s.reshaped(channels, vec![group.clone(), each.into(), positions.clone()])
+    };
+    let errors = rows(s, g, outputs / op.group)?;
+    let mut places = Vec::new();
+    for index in 0..extents.iter().product::<i64>() {
+        let (mut rest, mut starts) = (index, vec![Extent::ZERO; rank]);
+        for axis in (0..rank).rev() {
+            starts[axis] = (rest % extents[axis] * op.dilations[axis]).into();
+            rest /= extents[axis];
+        }
+        let (axes, sizes, steps) = ((2..2 + rank).collect(), from[2..].to_vec(), op.strides.clone());
+        let met = s.add(Slice { axes, starts, sizes, steps }, &[padded])?;
+        let met = rows(s, met, *inputs)?;
+        let sums = s.add(MatMul { trans_a: false, trans_b: true }, &[errors, met])?;
+        places.push(s.reshaped(sums, vec![kernel[0].clone(), kernel[1].clone(), Extent::ONE])?);
     }
-    // Rows and columns at the end that no window of the stride reaches.
-    let (axes, starts) = ((2..2 + rank).collect(), vec![Extent::ZERO; rank]);
-    s.add(Slice { axes, starts, sizes: kernel[2..].to_vec(), steps: vec![1; rank] }, &[sums])
+    let sums = if let [sums] = places[..] { sums } else { s.add(Concat { axis: 2 }, &places)? };
+    s.reshaped(sums, kernel)
 }
