@@ -243,26 +243,42 @@ impl Search<'_> {
 
     /// The final weights of some formats, but for what they learn end to end.
     fn finish(&self, picked: Vec<usize>, progress: &mut Progress<'_>) -> Result<Made, Error> {
-        let (formats, samples) = (self.formats(&picked), &self.parts[0].samples);
-        let key: String = picked.iter().map(ToString::to_string).collect();
+        let samples = &self.parts[0].samples;
+        match self.maker.options.rounding {
+            Rounding::Distilled(_) => self.layers(picked, (&learners(samples), "learners"), progress),
+            _ => self.layers(picked, (samples, "all"), progress),
+        }
+    }
+
+    /// Weights as layers make them from samples, of which the name is a part of what they are remembered by.
+    fn layers(
+        &self,
+        picked: Vec<usize>,
+        (samples, name): (&Samples, &str),
+        progress: &mut Progress<'_>,
+    ) -> Result<Made, Error> {
+        let formats = self.formats(&picked);
+        let key: String = picked.iter().map(ToString::to_string).collect::<String>() + name;
         let maker = Maker { formats: &key, ..*self.maker };
         let mut consts: Vec<Consts> = self.consts(&picked).into_iter().cloned().collect();
         if maker.options.follow {
-            let learns_on = matches!(maker.options.rounding, Rounding::Distilled(_));
-            let some = if learns_on { learners(samples) } else { samples.clone() };
-            consts = follow(&maker, self.plan, &formats, &some, self.build, progress)?;
+            consts = follow(&maker, self.plan, &formats, samples, self.build, progress)?;
         }
         let scores = self.scores(&consts.iter().collect::<Vec<_>>())?;
         Ok(Made { picked, consts, note: None, scores })
     }
 
-    /// The same formats with weights that have learned end to end, where that is asked for.
+    /// The same formats with weights that have learned end to end, where that is asked for; with those that layers make from all samples
+    /// where nothing was learned.
     fn learn(&self, made: Made, progress: &mut Progress<'_>) -> Result<Made, Error> {
         let Rounding::Distilled(how) = self.maker.options.rounding else { return Ok(made) };
         let samples = &self.parts[0].samples;
-        let (consts, note) = distil(self.maker, self.plan, made.consts, how, samples, self.build, progress)?;
-        let scores = self.scores(&consts.iter().collect::<Vec<_>>())?;
-        Ok(Made { consts, note: Some(note), scores, ..made })
+        let (learned, note) = distil(self.maker, self.plan, &made.consts, how, samples, self.build, progress)?;
+        let made = match learned {
+            Some(consts) => Made { scores: self.scores(&consts.iter().collect::<Vec<_>>())?, consts, ..made },
+            None => self.layers(made.picked, (samples, "all"), progress)?,
+        };
+        Ok(Made { note: Some(note), ..made })
     }
 
     /// The least bytes whose final weights keep a bound, or those that are enough. It is searched by what layers learn, which takes less

@@ -50,26 +50,27 @@ const SCALE_SHARE: f64 = 0.25;
 /// The same of a number of a vector, in means of the vector's magnitudes.
 const VECTOR_SHARE: f64 = 0.125;
 
-/// The constants of products after learning, and what came of it.
+/// The constants of products after learning, none where nothing was learned that is better, and what came of it. They start as layers
+/// made them from [`learners`](super::lessons::learners).
 ///
 /// # Errors
-/// What compiling and running gives. A network that has no gradient is no error: its constants stay as they are.
+/// What compiling and running gives. A network that has no gradient is no error: nothing is learned.
 pub fn distil(
     maker: &Maker<'_>,
     plan: &Plan,
-    start: Vec<Consts>,
+    start: &[Consts],
     how: Distil,
     samples: &Samples,
     build: &BuildOptions,
     progress: &mut Progress<'_>,
-) -> Result<(Vec<Consts>, String), Error> {
-    let kept = |why: String| Ok((start.clone(), format!("not learned end to end: {why}")));
+) -> Result<(Option<Vec<Consts>>, String), Error> {
+    let kept = |why: String| Ok((None, format!("not learned end to end: {why}")));
     if samples.inputs.len() < 2 {
         return kept("found fewer than two samples, accepted: one to learn from and one that is held back".into());
     }
     let output = maker.graph.outputs().first().map(|output| output.value);
     let output = output.ok_or_else(|| Error::Options("the network has no output".into()))?;
-    let network = match Network::new(maker, &start, how, samples, output) {
+    let network = match Network::new(maker, start, how, samples, output) {
         Ok(network) => network,
         Err(Problem::NoGradient(error)) => return kept(error.to_string()),
         Err(Problem::Other(error)) => return Err(error),
@@ -82,12 +83,13 @@ pub fn distil(
     let unit = if network.loss == Loss::Numbers { "relative noise" } else { "relative entropy" };
     let found = format!("in {} steps: {unit} {before:.2e} -> {after:.2e} on held-back samples", how.steps);
     if weights.is_empty() {
-        return Ok((start, format!("not learned end to end, whose gain may be chance {found}")));
+        return Ok((None, format!("not learned end to end, whose gain may be chance {found}")));
     }
-    let consts = plan.products.iter().zip(start).map(|(product, consts)| taken(maker, product, consts, &weights));
+    let consts =
+        plan.products.iter().zip(start).map(|(product, consts)| taken(maker, product, consts.clone(), &weights));
     let vectors = weights.iter().filter(|weights| weights.kind == Kind::Vector);
     let consts = consts.chain([vectors.map(|weights| Ok((weights.at, weights.stored()?))).collect()]);
-    Ok((consts.collect::<Result<_, _>>()?, format!("learned end to end {found}")))
+    Ok((Some(consts.collect::<Result<_, _>>()?), format!("learned end to end {found}")))
 }
 
 /// The constants of a product with what was learned of them.

@@ -270,24 +270,32 @@ pub fn quantize(
         Maker { graph: &graph, points: &edits.points, options, quick: false, formats: "", state: state.as_ref() };
     let learners = matches!(options.rounding, Rounding::Distilled(_)).then(|| learners(samples));
     let made_from = learners.as_ref().unwrap_or(samples);
-    let moments = |progress: &mut Progress<'_>| match looks {
+    let moments = |made_from: &Samples, progress: &mut Progress<'_>| match looks {
         true => moments(&graph, &plan.products, made_from, build, options.rounding.feeds_back(), progress),
         false => Ok(BTreeMap::new()),
     };
-    let formats: Vec<Format> = plan.products.iter().map(|product| maker.stated(product)).collect();
-    let (chosen, mut notes) = match parts {
-        Some(goal) => budget::choose(&maker, &plan, moments(progress)?, goal, build, progress)?,
-        None if looks && options.follow && formats.iter().any(|f| f.dtype.bits() < 8) => {
-            let consts = follow(&maker, &plan, &formats, made_from, build, progress)?;
-            let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
-            (entries.zip(consts).collect(), Vec::new())
+    // As layers make them from samples, of which the name is a part of what weights are remembered by.
+    let layers = |made_from: &Samples, name: &str, progress: &mut Progress<'_>| {
+        let maker = Maker { formats: name, ..maker };
+        let formats: Vec<Format> = plan.products.iter().map(|product| maker.stated(product)).collect();
+        if !looks || !options.follow || formats.iter().all(|f| f.dtype.bits() >= 8) {
+            return maker.all(&plan, moments(made_from, progress)?, progress);
         }
-        None => (maker.all(&plan, moments(progress)?, progress)?, Vec::new()),
+        let consts = follow(&maker, &plan, &formats, made_from, build, progress)?;
+        let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
+        Ok::<_, Error>(entries.zip(consts).collect())
+    };
+    let (chosen, mut notes) = match parts {
+        Some(goal) => budget::choose(&maker, &plan, moments(made_from, progress)?, goal, build, progress)?,
+        None => (layers(made_from, "", progress)?, Vec::new()),
     };
     let (weights, mut consts): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
     if let (Rounding::Distilled(how), None) = (options.rounding, &options.goal) {
-        let (learned, note) = distil(&maker, &plan, consts, how, samples, build, progress)?;
-        consts = learned;
+        let (learned, note) = distil(&maker, &plan, &consts, how, samples, build, progress)?;
+        consts = match learned {
+            Some(learned) => learned,
+            None => layers(samples, "all", progress)?.into_iter().map(|(_, consts)| consts).collect(),
+        };
         notes.push(note);
     }
     edits.consts = consts.into_iter().flatten().collect();

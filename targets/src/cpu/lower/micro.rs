@@ -5,6 +5,7 @@ use std::ops::Range;
 use adze_ir::extent::Extent;
 
 use super::leaf::{Stream, bind};
+use super::product::LINE_BYTES;
 use crate::cpu::kernel::ir::Shift;
 use crate::cpu::kernel::{BinOp, Elem, KernelBuilder, Type, Value};
 
@@ -626,9 +627,14 @@ impl Emit<'_> {
     }
 
     fn unroll(&self, run: &Run<'_>) -> i64 {
-        // The more instructions load vectors, the less of them is foreseen by processors: AMD's Zen 5 reads 16 streams of a
-        // matrix in the third cache at 137 GB/s and 32 at 127.
-        let few = if self.block.rows * self.block.vecs >= 16 { 1 } else { 4 };
+        // The more instructions load whole lines, the less of them is foreseen by processors: AMD's Zen 5 reads 16 streams of a matrix
+        // in the third cache at 137 GB/s and 32 at 127.
+        let lines = usize::from(self.block.lanes) * 4 >= LINE_BYTES as usize;
+        let few = match self.block.rows * self.block.vecs {
+            0..16 => 4,
+            _ if lines => 1,
+            _ => 2,
+        };
         // Rows whose bits are flipped take long until the first product.
         let flips = matches!(self.operands.form, Form::Quads(Quads { flipped: true, .. }));
         let sharing = if let Form::Quads(quads) = self.operands.form { quads.steps } else { 1 };
