@@ -14,7 +14,6 @@ use adze_compiler::quantize::budget::Goal;
 use adze_compiler::quantize::diagnose::diagnose;
 use adze_compiler::quantize::distil::Distil;
 use adze_compiler::quantize::equalize::Equalize;
-use adze_compiler::quantize::lessons::learners;
 use adze_compiler::quantize::metric::{Metric, Score};
 use adze_compiler::quantize::ranges::Method;
 use adze_compiler::quantize::samples::{Preprocess, Samples, read_samples};
@@ -501,7 +500,7 @@ fn what_cannot_learn_end_to_end_stays_and_says_so() {
     let options = |rounding| Options { activations: None, weights: DType::I4, rounding, ..Options::default() };
     let found = run(&graph, &samples, &options(how)).unwrap();
     assert!(found.notes[0].contains("no gradient of `cum_sum`"), "{:?}", found.notes);
-    let by_layer = run(&graph, &learners(&samples), &options(Rounding::Learned)).unwrap();
+    let by_layer = run(&graph, &samples, &options(Rounding::Learned)).unwrap();
     assert_eq!(found.graph.to_string(), by_layer.graph.to_string());
 }
 
