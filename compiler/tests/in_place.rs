@@ -1,6 +1,5 @@
 //! Rows are normalised where they lie, and so are numbers that are rounded to bytes and read again: one tensor's memory does for
 //! a chain of them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 use adze_compiler::build::{BuildOptions, build};
 use adze_compiler::compare::{Tolerance, compare};

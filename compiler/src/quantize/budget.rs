@@ -37,7 +37,7 @@ pub struct Goal {
     pub size: Option<f64>,
     /// With a bound, the share of the bytes that is small enough: where it holds in so many, they are spent on the least loss.
     pub enough: Option<f64>,
-    /// The class of every sample, for [`Metric::Top1`].
+    /// The class of every sample, for [`Metric::Top1`](super::metric::Metric::Top1).
     pub labels: Vec<i64>,
     /// Axis of the classes in the first output; the last one where it is none.
     pub class_axis: Option<usize>,
