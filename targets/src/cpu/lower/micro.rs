@@ -172,6 +172,9 @@ impl Sum {
     }
 }
 
+/// Most instructions of a loop that load whole lines of the right operand. The more there are, the less is foreseen by processors: AMD's
+/// Zen 5 reads 16 streams of a matrix in the third cache at 137 GB/s and 32 at 127.
+const LOADS: i64 = 16;
 /// Sums of so few steps are written out.
 const STRAIGHT_STEPS: i64 = 32;
 
@@ -627,14 +630,9 @@ impl Emit<'_> {
     }
 
     fn unroll(&self, run: &Run<'_>) -> i64 {
-        // The more instructions load whole lines, the less of them is foreseen by processors: AMD's Zen 5 reads 16 streams of a matrix
-        // in the third cache at 137 GB/s and 32 at 127.
-        let lines = usize::from(self.block.lanes) * 4 >= LINE_BYTES as usize;
-        let few = match self.block.rows * self.block.vecs {
-            0..16 => 4,
-            _ if lines => 1,
-            _ => 2,
-        };
+        let few = if self.block.rows * self.block.vecs >= 16 { 2 } else { 4 };
+        let lines = i64::from(self.block.lanes) * 4 >= LINE_BYTES;
+        let few = if lines { few.min(LOADS / self.block.vecs as i64).max(1) } else { few };
         // Rows whose bits are flipped take long until the first product.
         let flips = matches!(self.operands.form, Form::Quads(Quads { flipped: true, .. }));
         let sharing = if let Form::Quads(quads) = self.operands.form { quads.steps } else { 1 };
