@@ -32,7 +32,7 @@ def quantized(args, path, goals, words, out):
         line = [args.adze, "quantize", path, "-o", out, *goal, *words, *args.option]
         done = subprocess.run(line, capture_output=True, text=True)
         if done.returncode == 0:
-            numbers = re.search(r"constants (\d+) of (\d+) bytes, (\S+); without biases .* bytes, (\S+)", done.stdout)
+            numbers = re.search(r"weights (\d+) of (\d+) bytes, (\S+); with biases .* bytes, (\S+)", done.stdout)
             kinds = [m.group(0) for m in re.finditer(r"^(f32|i8|i4|i2): .*$", done.stdout, re.MULTILINE)]
             learned = [m.group(0) for m in re.finditer(r"^.*(learned end to end|held back).*$", done.stdout, re.MULTILINE)]
             return goal[1], numbers.groups(), "; ".join([*kinds, *learned]).replace(" products", "")

@@ -41,7 +41,7 @@ fn parse(line: &str) -> Case {
         Some((ty, range))
     };
     // Weights that stay as they are stored are constants by definition.
-    let needs_constants = operands.contains("const ") || op.name() == "matmul_stored";
+    let needs_constants = operands.contains("const ") || ["matmul_stored", "conv_stored"].contains(&op.name());
     Case { op, operands: operands.split(';').map(operand).collect(), needs_constants }
 }
 

@@ -64,6 +64,7 @@ impl Exactness {
             Op::Binary(binary) if binary.function == BinaryFn::Pow => Exactness::Norm(NORM_TRANSCENDENTAL),
             Op::WinogradConv(op) => Exactness::Norm(norm_winograd(op.tile)),
             Op::Conv(_)
+            | Op::ConvStored(_)
             | Op::ConvTranspose(_)
             | Op::MatMul(_)
             | Op::MatMulStored(_)

@@ -12,7 +12,13 @@ pub fn is_anchor(op: &Op) -> bool {
 pub fn is_sum(op: &Op) -> bool {
     let float = matches!(
         op,
-        Op::Conv(_) | Op::WinogradConv(_) | Op::MatMul(_) | Op::MatMulStored(_) | Op::Gemm(_) | Op::AveragePool(_)
+        Op::Conv(_)
+            | Op::ConvStored(_)
+            | Op::WinogradConv(_)
+            | Op::MatMul(_)
+            | Op::MatMulStored(_)
+            | Op::Gemm(_)
+            | Op::AveragePool(_)
     );
     float || matches!(op, Op::MatMulInteger(_) | Op::ConvInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_))
 }

@@ -28,7 +28,7 @@ pub enum Habit {
 pub fn habit(op: &Op) -> Habit {
     match op {
         Op::Fused(fused) => habit(&fused.anchor().op),
-        Op::Conv(_) | Op::WinogradConv(_) | Op::ConvTranspose(_) => Habit::Window,
+        Op::Conv(_) | Op::ConvStored(_) | Op::WinogradConv(_) | Op::ConvTranspose(_) => Habit::Window,
         Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) => Habit::Window,
         op if is_integer_conv(op) => Habit::Window,
         op if is_elementwise(op) => Habit::Keeps,

@@ -333,7 +333,7 @@ fn work(op: &Op, inputs: &[Option<&TensorType>], output: Option<&TensorType>, di
     let last = |ty: Option<&TensorType>| extent(ty, ty.map_or(0, TensorType::rank).saturating_sub(1));
     let out = elems(output);
     match op {
-        Op::Conv(_) => out.saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)),
+        Op::Conv(_) | Op::ConvStored(_) => out.saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)),
         Op::ConvInteger(_) => out.saturating_mul(elems(input(1)) / extent(input(1), 0).max(1)) / BYTES_AT_ONCE,
         Op::QLinearConv(_) => out.saturating_mul(elems(input(3)) / extent(input(3), 0).max(1)) / BYTES_AT_ONCE,
         Op::MatMulInteger(_) | Op::QLinearMatMul(_) => out.saturating_mul(last(input(0))) / BYTES_AT_ONCE,

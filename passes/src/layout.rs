@@ -1,6 +1,6 @@
 //! Chooses how tensors lie in memory: channels last around convolutions and pools.
 //!
-//! Logical shapes never change. Convolutions and pools write channels last, most other operators read and write row-major, and so
+//! Logical shapes never change. Convolutions and pools write channels last and read kernels that are computed output channels last, most other operators read and write row-major, and so
 //! do graph inputs and outputs. Elementwise operators, slices, concatenations and the like write as they read, either way: where
 //! the copies between the two stand (explicit `relayout` nodes) is chosen by what they cost, see [`places`]. The interpreter sees
 //! no difference.
@@ -72,6 +72,9 @@ pub fn assign_layouts(graph: &mut Graph, costs: Option<&dyn CostModel>) -> Resul
             if let Some(value) = node.inputs[index] {
                 copies.use_as(graph, id, index, value, layout(reads, graph.ty(value).rank()))?;
             }
+        }
+        if let Some((index, kernel, layout)) = columns_last(graph, &node) {
+            copies.use_as(graph, id, index, kernel, layout)?;
         }
         if matches!(habit(&node.op), Habit::Window | Habit::Keeps) {
             for &output in &node.outputs {
@@ -192,6 +195,24 @@ fn wanted(graph: &Graph, node: &Node) -> Vec<usize> {
     }
 }
 
+/// Which operand the kernel of a convolution is, if it is computed, and the layout it is read in: output channels are the columns of the product, and
+/// vectors are read of neighbours. (What is constant is packed.)
+fn columns_last(graph: &Graph, node: &Node) -> Option<(usize, ValueId, Layout)> {
+    let (anchor, index) = match &node.op {
+        Op::Fused(fused) => match fused.anchor().inputs.get(1).copied().flatten()? {
+            BodyRef::Param(param) => (&fused.anchor().op, param as usize),
+            BodyRef::Step(_) => return None,
+        },
+        op => (op, 1),
+    };
+    let Op::Conv(conv) = anchor else { return None };
+    let kernel = node.inputs.get(index).copied().flatten().filter(|&value| graph.constant(value).is_none())?;
+    let ty = graph.ty(kernel);
+    let order: Vec<usize> = (2..ty.rank()).chain([1, 0]).collect();
+    let depthwise = ty.shape.first() == Some(&conv.group.into());
+    (!depthwise && ty.rank() > 2).then(|| (index, kernel, Layout::permutation(&order)))
+}
+
 /// The operands of the steps after the first.
 fn epilogue_operands(op: &Op) -> impl Iterator<Item = usize> {
     let steps = if let Op::Fused(fused) = op { fused.epilogues() } else { &[] };
@@ -267,7 +288,9 @@ mod tests {
         assign_layouts(&mut graph, Some(&PlainMachine)).unwrap();
         adze_ir::verify::verify_graph(&graph).unwrap();
         let printed = graph.to_string();
-        assert_eq!(printed.matches("relayout").count() / 2, 1, "{printed}");
+        // Of the input, of the result, and of the kernel, which is computed.
+        assert_eq!(printed.matches("relayout").count(), 3, "{printed}");
+        assert!(printed.contains("f32[8,16,1,1] layout(\"2,3,1,0\")"), "{printed}");
         assert_eq!(printed.matches(" : f32[1,8,5,7] layout(\"nhwc\")").count(), 3, "{printed}");
     }
 }

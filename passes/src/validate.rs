@@ -256,7 +256,7 @@ fn sums(graph: &Graph, node: &Node, values: &Values) -> (usize, f64) {
     let from_end = |shape: &[usize], back: usize| shape.iter().rev().nth(back).copied().unwrap_or(1);
     let terms = match &node.op {
         Op::Unary(_) | Op::Binary(_) | Op::Transpose(_) | Op::Reshape(_) | Op::Clip(_) => 1,
-        Op::Conv(_) | Op::WinogradConv(_) => shape(1).iter().skip(1).product(),
+        Op::Conv(_) | Op::ConvStored(_) | Op::WinogradConv(_) => shape(1).iter().skip(1).product(),
         Op::ConvTranspose(_) => shape(1).iter().product(),
         Op::MatMul(op) => from_end(&shape(0), usize::from(op.trans_a)),
         Op::Gemm(op) => from_end(&shape(0), usize::from(op.trans_a)),

@@ -1,14 +1,13 @@
 //! Formats of weights chosen for a goal: the least bytes that keep a bound, or the least loss in so many bytes.
 //!
-//! The network is compiled once with its weights as inputs. What one product loses in one format is measured by giving it
-//! those weights and all others their own; losses of several products add up nearly enough to choose by. For a price of a
+//! The network is compiled with its weights as inputs. What one product loses in one format is measured by giving it
+//! those weights and all others their own, while values are floats; losses of several products add up nearly enough to choose by. For a price of a
 //! byte every product takes the format with the least loss and price. A bound is then tried with all weights as chosen,
 //! for prices that are halved between one that is too high and one that is not, and last on samples that took no part.
 
 use std::collections::BTreeMap;
 
 use adze_ir::graph::{Graph, ValueId};
-use adze_ir::ops::Op;
 use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
@@ -20,7 +19,7 @@ use super::metric::{Bound, Score, judged_by};
 use super::moments::Moments;
 use super::plan::{Kind, Plan, Product};
 use super::samples::Samples;
-use super::size::{bytes, constant_bytes};
+use super::size::{Bytes, bytes, constant_bytes};
 use super::store::{Consts, Format, Maker, Products};
 use super::taps::Taps;
 use super::trial::{At, Given, LoadedTrial, Trial};
@@ -33,7 +32,7 @@ use crate::error::Error;
 pub struct Goal {
     /// What the network may lose.
     pub bound: Option<Bound>,
-    /// Most bytes of constants in the object, as a share of those of the float network.
+    /// Most bytes of weights in the object (its constants, without what sums start with), as a share of those of the float network.
     pub size: Option<f64>,
     /// With a bound, the share of the bytes that is small enough: where it holds in so many, they are spent on the least loss.
     pub enough: Option<f64>,
@@ -46,7 +45,7 @@ pub struct Goal {
 /// Formats that are tried, the most exact first.
 const FORMATS: [DType; 4] = [DType::F32, DType::I8, DType::I4, DType::I2];
 /// Samples that what a product loses is measured on: it is a mean over many numbers already.
-const PROBES: usize = 32;
+pub(super) const PROBES: usize = 32;
 /// Prices that are tried for a bound.
 const TRIALS: usize = 14;
 /// Sizes that are tried with final weights.
@@ -81,9 +80,7 @@ pub fn split(samples: &Samples, goal: &Goal) -> [Labelled; 2] {
 struct Choice {
     format: Format,
     consts: Consts,
-    bytes: f64,
-    /// Bytes of them that are no weights.
-    bias: f64,
+    bytes: Bytes,
     /// What the network loses by it.
     loss: f64,
 }
@@ -111,14 +108,18 @@ pub fn choose(
             )));
         }
     }
-    let trial = Trial::new(maker, plan, &first_output(maker.graph)?, &parts[0].samples, build)?;
+    let output = first_output(maker.graph)?;
+    let trial = Trial::new(maker, plan, &output, &parts[0].samples, build)?;
     let trial = trial.load()?;
     let mut probes = parts[0].samples.clone();
     probes.thin(PROBES);
-    let base = run(&trial, &probes, &[])?;
+    // Among values that are rounded, the least change of a weight moves some to another integer, which hides what it loses itself.
+    let exact = Trial::new(&Maker { points: &BTreeMap::new(), ..*maker }, plan, &output, &probes, build)?;
+    let exact = exact.load()?;
+    let base = run(&exact, &probes, &[])?;
     let metric = asked.unwrap_or_else(|| judged_by(&base, goal.class_axis));
     for part in parts.iter_mut().filter(|_| goal.bound.is_some()) {
-        let taps = Taps::new(maker.graph, &first_output(maker.graph)?, &part.samples, build)?;
+        let taps = Taps::new(maker.graph, &output, &part.samples, build)?;
         part.reference = outputs(&taps, &part.samples)?;
     }
     let quick = Maker { quick: maker.options.follow, ..*maker };
@@ -132,12 +133,12 @@ pub fn choose(
             let loss = if consts.is_empty() {
                 0.0
             } else {
-                score(goal, &base, &run(&trial, &probes, &[&consts])?, &[]).loss(metric)
+                score(goal, &base, &run(&exact, &probes, &[&consts])?, &[]).loss(metric)
             };
             // A coarser format that seems to lose less does so by chance.
             let finer = own.last().map_or(0.0, |finer| finer.loss);
             let bytes = bytes(maker.graph, product, &consts);
-            own.push(Choice { format, consts, bytes: bytes.all(), bias: bytes.bias, loss: loss.max(finer) });
+            own.push(Choice { format, consts, bytes, loss: loss.max(finer) });
         }
         choices.push(own);
     }
@@ -154,15 +155,11 @@ pub fn choose(
 
 /// The formats that machines have kernels for, the most exact first; the one that a table states.
 fn offered(maker: &Maker<'_>, product: &Product) -> Vec<Format> {
-    let node = maker.graph.node(product.node);
     if maker.options.stored_as(&product.name(maker.graph)).is_some() {
         return vec![maker.stated(product)];
     }
-    let integers = product.point(maker.graph, maker.points).is_some();
     let has_kernel = |dtype: DType| match dtype {
         DType::F32 => true,
-        // Convolutions of floats have weights of floats in the object.
-        _ if matches!(node.op, Op::Conv(_)) => integers,
         DType::I2 => product.kind != Kind::Table,
         _ => true,
     };
@@ -171,7 +168,7 @@ fn offered(maker: &Maker<'_>, product: &Product) -> Vec<Format> {
 }
 
 /// Outputs against those of a reference.
-fn score(goal: &Goal, reference: &[Tensor], found: &[Tensor], labels: &[i64]) -> Score {
+pub(super) fn score(goal: &Goal, reference: &[Tensor], found: &[Tensor], labels: &[i64]) -> Score {
     let mut score = Score::default();
     for (index, (a, b)) in reference.iter().zip(found).enumerate() {
         score.take(a, b, goal.class_axis, labels.get(index).copied());
@@ -179,7 +176,7 @@ fn score(goal: &Goal, reference: &[Tensor], found: &[Tensor], labels: &[i64]) ->
     score
 }
 
-fn first_output(graph: &Graph) -> Result<Vec<ValueId>, Error> {
+pub(super) fn first_output(graph: &Graph) -> Result<Vec<ValueId>, Error> {
     match graph.outputs().first() {
         Some(output) => Ok(vec![output.value]),
         None => Err(Error::Options("a budget: found a network without outputs, accepted: one or more".into())),
@@ -194,7 +191,7 @@ fn run(trial: &LoadedTrial<'_>, samples: &Samples, consts: &[&Consts]) -> Result
     samples.inputs.iter().map(one).collect()
 }
 
-fn outputs(taps: &Taps, samples: &Samples) -> Result<Vec<Tensor>, Error> {
+pub(super) fn outputs(taps: &Taps, samples: &Samples) -> Result<Vec<Tensor>, Error> {
     let mut outputs = Vec::new();
     taps.run(samples, &mut |_, tensors| {
         outputs.extend(tensors.iter().take(1).cloned());
@@ -229,9 +226,8 @@ impl Search<'_> {
     /// The choice of every product and what comes of it.
     fn find(&self, progress: &mut Progress<'_>) -> Result<Made, Error> {
         progress("choosing formats", 0, 1);
-        let float = constant_bytes(self.maker.graph);
         match (self.goal.size, &self.goal.bound) {
-            (Some(share), _) => self.learn(self.finish(self.of_size(share * float, float)?, progress)?, progress),
+            (Some(share), _) => self.learn(self.finish(self.of_size(share)?, progress)?, progress),
             (None, Some(bound)) => self.smallest(bound, progress),
             (None, None) => self.finish(vec![0; self.choices.len()], progress),
         }
@@ -285,12 +281,11 @@ impl Search<'_> {
     /// time than what is learned end to end.
     fn smallest(&self, bound: &Bound, progress: &mut Progress<'_>) -> Result<Made, Error> {
         let holds = |made: &Made| made.scores.iter().flatten().all(|score| bound.holds(score));
-        let float = constant_bytes(self.maker.graph);
         let quick = self.bytes(&self.within(bound, progress)?);
         let ends = [usize::MAX, 0].map(|pick| self.choices.iter().map(|own| pick.min(own.len() - 1)).collect());
         let [mut low, mut high] = ends.clone().map(|picked: Vec<usize>| self.bytes(&picked));
         // What no formats reach is no end of the search.
-        if let Some(picked) = self.goal.enough.and_then(|share| self.of_size(share * float, float).ok()) {
+        if let Some(picked) = self.goal.enough.and_then(|share| self.of_size(share).ok()) {
             let made = self.finish(picked, progress)?;
             low = self.bytes(&made.picked);
             if let Some(made) = [self.learn(made.clone(), progress)?, made].into_iter().find(holds) {
@@ -318,11 +313,10 @@ impl Search<'_> {
 
     /// A line about bytes.
     fn sizes(&self, picked: &[usize]) -> Result<Vec<String>, Error> {
-        let (float, bytes) = (constant_bytes(self.maker.graph), self.object_bytes(picked)?);
+        let (float, found) = (self.float_bytes(), self.object_bytes(picked)?);
         let share = |bytes: f64, float: f64| format!("{bytes} of {float} bytes, 1/{:.2}", float / bytes.max(1.0));
-        let [before, after] = [&vec![0; picked.len()][..], picked].map(|picked| self.bias_bytes(picked));
-        let weights = share(bytes - after, float - before);
-        Ok(vec![format!("constants {}; without biases {weights}", share(bytes, float))])
+        let all = share(found.all(), float.all());
+        Ok(vec![format!("weights {}; with biases {all}", share(found.weights, float.weights))])
     }
 
     /// Holds the final weights against the bound, and says what the metric is.
@@ -343,7 +337,7 @@ impl Search<'_> {
         let line = |dtype: DType| {
             let taken = |index: &usize| self.choices[*index][picked[*index]].format.dtype == dtype;
             let own: Vec<usize> = (0..picked.len()).filter(taken).collect();
-            let bytes: f64 = own.iter().map(|&i| self.choices[i][picked[i]].bytes).sum();
+            let bytes: f64 = own.iter().map(|&i| self.choices[i][picked[i]].bytes.weights).sum();
             let more = |i: usize| Some(self.choices[i].get(picked[i] + 1)?.loss - self.choices[i][picked[i]].loss);
             let most = own.iter().filter_map(|&i| Some((more(i)?, i))).max_by(|a, b| a.0.total_cmp(&b.0));
             let why = most.map_or(String::new(), |(loss, index)| {
@@ -361,18 +355,26 @@ impl Search<'_> {
 
     /// Every product takes the format with the least loss and price.
     fn at_price(&self, price: f64) -> Vec<usize> {
-        let cost = |choice: &Choice| choice.loss + price * choice.bytes;
+        let cost = |choice: &Choice| choice.loss + price * choice.bytes.weights;
         let best =
             |own: &Vec<Choice>| (0..own.len()).min_by(|&a, &b| cost(&own[a]).total_cmp(&cost(&own[b]))).unwrap_or(0);
         self.choices.iter().map(best).collect()
     }
 
+    /// Bytes of the weights of all products.
     fn bytes(&self, picked: &[usize]) -> f64 {
-        self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].bytes).sum()
+        self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].bytes.weights).sum()
     }
 
-    fn bias_bytes(&self, picked: &[usize]) -> f64 {
-        self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].bias).sum()
+    /// Bytes of constants, of which those of biases are told apart.
+    fn apart(&self, all: f64, picked: &[usize]) -> Bytes {
+        let bias = self.choices.iter().zip(picked).map(|(own, &pick)| own[pick].bytes.bias).sum();
+        Bytes { weights: all - bias, bias }
+    }
+
+    /// Bytes of the constants of the float network.
+    fn float_bytes(&self) -> Bytes {
+        self.apart(constant_bytes(self.maker.graph), &vec![0; self.choices.len()])
     }
 
     /// Prices at which choices change, as logarithms: the least and the greatest.
@@ -380,22 +382,24 @@ impl Search<'_> {
         let mut ends = [f64::INFINITY, f64::NEG_INFINITY];
         for own in self.choices {
             for (a, b) in own.iter().enumerate().flat_map(|(i, a)| own[i + 1..].iter().map(move |b| (a, b))) {
-                let price = ((b.loss - a.loss).max(1e-300) / (a.bytes - b.bytes).max(1.0)).ln();
+                let price = ((b.loss - a.loss).max(1e-300) / (a.bytes.weights - b.bytes.weights).max(1.0)).ln();
                 ends = [ends[0].min(price - 1.0), ends[1].max(price + 1.0)];
             }
         }
         if ends[0] > ends[1] { [0.0, 0.0] } else { ends }
     }
 
-    /// The least loss in so many bytes of the object.
-    fn of_size(&self, limit: f64, float: f64) -> Result<Vec<usize>, Error> {
-        let all: f64 = self.choices.iter().map(|own| own.iter().map(|c| c.bytes).fold(0.0, f64::max)).sum();
+    /// The least loss in this share of the bytes of the float network's weights.
+    fn of_size(&self, share: f64) -> Result<Vec<usize>, Error> {
+        let float = self.float_bytes().weights;
+        let limit = share * float;
+        let all: f64 = self.choices.iter().map(|own| own.iter().map(|c| c.bytes.weights).fold(0.0, f64::max)).sum();
         // What is in the object beside what is known of products: known better with every object.
         let mut rest = (float - all).max(0.0);
         let (mut best, mut least) = (None, f64::INFINITY);
         for _ in 0..OBJECTS {
             let picked = self.of_bytes((limit - rest).max(0.0));
-            let found = self.object_bytes(&picked)?;
+            let found = self.object_bytes(&picked)?.weights;
             least = least.min(found);
             rest = found - self.bytes(&picked) + if found > limit { (found - limit) / 4.0 } else { 0.0 };
             let loss = self.loss(&picked);
@@ -405,7 +409,7 @@ impl Search<'_> {
         }
         let accepted = format!("at most {limit:.0} of {float}");
         let wrong =
-            || Error::Options(format!("a size: found {least} bytes of constants at least, accepted: {accepted}"));
+            || Error::Options(format!("a size: found {least} bytes of weights at least, accepted: {accepted}"));
         best.map(|(_, picked)| picked).ok_or_else(wrong)
     }
 
@@ -426,7 +430,7 @@ impl Search<'_> {
             let room = limit - self.bytes(&picked);
             let better = |index: usize| {
                 let (own, now) = (&self.choices[index], picked[index]);
-                let fits = (0..now).find(|&pick| own[pick].bytes - own[now].bytes <= room)?;
+                let fits = (0..now).find(|&pick| own[pick].bytes.weights - own[now].bytes.weights <= room)?;
                 Some((own[now].loss - own[fits].loss, index, fits))
             };
             let best = (0..picked.len()).filter_map(better).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -473,13 +477,13 @@ impl Search<'_> {
         Ok(Some(scores))
     }
 
-    /// Bytes of constants in the object of the network with these formats.
-    fn object_bytes(&self, picked: &[usize]) -> Result<f64, Error> {
+    /// Bytes of the constants in the object of the network with these formats.
+    fn object_bytes(&self, picked: &[usize]) -> Result<Bytes, Error> {
         let mut edits = Edits { points: self.maker.points.clone(), ..Edits::default() };
         for (own, &pick) in self.choices.iter().zip(picked) {
             edits.consts.extend(own[pick].consts.iter().cloned());
         }
         let built = build(&insert(self.maker.graph, &edits)?, self.build)?;
-        Ok(built.package.manifest.weights_bytes as f64)
+        Ok(self.apart(built.package.manifest.weights_bytes as f64, picked))
     }
 }

@@ -8,7 +8,7 @@ use adze_ir::types::DType;
 
 use super::insert::{Edits, insert_mapped};
 use super::metric::{Score, clearly_least, judged_by};
-use super::plan::{Plan, parts};
+use super::plan::{Plan, name_of, parts};
 use super::ranges::{Method, Params, Range, Seen};
 use super::samples::Samples;
 use super::table::Activation;
@@ -16,10 +16,6 @@ use super::taps::Taps;
 use super::{Options, Progress};
 use crate::build::BuildOptions;
 use crate::error::Error;
-
-fn name_of(graph: &Graph, value: ValueId) -> String {
-    graph.value(value).name.as_deref().unwrap_or_default().to_owned()
-}
 
 /// Part of a point's range below which what a product reads of it is rounded by itself.
 const NARROW: f64 = 0.25;

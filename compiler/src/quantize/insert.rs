@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use adze_ir::graph::{ConstEntry, Graph, NodeId, ValueDef, ValueId};
 use adze_ir::loc::Loc;
-use adze_ir::ops::{Dequantize, Op, Quantize};
+use adze_ir::ops::{Dequantize, Op, Quantize, Where};
 use adze_ir::tensor::Tensor;
-use adze_ir::types::DType;
+use adze_ir::types::{DType, Shape, TensorType};
 
 use super::plan::streams;
 use super::ranges::Params;
@@ -55,6 +55,8 @@ pub struct Edits {
     pub consts: BTreeMap<(NodeId, usize), StoredConst>,
     /// Constant operands that become inputs of the graph, in the order of the graph, behind its own.
     pub fed: BTreeSet<(NodeId, usize)>,
+    /// Every value that is rounded has a flag that says whether it is: inputs of the graph `bool[]`, in the order of the values, behind its own.
+    pub flagged: bool,
 }
 
 /// The graph with its edits.
@@ -135,6 +137,10 @@ fn rounded(out: &mut Graph, graph: &Graph, old: ValueId, new: ValueId, edits: &E
     if matches!(graph.value(old).def, ValueDef::Result(..)) {
         out.set_name(real, graph.value(old).name.clone());
         out.set_name(new, None);
+    }
+    if edits.flagged {
+        let flag = out.add_input(format!("{old} is rounded"), TensorType::new(DType::Bool, Shape::new()));
+        return out.add1(Where {}, &[flag, real, new], loc.clone()).map_err(|e| bug(&loc, &e));
     }
     Ok(real)
 }

@@ -67,6 +67,15 @@ impl Bound {
         }
     }
 
+    /// A share of what may be lost, of noise where that is measured.
+    pub fn share(&self, share: f64) -> Self {
+        let limit = match self.metric {
+            Metric::Sqnr => self.limit - 10.0 * share.log10(),
+            Metric::Top1 | Metric::Flips => self.limit * share,
+        };
+        Self { limit, ..*self }
+    }
+
     /// Whether outputs keep the bound. Counted samples and positions keep one of less than one of them by losing one at most: so few
     /// do not tell less.
     pub fn holds(&self, score: &Score) -> bool {

@@ -4,7 +4,7 @@
 //! - [`mod@equalize`]: scales moved between neighbours. [`mod@plan`]: what becomes integers. [`mod@calibrate`], [`ranges`]: how large the numbers are. [`table`]: both, as a person
 //!   may edit it.
 //! - [`weights`], [`feedback`]: rounding of weights, judged by the [`mod@moments`] of what they meet; [`store`]: the constants
-//!   that come of it, [`descent`]: learned ones, [`mod@distil`]: all of them end to end, from [`lessons`], [`mod@follow`]: one layer after the other on a [`trial`]. [`budget`]: formats chosen for a goal, measured by a [`metric`] and by their [`size`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
+//!   that come of it, [`descent`]: learned ones, [`mod@distil`]: all of them end to end, from [`lessons`], [`mod@follow`]: one layer after the other on a [`trial`]. [`mod@values`]: which of them stay floats. [`budget`]: formats chosen for a goal, measured by a [`metric`] and by their [`size`]. [`mod@insert`]: the graph with `quantize` and `dequantize`, which the pass `integers` turns into integer operators and which exports as a QDQ model.
 //! - [`diagnose`]: what each layer lost. [`resume`]: what an interrupted run had done.
 //!
 //! Everything is deterministic: sums run in one order and nothing depends on time.
@@ -32,6 +32,7 @@ pub mod store;
 pub mod table;
 pub mod taps;
 pub mod trial;
+pub mod values;
 mod vectors;
 pub mod weights;
 
@@ -56,7 +57,7 @@ use follow::follow;
 use insert::{Edits, insert};
 use lessons::learners;
 use moments::moments;
-use plan::{Plan, plan, point_of};
+use plan::{Plan, name_of, plan, point_of};
 use ranges::{Method, Params};
 use resume::State;
 use samples::Samples;
@@ -261,10 +262,23 @@ pub fn quantize(
     let mut plan = plan(&graph, &keep);
     let state = options.resume.as_ref().map(|path| State::open(path, &graph, samples, options, build)).transpose()?;
     let state = state.map(RefCell::new);
-    let activations = ranges_of(&graph, &mut plan, samples, options, state.as_ref(), build, progress)?;
+    let mut activations = ranges_of(&graph, &mut plan, samples, options, state.as_ref(), build, progress)?;
     let points = params_of(&plan.points, &activations, options.symmetric);
     let mut edits = Edits { points, ..Edits::default() };
     share_concat(&graph, &mut edits.points);
+    let mut notes = Vec::new();
+    if let Some((goal, parts)) = &parts {
+        let stated = |value: ValueId| options.table.as_ref().and_then(|t| t.activation(&name_of(&graph, value)));
+        let open = |value: ValueId| stated(value).is_none();
+        let floats = values::floats(&graph, &edits.points, &open, (goal, parts), build, progress)?;
+        notes.extend(values::note(&graph, &floats, edits.points.len()));
+        for value in floats {
+            edits.points.remove(&value);
+            let name = name_of(&graph, value);
+            let entries = activations.iter_mut().filter(|entry| entry.name == name);
+            entries.for_each(|entry| entry.dtype = DType::F32.name().into());
+        }
+    }
     let looks = (options.rounding.feeds_back() || options.correct_bias) && !samples.inputs.is_empty();
     let maker =
         Maker { graph: &graph, points: &edits.points, options, quick: false, formats: "", state: state.as_ref() };
@@ -285,10 +299,11 @@ pub fn quantize(
         let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
         Ok::<_, Error>(entries.zip(consts).collect())
     };
-    let (chosen, mut notes) = match parts {
+    let (chosen, found) = match parts {
         Some(goal) => budget::choose(&maker, &plan, moments(made_from, progress)?, goal, build, progress)?,
         None => (layers(made_from, "", progress)?, Vec::new()),
     };
+    notes.extend(found);
     let (weights, mut consts): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
     if let (Rounding::Distilled(how), None) = (options.rounding, &options.goal) {
         let (learned, note) = distil(&maker, &plan, &consts, how, samples, build, progress)?;

@@ -193,6 +193,11 @@ impl<'a> Points<'a> {
     }
 }
 
+/// The name of a value; all have one here.
+pub fn name_of(graph: &Graph, value: ValueId) -> String {
+    graph.value(value).name.as_deref().unwrap_or_default().to_owned()
+}
+
 /// The nodes that use each value.
 pub fn users_of(graph: &Graph) -> BTreeMap<ValueId, Vec<NodeId>> {
     let mut users: BTreeMap<ValueId, Vec<NodeId>> = BTreeMap::new();

@@ -311,7 +311,7 @@ op_table! {
     Resize,
     // quantization
     Quantize, Dequantize, DynamicQuantize, MatMulInteger, ConvInteger, QLinearConv, QLinearMatMul,
-    MatMulStored,
+    MatMulStored, ConvStored,
     // recurrent and attention
     Lstm, Gru, Rnn, Attention, RotaryEmbedding,
     // one of several

@@ -1,7 +1,7 @@
 //! Integer forms; scales and zero points are operands and may be computed.
 
 use super::shape::{Around, attribute, need_axis, need_dtype, need_rank, need_rank_from, need_shape};
-use super::{EvalError, MatMul, Op, OpDef, Operands, TypeError, op};
+use super::{Conv, EvalError, MatMul, Op, OpDef, Operands, TypeError, op};
 
 use crate::extent::Extent;
 use crate::quant::Requantize;
@@ -96,6 +96,36 @@ op! {
         axis: usize,
         /// Elements that share a scale along the axis; 0 when not blocked.
         block: usize,
+    }
+}
+
+op! {
+    /// Convolution with weights that stay as they are stored: [`Conv`] of `x` and `dequantize(w)`, where a channel's weights
+    /// share a scale; operands `x, w, scale, zero_point, bias?`.
+    ///
+    /// - `x`: `T[n, ci, in...]`, `w`: integers `[co, ci / group, kernel...]`, scale and zero point one or `[co]`; result as of [`Conv`].
+    ///
+    /// Source: ONNX `DequantizeLinear` before `Conv`.
+    pub struct ConvStored = "conv_stored" (4..=5) {
+        /// Per spatial axis.
+        strides: Vec<i64>,
+        /// Begin of every spatial axis, then end of every one. May be negative (cropping).
+        pads: Vec<i64>,
+        /// Per spatial axis.
+        dilations: Vec<i64>,
+        /// Divides channels in and out.
+        group: i64,
+    }
+}
+
+impl ConvStored {
+    /// The scales of `w`.
+    const SCALES: Dequantize = Dequantize { axis: 0, block: 0 };
+
+    /// The convolution of floats that it is.
+    pub fn conv(&self) -> Conv {
+        let Self { strides, pads, dilations, group } = self.clone();
+        Conv { strides, pads, dilations, group }
     }
 }
 
@@ -226,6 +256,19 @@ impl OpDef for MatMulStored {
         let (dequantize, product) = self.parts();
         let real = Op::from(dequantize).eval(&[inputs.get(1), inputs.get(2), inputs.get(3)], &|_| None)?;
         product.eval(Operands(&[inputs.get(0), real.first()]), types)
+    }
+}
+
+impl OpDef for ConvStored {
+    fn infer(&self, inputs: Operands<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
+        let scales = Operands(&[Some(inputs.need(1)?), Some(inputs.need(2)?), inputs.get(3)]);
+        let real = Self::SCALES.infer(scales)?;
+        self.conv().infer(Operands(&[Some(inputs.need(0)?), real.first(), inputs.get(4)]))
+    }
+
+    fn eval(&self, inputs: Operands<'_, Tensor>, types: &[TensorType]) -> Result<Vec<Tensor>, EvalError> {
+        let real = Op::from(Self::SCALES).eval(&[inputs.get(1), inputs.get(2), inputs.get(3)], &|_| None)?;
+        self.conv().eval(Operands(&[inputs.get(0), real.first(), inputs.get(4)]), types)
     }
 }
 

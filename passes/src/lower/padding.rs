@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adze_ir::attrs::F64;
 use adze_ir::extent::Extent;
 use adze_ir::graph::{Graph, Node, ValueId};
-use adze_ir::ops::{BodyRef, BodyStep, Conv, Fused, Op, PadMode, WinogradConv};
+use adze_ir::ops::{BodyRef, BodyStep, Conv, ConvStored, Fused, Op, PadMode, WinogradConv};
 use adze_ir::tile::View;
 use adze_ir::types::DType;
 
@@ -19,6 +19,7 @@ struct Unpadded {
 fn unpad(op: &Op, dtype: DType) -> Option<Unpadded> {
     let (pads, fill) = match op {
         Op::Conv(op) => (&op.pads, 0.0),
+        Op::ConvStored(op) => (&op.pads, 0.0),
         Op::WinogradConv(op) => (&op.pads, 0.0),
         Op::LpPool(op) => (&op.pads, 0.0),
         Op::MaxPool(op) => (&op.pads, lowest(dtype)),
@@ -32,6 +33,7 @@ fn unpad(op: &Op, dtype: DType) -> Option<Unpadded> {
     let mut op = op.clone();
     match &mut op {
         Op::Conv(op) => op.pads.fill(0),
+        Op::ConvStored(op) => op.pads.fill(0),
         Op::WinogradConv(op) => op.pads.fill(0),
         Op::LpPool(op) => op.pads.fill(0),
         Op::MaxPool(op) => op.pads.fill(0),
@@ -169,9 +171,9 @@ pub(super) fn constant_padding(graph: &Graph, node: &Node) -> Option<(F64, Vec<(
 /// Whether all users of a value are convolutions that read it as their input and pad with nothing but `fill`.
 pub(super) fn reads_as_convolution_input(graph: &Graph, value: ValueId, fill: F64) -> bool {
     let fits = |op: &Op| match op {
-        Op::Conv(Conv { pads, .. }) | Op::WinogradConv(WinogradConv { pads, .. }) => {
-            fill == F64::new(0.0) || pads.iter().all(|p| *p == 0)
-        }
+        Op::Conv(Conv { pads, .. })
+        | Op::ConvStored(ConvStored { pads, .. })
+        | Op::WinogradConv(WinogradConv { pads, .. }) => fill == F64::new(0.0) || pads.iter().all(|p| *p == 0),
         _ => false,
     };
     let reads = |node: &Node| {

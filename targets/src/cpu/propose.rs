@@ -252,7 +252,7 @@ const MIN_CHANNELS: i64 = 8;
 fn is_window(op: &Op) -> bool {
     match op {
         Op::Fused(fused) => is_window(&fused.anchor().op),
-        Op::Conv(_) | Op::WinogradConv(_) | Op::ConvTranspose(_) => true,
+        Op::Conv(_) | Op::ConvStored(_) | Op::WinogradConv(_) | Op::ConvTranspose(_) => true,
         op => matches!(op, Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_)),
     }
 }

@@ -65,6 +65,10 @@ pub const FAMILIES: &[Family] = &[
     family("gemm_int8_dynamic", gemm_int8_dynamic, Within::Bits, ALL),
     family("weights_int8", |rng| stored_weights(rng, DType::I8), Within::Sums(64.0), ALL),
     family("weights_int4", |rng| stored_weights(rng, DType::U4), Within::Sums(64.0), ALL),
+    family("conv_weights_int8", |rng| conv_stored(rng, DType::I8), Within::Sums(64.0), ALL),
+    family("conv_weights_int4", |rng| conv_stored(rng, DType::U4), Within::Sums(64.0), ALL),
+    family("conv_weights_int4_signed", |rng| symmetric(conv_stored(rng, DType::I4)), Within::Sums(64.0), ALL),
+    family("conv_weights_int2_signed", |rng| symmetric(conv_stored(rng, DType::I2)), Within::Sums(64.0), ALL),
     family("weights_int4_signed", |rng| without_zeros(stored_weights(rng, DType::I4)), Within::Sums(64.0), ALL),
     family("weights_int2", |rng| stored_weights(rng, DType::U2), Within::Sums(64.0), ALL),
     family("weights_int2_signed", |rng| without_zeros(stored_weights(rng, DType::I2)), Within::Sums(64.0), ALL),
@@ -321,6 +325,36 @@ fn stored_weights(rng: &mut Rng, dtype: DType) -> Leaf {
         constant(integers(rng, dtype, &[n, blocks])),
     ];
     leaf(MatMulStored { trans_b: true, axis: 1, block }, inputs)
+}
+
+/// Convolutions of floats, with weights that stay as they are stored.
+fn conv_stored(rng: &mut Rng, dtype: DType) -> Leaf {
+    let group = one_of(rng, &[1, 1, 2, 8]);
+    let per = if group == 8 { 1 } else { rng.usize(1..9) };
+    let [ci, co] = [group * per, group * if group == 8 { 1 } else { rng.usize(1..20) }];
+    let kernel = [rng.usize(1..4), rng.usize(1..4)];
+    let pads: Vec<i64> = [0, 1, 0, 1].iter().map(|&axis: &usize| rng.i64(0..kernel[axis] as i64)).collect();
+    let x = [rng.usize(1..3), ci, kernel[0] + rng.usize(0..5), kernel[1] + rng.usize(0..9)];
+    let last = rng.bool();
+    let scales: Vec<f32> = (0..co).map(|_| rng.f32() * 0.1).collect();
+    let inputs = vec![
+        placed(random(rng, DType::F32, &x), last),
+        constant(integers(rng, dtype, &[co, ci / group, kernel[0], kernel[1]])),
+        constant(Tensor::from_f32(&[co], &scales)),
+        constant(integers(rng, dtype, &[co])),
+        plain(random(rng, DType::F32, &[co])),
+    ];
+    let strides = vec![rng.i64(1..3), rng.i64(1..3)];
+    let op = ConvStored { strides, pads, dilations: vec![1; 2], group: group as i64 };
+    Leaf { op: op.into(), inputs, last }
+}
+
+/// With zero points that are zero.
+fn symmetric(mut leaf: Leaf) -> Leaf {
+    if let Some(zeros) = &mut leaf.inputs[3] {
+        zeros.tensor = Tensor::zeros(zeros.tensor.dtype(), zeros.tensor.shape());
+    }
+    leaf
 }
 
 /// Without zero points.

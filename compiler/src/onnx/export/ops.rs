@@ -169,7 +169,7 @@ pub(super) fn export(cx: &mut Exporter<'_>, node: &Node) -> Result<(), Error> {
         Op::Reshape(_) | Op::Expand(_) | Op::Tile(_) | Op::Slice(_) | Op::Split(_) | Op::Pad(_) | Op::Trilu(_) => {
             movement(cx, node, inputs, &outputs)
         }
-        Op::Clip(_) | Op::Swish(_) | Op::MatMul(_) | Op::MatMulStored(_) => composed(cx, node, inputs, &outputs),
+        Op::Clip(_) | Op::Swish(_) | Op::MatMul(_) | Op::MatMulStored(_) | Op::ConvStored(_) => composed(cx, node, inputs, &outputs),
         Op::Reduce(_) | Op::CumSum(_) | Op::CumProd(_) | Op::TopK(_) | Op::OneHot(_) | Op::Resize(_) => {
             with_operands(cx, node, inputs, &outputs)
         }
@@ -370,6 +370,12 @@ fn composed(cx: &mut Exporter<'_>, node: &Node, mut inputs: Vec<String>, outputs
                 }
             }
             cx.emit("MatMul", &inputs, outputs, Vec::new());
+        }
+        Op::ConvStored(op) => {
+            let attributes = vec![int("axis", 0)];
+            inputs[1] = cx.value("DequantizeLinear", &inputs[1..4], attributes);
+            inputs.drain(2..4);
+            cx.emit("Conv", &inputs, outputs, window(&op.strides, &op.pads, &op.dilations, op.group));
         }
         Op::MatMulStored(op) => {
             let attributes = vec![int("axis", index(op.axis)), int("block_size", index(op.block))];

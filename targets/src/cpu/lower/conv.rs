@@ -12,22 +12,24 @@ use adze_ir::tensor::Tensor;
 
 use super::blocking::{Blocking, Shape, window_rows, window_schedule};
 use super::borders::{Borders, CLIPPED, INSIDE};
+use super::dot::{pack_taps, sharing};
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
 use super::leaf::{Anchor, Axis, Leaf, Stream, compute_elem, elem_dtype, input, join_axes, output, unsupported};
 use super::micro::{Form, Sum, SumAxis};
-use super::operand::{LeafCx, Lowered, Operand, Unsupported};
+use super::operand::{LeafCx, Lowered, Operand, PackedWeight, Unsupported};
 use super::pack::{Source, pack_panels, pack_rows};
 use super::pool::{Parts, slide};
 use super::product::{Product, RIGHT, Right};
 use super::slide::{Finish, Step, Taps, weights_held};
+use super::stored::{Kernel, Weights};
 use super::window::{Geometry, Window, check_bounds};
 use crate::cpu::kernel::{Elem, KernelBuilder};
 
-/// Lowers a `Conv`, alone or with epilogues.
+/// Lowers a `Conv`, or one of stored weights, alone or with epilogues.
 ///
 /// # Errors
-/// [`Unsupported`] for dtypes without kernels, kernels of unknown size, padding that is not zero and epilogues that are not
+/// [`Unsupported`] for dtypes without kernels, kernels of unknown size, stored weights that are computed, padding that is not zero and epilogues that are not
 /// elementwise.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
@@ -59,6 +61,14 @@ pub(super) struct Phase {
     pub step: i64,
 }
 
+/// Weights of windows of one channel.
+enum Depthwise<'a> {
+    /// Of floats.
+    Floats(&'a Tensor),
+    /// As they are stored, and less their zero points.
+    Stored(&'a Kernel, &'a [i8]),
+}
+
 /// A convolution taken apart.
 pub(super) struct Conv<'a> {
     /// Input.
@@ -67,6 +77,8 @@ pub(super) struct Conv<'a> {
     pub w: &'a Operand,
     /// Kernel `[co, ci / group, window..]`, when it is known at compile time.
     pub constant: Option<Tensor>,
+    /// Weights that stay as they are stored.
+    pub stored: Option<Kernel>,
     /// The result, or the part of it that is computed.
     pub y: Operand,
     /// Element computed in.
@@ -85,8 +97,10 @@ pub(super) struct Conv<'a> {
 
 impl<'a> Conv<'a> {
     fn new(cx: &LeafCx<'a>, anchor: &Anchor<'_>) -> Result<Self, Unsupported> {
-        let Op::Conv(op) = anchor.op else {
-            return Err(unsupported(format!("`{}`", anchor.op.name()), "`conv`"));
+        let op = match anchor.op {
+            Op::Conv(op) => op.clone(),
+            Op::ConvStored(op) => op.conv(),
+            op => return Err(unsupported(format!("`{}`", op.name()), "`conv` or `conv_stored`")),
         };
         let (x, w, y) = (input(cx, anchor.need(0)?)?, input(cx, anchor.need(1)?)?, output(cx, 0)?);
         let shape: Option<Vec<i64>> = w.shape.iter().map(Extent::as_const).collect();
@@ -104,11 +118,27 @@ impl<'a> Conv<'a> {
         let fits = |t: &&Tensor| {
             t.shape().len() == w.rank() && t.shape().iter().zip(&w.shape).all(|(&n, e)| *e == Extent::from(n))
         };
+        let elem = compute_elem(x.dtype)?;
+        let constant = w.constant.as_ref().filter(fits).cloned();
+        let is_stored = matches!(anchor.op, Op::ConvStored(_));
+        if is_stored && elem != Elem::F32 {
+            return Err(unsupported(format!("stored weights for {}", x.dtype), "f16, bf16 or f32"));
+        }
+        let operand = |index: usize| match (index, anchor.position(index)) {
+            (1, _) => Ok(constant.clone()),
+            (_, None) => Ok(None),
+            (_, Some(at)) => {
+                let given = input(cx, at)?.constant.clone();
+                given.map(Some).ok_or_else(|| unsupported("scales that are computed", "constants"))
+            }
+        };
+        let stored = is_stored.then(|| Kernel::of(&operand)).transpose()?;
         Ok(Self {
-            elem: compute_elem(x.dtype)?,
+            elem,
             x,
             w,
-            constant: w.constant.as_ref().filter(fits).cloned(),
+            constant: constant.filter(|_| !is_stored),
+            stored,
             y: y.clone(),
             windows,
             groups,
@@ -123,8 +153,13 @@ impl<'a> Conv<'a> {
     /// # Errors
     /// [`Unsupported`] for epilogues that are not elementwise.
     pub fn lower(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>) -> Result<Lowered, Unsupported> {
-        if let Some(tensor) = self.constant.as_ref().filter(|_| self.is_depthwise()) {
-            return self.depthwise(cx, anchor, tensor);
+        if self.is_depthwise() {
+            let taps = self.stored.as_ref().and_then(Kernel::shifted);
+            match (&self.constant, &self.stored, taps) {
+                (Some(tensor), ..) => return self.depthwise(cx, anchor, Depthwise::Floats(tensor)),
+                (_, Some(kernel), Some(taps)) => return self.depthwise(cx, anchor, Depthwise::Stored(kernel, &taps)),
+                _ => {}
+            }
         }
         let shape = self.shape();
         let kind = shape.right;
@@ -134,14 +169,21 @@ impl<'a> Conv<'a> {
         let left = Stream { base: left.base - self.padding_offset(), ..left };
 
         let blocking = Blocking::choose(cx, &shape)?;
-        let right = match &self.constant {
-            Some(tensor) => self.pack(&mut leaf, tensor, blocking.nr),
-            None => leaf.input(anchor.need(1)?)?,
+        let groups = usize::try_from(self.groups).unwrap_or(1);
+        let weights = self.stored.as_ref().map(|kernel| Weights::of_kernel(kernel, groups, blocking.nr));
+        let form = weights.as_ref().map_or(Form::Plain, |weights| Form::Stored(weights.form(blocking.nr)));
+        let (right, column, sharing) = match (&weights, form, &self.constant) {
+            (Some(weights), Form::Stored(stored), _) => {
+                let right = leaf.packed(weights.pack(&stored));
+                (right, (weights.panel_bytes(&stored) / stored.nr) as i64, stored.steps)
+            }
+            (_, _, Some(tensor)) => (self.pack(&mut leaf, tensor, blocking.nr), self.sum_depth(), 1),
+            _ => (leaf.input(anchor.need(1)?)?, self.sum_depth(), 1),
         };
         let target = Stream { base: self.y.offset.clone(), ..leaf.output(0)? };
         let mut strides = vec![self.y.strides.clone(), vec![Extent::ZERO; self.y.rank()]];
         let mut start = None;
-        if let Some(index) = anchor.position(2) {
+        if let Some(index) = self.bias(anchor) {
             strides[1][1] = input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO);
             start = Some(leaf.input(index)?);
         }
@@ -149,8 +191,7 @@ impl<'a> Conv<'a> {
         epilogue.thin(&self.phases);
         strides.extend(epilogue.streams.iter().map(|s| s.1.clone()));
 
-        let sum_depth = self.sum_depth();
-        let (mut outer, rows, cols) = self.axes(kind, blocking.nr, sum_depth, &strides);
+        let (mut outer, rows, cols) = self.axes(kind, blocking.nr, column, &strides);
         let mut rows = rows;
         let mut borders = Borders::default();
         if clipped {
@@ -166,8 +207,15 @@ impl<'a> Conv<'a> {
                 }
             };
         }
-        let depth: Extent = sum_depth.into();
-        let steps = self.sum_axes(kind, blocking.nr);
+        let depth: Extent = self.sum_depth().into();
+        let steps = self.sum_axes(kind, blocking.nr, sharing);
+        let sum = |b: &mut KernelBuilder, outer: &[Extent], row: &Extent, pattern: usize| {
+            let sum = self.sum(b, &steps, outer, row, &borders, pattern);
+            if weights.is_none() {
+                return sum;
+            }
+            Sum::Scaled { count: 1, a: Extent::ZERO, b: Extent::ZERO, body: Box::new(sum) }
+        };
         let product = Product {
             elem: self.elem,
             lanes: blocking.lanes,
@@ -178,7 +226,7 @@ impl<'a> Conv<'a> {
             right: kind,
             start,
             scale: None,
-            form: Form::Plain,
+            form,
             start_times: None,
             chunk: Some(blocking.chunk(cx, self.elem, &depth)),
             order: blocking.order,
@@ -186,7 +234,7 @@ impl<'a> Conv<'a> {
             rows,
             cols,
             row_parts: borders.parts.clone(),
-            sum: &|b, outer, row, pattern| self.sum(b, &steps, outer, row, &borders, pattern),
+            sum: &sum,
             epilogue,
         };
         product.emit(leaf)
@@ -210,8 +258,9 @@ impl<'a> Conv<'a> {
             cols: self.columns.into(),
             depth: self.sum_depth().into(),
             left: Extent::product(&self.x.shape),
-            right: if self.constant.is_some() { Right::Packed } else { Right::Strided },
-            held: 1,
+            right: if self.constant.is_some() || self.stored.is_some() { Right::Packed } else { Right::Strided },
+            // The broadcast, and stored weights on their way to numbers.
+            held: if self.stored.is_some() { 4 } else { 1 },
             column: 1,
         }
     }
@@ -223,21 +272,37 @@ impl<'a> Conv<'a> {
         plain && self.depth == 1 && self.columns == 1 && unit(self.x) && unit(&self.y)
     }
 
-    fn depthwise(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, tensor: &Tensor) -> Result<Lowered, Unsupported> {
+    /// Position of the bias.
+    fn bias(&self, anchor: &Anchor<'_>) -> Option<usize> {
+        anchor.position(if self.stored.is_some() { 4 } else { 2 })
+    }
+
+    fn depthwise(&self, cx: &LeafCx<'_>, anchor: &Anchor<'_>, weights: Depthwise<'_>) -> Result<Lowered, Unsupported> {
         let mut leaf = Leaf::new(cx, "depthwise");
         let stream = leaf.input(anchor.need(0)?)?;
         let channels = usize::try_from(self.groups).unwrap_or(0);
-        let steps = dense_steps(tensor.shape());
-        let source = Source {
-            tensor,
-            batch: Vec::new(),
-            cols: (channels, steps[0]),
-            steps: (2..tensor.shape().len()).map(|axis| (tensor.shape()[axis], steps[axis])).collect(),
-            scale: 1.0,
+        let (weights, finish, shared) = match weights {
+            Depthwise::Floats(tensor) => {
+                let steps = dense_steps(tensor.shape());
+                let source = Source {
+                    tensor,
+                    batch: Vec::new(),
+                    cols: (channels, steps[0]),
+                    steps: (2..tensor.shape().len()).map(|axis| (tensor.shape()[axis], steps[axis])).collect(),
+                    scale: 1.0,
+                };
+                (leaf.packed(pack_rows(&source, elem_dtype(self.elem))), Finish::None, 1)
+            }
+            Depthwise::Stored(kernel, taps) => {
+                let shared = sharing(kernel.ints.dtype(), taps);
+                let scales: Vec<f32> = (0..channels).map(|c| kernel.scales[c % kernel.scales.len()]).collect();
+                let data = Tensor::from_f32(&[channels], &scales);
+                let weights = leaf.packed(pack_taps(taps, channels, shared));
+                (weights, Finish::Scaled(leaf.packed(PackedWeight { transform: "scales".into(), data })), shared)
+            }
         };
-        let weights = leaf.packed(pack_rows(&source, elem_dtype(self.elem)));
         let mut start = None;
-        if let Some(index) = anchor.position(2) {
+        if let Some(index) = self.bias(anchor) {
             start = Some((leaf.input(index)?, input(cx, index)?.strides.first().cloned().unwrap_or(Extent::ZERO)));
         }
         let parts = Parts {
@@ -246,9 +311,9 @@ impl<'a> Conv<'a> {
             stream,
             elem: self.elem,
             windows: self.windows.clone(),
-            step: Step::Weighted(Taps { stream: weights, channels: self.groups, steps: 1 }),
+            step: Step::Weighted(Taps { stream: weights, channels: self.groups, steps: shared }),
             start,
-            finish: Finish::None,
+            finish,
             stored: None,
         };
         slide(leaf, anchor, parts)
@@ -315,9 +380,9 @@ impl<'a> Conv<'a> {
         (outer, rows, cols)
     }
 
-    /// Axes of the sum: the window's, then the channels of a group.
-    fn sum_axes(&self, kind: Right, nr: usize) -> Vec<SumAxis> {
-        let mut packed = nr as i64 * self.depth;
+    /// Axes of the sum: the window's, then the channels of a group, of which the weights of so many share a byte.
+    fn sum_axes(&self, kind: Right, nr: usize, sharing: i64) -> Vec<SumAxis> {
+        let mut packed = nr as i64 * self.depth / sharing;
         let mut axes: Vec<SumAxis> = Vec::new();
         for (index, w) in self.windows.iter().enumerate().rev() {
             let right = if kind == Right::Packed { packed.into() } else { self.w.strides[index + 2].clone() };
@@ -325,7 +390,8 @@ impl<'a> Conv<'a> {
             packed *= w.kernel;
         }
         let right = if kind == Right::Packed { nr.into() } else { self.w.strides[1].clone() };
-        axes.push(SumAxis::whole(self.depth.into(), self.x.strides[1].clone(), right));
+        let (depth, apart) = (self.depth / sharing, self.x.strides[1].clone() * sharing.into());
+        axes.push(SumAxis::whole(depth.into(), apart, right));
         axes
     }
 

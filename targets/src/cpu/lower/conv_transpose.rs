@@ -128,6 +128,7 @@ fn phase<'a>(
         x,
         w,
         constant: Some(kernel_of(tensor, axes, groups)),
+        stored: None,
         y: part,
         elem: compute_elem(x.dtype)?,
         windows,

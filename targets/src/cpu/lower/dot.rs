@@ -304,6 +304,7 @@ impl<'a> Known<'a> {
             // The weights' strides are not read: they are packed.
             w: x,
             constant: None,
+            stored: None,
             y: y.clone(),
             elem: Elem::I32,
             windows,
@@ -423,23 +424,6 @@ impl<'a> Known<'a> {
         (runs, loops)
     }
 
-    /// The weights of depthwise windows, `[tap / steps][channel]`.
-    fn taps(&self) -> PackedWeight {
-        let (channels, steps) = (self.shape[0], self.steps as usize);
-        let taps = self.weights.len() / channels.max(1);
-        let (bits, rows) = (8 / steps, taps.div_ceil(steps));
-        let mut bytes = vec![0u8; rows * channels];
-        for (at, &weight) in self.weights.iter().enumerate() {
-            let (channel, tap) = (at / taps.max(1), at % taps.max(1));
-            let part = weight.cast_unsigned() & (0xff >> (8 - bits));
-            bytes[tap / steps * channels + channel] |= part << (bits * (tap % steps));
-        }
-        let data = Tensor::new(DType::I8, vec![rows, channels], bytes);
-        let data = data.unwrap_or_else(|_| Tensor::zeros(DType::I8, &[0]));
-        let transform = if steps == 1 { "pack_kn".into() } else { format!("pack_kn_x{steps}") };
-        PackedWeight { transform, data }
-    }
-
     fn depthwise(
         &self,
         cx: &LeafCx<'_>,
@@ -467,7 +451,7 @@ impl<'a> Known<'a> {
         }
         let mut leaf = Leaf::new(cx, "depthwise_integer");
         let stream = leaf.input(self.x.1)?;
-        let weights = leaf.packed(self.taps());
+        let weights = leaf.packed(pack_taps(&self.weights, channels, self.steps));
         let start = starts.map(|starts| {
             let data = Tensor::from_f32(&[channels], &starts);
             (leaf.packed(PackedWeight { transform: "bias_f32".into(), data }), Extent::ONE)
@@ -487,13 +471,29 @@ impl<'a> Known<'a> {
     }
 }
 
+/// The weights of depthwise windows, `[tap / steps][channel]`.
+pub(super) fn pack_taps(weights: &[i8], channels: usize, steps: i64) -> PackedWeight {
+    let (taps, steps) = (weights.len() / channels.max(1), steps as usize);
+    let (bits, rows) = (8 / steps, taps.div_ceil(steps));
+    let mut bytes = vec![0u8; rows * channels];
+    for (at, &weight) in weights.iter().enumerate() {
+        let (channel, tap) = (at / taps.max(1), at % taps.max(1));
+        let part = weight.cast_unsigned() & (0xff >> (8 - bits));
+        bytes[tap / steps * channels + channel] |= part << (bits * (tap % steps));
+    }
+    let data = Tensor::new(DType::I8, vec![rows, channels], bytes);
+    let data = data.unwrap_or_else(|_| Tensor::zeros(DType::I8, &[0]));
+    let transform = if steps == 1 { "pack_kn".into() } else { format!("pack_kn_x{steps}") };
+    PackedWeight { transform, data }
+}
+
 fn fits(tensor: &Tensor, operand: &Operand) -> bool {
     let same = |(&n, e): (&usize, &Extent)| *e == Extent::from(n);
     tensor.shape().len() == operand.rank() && tensor.shape().iter().zip(&operand.shape).all(same)
 }
 
 /// How many weights share a byte: as many as their dtype says, if they still fit after their zero points were taken out.
-fn sharing(dtype: DType, weights: &[i8]) -> i64 {
+pub(super) fn sharing(dtype: DType, weights: &[i8]) -> i64 {
     let bits = dtype.bits();
     let half = 1i8 << (bits.min(7) - 1);
     if bits < 8 && weights.iter().all(|w| (-half..half).contains(w)) { i64::from(8 / bits) } else { 1 }
@@ -504,7 +504,7 @@ fn first(tensor: &Tensor) -> i64 {
 }
 
 /// Weights less their zero points, one or one per slice of `axis`; nothing when one does not fit a signed byte.
-fn shifted(tensor: &Tensor, zeros: &[i128], axis: usize) -> Option<Vec<i8>> {
+pub(super) fn shifted(tensor: &Tensor, zeros: &[i128], axis: usize) -> Option<Vec<i8>> {
     let inner: usize = tensor.shape()[axis + 1..].iter().product();
     let len = tensor.shape()[axis];
     let zero = |at: usize| if zeros.len() == 1 { zeros[0] } else { zeros[at / inner.max(1) % len] };

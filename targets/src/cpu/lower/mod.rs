@@ -108,7 +108,7 @@ pub fn lower_leaf(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
         Op::Resize(_) => resize::lower(cx),
         Op::MatMul(_) | Op::Gemm(_) => gemm::lower(cx),
         Op::MatMulStored(_) => stored::lower(cx),
-        Op::Conv(_) => conv::lower(cx),
+        Op::Conv(_) | Op::ConvStored(_) => conv::lower(cx),
         Op::WinogradConv(_) => winograd::lower(cx),
         Op::ConvTranspose(_) => conv_transpose::lower(cx),
         Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => recurrent::lower(cx),

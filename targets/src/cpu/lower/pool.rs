@@ -83,7 +83,10 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         None => (None, Epilogue::of(&mut leaf, anchor, x.dtype, y)?),
         Some((zero, stored)) => (Some(*zero), Epilogue::requantizing(&mut leaf, anchor, y, 1, stored)?),
     };
-    let weights = matches!(step, Step::Weighted(..));
+    let (weights, narrowest) = match &step {
+        Step::Weighted(taps) => (true, x.dtype.bits().min(leaf.b.dtype(taps.stream.param).bits())),
+        _ => (false, x.dtype.bits()),
+    };
     let axis = |at: usize, extent: &Extent, left: Extent| {
         let channel = at == 1;
         let right: Extent = i64::from(weights && channel).into();
@@ -125,7 +128,7 @@ pub(super) fn slide(mut leaf: Leaf<'_>, anchor: &Anchor<'_>, parts: Parts<'_>) -
         first_spatial,
         step,
         // AVX2 does so with words only.
-        masks: leaf.cx.machine.has_masks() && (leaf.cx.machine.vector_bytes != 32 || x.dtype.bits() >= 32),
+        masks: leaf.cx.machine.has_masks() && (leaf.cx.machine.vector_bytes != 32 || narrowest >= 32),
         zero: zero.filter(|zero| *zero != 0),
         finish,
         epilogue,

@@ -52,6 +52,8 @@ pub(super) enum Finish {
     Average(Vec<Window>),
     /// The root of that degree.
     Root(i64),
+    /// Multiplied by the scale of its channel; what it starts at comes in behind.
+    Scaled(Stream),
 }
 
 /// A sliding window.
@@ -245,18 +247,30 @@ impl Slide<'_> {
 
     fn inits(&self, b: &mut KernelBuilder, block: Block, at: &[Extent]) -> Vec<Value> {
         let ty = Type::vec(self.elem, block.lanes);
-        let first: Vec<Value> = (0..block.vecs)
-            .map(|vec| match (&self.step, &self.start) {
-                (Step::Max { signed }, _) => lowest(b, ty, *signed),
-                (_, Some(start)) => {
-                    let stride = &self.channels.strides[START];
-                    let at = at[START].clone() + vec_offset(block, vec, stride);
-                    load_lanes(b, start, at, stride, (block.lanes, block.valid), self.elem)
-                }
-                _ => b.zero(ty),
-            })
-            .collect();
+        let starts = self.start.as_ref().filter(|_| !matches!(self.finish, Finish::Scaled(_)));
+        let first: Vec<Value> = match (&self.step, starts) {
+            (Step::Max { signed }, _) => vec![lowest(b, ty, *signed); block.vecs],
+            (_, Some(start)) => self.per_channel(b, block, start, at[START].clone(), START),
+            _ => vec![b.zero(ty); block.vecs],
+        };
         first.repeat(block.rows)
+    }
+
+    /// A number for each channel of a block, from a place in a stream whose elements lie apart like those of another one.
+    fn per_channel(
+        &self,
+        b: &mut KernelBuilder,
+        block: Block,
+        stream: &Stream,
+        at: Extent,
+        like: usize,
+    ) -> Vec<Value> {
+        let stride = &self.channels.strides[like];
+        let mut load = |vec: usize| {
+            let at = at.clone() + vec_offset(block, vec, stride);
+            load_lanes(b, stream, at, stride, (block.lanes, block.valid), self.elem)
+        };
+        (0..block.vecs).map(&mut load).collect()
     }
 
     /// Loops over the window's axes but the last, then the last one.
@@ -453,6 +467,18 @@ impl Slide<'_> {
             Finish::Root(degree) => {
                 for value in &mut values {
                     *value = root(b, *value, *degree);
+                }
+            }
+            Finish::Scaled(scales) => {
+                let Step::Weighted(taps) = &self.step else { return Ok(values) };
+                let at = scales.base.clone() + place.at[RIGHT].clone() - taps.stream.base.clone();
+                let scales = self.per_channel(b, block, scales, at, RIGHT);
+                let starts = match &self.start {
+                    Some(start) => self.per_channel(b, block, start, place.at[START].clone(), START),
+                    None => vec![b.zero(Type::vec(self.elem, block.lanes)); block.vecs],
+                };
+                for (index, value) in values.iter_mut().enumerate() {
+                    *value = b.muladd(*value, scales[index % block.vecs], starts[index % block.vecs]);
                 }
             }
             Finish::Average(windows) => {

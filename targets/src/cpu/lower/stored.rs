@@ -1,4 +1,5 @@
-//! Matrix products whose constant weights stay as they are stored: 2, 4 or 8 bits, with scales per tensor, column or block.
+//! Products and convolutions whose constant weights stay as they are stored: 2, 4 or 8 bits, with scales per tensor, column or
+//! block.
 //!
 //! The sum of a block runs over whole numbers, `Σ a · (w - z)`, and is scaled once at its end, so that a step costs a
 //! conversion and, where zero points differ, a subtraction. Everything that a panel of columns needs lies in one stream: per
@@ -12,10 +13,13 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::blocking::{Blocking, Shape};
+use super::dot::shifted;
 use super::epilogue::Epilogue;
+use super::gemm::dense_steps;
 use super::leaf::{Anchor, Axis, Leaf, compute_elem, input, join_axes, output, unsupported};
 use super::micro::{Form, Part, Stored, Sum};
 use super::operand::{LeafCx, Lowered, PackedWeight, Unsupported};
+use super::pack::offsets;
 use super::product::{Product, Right};
 use crate::cpu::kernel::Elem;
 
@@ -120,9 +124,42 @@ struct Found<'a> {
     columns: usize,
     depth: usize,
     len: usize,
+    /// Neighbouring steps that lie evenly apart in the left operand: those of a byte do.
+    run: usize,
     value: &'a dyn Fn(usize, usize) -> i128,
     scale: &'a dyn Fn(usize, usize) -> f64,
     zero: &'a dyn Fn(usize, usize) -> i128,
+}
+
+/// The kernel of a convolution as it is stored.
+pub(super) struct Kernel {
+    /// Integers `[co, ci / group, window..]`.
+    pub ints: Tensor,
+    /// Scale of every output channel, or of all.
+    pub scales: Vec<f32>,
+    /// The same of zero points.
+    pub zeros: Vec<i128>,
+}
+
+impl Kernel {
+    /// The kernel of a `ConvStored`, whose operands it gives.
+    ///
+    /// # Errors
+    /// [`Unsupported`] for operands that are computed and integers of more than 8 bits.
+    pub fn of(operand: &dyn Fn(usize) -> Result<Option<Tensor>, Unsupported>) -> Result<Self, Unsupported> {
+        let need = |index: usize| operand(index)?.ok_or_else(|| unsupported("weights that are computed", "constants"));
+        let (ints, scales) = (need(1)?, need(2)?.to_f64().into_iter().map(|scale| scale as f32).collect());
+        if ints.dtype().bits() > 8 {
+            return Err(unsupported(format!("weights of {}", ints.dtype()), "at most 8 bits"));
+        }
+        let zeros = operand(3)?.map_or_else(|| vec![0], |zeros| zeros.to_ints());
+        Ok(Self { ints, scales, zeros })
+    }
+
+    /// Integers less their zero points, where they fit bytes.
+    pub fn shifted(&self) -> Option<Vec<i8>> {
+        shifted(&self.ints, &self.zeros, 0)
+    }
 }
 
 impl Weights {
@@ -158,6 +195,7 @@ impl Weights {
             columns,
             depth,
             len,
+            run: depth,
             value: &|step, column| ints[place(step, column)],
             scale: &|block, column| scales[at(block, column)],
             zero: &|block, column| zeros.as_ref().map_or(0, |zeros| zeros[at(block, column)]),
@@ -174,9 +212,37 @@ impl Weights {
             columns: columns.len(),
             depth,
             len: len.clamp(1, depth.max(1)),
+            run: depth,
             value: &|step, column| columns[column].map_or(0, |row| ints[row * depth + step]),
             scale: &|block, column| columns[column].map_or(0.0, |row| scales[row * blocks + block]),
             zero: &|_, _| 0,
+        })
+    }
+
+    /// Those of a convolution in the order of its sum, window and then channels: the columns of each group are filled up to whole
+    /// panels of `nr`.
+    pub fn of_kernel(kernel: &Kernel, groups: usize, nr: usize) -> Self {
+        let (shape, steps) = (kernel.ints.shape(), dense_steps(kernel.ints.shape()));
+        let columns = shape[0] / groups;
+        let padded = columns.next_multiple_of(nr);
+        let along: Vec<(usize, usize)> = (2..shape.len()).chain([1]).map(|axis| (shape[axis], steps[axis])).collect();
+        let (places, ints) = (offsets(&along), kernel.ints.to_ints());
+        let row = |column: usize| {
+            let (group, at) = (column / padded, column % padded);
+            (at < columns).then_some(group * columns + at)
+        };
+        let zero = |row: usize| kernel.zeros[row % kernel.zeros.len()];
+        // A run of one byte would leave its loop, and with it how far apart steps are.
+        let run = if shape[1] > (8 / kernel.ints.dtype().bits()) as usize { shape[1] } else { 1 };
+        Self::new(&Found {
+            dtype: kernel.ints.dtype(),
+            columns: groups * padded,
+            depth: places.len(),
+            len: places.len().max(1),
+            run,
+            value: &|step, column| row(column).map_or(0, |row| ints[row * steps[0] + places[step]]),
+            scale: &|_, column| row(column).map_or(0.0, |row| kernel.scales[row % kernel.scales.len()].into()),
+            zero: &|_, column| row(column).map_or(0, zero),
         })
     }
 
@@ -184,7 +250,7 @@ impl Weights {
         let &Found { dtype, columns, depth, len, .. } = found;
         // A byte has steps of one block.
         let sharing = (8 / dtype.bits()).max(1) as usize;
-        let fits = len.is_multiple_of(sharing) && depth.is_multiple_of(sharing);
+        let fits = [len, depth, found.run].iter().all(|steps| steps.is_multiple_of(sharing));
         let steps = if fits { sharing as i64 } else { 1 };
         let mut weights = Weights {
             columns,
