@@ -125,11 +125,11 @@ pub struct QuantizeArgs {
     /// Choose the type of every product's weights (f32, i8, i4, i2) so that the object is smallest and a bound on what the first
     /// output loses holds, also on every third sample, which is held back: `top1=0.5%` (of the right classes: counted with --labels,
     /// otherwise by the float model's own shares of the classes), `flips=1%` (positions with another largest class than the float
-    /// model's), `sqnr=30dB`
+    /// model's), `sqnr=30dB`. Values stay floats where rounding them would take more than half of it, as few as that takes
     #[arg(long, value_name = "METRIC=BOUND", conflicts_with = "weight_dtype")]
     budget: Option<Bound>,
-    /// Choose the type of every product's weights so that the constants in the object take at most this share of the bytes of the
-    /// float network's and the first output loses least: `1/7`. With --budget, whose bound is then checked
+    /// Choose the type of every product's weights so that the weights in the object (its constants without biases) take at most this
+    /// share of the bytes of the float network's and the first output loses least: `1/7`. With --budget, whose bound is then checked
     #[arg(long, value_name = "SHARE", conflicts_with = "weight_dtype", value_parser = parse_share)]
     size: Option<f64>,
     /// With --budget, the share of the bytes that is small enough: `1/7`. Where the bound holds in so many, they are spent on the

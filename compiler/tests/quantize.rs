@@ -515,7 +515,7 @@ fn bytes_that_are_few_enough_go_to_the_least_loss() {
     let shares = |bound: &str, enough: Option<f64>| {
         let goal = Goal { bound: Some(bound.parse().unwrap()), enough, class_axis: Some(1), ..Goal::default() };
         let found = run(&graph, &samples, &Options { goal: Some(goal), ..Options::default() }).unwrap();
-        let line = found.notes.iter().find_map(|note| note.strip_prefix("constants ")).unwrap();
+        let line = found.notes.iter().find_map(|note| note.strip_prefix("weights ")).unwrap();
         let [bytes, _, all] = [0, 1, 2].map(|word| line.split(' ').nth(word).unwrap());
         bytes.parse::<f64>().unwrap() / all.parse::<f64>().unwrap()
     };
@@ -712,6 +712,73 @@ fn cell_and_head() -> (Graph, Samples) {
     let samples =
         Samples { inputs: (0..24).map(|_| sample()).collect(), names: (0..24).map(|i| i.to_string()).collect() };
     (graph.unwrap(), samples)
+}
+
+/// The operators of a network once integers have been made.
+fn integers(graph: &Graph, build: &BuildOptions) -> Graph {
+    let stored = Artifact::Graph(Box::new(graph.clone()), 0);
+    let stage = Stage::from_name("integers").unwrap();
+    let Artifact::Graph(stored, _) = stored.advance(stage, build, &mut Trace::default()).unwrap() else { panic!() };
+    *stored
+}
+
+/// The largest difference of compiled code to the interpreter.
+fn apart(graph: &Graph, samples: &Samples, build: &BuildOptions) -> f64 {
+    let mut most: f64 = 0.0;
+    let taps = Taps::new(graph, &[graph.outputs()[0].value], samples, build).unwrap();
+    taps.run(samples, &mut |index, tensors| {
+        let expected = eval_graph(graph, &samples.inputs[index]).unwrap().remove(0).to_f64();
+        most = expected.into_iter().zip(tensors[0].to_f64()).map(|(a, b)| (a - b).abs()).fold(most, f64::max);
+        Ok(())
+    })
+    .unwrap();
+    most
+}
+
+/// Where values are floats, convolutions have the integers of their weights in the object.
+#[test]
+fn convolutions_of_floats_have_small_weights() {
+    let Some(build) = here() else { return };
+    let (graph, mut samples) = (digits(), calibration(&digits()));
+    samples.thin(8);
+    let bytes = |weights| {
+        let options = Options { activations: None, weights, ..Options::default() };
+        let found = run(&graph, &samples, &options).unwrap().graph;
+        let convs = |graph: &Graph, is: fn(&Op) -> bool| graph.nodes().filter(|(_, node)| is(&node.op)).count();
+        let kept = integers(&found, &build);
+        let all = convs(&graph, |op| matches!(op, Op::Conv(_)));
+        assert_eq!(convs(&kept, |op| matches!(op, Op::ConvStored(_))), all);
+        assert!(apart(&found, &samples, &build) < 1e-4);
+        adze_compiler::build::build(&found, &build).unwrap().package.manifest.weights_bytes as f64
+    };
+    let [eight, four] = [DType::I8, DType::I4].map(bytes);
+    let float = adze_compiler::build::build(&graph, &build).unwrap().package.manifest.weights_bytes as f64;
+    assert!(eight < 0.32 * float && four < 0.6 * eight, "{float} {eight} {four}");
+}
+
+/// Values stay floats where rounding them all would take more than half of a bound, as few as will do.
+#[test]
+fn values_that_lose_most_stay_floats() {
+    let Some(build) = here() else { return };
+    let (graph, samples) = (digits(), calibration(&digits()));
+    let run = |bound: &str, table: Option<Table>| {
+        let goal = Goal { bound: Some(bound.parse().unwrap()), ..Goal::default() };
+        run(&graph, &samples, &Options { goal: Some(goal), table, ..Options::default() })
+    };
+    let floats = |found: &Quantized| found.table.activations.iter().filter(|entry| entry.dtype == "f32").count();
+    let says = |found: &Quantized| found.notes.iter().any(|note| note.contains("values stay floats, which lose most"));
+    let [loose, tight, tighter] = [20, 47, 90].map(|db| run(&format!("sqnr={db}dB"), None).unwrap());
+    let all = loose.table.activations.len();
+    let counts = [&loose, &tight, &tighter].map(floats);
+    assert!(counts[0] == 0 && (1..all).contains(&counts[1]) && counts[2] == all, "{counts:?} of {all}");
+    assert!(!says(&loose) && says(&tight) && says(&tighter));
+    assert!(apart(&tight.graph, &samples, &build) < 1e-2);
+    // What the table states is not looked for.
+    let stated = run("sqnr=90dB", Some(Table { weights: Vec::new(), ..loose.table.clone() }));
+    let refused = stated.map(|found| found.notes).unwrap_err().to_string();
+    assert!(refused.contains("with exact weights"), "{refused}");
+    let again = run("sqnr=47dB", Some(tight.table.clone())).unwrap();
+    assert_eq!(again.graph.to_string(), tight.graph.to_string());
 }
 
 /// Both products of a cell have small weights, each in a format of its own; compiled code, the graph and the exported model agree.

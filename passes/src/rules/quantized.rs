@@ -193,12 +193,19 @@ pub(super) const RULES: &[Rule] = &[
         name: "matmul-of-stored-weights",
         left: &["(matmul ?a ?x (dequantize ?e ?w ?s ?z))"],
         right: "(matmul_stored ?x ?w ?s ?z)",
-        conditions: &[
-            Condition { name: "a constant matrix of at most 8 bits", holds: stored_matrix },
-            Condition { name: "blocks along the sum, or a scale per column", holds: blocks_along_sum },
-        ],
+        conditions: STORED_MATRIX,
         exactness: Exactness::Exact,
         sound: "the definition",
+        helps: "weights stay small in the object, and are dequantized in registers",
+        make: make_stored,
+    },
+    Rule {
+        name: "gemm-of-stored-weights",
+        left: &["(gemm ?a ?x (dequantize ?e ?w ?s ?z))", "(gemm ?a ?x (dequantize ?e ?w ?s ?z) ?c)"],
+        right: "(add (matmul_stored ?x ?w ?s ?z) ?c)",
+        conditions: STORED_MATRIX,
+        exactness: Exactness::Norm(NORM_LINEAR),
+        sound: "the definition, but for a rounding before the term is added",
         helps: "weights stay small in the object, and are dequantized in registers",
         make: make_stored,
     },
@@ -517,8 +524,18 @@ fn make_pad(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
     add_op(egraph, op(egraph, subst, "a"), &[quantized, fill])
 }
 
+const STORED_MATRIX: &[Condition] = &[
+    Condition { name: "a constant matrix of at most 8 bits", holds: stored_matrix },
+    Condition { name: "blocks along the sum, or a scale per column", holds: blocks_along_sum },
+];
+
 fn stored_matrix(m: &Match<'_>) -> bool {
-    let plain = matches!(m.op("a"), Op::MatMul(product) if !product.trans_a);
+    let one = F64::new(1.0);
+    let plain = match m.op("a") {
+        Op::MatMul(product) => !product.trans_a,
+        Op::Gemm(product) => !product.trans_a && product.alpha == one && product.beta == one,
+        _ => false,
+    };
     let matrix = m.data("w").is_some_and(|w| w.shape().len() == 2 && w.dtype().bits() <= 8);
     plain && matrix && m.data("s").is_some() && m.data("z").is_some() && m.ty("x").is_some_and(is_float)
 }
@@ -538,12 +555,15 @@ fn blocks_along_sum(m: &Match<'_>) -> bool {
 }
 
 fn make_stored(egraph: &mut EGraph, subst: &Subst) -> Option<Id> {
-    let (Op::MatMul(product), Op::Dequantize(scales)) = (op(egraph, subst, "a"), op(egraph, subst, "e")) else {
-        return None;
-    };
+    let Op::Dequantize(scales) = op(egraph, subst, "e") else { return None };
     let operands = ["x", "w", "s", "z"].map(|name| id(egraph, subst, name));
     let (axis, block) = (scales.axis, scales.block);
-    add_op(egraph, MatMulStored { trans_b: product.trans_b, axis, block }, &operands)
+    let trans_b = columns_first(&Match { egraph, subst });
+    let product = add_op(egraph, MatMulStored { trans_b, axis, block }, &operands)?;
+    match find(egraph, subst, "c") {
+        Some(term) => binary(egraph, BinaryFn::Add, product, term),
+        None => Some(product),
+    }
 }
 
 fn adds_zero_points(m: &Match<'_>) -> bool {
