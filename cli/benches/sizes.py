@@ -34,7 +34,7 @@ def quantized(args, path, goals, words, out):
         if done.returncode == 0:
             numbers = re.search(r"weights (\d+) of (\d+) bytes, (\S+); with biases .* bytes, (\S+)", done.stdout)
             kinds = [m.group(0) for m in re.finditer(r"^(f32|i8|i4|i2): .*$", done.stdout, re.MULTILINE)]
-            learned = [m.group(0) for m in re.finditer(r"^.*(learned end to end|held back).*$", done.stdout, re.MULTILINE)]
+            learned = [m.group(0) for m in re.finditer(r"^.*(stay floats|learned end to end|held back).*$", done.stdout, re.MULTILINE)]
             return goal[1], numbers.groups(), "; ".join([*kinds, *learned]).replace(" products", "")
         why = [text.strip() for text in done.stderr.splitlines() if "found" in text]
         print(f"{path.stem}, {goal[1]}: {' '.join(why)[:200]}", file=sys.stderr)

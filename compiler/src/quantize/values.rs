@@ -12,7 +12,7 @@ use adze_ir::types::DType;
 use super::Progress;
 use super::budget::{Goal, Labelled, PROBES, first_output, outputs, score};
 use super::insert::{Edits, insert_mapped};
-use super::metric::Bound;
+use super::metric::{Bound, Score};
 use super::plan::name_of;
 use super::ranges::Params;
 use super::samples::Samples;
@@ -49,13 +49,12 @@ pub fn floats(
     let [chosen, held] = references;
     let references = [chosen?, held?];
     let holds = |floats: &[ValueId], bound: &Bound| {
-        for (reference, part) in references.iter().zip(parts) {
-            let found = flagged.run(&network, &part.samples, &|value| !floats.contains(&value))?;
-            if !bound.holds(&score(goal, reference, &found, &part.labels)) {
-                return Ok(false);
-            }
+        let mut scores = [Score::default(), Score::default()];
+        for ((found, reference), part) in scores.iter_mut().zip(&references).zip(parts) {
+            let outputs = flagged.run(&network, &part.samples, &|value| !floats.contains(&value))?;
+            *found = score(goal, reference, &outputs, &part.labels);
         }
-        Ok::<_, Error>(true)
+        Ok::<_, Error>(bound.kept_by(&scores))
     };
     if holds(&[], &bound)? {
         return Ok(Vec::new());

@@ -169,7 +169,9 @@ pub(super) fn export(cx: &mut Exporter<'_>, node: &Node) -> Result<(), Error> {
         Op::Reshape(_) | Op::Expand(_) | Op::Tile(_) | Op::Slice(_) | Op::Split(_) | Op::Pad(_) | Op::Trilu(_) => {
             movement(cx, node, inputs, &outputs)
         }
-        Op::Clip(_) | Op::Swish(_) | Op::MatMul(_) | Op::MatMulStored(_) | Op::ConvStored(_) => composed(cx, node, inputs, &outputs),
+        Op::Clip(_) | Op::Swish(_) | Op::MatMul(_) | Op::MatMulStored(_) | Op::ConvStored(_) => {
+            composed(cx, node, inputs, &outputs)
+        }
         Op::Reduce(_) | Op::CumSum(_) | Op::CumProd(_) | Op::TopK(_) | Op::OneHot(_) | Op::Resize(_) => {
             with_operands(cx, node, inputs, &outputs)
         }

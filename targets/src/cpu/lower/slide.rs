@@ -257,14 +257,7 @@ impl Slide<'_> {
     }
 
     /// A number for each channel of a block, from a place in a stream whose elements lie apart like those of another one.
-    fn per_channel(
-        &self,
-        b: &mut KernelBuilder,
-        block: Block,
-        stream: &Stream,
-        at: Extent,
-        like: usize,
-    ) -> Vec<Value> {
+    fn per_channel(&self, b: &mut KernelBuilder, block: Block, stream: &Stream, at: Extent, like: usize) -> Vec<Value> {
         let stride = &self.channels.strides[like];
         let mut load = |vec: usize| {
             let at = at.clone() + vec_offset(block, vec, stride);
