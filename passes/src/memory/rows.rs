@@ -1,7 +1,7 @@
 //! Which rows of its operands a leaf needs for some rows of its result.
 
 use adze_ir::extent::Extent;
-use adze_ir::ops::{BodyRef, Dequantize, Op, Quantize, WINOGRAD_WINDOW};
+use adze_ir::ops::{BodyRef, Conv, ConvStored, Dequantize, Op, Quantize, WINOGRAD_WINDOW};
 use adze_ir::tile::{Leaf, View, is_elementwise};
 
 /// The axis of a result that strips cut: the rows of `[n, c, h, w]`.
@@ -67,9 +67,11 @@ fn step_rules(op: &Op, inputs: &[Option<View>], rows: &Extent) -> Option<Vec<Row
         Some(rules)
     };
     match op {
-        Op::Conv(conv) if conv.strides.len() == 2 && conv.pads[0] == 0 && conv.pads[2] == 0 => {
+        Op::Conv(Conv { strides, pads, dilations, .. }) | Op::ConvStored(ConvStored { strides, pads, dilations, .. })
+            if strides.len() == 2 && pads[0] == 0 && pads[2] == 0 =>
+        {
             let kernel = inputs.get(1)?.as_ref()?.sizes.get(2)?.as_const()?;
-            window(conv.strides[0], conv.dilations[0] * (kernel - 1) + 1)
+            window(strides[0], dilations[0] * (kernel - 1) + 1)
         }
         Op::WinogradConv(conv) if conv.pads[0] == 0 && conv.pads[2] == 0 => window(1, WINOGRAD_WINDOW as i64),
         Op::MaxPool(pool) if pool.strides.len() == 2 && pool.pads[0] == 0 && pool.pads[2] == 0 => {
@@ -119,7 +121,7 @@ pub(super) fn row_cost(leaf: &Leaf) -> i64 {
         op => op,
     };
     let taps = match anchor {
-        Op::Conv(_) | Op::WinogradConv(_) => leaf
+        Op::Conv(_) | Op::ConvStored(_) | Op::WinogradConv(_) => leaf
             .inputs
             .get(1)
             .and_then(Option::as_ref)
