@@ -1,7 +1,7 @@
 //! Chooses how tensors lie in memory: channels last around convolutions and pools.
 //!
-//! Logical shapes never change. Convolutions and pools write channels last and read kernels that are computed output channels last, most other operators read and write row-major, and so
-//! do graph inputs and outputs. Elementwise operators, slices, concatenations and the like write as they read, either way: where
+//! Logical shapes never change. Convolutions and pools write channels last, most other operators read and write row-major, and so
+//! do graph inputs and outputs. Kernels of convolutions that are computed are read output channels last. Elementwise operators, slices, concatenations and the like write as they read, either way: where
 //! the copies between the two stand (explicit `relayout` nodes) is chosen by what they cost, see [`places`]. The interpreter sees
 //! no difference.
 //!

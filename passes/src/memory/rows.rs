@@ -67,7 +67,8 @@ fn step_rules(op: &Op, inputs: &[Option<View>], rows: &Extent) -> Option<Vec<Row
         Some(rules)
     };
     match op {
-        Op::Conv(Conv { strides, pads, dilations, .. }) | Op::ConvStored(ConvStored { strides, pads, dilations, .. })
+        Op::Conv(Conv { strides, pads, dilations, .. })
+        | Op::ConvStored(ConvStored { strides, pads, dilations, .. })
             if strides.len() == 2 && pads[0] == 0 && pads[2] == 0 =>
         {
             let kernel = inputs.get(1)?.as_ref()?.sizes.get(2)?.as_const()?;

@@ -29,8 +29,8 @@ use crate::cpu::kernel::{Elem, KernelBuilder};
 /// Lowers a `Conv`, or one of stored weights, alone or with epilogues.
 ///
 /// # Errors
-/// [`Unsupported`] for dtypes without kernels, kernels of unknown size, stored weights that are computed, padding that is not zero and epilogues that are not
-/// elementwise.
+/// [`Unsupported`] for dtypes without kernels, kernels of unknown size, stored weights that are computed, padding that is not
+/// zero and epilogues that are not elementwise.
 pub(super) fn lower(cx: &LeafCx<'_>) -> Result<Vec<Lowered>, Unsupported> {
     let anchor = Anchor::of(cx)?;
     let conv = Conv::new(cx, &anchor)?;
