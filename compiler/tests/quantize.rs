@@ -485,7 +485,7 @@ fn convolutions_and_biases_learn_end_to_end() {
     let count = |wanted: fn(&Op) -> bool| graph.nodes().filter(|(_, node)| wanted(&node.op)).count();
     assert_eq!(count(|op| matches!(op, Op::QLinearConv(_))), 2);
     assert_eq!(count(|op| matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))), 0);
-    let goal = Some(Goal { size: Some(1.0 / 6.0), class_axis: Some(1), ..Goal::default() });
+    let goal = Some(Goal { size: Some(1.0 / 9.0), class_axis: Some(1), ..Goal::default() });
     let sized = run(&digits(), &samples, &Options { goal, ..options(how) }).unwrap();
     assert!(sized.notes.iter().any(|note| note.starts_with(said)), "{:?}", sized.notes);
 }
