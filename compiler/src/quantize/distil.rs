@@ -319,7 +319,28 @@ fn floating(data: Tensor) -> StoredConst {
 }
 
 fn real(weights: &[Learned]) -> Vec<Tensor> {
-    weights.iter().map(Learned::real).collect()
+    dealt_out(weights.iter().collect(), |weights| weights.numbers.len(), Learned::real)
+}
+
+/// What is made of every item, in order. Items are dealt out to all processors, each to the one that has least.
+fn dealt_out<T: Send, R: Send>(items: Vec<T>, size: impl Fn(&T) -> usize, make: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut hands: Vec<(usize, Vec<(usize, T)>)> = (0..threads).map(|_| (0, Vec::new())).collect();
+    for (at, item) in items.into_iter().enumerate() {
+        if let Some((load, hand)) = hands.iter_mut().min_by_key(|(load, _)| *load) {
+            *load += size(&item);
+            hand.push((at, item));
+        }
+    }
+    let make = &make;
+    let mut made: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let one = |hand: Vec<(usize, T)>| hand.into_iter().map(|(at, item)| (at, make(item))).collect::<Vec<_>>();
+        let threads: Vec<_> = hands.into_iter().map(|(_, hand)| scope.spawn(move || one(hand))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.flat_map(|made| made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    made.sort_by_key(|(at, _)| *at);
+    made.into_iter().map(|(_, made)| made).collect()
 }
 
 /// The scale of every element.
@@ -376,18 +397,19 @@ impl School<'_> {
     }
 
     fn step(&self, weights: &mut [Learned], batch: &[Lesson], pace: &Pace) -> Result<(), Error> {
-        let real = real(weights);
-        let mut sums: Vec<Vec<f64>> = Vec::new();
-        for (_, values) in self.run_all(batch, &real)? {
-            if sums.is_empty() {
-                sums = values[1..].iter().map(|tensor| vec![0.0; tensor.elems()]).collect();
-            }
-            for (sum, tensor) in sums.iter_mut().zip(&values[1..]) {
-                sum.iter_mut().zip(floats(tensor)).for_each(|(sum, g)| *sum += g);
-            }
-        }
-        let moving = weights.iter_mut().filter(|weights| weights.moves);
-        moving.zip(&sums).for_each(|(weights, gradient)| weights.step(gradient, pace));
+        let found = self.run_all(batch, &real(weights))?;
+        let moving = weights.iter_mut().filter(|weights| weights.moves).enumerate().collect();
+        dealt_out(
+            moving,
+            |(_, weights)| weights.numbers.len(),
+            |(index, weights)| {
+                let mut sum = vec![0.0; weights.numbers.len()];
+                for (_, values) in &found {
+                    sum.iter_mut().zip(floats(&values[1 + index])).for_each(|(sum, g)| *sum += g);
+                }
+                weights.step(&sum, pace);
+            },
+        );
         Ok(())
     }
 
