@@ -48,8 +48,10 @@ const FORMATS: [DType; 4] = [DType::F32, DType::I8, DType::I4, DType::I2];
 pub(super) const PROBES: usize = 32;
 /// Prices that are tried for a bound.
 const TRIALS: usize = 14;
-/// Sizes that are tried with final weights.
-const FINALS: usize = 4;
+/// From a size that is tried with final weights to the next one, until one keeps a bound and its neighbour does not.
+const STEP: f64 = 1.3;
+/// Sizes that are tried between these two.
+const BETWEEN: usize = 2;
 /// Objects that are made until one has the size that was asked for.
 const OBJECTS: usize = 4;
 
@@ -284,6 +286,8 @@ impl Search<'_> {
         let quick = self.bytes(&self.within(bound, progress)?);
         let ends = [usize::MAX, 0].map(|pick| self.choices.iter().map(|own| pick.min(own.len() - 1)).collect());
         let [mut low, mut high] = ends.clone().map(|picked: Vec<usize>| self.bytes(&picked));
+        let mut limit = if quick > low { quick } else { (low + high) / 2.0 };
+        let mut is_broken = false;
         // What no formats reach is no end of the search.
         if let Some(picked) = self.goal.enough.and_then(|share| self.of_size(share).ok()) {
             let made = self.finish(picked, progress)?;
@@ -291,19 +295,38 @@ impl Search<'_> {
             if let Some(made) = [self.learn(made.clone(), progress)?, made].into_iter().find(holds) {
                 return Ok(made);
             }
+            (is_broken, limit) = (true, low * STEP);
         }
-        let mut limit = if quick > low { quick } else { (low + high) / 2.0 };
         let mut best: Option<Made> = None;
-        for _ in 0..=FINALS {
+        let mut trial = |limit: f64, best: Option<Made>| {
             let picked = self.of_bytes(limit);
-            let known = best.as_ref().is_some_and(|best| best.picked == picked);
-            let made = if known { None } else { Some(self.finish(picked, progress)?).filter(holds) };
-            if known || made.is_some() {
-                (high, best) = (limit, made.or(best));
-            } else {
-                low = limit;
+            match best.filter(|best| best.picked == picked) {
+                Some(known) => Ok::<_, Error>(Some(known)),
+                None => Ok(Some(self.finish(picked, progress)?).filter(holds)),
             }
-            limit = (low + high) / 2.0;
+        };
+        // Upwards from what breaks the bound, which few samples may break by chance in more bytes too; downwards from what keeps it.
+        while best.is_none() || !is_broken {
+            if let Some(made) = trial(limit, best.clone())? {
+                (high, best) = (limit, Some(made));
+                if limit <= low {
+                    break;
+                }
+                limit = (limit / STEP).max(low);
+            } else {
+                (low, is_broken) = (limit, true);
+                limit *= STEP;
+                if limit >= high {
+                    break;
+                }
+            }
+        }
+        for _ in 0..if best.is_some() && low < high { BETWEEN } else { 0 } {
+            let middle = (low * high).sqrt();
+            match trial(middle, best.clone())? {
+                Some(made) => (high, best) = (middle, Some(made)),
+                None => low = middle,
+            }
         }
         let [_, exact] = ends;
         let best = best.map_or_else(|| self.finish(exact, progress), Ok)?;
