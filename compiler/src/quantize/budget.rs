@@ -52,6 +52,8 @@ const TRIALS: usize = 14;
 const STEP: f64 = 1.3;
 /// Sizes that are tried between these two.
 const BETWEEN: usize = 2;
+/// Times what a bound allows from which on learning end to end does not make up for it: it takes losses down by up to four.
+const FAR: f64 = 8.0;
 /// Objects that are made until one has the size that was asked for.
 const OBJECTS: usize = 4;
 
@@ -292,7 +294,9 @@ impl Search<'_> {
         if let Some(picked) = self.goal.enough.and_then(|share| self.of_size(share).ok()) {
             let made = self.finish(picked, progress)?;
             low = self.bytes(&made.picked);
-            if let Some(made) = [self.learn(made.clone(), progress)?, made].into_iter().find(holds) {
+            let is_near = made.scores.as_ref().is_none_or(|scores| bound.share(FAR).kept_by(scores));
+            let learned = if is_near { self.learn(made.clone(), progress)? } else { made.clone() };
+            if let Some(made) = [learned, made].into_iter().find(holds) {
                 return Ok(made);
             }
             (is_broken, limit) = (true, low * STEP);
