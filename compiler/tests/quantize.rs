@@ -781,6 +781,34 @@ fn values_that_lose_most_stay_floats() {
     assert_eq!(again.graph.to_string(), tight.graph.to_string());
 }
 
+/// Flags of values lie behind all inputs of the network.
+#[test]
+fn values_of_several_inputs_may_stay_floats() {
+    if here().is_none() {
+        return;
+    }
+    let numbers: Vec<f64> = (0..32).map(|k| f64::from(k * 7 % 13) - 6.0).collect();
+    let graph = parse_graph(&format!(
+        r#"graph @net {{
+  input %0 "a" : f32[1,8]
+  input %1 "b" : f32[1,8]
+  %2 = const "w" {numbers:?} : f32[8,4]
+  %3 = matmul %0, %2 : f32[1,4] loc("left")
+  %4 = matmul %1, %2 : f32[1,4] loc("right")
+  %5 = mul %3, %4 : f32[1,4] loc("both")
+  output "y" = %5
+}}"#
+    ));
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut numbers = || Tensor::from_f64(DType::F32, &[1, 8], &[(); 8].map(|()| random.f64()));
+    let inputs = (0..12).map(|_| vec![numbers(), numbers()]).collect();
+    let samples = Samples { inputs, names: (0..12).map(|i| i.to_string()).collect() };
+    let goal = Goal { bound: Some("sqnr=70dB".parse().unwrap()), ..Goal::default() };
+    let found = run(&graph.unwrap(), &samples, &Options { goal: Some(goal), ..Options::default() }).unwrap();
+    let floats = found.table.activations.iter().filter(|entry| entry.dtype == "f32").count();
+    assert_eq!((floats, found.table.activations.len()), (2, 2));
+}
+
 /// Both products of a cell have small weights, each in a format of its own; compiled code, the graph and the exported model agree.
 #[test]
 fn recurrent_cells_have_small_weights() {

@@ -55,7 +55,8 @@ pub struct Edits {
     pub consts: BTreeMap<(NodeId, usize), StoredConst>,
     /// Constant operands that become inputs of the graph, in the order of the graph, behind its own.
     pub fed: BTreeSet<(NodeId, usize)>,
-    /// Every value that is rounded has a flag that says whether it is: inputs of the graph `bool[]`, in the order of the values, behind its own.
+    /// Every value that is rounded has a flag that says whether it is: inputs of the graph `bool[]`, in the order of the values,
+    /// behind its own.
     pub flagged: bool,
 }
 
@@ -83,9 +84,10 @@ pub fn insert_mapped(graph: &Graph, edits: &Edits) -> Result<(Graph, BTreeMap<Va
     let streams = streams(graph, &edits.points);
     for &input in graph.inputs() {
         let value = graph.value(input);
-        let new = out.add_input(value.name.clone().unwrap_or_default(), value.ty.clone());
-        made.insert(input, new);
-        map.insert(input, rounded(&mut out, graph, input, new, edits)?);
+        made.insert(input, out.add_input(value.name.clone().unwrap_or_default(), value.ty.clone()));
+    }
+    for &input in graph.inputs() {
+        map.insert(input, rounded(&mut out, graph, input, made[&input], edits)?);
     }
     for (id, node) in graph.nodes() {
         if let Op::Constant(constant) = &node.op {
