@@ -5,9 +5,9 @@
                          [--option WORD ...] [--dreamt N]
 
 Models, data and their halves are those of `quantize.py`. Every model is quantized with the first size that it can be made in, or, with
---budget, to the least bytes that keep the bound of its kind (BOUNDS); --enough says which bytes are few enough. Written is a markdown table: bytes of the float network (its
-normalisations in its weights) and of the constants in the object of the integer one, their ratio, and that without biases (weights and
-their scales); the metric of both on the half that took no part, the share of it that is kept (of errors and nats: what the inverse
+--budget, to the least bytes that keep the bound of its kind (BOUNDS); --enough says which bytes are few enough. Written is a markdown
+table: bytes of the weights of the float network (its normalisations in them) and of those in the object of the integer one (all
+constants but biases), their ratio, and that with biases; the metric of both on the half that took no part, the share of it that is kept (of errors and nats: what the inverse
 is), seconds, and the products in every format, with the one that would have lost most by fewer bits.
 """
 
@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--dreamt", type=int, default=0, help="sequences that the stories model makes to calibrate and learn from too")
     parser.add_argument("--option", action="append", default=[], help="a further word for `adze quantize`; repeatable")
     args = parser.parse_args()
-    print("| model | goal | float bytes | bytes | ratio | weights | float | integers | kept | s | formats |\n" + "|---" * 11 + "|")
+    print("| model | goal | float bytes | bytes | ratio | with biases | float | integers | kept | s | formats |\n" + "|---" * 11 + "|")
     for name, calib, words, kind, share in tasks(args):
         if args.only and name not in args.only:
             continue
@@ -111,9 +111,9 @@ def main():
             if made is None:
                 print(f"| {name} | none | | | | | | | | | |", flush=True)
                 continue
-            goal, (after, before, ratio, weights), kinds = made
+            goal, (after, before, ratio, biases), kinds = made
             base, found = share(path), share(out)
-            numbers = f"{before} | {after} | {ratio} | {weights} | {base:.4f} | {found:.4f} | {100 * found / base:.1f} % | {took:.0f}"
+            numbers = f"{before} | {after} | {ratio} | {biases} | {base:.4f} | {found:.4f} | {100 * found / base:.1f} % | {took:.0f}"
             print(f"| {name} | {goal} | {numbers} | {kinds} |", flush=True)
 
 

@@ -1,8 +1,8 @@
 //! Chooses how tensors lie in memory: channels last around convolutions and pools.
 //!
 //! Logical shapes never change. Convolutions and pools write channels last, most other operators read and write row-major, and so
-//! do graph inputs and outputs. Kernels of convolutions that are computed are read output channels last. Elementwise operators, slices, concatenations and the like write as they read, either way: where
-//! the copies between the two stand (explicit `relayout` nodes) is chosen by what they cost, see [`places`]. The interpreter sees
+//! do graph inputs and outputs. Kernels of convolutions that are computed are read output channels last. Elementwise operators,
+//! slices, concatenations and the like write as they read, either way: where the copies between the two stand (explicit `relayout` nodes) is chosen by what they cost, see [`places`]. The interpreter sees
 //! no difference.
 //!
 //! [`places`]: adze_ir::layout::places
@@ -195,8 +195,8 @@ fn wanted(graph: &Graph, node: &Node) -> Vec<usize> {
     }
 }
 
-/// Which operand the kernel of a convolution is, if it is computed, and the layout it is read in: output channels are the columns of the product, and
-/// vectors are read of neighbours. (What is constant is packed.)
+/// Which operand the kernel of a convolution is, if it is computed, and the layout it is read in: output channels are the
+/// columns of the product, and vectors are read of neighbours. (What is constant is packed.)
 fn columns_last(graph: &Graph, node: &Node) -> Option<(usize, ValueId, Layout)> {
     let (anchor, index) = match &node.op {
         Op::Fused(fused) => match fused.anchor().inputs.get(1).copied().flatten()? {

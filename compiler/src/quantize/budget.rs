@@ -1,8 +1,8 @@
 //! Formats of weights chosen for a goal: the least bytes that keep a bound, or the least loss in so many bytes.
 //!
 //! The network is compiled with its weights as inputs. What one product loses in one format is measured by giving it
-//! those weights and all others their own, while values are floats; losses of several products add up nearly enough to choose by. For a price of a
-//! byte every product takes the format with the least loss and price. A bound is then tried with all weights as chosen,
+//! those weights and all others their own, while values are floats; losses of several products add up nearly enough to choose
+//! by. For a price of a byte every product takes the format with the least loss and price. A bound is then tried with all weights as chosen,
 //! for prices that are halved between one that is too high and one that is not, and last on samples that took no part.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,8 @@ use crate::error::Error;
 pub struct Goal {
     /// What the network may lose.
     pub bound: Option<Bound>,
-    /// Most bytes of weights in the object (its constants, without what sums start with), as a share of those of the float network.
+    /// Most bytes of weights in the object (its constants, without what sums start with), as a share of those of the float
+    /// network.
     pub size: Option<f64>,
     /// With a bound, the share of the bytes that is small enough: where it holds in so many, they are spent on the least loss.
     pub enough: Option<f64>,
@@ -69,7 +70,10 @@ pub struct Labelled {
 }
 
 /// Those that formats are chosen by, and every third, which is held back where there is a bound to hold against it.
-pub fn split(samples: &Samples, goal: &Goal) -> [Labelled; 2] {
+///
+/// # Errors
+/// [`Error::Options`] for too few samples, and missing labels.
+pub fn split(samples: &Samples, goal: &Goal) -> Result<[Labelled; 2], Error> {
     let mut parts: [Labelled; 2] = Default::default();
     for (index, inputs) in samples.inputs.iter().enumerate() {
         let part = &mut parts[usize::from(goal.bound.is_some() && index % 3 == 2)];
@@ -77,7 +81,32 @@ pub fn split(samples: &Samples, goal: &Goal) -> [Labelled; 2] {
         part.samples.names.push(samples.names.get(index).cloned().unwrap_or_default());
         part.labels.extend(goal.labels.get(index));
     }
-    parts
+    let used = if goal.bound.is_some() { 2 } else { 1 };
+    for part in &parts[..used] {
+        if part.samples.inputs.is_empty() || ![0, part.samples.inputs.len()].contains(&part.labels.len()) {
+            let found = format!("{} samples with {} labels", part.samples.inputs.len(), part.labels.len());
+            return Err(Error::Options(format!(
+                "a budget: found {found}, accepted: three or more (one for a size alone), each with a label or none"
+            )));
+        }
+    }
+    Ok(parts)
+}
+
+/// Fills in what the float network makes of both parts, where there is a bound to hold against it.
+///
+/// # Errors
+/// What compiling and running gives.
+pub fn teach(graph: &Graph, (goal, parts): (&Goal, &mut [Labelled; 2]), build: &BuildOptions) -> Result<(), Error> {
+    let output = first_output(graph)?;
+    for part in parts.iter_mut().filter(|_| goal.bound.is_some()) {
+        let taps = Taps::new(graph, &output, &part.samples, build)?;
+        taps.run(&part.samples, &mut |_, tensors| {
+            part.reference.extend(tensors.iter().take(1).cloned());
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// What a product may be stored as.
@@ -92,26 +121,16 @@ struct Choice {
 /// Chooses the format of every product's weights, and says what that gives.
 ///
 /// # Errors
-/// [`Error::Options`] for too few samples, missing labels, and a bound or a size that no formats keep; what compiling and running
-/// gives.
+/// [`Error::Options`] for a bound or a size that no formats keep; what compiling and running gives.
 pub fn choose(
     maker: &Maker<'_>,
     plan: &Plan,
     mut moments: BTreeMap<At, Moments>,
-    (goal, mut parts): (&Goal, [Labelled; 2]),
+    (goal, parts): (&Goal, &[Labelled; 2]),
     build: &BuildOptions,
     progress: &mut Progress<'_>,
 ) -> Result<(Products, Vec<String>), Error> {
     let asked = goal.bound.map(|bound| bound.metric);
-    let used = if goal.bound.is_some() { 2 } else { 1 };
-    for part in &parts[..used] {
-        if part.samples.inputs.is_empty() || ![0, part.samples.inputs.len()].contains(&part.labels.len()) {
-            let found = format!("{} samples with {} labels", part.samples.inputs.len(), part.labels.len());
-            return Err(Error::Options(format!(
-                "a budget: found {found}, accepted: three or more (one for a size alone), each with a label or none"
-            )));
-        }
-    }
     let output = first_output(maker.graph)?;
     let trial = Trial::new(maker, plan, &output, &parts[0].samples, build)?;
     let trial = trial.load()?;
@@ -122,10 +141,6 @@ pub fn choose(
     let exact = exact.load()?;
     let base = run(&exact, &probes, &[])?;
     let metric = asked.unwrap_or_else(|| judged_by(&base, goal.class_axis));
-    for part in parts.iter_mut().filter(|_| goal.bound.is_some()) {
-        let taps = Taps::new(maker.graph, &output, &part.samples, build)?;
-        part.reference = outputs(&taps, &part.samples)?;
-    }
     let quick = Maker { quick: maker.options.follow, ..*maker };
     let mut choices: Vec<Vec<Choice>> = Vec::new();
     for (index, product) in plan.products.iter().enumerate() {
@@ -146,7 +161,7 @@ pub fn choose(
         }
         choices.push(own);
     }
-    let search = Search { maker, plan, goal, choices: &choices, trial: &trial, parts: &parts, build };
+    let search = Search { maker, plan, goal, choices: &choices, trial: &trial, parts, build };
     let made = search.find(progress)?;
     let mut notes = search.sizes(&made.picked)?;
     notes.extend(search.kinds(&made.picked));
@@ -195,13 +210,16 @@ fn run(trial: &LoadedTrial<'_>, samples: &Samples, consts: &[&Consts]) -> Result
     samples.inputs.iter().map(one).collect()
 }
 
-pub(super) fn outputs(taps: &Taps, samples: &Samples) -> Result<Vec<Tensor>, Error> {
-    let mut outputs = Vec::new();
-    taps.run(samples, &mut |_, tensors| {
-        outputs.extend(tensors.iter().take(1).cloned());
-        Ok(())
-    })?;
-    Ok(outputs)
+/// How both parts of the samples fare, as text.
+fn shown(bound: &Bound, scores: &[Score; 2]) -> [String; 2] {
+    [0, 1].map(|part: usize| bound.show(scores[part].value(bound.metric)))
+}
+
+fn broken(bound: &Bound, scores: &[Score; 2], with: &str) -> Error {
+    let [chosen, held] = shown(bound, scores);
+    Error::Options(format!(
+        "a budget: found {chosen} and, on samples that were held back, {held}{with}, accepted: {bound}"
+    ))
 }
 
 /// A search among the choices of all products.
@@ -285,13 +303,13 @@ impl Search<'_> {
     /// time than what is learned end to end.
     fn smallest(&self, bound: &Bound, progress: &mut Progress<'_>) -> Result<Made, Error> {
         let holds = |made: &Made| made.scores.as_ref().is_none_or(|scores| bound.kept_by(scores));
-        let quick = self.bytes(&self.within(bound, progress)?);
+        self.holds_exactly(bound)?;
         let ends = [usize::MAX, 0].map(|pick| self.choices.iter().map(|own| pick.min(own.len() - 1)).collect());
         let [mut low, mut high] = ends.clone().map(|picked: Vec<usize>| self.bytes(&picked));
-        let mut limit = if quick > low { quick } else { (low + high) / 2.0 };
-        let mut is_broken = false;
         // What no formats reach is no end of the search.
-        if let Some(picked) = self.goal.enough.and_then(|share| self.of_size(share).ok()) {
+        let enough = self.goal.enough.and_then(|share| self.of_size(share).ok());
+        let mut is_broken = enough.is_some();
+        let mut limit = if let Some(picked) = enough {
             let made = self.finish(picked, progress)?;
             low = self.bytes(&made.picked);
             let is_near = made.scores.as_ref().is_none_or(|scores| bound.share(FAR).kept_by(scores));
@@ -299,19 +317,22 @@ impl Search<'_> {
             if let Some(made) = [learned, made].into_iter().find(holds) {
                 return Ok(made);
             }
-            (is_broken, limit) = (true, low * STEP);
-        }
+            low * STEP
+        } else {
+            let quick = self.bytes(&self.within(bound, progress)?);
+            if quick > low { quick } else { (low + high) / 2.0 }
+        };
         let mut best: Option<Made> = None;
-        let mut trial = |limit: f64, best: Option<Made>| {
+        let mut trial = |limit: f64, best: Option<&Made>| {
             let picked = self.of_bytes(limit);
             match best.filter(|best| best.picked == picked) {
-                Some(known) => Ok::<_, Error>(Some(known)),
+                Some(known) => Ok::<_, Error>(Some(known.clone())),
                 None => Ok(Some(self.finish(picked, progress)?).filter(holds)),
             }
         };
         // Upwards from what breaks the bound, which few samples may break by chance in more bytes too; downwards from what keeps it.
         while best.is_none() || !is_broken {
-            if let Some(made) = trial(limit, best.clone())? {
+            if let Some(made) = trial(limit, best.as_ref())? {
                 (high, best) = (limit, Some(made));
                 if limit <= low {
                     break;
@@ -327,7 +348,7 @@ impl Search<'_> {
         }
         for _ in 0..if best.is_some() && low < high { BETWEEN } else { 0 } {
             let middle = (low * high).sqrt();
-            match trial(middle, best.clone())? {
+            match trial(middle, best.as_ref())? {
                 Some(made) => (high, best) = (middle, Some(made)),
                 None => low = middle,
             }
@@ -349,13 +370,11 @@ impl Search<'_> {
     /// Holds the final weights against the bound, and says what the metric is.
     fn judge(&self, made: &Made) -> Result<Option<String>, Error> {
         let (Some(bound), Some(scores)) = (&self.goal.bound, &made.scores) else { return Ok(None) };
-        let shown = |score: &Score| bound.show(score.value(bound.metric));
         if !bound.kept_by(scores) {
-            let found = format!("{} and, on samples that were held back, {}", shown(&scores[0]), shown(&scores[1]));
-            return Err(Error::Options(format!("a budget: found {found}, accepted: {bound}")));
+            return Err(broken(bound, scores, ""));
         }
         let counts = [0, 1].map(|part: usize| self.parts[part].samples.inputs.len());
-        let [chosen, held] = [0, 1].map(|part: usize| shown(&scores[part]));
+        let [chosen, held] = shown(bound, scores);
         Ok(Some(format!("{chosen} on {} samples, {held} on {} that were held back", counts[0], counts[1])))
     }
 
@@ -468,16 +487,19 @@ impl Search<'_> {
         }
     }
 
+    /// An error where a bound does not hold with the weights of the lowest price: then it holds with none.
+    fn holds_exactly(&self, bound: &Bound) -> Result<(), Error> {
+        let exact = self.at_price(self.prices()[0].exp());
+        match self.scores(&self.consts(&exact))?.filter(|scores| !bound.kept_by(scores)) {
+            Some(scores) => Err(broken(bound, &scores, " with exact weights")),
+            None => Ok(()),
+        }
+    }
+
     /// The least bytes that keep a bound on both parts of the samples, before weights follow one another.
     fn within(&self, bound: &Bound, progress: &mut Progress<'_>) -> Result<Vec<usize>, Error> {
         let [mut low, mut high] = self.prices();
         let mut best = self.at_price(low.exp());
-        // What the lowest price does not keep, none does.
-        if let Some(scores) = self.scores(&self.consts(&best))?.filter(|scores| !bound.kept_by(scores)) {
-            let [chosen, held] = [0, 1].map(|part: usize| bound.show(scores[part].value(bound.metric)));
-            let found = format!("{chosen} and, on samples that were held back, {held} with exact weights");
-            return Err(Error::Options(format!("a budget: found {found}, accepted: {bound}")));
-        }
         for trial in 0..TRIALS {
             progress("trying formats", trial, TRIALS);
             let middle = (low + high) / 2.0;

@@ -40,7 +40,7 @@ pub fn calibrate(
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Activation>, Error> {
     let Some(dtype) = options.activations else { return Ok(Vec::new()) };
-    let known = |value: ValueId| options.table.as_ref().and_then(|t| t.activation(&name_of(graph, value)));
+    let known = |value: ValueId| options.value_as(&name_of(graph, value));
     let mut parts = parts(graph, plan);
     // What the table states, a point or its parts, is what is rounded.
     let stated = |parts: &[ValueId]| parts.iter().any(|&part| known(part).is_some());

@@ -318,12 +318,16 @@ fn floating(data: Tensor) -> StoredConst {
     StoredConst { data, scales: Tensor::zeros(DType::F32, &[0]), axis: 0, block: 0 }
 }
 
-fn real(weights: &[Learned]) -> Vec<Tensor> {
+fn real(weights: &[Learned]) -> Result<Vec<Tensor>, Error> {
     dealt_out(weights.iter().collect(), |weights| weights.numbers.len(), Learned::real)
 }
 
 /// What is made of every item, in order. Items are dealt out to all processors, each to the one that has least.
-fn dealt_out<T: Send, R: Send>(items: Vec<T>, size: impl Fn(&T) -> usize, make: impl Fn(T) -> R + Sync) -> Vec<R> {
+fn dealt_out<T: Send, R: Send>(
+    items: Vec<T>,
+    size: impl Fn(&T) -> usize,
+    make: impl Fn(T) -> R + Sync,
+) -> Result<Vec<R>, Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut hands: Vec<(usize, Vec<(usize, T)>)> = (0..threads).map(|_| (0, Vec::new())).collect();
     for (at, item) in items.into_iter().enumerate() {
@@ -333,14 +337,17 @@ fn dealt_out<T: Send, R: Send>(items: Vec<T>, size: impl Fn(&T) -> usize, make: 
         }
     }
     let make = &make;
-    let mut made: Vec<(usize, R)> = std::thread::scope(|scope| {
+    let mut all: Vec<(usize, R)> = Vec::new();
+    std::thread::scope(|scope| {
         let one = |hand: Vec<(usize, T)>| hand.into_iter().map(|(at, item)| (at, make(item))).collect::<Vec<_>>();
         let threads: Vec<_> = hands.into_iter().map(|(_, hand)| scope.spawn(move || one(hand))).collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined.flat_map(|made| made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    made.sort_by_key(|(at, _)| *at);
-    made.into_iter().map(|(_, made)| made).collect()
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| Error::Bug("a part of learning ended early".into()))?);
+        }
+        Ok::<_, Error>(())
+    })?;
+    all.sort_by_key(|(at, _)| *at);
+    Ok(all.into_iter().map(|(_, made)| made).collect())
 }
 
 /// The scale of every element.
@@ -383,7 +390,7 @@ impl School<'_> {
             progress("learning end to end", t, self.how.steps);
             self.step(&mut weights, &lessons.draw(), &Pace::of(t, self.how.steps))?;
             if t % self.how.steps.div_ceil(LOOKS) == 0 || t == self.how.steps {
-                let lost = self.lost(&real(&weights), &held)?;
+                let lost = self.lost(&real(&weights)?, &held)?;
                 if mean(&lost) < mean(&best) {
                     (best, kept) = (lost, weights.clone());
                 }
@@ -397,7 +404,7 @@ impl School<'_> {
     }
 
     fn step(&self, weights: &mut [Learned], batch: &[Lesson], pace: &Pace) -> Result<(), Error> {
-        let found = self.run_all(batch, &real(weights))?;
+        let found = self.run_all(batch, &real(weights)?)?;
         let moving = weights.iter_mut().filter(|weights| weights.moves).enumerate().collect();
         dealt_out(
             moving,
@@ -409,7 +416,7 @@ impl School<'_> {
                 }
                 weights.step(&sum, pace);
             },
-        );
+        )?;
         Ok(())
     }
 
@@ -433,17 +440,7 @@ impl School<'_> {
 
     /// The values for samples, some on each processor.
     fn run_all(&self, lessons: &[Lesson], real: &[Tensor]) -> Result<Vec<(Tensor, Vec<Tensor>)>, Error> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let run = |part: &[Lesson]| part.iter().map(|lesson| self.run(lesson, real)).collect::<Result<Vec<_>, Error>>();
-        std::thread::scope(|scope| {
-            let parts = lessons.chunks(lessons.len().div_ceil(threads).max(1));
-            let parts: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
-            let mut all = Vec::new();
-            for part in parts {
-                all.extend(part.join().map_err(|_| Error::Bug("a sample could not be run".into()))??);
-            }
-            Ok(all)
-        })
+        dealt_out(lessons.iter().collect(), |_| 1, |lesson| self.run(lesson, real))?.into_iter().collect()
     }
 
     fn run(&self, lesson: &Lesson, real: &[Tensor]) -> Result<(Tensor, Vec<Tensor>), Error> {

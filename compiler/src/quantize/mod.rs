@@ -58,7 +58,7 @@ use insert::{Edits, insert};
 use lessons::learners;
 use moments::moments;
 use plan::{Plan, name_of, plan, point_of};
-use ranges::{Method, Params};
+use ranges::{Method, Params, Range};
 use resume::State;
 use samples::Samples;
 use store::{Format, Maker};
@@ -131,6 +131,11 @@ impl Options {
     /// What the table says about the weights of the product of that name: stored type and block.
     pub fn stored_as(&self, name: &str) -> Option<(DType, usize)> {
         self.table.as_ref().and_then(|table| table.weights_of(name))
+    }
+
+    /// What the table says about the value of that name: stored type and range.
+    pub fn value_as(&self, name: &str) -> Option<(DType, Range)> {
+        self.table.as_ref().and_then(|table| table.activation(name))
     }
 
     /// Whether factors before products stay apart: weights of a block then differ less, and factors learn. Values that are rounded have
@@ -245,7 +250,8 @@ pub fn quantize(
             "scales per block: accepted with values in floats (--activation-dtype none)".into(),
         ));
     }
-    let parts = options.goal.as_ref().map(|goal| (goal, budget::split(samples, goal)));
+    let goal = options.goal.as_ref();
+    let mut parts = goal.map(|goal| Ok::<_, Error>((goal, budget::split(samples, goal)?))).transpose()?;
     let chosen_by = parts.as_ref().map(|(_, [chosen, _])| chosen.samples.clone());
     let samples = chosen_by.as_ref().unwrap_or(samples);
     progress("preparing", 0, 1);
@@ -267,9 +273,9 @@ pub fn quantize(
     let mut edits = Edits { points, ..Edits::default() };
     share_concat(&graph, &mut edits.points);
     let mut notes = Vec::new();
-    if let Some((goal, parts)) = &parts {
-        let stated = |value: ValueId| options.table.as_ref().and_then(|t| t.activation(&name_of(&graph, value)));
-        let open = |value: ValueId| stated(value).is_none();
+    if let Some((goal, parts)) = &mut parts {
+        budget::teach(&graph, (goal, parts), build)?;
+        let open = |value: ValueId| options.value_as(&name_of(&graph, value)).is_none();
         let floats = values::floats(&graph, &edits.points, &open, (goal, parts), build, progress)?;
         notes.extend(values::note(&graph, &floats, edits.points.len()));
         for value in floats {
@@ -299,8 +305,10 @@ pub fn quantize(
         let entries = plan.products.iter().zip(formats).map(|(product, format)| maker.entry(product, format));
         Ok::<_, Error>(entries.zip(consts).collect())
     };
-    let (chosen, found) = match parts {
-        Some(goal) => budget::choose(&maker, &plan, moments(made_from, progress)?, goal, build, progress)?,
+    let (chosen, found) = match &parts {
+        Some((goal, parts)) => {
+            budget::choose(&maker, &plan, moments(made_from, progress)?, (goal, parts), build, progress)?
+        }
         None => (layers(made_from, "", progress)?, Vec::new()),
     };
     notes.extend(found);

@@ -10,9 +10,9 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::Progress;
-use super::budget::{Goal, Labelled, PROBES, first_output, outputs, score};
+use super::budget::{Goal, Labelled, PROBES, first_output, score};
 use super::insert::{Edits, insert_mapped};
-use super::metric::{Bound, Score};
+use super::metric::Score;
 use super::plan::name_of;
 use super::ranges::Params;
 use super::samples::Samples;
@@ -23,8 +23,9 @@ use crate::error::Error;
 /// Share of a bound that rounded values may lose; the rest is left to the weights.
 const SHARE: f64 = 0.5;
 
-/// The values of `points` that stay floats, those that lose most first, so that the others keep to their share of the bound of `goal` on both
-/// parts of the samples; none where there is no bound. Only values for which `open` holds may stay floats: where that does not do, all of them.
+/// The values of `points` that stay floats, those that lose most first, so that the others keep to their share of the bound of
+/// `goal` on both parts of the samples, whose references are known; none where there is no bound. Only values for which `open`
+/// holds may stay floats: where that does not do, all of them.
 ///
 /// # Errors
 /// What compiling and running gives.
@@ -42,21 +43,15 @@ pub fn floats(
     let output = first_output(graph)?;
     let flagged = Flagged::new(graph, points, &output, &parts[0].samples, build)?;
     let network = flagged.taps.load()?;
-    let references = [0, 1].map(|part: usize| {
-        let taps = Taps::new(graph, &output, &parts[part].samples, build)?;
-        outputs(&taps, &parts[part].samples)
-    });
-    let [chosen, held] = references;
-    let references = [chosen?, held?];
-    let holds = |floats: &[ValueId], bound: &Bound| {
+    let holds = |floats: &[ValueId]| {
         let mut scores = [Score::default(), Score::default()];
-        for ((found, reference), part) in scores.iter_mut().zip(&references).zip(parts) {
+        for (found, part) in scores.iter_mut().zip(parts) {
             let outputs = flagged.run(&network, &part.samples, &|value| !floats.contains(&value))?;
-            *found = score(goal, reference, &outputs, &part.labels);
+            *found = score(goal, &part.reference, &outputs, &part.labels);
         }
         Ok::<_, Error>(bound.kept_by(&scores))
     };
-    if holds(&[], &bound)? {
+    if holds(&[])? {
         return Ok(Vec::new());
     }
     let mut probes = parts[0].samples.clone();
@@ -76,7 +71,7 @@ pub fn floats(
     while few + 1 < enough {
         progress("values that stay floats", worst.len() - (enough - few), worst.len());
         let middle = (few + enough) / 2;
-        if holds(&worst[..middle], &bound)? { enough = middle } else { few = middle }
+        if holds(&worst[..middle])? { enough = middle } else { few = middle }
     }
     Ok(worst[..enough].to_vec())
 }

@@ -101,7 +101,7 @@ op! {
 
 op! {
     /// Convolution with weights that stay as they are stored: [`Conv`] of `x` and `dequantize(w)`, where a channel's weights
-    /// share a scale; operands `x, w, scale, zero_point, bias?`.
+    /// share a scale; operands `x, w, scale, zero_point?, bias?`.
     ///
     /// - `x`: `T[n, ci, in...]`, `w`: integers `[co, ci / group, kernel...]`, scale and zero point one or `[co]`; result as of [`Conv`].
     ///

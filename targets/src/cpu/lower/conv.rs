@@ -12,7 +12,7 @@ use adze_ir::tensor::Tensor;
 
 use super::blocking::{Blocking, Shape, window_rows, window_schedule};
 use super::borders::{Borders, CLIPPED, INSIDE};
-use super::dot::{pack_taps, sharing};
+use super::dot::{fits, pack_taps, sharing};
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
 use super::leaf::{Anchor, Axis, Leaf, Stream, compute_elem, elem_dtype, input, join_axes, output, unsupported};
@@ -115,29 +115,17 @@ impl<'a> Conv<'a> {
             return Err(unsupported(format!("a result of rank {}", y.rank()), format!("rank {}", x.rank())));
         }
         let groups = op.group.max(1);
-        let fits = |t: &&Tensor| {
-            t.shape().len() == w.rank() && t.shape().iter().zip(&w.shape).all(|(&n, e)| *e == Extent::from(n))
-        };
         let elem = compute_elem(x.dtype)?;
-        let constant = w.constant.as_ref().filter(fits).cloned();
         let is_stored = matches!(anchor.op, Op::ConvStored(_));
         if is_stored && elem != Elem::F32 {
             return Err(unsupported(format!("stored weights for {}", x.dtype), "f16, bf16 or f32"));
         }
-        let operand = |index: usize| match (index, anchor.position(index)) {
-            (1, _) => Ok(constant.clone()),
-            (_, None) => Ok(None),
-            (_, Some(at)) => {
-                let given = input(cx, at)?.constant.clone();
-                given.map(Some).ok_or_else(|| unsupported("scales that are computed", "constants"))
-            }
-        };
-        let stored = is_stored.then(|| Kernel::of(&operand)).transpose()?;
+        let stored = is_stored.then(|| Kernel::of(cx, anchor)).transpose()?;
         Ok(Self {
             elem,
             x,
             w,
-            constant: constant.filter(|_| !is_stored),
+            constant: w.constant.as_ref().filter(|tensor| !is_stored && fits(tensor, w)).cloned(),
             stored,
             y: y.clone(),
             windows,

@@ -487,7 +487,8 @@ pub(super) fn pack_taps(weights: &[i8], channels: usize, steps: i64) -> PackedWe
     PackedWeight { transform, data }
 }
 
-fn fits(tensor: &Tensor, operand: &Operand) -> bool {
+/// Whether a constant is what an operand reads, all of it.
+pub(super) fn fits(tensor: &Tensor, operand: &Operand) -> bool {
     let same = |(&n, e): (&usize, &Extent)| *e == Extent::from(n);
     tensor.shape().len() == operand.rank() && tensor.shape().iter().zip(&operand.shape).all(same)
 }

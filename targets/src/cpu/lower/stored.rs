@@ -13,7 +13,7 @@ use adze_ir::tensor::Tensor;
 use adze_ir::types::DType;
 
 use super::blocking::{Blocking, Shape};
-use super::dot::shifted;
+use super::dot::{fits, shifted};
 use super::epilogue::Epilogue;
 use super::gemm::dense_steps;
 use super::leaf::{Anchor, Axis, Leaf, compute_elem, input, join_axes, output, unsupported};
@@ -142,18 +142,17 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel of a `ConvStored`, whose operands it gives.
+    /// The kernel of a `ConvStored`.
     ///
     /// # Errors
     /// [`Unsupported`] for operands that are computed and integers of more than 8 bits.
-    pub fn of(operand: &dyn Fn(usize) -> Result<Option<Tensor>, Unsupported>) -> Result<Self, Unsupported> {
-        let need = |index: usize| operand(index)?.ok_or_else(|| unsupported("weights that are computed", "constants"));
-        let (ints, scales) = (need(1)?, need(2)?.to_f64().into_iter().map(|scale| scale as f32).collect());
+    pub fn of(cx: &LeafCx<'_>, anchor: &Anchor<'_>) -> Result<Self, Unsupported> {
+        let (ints, scales, zeros) = constants(cx, anchor)?;
         if ints.dtype().bits() > 8 {
             return Err(unsupported(format!("weights of {}", ints.dtype()), "at most 8 bits"));
         }
-        let zeros = operand(3)?.map_or_else(|| vec![0], |zeros| zeros.to_ints());
-        Ok(Self { ints, scales, zeros })
+        let scales = scales.to_f64().into_iter().map(|scale| scale as f32).collect();
+        Ok(Self { ints: ints.clone(), scales, zeros: zeros.map_or_else(|| vec![0], Tensor::to_ints) })
     }
 
     /// Integers less their zero points, where they fit bytes.
@@ -162,14 +161,23 @@ impl Kernel {
     }
 }
 
+/// Operands 1 to 3 of stored weights: integers, scales and, where there are some, zero points.
+fn constants<'a>(
+    cx: &LeafCx<'a>,
+    anchor: &Anchor<'_>,
+) -> Result<(&'a Tensor, &'a Tensor, Option<&'a Tensor>), Unsupported> {
+    let constant = |index: usize| {
+        let operand = input(cx, anchor.need(index)?)?;
+        let known = operand.constant.as_ref().filter(|tensor| fits(tensor, operand));
+        known.ok_or_else(|| unsupported("weights that are computed", "constants"))
+    };
+    let zeros = if anchor.position(3).is_some() { Some(constant(3)?) } else { None };
+    Ok((constant(1)?, constant(2)?, zeros))
+}
+
 impl Weights {
     fn of(cx: &LeafCx<'_>, anchor: &Anchor<'_>, op: &MatMulStored) -> Result<Self, Unsupported> {
-        let constant = |index: usize| -> Result<&Tensor, Unsupported> {
-            let operand = input(cx, anchor.need(index)?)?;
-            operand.constant.as_ref().ok_or_else(|| unsupported("weights that are computed", "constants"))
-        };
-        let (w, scale) = (constant(1)?, constant(2)?);
-        let zero = if anchor.position(3).is_some() { Some(constant(3)?) } else { None };
+        let (w, scale, zero) = constants(cx, anchor)?;
         let (depth, columns) = if op.trans_b { (w.shape()[1], w.shape()[0]) } else { (w.shape()[0], w.shape()[1]) };
         let blocked = scale.shape().len() == 2;
         let len = if blocked { op.block } else { depth };
